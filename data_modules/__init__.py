@@ -1,0 +1,1 @@
+"""LightningDataModules; imported as `cmgems.data_modules`."""
