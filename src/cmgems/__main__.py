@@ -1,0 +1,5 @@
+import sys
+
+from cmgems.cli import main
+
+sys.exit(main())

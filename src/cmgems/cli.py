@@ -1,0 +1,75 @@
+"""The command line: `cmgems COMMAND ...`, also `python -m cmgems COMMAND ...`.
+
+Exit codes: 0 done; 1 an internal failure; 2 something the user gave cannot be used, told in
+one line on standard error; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from cmgems import __version__
+from cmgems.errors import UserError
+
+# name -> (module with configure() and run(), one line for the overview)
+COMMANDS = {
+    "genome": ("cmgems.commands.genome", "build a genome store from FASTA, 2bit or GenBank files"),
+    "pmi": ("cmgems.commands.pmi", "compute the PMI of k-mers, the difficulty that masking uses"),
+    "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
+}
+
+EPILOG = """\
+examples:
+  cmgems pretrain experiments/pretrain/quickstart.yaml
+  cmgems pretrain experiments/pretrain/cm_gems.yaml data.genome=hg38.fa optim.max_steps=10000
+  cmgems genome chr20.fa --out stores/chr20
+  cmgems pmi stores/chr20 --k 6 --out chr20.pmi.tsv
+
+`cmgems COMMAND --help` explains a command, with examples.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in argv if not word.startswith("-")), None)
+    parser = build_parser(command)
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        importlib.import_module(COMMANDS[args.command][0]).run(args)
+    except UserError as error:
+        if args.traceback:
+            raise
+        print(f"cmgems {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"cmgems {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output (`head`, a closed pager) has seen enough
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The whole parser; only the module of the chosen command is imported."""
+    parser = argparse.ArgumentParser(
+        prog="cmgems",
+        description="Curriculum masking for gene transformers: pretraining on DNA.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cmgems {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (module, summary) in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        sub.add_argument("--traceback", action="store_true", help="show where an error came from")
+        if name == chosen:
+            importlib.import_module(module).configure(sub)
+    return parser
