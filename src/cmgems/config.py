@@ -1,0 +1,162 @@
+"""An experiment: every key, its default, unit and range. `load` is in `cmgems.config_files`.
+
+The help texts (`cmgems pretrain --help`), the error messages and the tests read these dataclasses.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+
+def key(default: Any, text: str, *, low=None, high=None, choices=(), factory=None) -> Any:
+    """A documented config key; `low` and `high` are inclusive."""
+    metadata = {"text": text, "low": low, "high": high, "choices": tuple(choices)}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Run:
+    dir: str = key("", "folder of the run; default runs/NAME")
+    resume: bool = key(False, "go on where the run in run.dir stopped")
+
+
+@dataclass(frozen=True)
+class Data:
+    genome: str = key(
+        "sample", "`sample` (4 Mb of human chromosome 20), a genome store, or FASTA, 2bit, GenBank"
+    )
+    k: int = key(6, "bases in a k-mer token", choices=(3, 4, 5, 6))
+    window: int = key(510, "bases of a full window", low=16, high=100_000)
+    shortest: int = key(6, "bases of the shortest window", low=3)
+    full_share: float = key(
+        0.5, "share of windows with the full length, the others are uniform", low=0.0, high=1.0
+    )
+    validation_share: float = key(
+        0.05, "share of the genome kept for validation", low=0.001, high=0.5
+    )
+    validation_block: int = key(100_000, "bases of a validation region, at most", low=1_000)
+
+
+@dataclass(frozen=True)
+class Pmi:
+    definition: str = key("exact", "recipe of the difficulty", choices=("exact", "published"))
+    min_count: int = key(101, "a k-mer seen less often has no score and ranks last", low=2)
+    table: str = key("", "a table (TSV or CSV) to use instead of computing one from the genome")
+
+
+@dataclass(frozen=True)
+class Masking:
+    mask_fraction: float = key(
+        0.15, "expected share of masked tokens, the same for every strategy", low=0.001, high=0.9
+    )
+    center_rate: str = key(
+        "solved",
+        "`solved` for mask_fraction, or the `paper`'s fixed centre rates",
+        choices=("solved", "paper"),
+    )
+
+
+@dataclass(frozen=True)
+class Plateau:
+    rule: str = key(
+        "relative",
+        "`relative`: smoothed relative drop of the loss; `paper`: drop of the perplexity",
+        choices=("relative", "paper"),
+    )
+    threshold: float = key(
+        0.02,
+        "a drop below this counts as flat (relative: a share; paper: perplexity, 1.0)",
+        low=0.0,
+    )
+    patience: int = key(1, "flat validations in a row before the switch", low=1)
+    smoothing: float = key(
+        0.0, "weight of the past in the smoothed loss (relative rule)", low=0.0, high=0.99
+    )
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    schedule: str = key(
+        "constant",
+        "how the strategies follow each other",
+        choices=("constant", "linear", "plateau"),
+    )
+    strategies: tuple[str, ...] = key(
+        None, "one strategy, or the easy one and the hard one", factory=lambda: ("random",)
+    )
+    plateau: Plateau = field(default_factory=Plateau)
+
+
+@dataclass(frozen=True)
+class Model:
+    preset: str = key("small", "sizes of the encoder", choices=("small", "logo", "dnabert"))
+    layers: int = key(0, "number of layers; 0: the preset's", low=0, high=200)
+    width: int = key(0, "width of the states; 0: the preset's", low=0)
+    heads: int = key(0, "attention heads; 0: the preset's", low=0)
+    feed_forward: int = key(0, "width of the feed-forward; 0: the preset's", low=0)
+    positions: int = key(512, "most tokens a sequence may have, [CLS] and [SEP] included", low=8)
+    dropout: float = key(0.0, "dropout everywhere", low=0.0, high=0.9)
+    init: str = key("bert", "initial weights", choices=("bert", "fast_start"))
+
+
+@dataclass(frozen=True)
+class Optim:
+    rate: float = key(4e-4, "peak learning rate of AdamW", low=0.0)
+    beta1: float = key(0.9, "AdamW", low=0.0, high=0.9999)
+    beta2: float = key(0.98, "AdamW", low=0.0, high=0.99999)
+    eps: float = key(1e-6, "AdamW", low=0.0)
+    weight_decay: float = key(0.01, "AdamW, on weight matrices alone", low=0.0)
+    warmup_steps: int = key(500, "steps of linear warm-up, then linear decay to 0", low=0)
+    clip: float = key(1.0, "largest norm of the gradient; 0: no clipping", low=0.0)
+
+
+@dataclass(frozen=True)
+class Train:
+    max_steps: int = key(10_000, "optimiser steps", low=1)
+    batch: int = key(250, "windows an optimiser step, over all devices", low=1)
+    micro_batch: int = key(10, "windows a device takes at once; the rest is accumulated", low=1)
+    accelerator: str = key(
+        "auto", "Lightning's accelerator", choices=("auto", "cpu", "gpu", "cuda", "mps")
+    )
+    devices: int = key(1, "processes on this machine, one a device", low=1)
+    nodes: int = key(1, "machines", low=1)
+    precision: str = key("32-true", "arithmetic", choices=("32-true", "bf16-mixed"))
+    log_every: int = key(10, "steps between two lines of the log", low=1)
+
+
+@dataclass(frozen=True)
+class Validation:
+    every: int = key(100, "steps between validations; a checkpoint follows each", low=1)
+    windows: int = key(128, "validation windows", low=1)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    name: str = key("", "name of the run; default: the file's")
+    seed: int = key(0, "of the weights, windows and masks", low=0)
+    run: Run = field(default_factory=Run)
+    data: Data = field(default_factory=Data)
+    pmi: Pmi = field(default_factory=Pmi)
+    masking: Masking = field(default_factory=Masking)
+    curriculum: Curriculum = field(default_factory=Curriculum)
+    model: Model = field(default_factory=Model)
+    optim: Optim = field(default_factory=Optim)
+    train: Train = field(default_factory=Train)
+    validation: Validation = field(default_factory=Validation)
+
+
+def leaves(section: Any = None, prefix: str = ""):
+    """Yield (dotted key, dataclass field) of every key of an experiment."""
+    for part in fields(section or Experiment):
+        if is_dataclass(part.type):
+            yield from leaves(part.type, f"{prefix}{part.name}.")
+        else:
+            yield f"{prefix}{part.name}", part
+
+
+def read(experiment: Any, dotted: str) -> Any:
+    """The value at a dotted key."""
+    for name in dotted.split("."):
+        experiment = getattr(experiment, name)
+    return experiment

@@ -1,0 +1,207 @@
+"""Experiment files -> Experiment. Every problem is reported at once, each with file, line and key.
+
+A file may begin with `extends: OTHER.yaml` (relative to itself); its own keys win. Overrides
+`key.path=value` win over files. `${other.key}` refers to another key.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cmgems.config import Experiment, leaves, read
+from cmgems.config_rules import broken_rules
+from cmgems.errors import UserError
+
+WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+class Origin(NamedTuple):
+    """Where a key was set: `file:line`, or the override as it was typed."""
+
+    text: str
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read, merge and check an experiment.
+
+    Raises
+    ------
+    UserError
+        With one line for each problem.
+    """
+    layers, origins = [], {}
+    for layer, where in [*_file_layers(Path(path), ()), *map(_override_layer, overrides)]:
+        layers.append(layer)
+        origins.update(where)
+    values = _merged(layers, Path(path))
+    problems: list[str] = []
+    experiment = _build(Experiment, values, "", origins, problems)
+    if not problems:
+        problems = [f"{_where(origins, key)}{text}" for key, text in broken_rules(experiment)]
+    if problems:
+        raise UserError("\n".join(problems))
+    name = experiment.name or Path(path).stem
+    return _with_defaults(experiment, name)
+
+
+def dump(experiment: Experiment) -> str:
+    """The resolved experiment as YAML that `load` reads back to the same values."""
+    return OmegaConf.to_yaml(OmegaConf.create(_plain(asdict(experiment))))
+
+
+def _with_defaults(experiment: Experiment, name: str) -> Experiment:
+    run = replace(experiment.run, dir=experiment.run.dir or f"runs/{name}")
+    return replace(experiment, name=name, run=run)
+
+
+def _file_layers(path: Path, seen: tuple[Path, ...]) -> Iterator[tuple[Any, dict[str, Origin]]]:
+    """The files that `path` extends, the outermost first, and `path` itself."""
+    if path in seen:
+        raise UserError(f"{path}: extends itself through {seen[-1]}")
+    node = _compose(path)
+    where: dict[str, Origin] = {}
+    _note_lines(node, "", path, where)
+    content = OmegaConf.to_container(OmegaConf.load(path)) or {}
+    base = content.pop("extends", None)
+    if base is not None:
+        if not isinstance(base, str):
+            raise UserError(f"{path}: extends: found {base!r}, wanted the name of a file")
+        yield from _file_layers(path.parent / base, (*seen, path))
+    yield content, where
+
+
+def _compose(path: Path) -> yaml.Node | None:
+    """The syntax tree of a file, which knows its lines."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file, wanted an experiment (YAML)")
+    if not path.is_file():
+        raise UserError(f"{path}: not a file, wanted an experiment (YAML)")
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if node is not None and not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}:{node.start_mark.line + 1}: wanted `key: value` lines")
+    return node
+
+
+def _note_lines(node: yaml.Node | None, prefix: str, path: Path, where: dict) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key_node, value_node in node.value:
+        dotted = f"{prefix}{key_node.value}"
+        line = f"{path}:{key_node.start_mark.line + 1}: "
+        if where.get(dotted, Origin("")).text.startswith(f"{path}:"):
+            raise UserError(f"{line}{dotted}: set a second time in this file")
+        where[dotted] = Origin(line)
+        _note_lines(value_node, f"{dotted}.", path, where)
+
+
+def _override_layer(text: str) -> tuple[Any, dict[str, Origin]]:
+    dotted, sign, value = text.partition("=")
+    if not sign or not dotted or dotted != dotted.strip():
+        raise UserError(f"`{text}`: not an override, wanted key.path=value")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"`{text}`: {' '.join(str(error).split())}") from error
+    return parsed, {dotted: Origin(f"`{text}`: ")}
+
+
+def _merged(layers: list, path: Path) -> dict:
+    """All layers over each other, with `${other.key}` resolved."""
+    try:
+        merged = OmegaConf.merge(*layers)
+        raw = OmegaConf.to_yaml(merged)
+        if "${" in raw and ":" in raw.split("${", 1)[1].split("}", 1)[0]:
+            # `${oc.env:X}` would copy the environment into saved files.
+            raise UserError(f"{path}: only `${{other.key}}` may stand in a value, no resolvers")
+        return OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+
+
+def _build(section: type, values: Any, prefix: str, origins: dict, problems: list[str]) -> Any:
+    """The frozen dataclass of a section; problems are noted and the default is taken."""
+    if not isinstance(values, dict):
+        found = f"{_where(origins, prefix[:-1])}{prefix[:-1]}: found {values!r}"
+        problems.append(f"{found}, wanted a section with the keys {_names(section)}")
+        return section()
+    known = {part.name: part for part in fields(section)}
+    chosen = {}
+    for name, value in values.items():
+        dotted = f"{prefix}{name}"
+        if name not in known:
+            problems.append(f"{_where(origins, dotted)}{dotted}: no such key{_hint(dotted, section)}")
+        elif is_dataclass(known[name].type):
+            chosen[name] = _build(known[name].type, value, f"{dotted}.", origins, problems)
+        else:
+            problem, chosen[name] = _convert(known[name], value)
+            if problem:
+                problems.append(f"{_where(origins, dotted)}{dotted}: {problem}")
+    return section(**chosen)
+
+
+def _where(origins: dict[str, Origin], dotted: str) -> str:
+    """The origin of a key, or of the section that it stands in."""
+    while dotted and dotted not in origins:
+        dotted = dotted.rpartition(".")[0]
+    return origins[dotted].text if dotted else ""
+
+
+def _names(section: type) -> str:
+    return ", ".join(part.name for part in fields(section))
+
+
+def _hint(dotted: str, section: type) -> str:
+    close = difflib.get_close_matches(dotted, [name for name, _ in leaves()], n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else f", wanted one of {_names(section)}"
+
+
+def _convert(part: Any, value: Any) -> tuple[str | None, Any]:
+    """(problem, value of the key's type)"""
+    if part.type not in WANTED:
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return f"found {value!r}, wanted a list of names", ()
+        return None, tuple(names)
+    if part.type is float and type(value) is int:
+        value = float(value)
+    if part.type is int and type(value) is float and value.is_integer():
+        value = int(value)  # 1e6
+    if type(value) is not part.type:
+        quote = ", in quotes" if part.type is str else ""
+        return f"found {value!r}, wanted {WANTED[part.type]}{quote}", value
+    return _out_of_range(part.metadata, value), value
+
+
+def _out_of_range(limits: Any, value: Any) -> str | None:
+    low, high, choices = limits["low"], limits["high"], limits["choices"]
+    if choices and value not in choices:
+        return f"found {value!r}, wanted one of {', '.join(map(str, choices))}"
+    if low is not None and not value >= low:
+        return f"found {value!r}, wanted at least {low}"
+    if high is not None and not value <= high:
+        return f"found {value!r}, wanted at most {high}"
+    return None
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _plain(value) for name, value in values.items()}
+    return list(values) if isinstance(values, tuple) else values
+
+
+def differences(one: Experiment, other: Experiment) -> list[str]:
+    """Dotted keys, those of `run` aside, at which two experiments differ."""
+    return [
+        name
+        for name, _ in leaves()
+        if not name.startswith("run.") and read(one, name) != read(other, name)
+    ]

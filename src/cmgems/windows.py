@@ -1,0 +1,191 @@
+"""Pretraining windows: the genome split into regions, cut in pieces, and gathered into batches.
+
+Coordinates are offsets into `Genome.codes` (uint8 base codes, A T C G other = 0 1 2 3 4, contigs
+separated by one code 4), so a stretch without a code above 3 lies within one contig.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmgems.draws import sequence_keys, stream
+from cmgems.kmers import AMBIGUOUS
+
+SCAN_BLOCK = 1 << 24
+
+
+class Spans(NamedTuple):
+    """Half-open intervals [start, end) of a genome, ascending; int64 [N] each."""
+
+    start: np.ndarray
+    end: np.ndarray
+
+    @property
+    def bases(self) -> int:
+        return int((self.end - self.start).sum())
+
+
+class Pieces(NamedTuple):
+    """Windows of a genome: int64 offsets [P] and int32 lengths [P], in the order of use."""
+
+    start: np.ndarray
+    length: np.ndarray
+
+
+class Cut(NamedTuple):
+    """How spans are cut (DNABERT): a piece has the full length with probability `full_share`, else
+    a length uniform in shortest .. full."""
+
+    full: int
+    shortest: int
+    full_share: float
+
+
+class WindowBatch(NamedTuple):
+    """What the loader ships: one byte a base, and where things are. B windows, longest first.
+
+    `bases` stays on the host when the rest goes to the device.
+    """
+
+    codes_BL: Tensor  # uint8 base codes, padded on the right with AMBIGUOUS
+    bases: tuple[int, ...]  # length of each window
+    keys_B2: Tensor  # int32 draw keys, a function of the window's number in the run alone
+
+
+def unambiguous_spans(codes: np.ndarray) -> Spans:
+    """The stretches of A, C, G and T between gaps, in one pass with bounded memory."""
+    edges = []
+    previous = False
+    for offset in range(0, len(codes), SCAN_BLOCK):
+        known = codes[offset : offset + SCAN_BLOCK] < AMBIGUOUS
+        turns = np.flatnonzero(known[1:] != known[:-1]) + 1
+        if known[0] != previous:
+            turns = np.append(0, turns)
+        edges.append(turns + offset)
+        previous = known[-1]
+    if previous:
+        edges.append(np.array([len(codes)]))
+    turns = np.concatenate(edges) if edges else np.empty(0, np.int64)
+    return Spans(turns[0::2], turns[1::2])
+
+
+def split_spans(spans: Spans, share: float, block: int) -> tuple[Spans, Spans]:
+    """Training and validation spans that never overlap.
+
+    The genome is cut in blocks of `block` bases at fixed places; every (1 / share)-th of them is
+    for validation. No seed enters, so all runs on a genome share their validation DNA.
+    """
+    cuts = np.unique(np.concatenate([spans.start, *_block_edges(spans, block)]))
+    owner = np.searchsorted(spans.start, cuts, side="right") - 1
+    ends = np.minimum(np.append(cuts[1:], spans.end[-1:]), spans.end[owner])
+    number = cuts // block
+    validation = np.floor((number + 1) * share) > np.floor(number * share)
+    return _merged(cuts[~validation], ends[~validation]), _merged(
+        cuts[validation], ends[validation]
+    )
+
+
+def _block_edges(spans: Spans, block: int) -> list[np.ndarray]:
+    """The multiples of `block` inside each span."""
+    return [
+        np.arange(-(-start // block) * block, end, block)
+        for start, end in zip(spans.start.tolist(), spans.end.tolist(), strict=True)
+    ]
+
+
+def _merged(start: np.ndarray, end: np.ndarray) -> Spans:
+    """Join intervals that touch."""
+    if not len(start):
+        return Spans(start, end)
+    apart = start[1:] != end[:-1]
+    return Spans(start[np.append(True, apart)], end[np.append(apart, True)])
+
+
+def cut_pieces(spans: Spans, cut: Cut, seed: int, epoch: int) -> Pieces:
+    """Consecutive, non-overlapping pieces of all spans, shuffled; another cut each epoch."""
+    generator = np.random.Generator(np.random.Philox(key=stream(seed, f"windows of epoch {epoch}")))
+    most = int(((spans.end - spans.start) // cut.shortest + 1).sum())
+    # A fifth more than expected: many deviations away for large genomes, and `most` for tiny ones.
+    draws = min(most, 64 + int(1.2 * spans.bases / _mean_length(cut)) + len(spans.start))
+    full = generator.random(draws) < cut.full_share
+    lengths = np.where(full, cut.full, generator.integers(cut.shortest, cut.full + 1, draws))
+    start, length = _cut(spans.start, spans.end, lengths.astype(np.int32), cut.shortest)
+    order = generator.permutation(len(start))
+    return Pieces(start[order], length[order])
+
+
+def _mean_length(cut: Cut) -> float:
+    return cut.full_share * cut.full + (1 - cut.full_share) * (cut.shortest + cut.full) / 2
+
+
+@numba.njit(cache=True)
+def _cut(span_start, span_end, lengths, shortest):
+    start = np.empty(len(lengths), np.int64)
+    length = np.empty(len(lengths), np.int32)
+    pieces = drawn = 0
+    for span in range(len(span_start)):
+        place = span_start[span]
+        while span_end[span] - place >= shortest and drawn < len(lengths):
+            size = min(lengths[drawn], span_end[span] - place)
+            drawn += 1
+            if size >= shortest:
+                start[pieces] = place
+                length[pieces] = size
+                pieces += 1
+            place += size
+    return start[:pieces], length[:pieces]
+
+
+class WindowStream:
+    """The endless sequence of training windows: window number n is the same in every run of a seed.
+
+    Epochs follow each other, each a new cut of the genome in shuffled order; only the current
+    epoch's cut is held.
+    """
+
+    def __init__(self, codes: np.ndarray, spans: Spans, cut: Cut, seed: int):
+        self.codes, self.spans, self.cut, self.seed = codes, spans, cut, seed
+        self._mask_stream = stream(seed, "masks")
+        self._epoch = -1
+        self._first = self._end = 0  # window numbers of the current epoch
+        self._pieces = Pieces(np.empty(0, np.int64), np.empty(0, np.int32))
+
+    def pieces(self, first: int, count: int) -> Pieces:
+        """Windows number first .. first + count - 1."""
+        parts = []
+        while count > 0:
+            self._seek(first)
+            offset = first - self._first
+            taken = Pieces(*(column[offset : offset + count] for column in self._pieces))
+            parts.append(taken)
+            first, count = first + len(taken.start), count - len(taken.start)
+        return Pieces(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def batch(self, first: int, count: int) -> WindowBatch:
+        return gather(
+            self.codes,
+            self.pieces(first, count),
+            sequence_keys(self._mask_stream, np.arange(first, first + count)),
+        )
+
+    def _seek(self, number: int) -> None:
+        """Make the epoch that holds window `number` the current one."""
+        if number < self._first:
+            self._epoch, self._first, self._end = -1, 0, 0
+        while number >= self._end:
+            self._epoch += 1
+            self._pieces = cut_pieces(self.spans, self.cut, self.seed, self._epoch)
+            self._first, self._end = self._end, self._end + len(self._pieces.start)
+
+
+def gather(codes: np.ndarray, pieces: Pieces, keys_B2: np.ndarray) -> WindowBatch:
+    """Copy pieces out of a genome, longest first: equal lengths share an attention call."""
+    order = np.argsort(-pieces.length, kind="stable")
+    lengths = pieces.length[order].tolist()
+    codes_BL = np.full((len(order), lengths[0]), AMBIGUOUS, np.uint8)
+    for row, (start, length) in enumerate(zip(pieces.start[order].tolist(), lengths, strict=True)):
+        codes_BL[row, :length] = codes[start : start + length]
+    return WindowBatch(torch.from_numpy(codes_BL), tuple(lengths), torch.from_numpy(keys_B2[order]))
