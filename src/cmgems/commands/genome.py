@@ -1,0 +1,64 @@
+"""`cmgems genome`: build a genome store."""
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = """\
+Build a genome store: base codes on disk, one byte a base, mapped into memory when used.
+Sources may be FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL; several make one genome.
+"""
+EXAMPLES = """\
+examples:
+  cmgems genome hg38.fa.gz --out stores/hg38
+  cmgems genome chr20.fa chrX.fa --out stores/two
+  cmgems genome --check stores/hg38
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("sources", nargs="*", type=Path, metavar="SOURCE", help="sequence files")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the store to write")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default 1)")
+    parser.add_argument("--check", type=Path, metavar="DIR", help="verify all checksums of a store")
+
+
+def run(args: argparse.Namespace) -> None:
+    import time
+
+    from cmgems.errors import UserError
+    from cmgems.genome import build_genome
+
+    if args.check:
+        check(args.check)
+        return
+    if not args.sources or args.out is None:
+        raise UserError("wanted: SOURCE... --out DIR, or --check DIR (see --help)")
+    began = time.perf_counter()
+    genome = build_genome(args.sources, args.out, threads=args.threads)
+    seconds = time.perf_counter() - began
+    print(describe(genome))
+    print(f"built in {seconds:.2f} s, {genome.bases / seconds / 1e6:,.0f} million bases a second")
+
+
+def check(path: Path) -> None:
+    from cmgems.genome import open_genome
+    from cmgems.genome_store import read_manifest, verify_codes
+
+    genome = open_genome(path)
+    verify_codes(path, read_manifest(path), genome.codes)
+    print(f"{path}: all {len(genome.contigs):,} contigs are as they were built")
+
+
+def describe(genome) -> str:
+    iupac = sum(c.iupac_count for c in genome.contigs)
+    share = 100 * genome.n_count / genome.bases
+    lines = [
+        f"{genome.path}: {genome.name}",
+        f"  {len(genome.contigs):,} contigs, {genome.bases:,} bases, {share:.2f} % N"
+        + (f" (of which {iupac:,} IUPAC codes)" if iupac else ""),
+        *(f"  {c.name}  {c.length:,}" for c in genome.contigs[:25]),
+    ]
+    if len(genome.contigs) > 25:
+        lines.append(f"  … and {len(genome.contigs) - 25:,} more")
+    return "\n".join([*lines, f"  sha256 {genome.sha256}"])

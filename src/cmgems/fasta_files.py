@@ -1,0 +1,132 @@
+"""FASTA files as pieces of base codes: cut at line ends, contigs named, faults named."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cmgems import fasta
+from cmgems.errors import UserError
+from cmgems.sequence_files import Piece, Segment
+
+PIECE = 1 << 21
+_MAX_HEADERS = 4096
+
+
+def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
+    """Pieces of at most `size` bytes of text, cut behind a line end wherever there is one."""
+    text = bytearray(size + fasta.PAD)
+    raw = np.frombuffer(text, np.uint8)
+    codes = np.empty(size + fasta.PAD, np.uint8)
+    headers = np.empty((_MAX_HEADERS, fasta.HEADER_COLUMNS), np.int64)
+    tally = np.empty(fasta.TALLY_FIELDS, np.int64)
+    offset = filled = 0  # of raw[0] in the file; bytes in raw
+    mid_line, named = False, False
+    while True:
+        filled += _fill(stream, memoryview(text)[filled:size])
+        if not filled:
+            return
+        cut = filled if filled < size else _cut(text, size, mid_line, path, offset)
+        fasta.convert(raw, cut, mid_line, codes, headers, tally)
+        if tally[fasta.BAD] >= 0:
+            raise UserError(_bad_byte(path, stream, offset + int(tally[fasta.BAD])))
+        used = int(tally[fasta.CONSUMED])
+        segments = _segments(path, stream, text, offset, headers, tally)
+        if segments[0].stop > segments[0].start and not named:
+            raise UserError(f"{path}: has sequence before the first header ('>')")
+        named = named or len(segments) > 1
+        yield Piece(
+            codes[: tally[fasta.WRITTEN]], [s for s in segments if s.name or s.stop > s.start]
+        )
+        mid_line = used > 0 and text[used - 1] != 10
+        text[: filled - used] = text[used:filled]
+        filled -= used
+        offset += used
+
+
+def _fill(stream, view: memoryview) -> int:
+    filled = 0
+    while filled < len(view) and (got := stream.readinto(view[filled:])):
+        filled += got
+    return filled
+
+
+def _cut(text: bytearray, size: int, mid_line: bool, path: Path, offset: int) -> int:
+    """Where to cut a full buffer: behind its last line end, else anywhere but inside CR LF."""
+    cut = text.rfind(b"\n", 0, size) + 1
+    if cut:
+        return cut
+    if not mid_line and text[:1] == b">":
+        raise UserError(f"{path}: the header at byte {offset} is longer than {size:,} bytes")
+    return size - 1 if text[size - 1] == 13 else size
+
+
+def _segments(path, stream, text, offset, headers, tally) -> list[Segment]:
+    """The first segment continues the contig before, each of the others begins one."""
+    met = int(tally[fasta.HEADERS])
+    rows = headers[:met].tolist()
+    ends = [*(r[fasta.HEADER_CODE] for r in rows), int(tally[fasta.WRITTEN])]
+    n_counts = [0, *(r[fasta.HEADER_N] for r in rows), int(tally[fasta.N_COUNT])]
+    iupac = [0, *(r[fasta.HEADER_IUPAC] for r in rows), int(tally[fasta.IUPAC_COUNT])]
+    segments = [Segment(None, 0, ends[0], n_counts[1], iupac[1], "")]
+    for i, row in enumerate(rows):
+        at = offset + row[fasta.HEADER_START]
+        name = _name(path, stream, bytes(text[row[0] + 1 : row[1]]), at)
+        segments.append(
+            Segment(
+                name,
+                ends[i] + 1,
+                ends[i + 1],
+                n_counts[i + 2] - n_counts[i + 1],
+                iupac[i + 2] - iupac[i + 1],
+                f"{stream.unit} {at}",
+            )
+        )
+    return segments
+
+
+def _name(path: Path, stream, header: bytes, at: int) -> str:
+    if not header.strip() or header[:1].isspace():
+        raise UserError(f"{path}: line {line_of(stream, at)} is a header without a name")
+    try:
+        return header.split(None, 1)[0].decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = line_of(stream, at)
+        raise UserError(f"{path}: line {line}: the name in the header is not UTF-8 text") from error
+
+
+def _bad_byte(path: Path, stream, at: int) -> str:
+    line, value = line_of(stream, at), _byte_at(stream, at)
+    return f"{path}: {stream.unit} {at} (line {line}) is {_describe(value)}"
+
+
+def _describe(value: int) -> str:
+    char = chr(value)
+    wanted = "wanted: A C G T U N or another IUPAC nucleotide code"
+    if char == ">":
+        return "'>' in the middle of a line; is a line end missing where two files were joined?"
+    if char in "EeFfIiJjLlOoPpQqXxZz*":
+        return f"{char!r}, which is no nucleotide; is this a protein? {wanted}"
+    if char in "-.":
+        return f"{char!r}, a gap of an alignment; remove the gaps; {wanted}"
+    if char == "\r":
+        return "a carriage return without a line feed; wanted: lines that end with LF or CR LF"
+    shown = repr(char) if 32 < value < 127 else {32: "a space", 9: "a tab", 0: "NUL"}.get(value)
+    return f"{shown or f'0x{value:02X}'}; {wanted}"
+
+
+def line_of(stream, at: int) -> int:
+    """Number of the line, from 1, that holds the byte at an offset (reads the file again)."""
+    stream.rewind()
+    buffer, lines, left = bytearray(1 << 20), 1, at
+    while left > 0 and (got := stream.readinto(memoryview(buffer)[: min(left, len(buffer))])):
+        lines += buffer.count(b"\n", 0, got)
+        left -= got
+    return lines
+
+
+def _byte_at(stream, at: int) -> int:
+    """Call after `line_of` for the same offset, which leaves the stream there."""
+    one = bytearray(1)
+    stream.readinto(memoryview(one))
+    return one[0]

@@ -1,0 +1,70 @@
+"""GenBank and EMBL files, parsed by Biopython, as pieces of base codes."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cmgems import fasta
+from cmgems.errors import UserError
+from cmgems.sequence_files import Piece, Segment
+
+
+class _Bytes(io.RawIOBase):
+    """A stream of ours as the file object that Biopython reads."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, view) -> int:
+        return self._stream.readinto(memoryview(view).cast("B"))
+
+
+def flat_file_pieces(path: Path, stream, flavour: str) -> Iterator[Piece]:
+    """One piece a record. `flavour` is Biopython's name of the format: genbank or embl."""
+    for number, record in enumerate(_records(path, stream, flavour), 1):
+        yield _piece(path, number, *record)
+
+
+def _records(path: Path, stream, flavour: str) -> Iterator[tuple[str, bytes]]:
+    from Bio import SeqIO
+    from Bio.Seq import UndefinedSequenceError
+
+    text = io.TextIOWrapper(io.BufferedReader(_Bytes(stream), 1 << 20), encoding="utf-8")
+    number = 0
+    try:
+        for number, record in enumerate(SeqIO.parse(text, flavour), 1):  # noqa: B007 (used below)
+            yield record.id or record.name, bytes(record.seq)
+    except UndefinedSequenceError as error:
+        raise UserError(
+            f"{path}: record {number} ({record.id}) has annotation but no sequence;"
+            " fetch the full record (GenBank 'gbwithparts')"
+        ) from error
+    except (ValueError, AssertionError, IndexError, KeyError, TypeError, AttributeError) as error:
+        # Biopython's parser raises each of these on damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{path}: record {number + 1} is not readable {flavour}: {reason}"
+        ) from error
+
+
+def _piece(path: Path, number: int, name: str, letters: bytes) -> Piece:
+    size = len(letters)
+    raw = np.frombuffer(letters + bytes(fasta.PAD), np.uint8)
+    codes = np.empty(size + 1 + fasta.PAD, np.uint8)
+    codes[0] = fasta.OTHER
+    tally = np.empty(fasta.TALLY_FIELDS, np.int64)
+    headers = np.empty((1, fasta.HEADER_COLUMNS), np.int64)
+    fasta.convert(raw, size, True, codes[1:], headers, tally)
+    if tally[fasta.BAD] >= 0 or tally[fasta.WRITTEN] != size:
+        at = int(tally[fasta.BAD])
+        raise UserError(
+            f"{path}: record {number} ({name}): base {at + 1} is {chr(letters[at])!r};"
+            " wanted: A C G T U N or another IUPAC nucleotide code"
+        )
+    counts = int(tally[fasta.N_COUNT]), int(tally[fasta.IUPAC_COUNT])
+    return Piece(codes[: size + 1], [Segment(name, 1, size + 1, *counts, f"record {number}")])

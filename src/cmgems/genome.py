@@ -1,0 +1,201 @@
+"""Genomes as base codes on disk: build a store, open one, get one for whatever the user names.
+
+    >>> genome = genome_for("sample")
+    >>> genome.name, len(genome.codes)
+    ('GRCh37_20_44000001-48000000', 4000000)
+
+Codes are uint8, A T C G = 0 1 2 3 and 4 for N and every other IUPAC code. Exactly one code 4 lies
+between neighbouring contigs, so no window and no k-mer joins two of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cmgems.errors import UserError
+from cmgems.genome_store import (
+    CODES,
+    MANIFEST,
+    folder_replacing,
+    genome_hash,
+    hash_file,
+    locked,
+    map_codes,
+    read_manifest,
+    refuse_stale,
+    write_manifest,
+)
+
+SAMPLE = "GRCh37_20_44000001-48000000.2bit"
+_SUFFIXES = (".gz", ".bgz", ".fa", ".fasta", ".fna", ".fas", ".2bit", ".gb", ".gbk", ".gbff")
+
+
+@dataclass(frozen=True)
+class Contig:
+    """A contig of a genome: a chromosome, scaffold or plasmid."""
+
+    name: str
+    start: int  # offset of its first base in Genome.codes
+    length: int  # bases
+    n_count: int  # of them with code 4: N and every other IUPAC code
+    iupac_count: int = 0  # of them IUPAC codes other than N
+
+
+@dataclass(frozen=True)
+class Genome:
+    """A genome store that is open for reading."""
+
+    path: Path
+    name: str
+    contigs: tuple[Contig, ...]
+    codes: np.ndarray  # uint8, read-only memory map
+    sha256: str  # of the codes and the contig names
+
+    @property
+    def bases(self) -> int:
+        return sum(c.length for c in self.contigs)
+
+    @property
+    def n_count(self) -> int:
+        return sum(c.n_count for c in self.contigs)
+
+    def contig(self, name: str) -> Contig:
+        for contig in self.contigs:
+            if contig.name == name:
+                return contig
+        some = ", ".join(c.name for c in self.contigs[:5])
+        more = ", …" if len(self.contigs) > 5 else ""
+        raise UserError(f"{self.path}: has no contig {name!r}; it has {some}{more}")
+
+
+def build_genome(
+    sources: Sequence[Path], out: Path, *, threads: int = 1, progress: bool = True
+) -> Genome:
+    """Write the sequence of one or more files as a genome store, and open it.
+
+    Parameters
+    ----------
+    sources : FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL files, in the order of the contigs
+    out : folder of the store; an older store there is replaced, anything else is refused
+    threads : threads that convert
+    progress : show a progress bar on standard error
+
+    Raises
+    ------
+    UserError
+        If a source cannot be used or `out` is something else than a store.
+    """
+    sources = [Path(s) for s in sources]
+    out = Path(out)
+    _refuse_as_target(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locked(out, wait=False):
+        _build(sources, out, threads, progress)
+    return open_genome(out)
+
+
+def open_genome(path) -> Genome:
+    """Open a genome store.
+
+    Raises
+    ------
+    UserError
+        If it is no store, is damaged or truncated, of another format version, or if a source of
+        it has changed since it was built.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    refuse_stale(path, manifest)
+    codes = map_codes(path, manifest)
+    contigs, start = [], 0
+    for c in manifest["contigs"]:
+        contigs.append(Contig(c["name"], start, c["length"], c["n_count"], c["iupac_count"]))
+        start += c["length"] + 1
+    return Genome(path, manifest["name"], tuple(contigs), codes, manifest["sha256"])
+
+
+def genome_for(source: str) -> Genome:
+    """The genome that a user names: `sample`, a store, or a sequence file.
+
+    A sequence file is built into the cache at first use, and again once the file has changed.
+    The cache is $CMGEMS_CACHE, else $XDG_CACHE_HOME/cmgems, else ~/.cache/cmgems.
+    """
+    from cmgems.genome_cache import cached_genome, sample_path
+
+    if str(source) == "sample":
+        return cached_genome(sample_path())
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return open_genome(path)
+    return cached_genome(path)
+
+
+def genome_name(sources: Sequence[Path]) -> str:
+    """A name from the names of the files: `chr20` of `/data/chr20.fa.gz`."""
+    stems = []
+    for source in sources:
+        stem = source.name
+        while stem.lower().endswith(_SUFFIXES) and Path(stem).stem:
+            stem = Path(stem).stem
+        stems.append(stem)
+    return "+".join(stems) if len(stems) <= 3 else f"{stems[0]}+{len(stems) - 1}_more"
+
+
+def _refuse_as_target(out: Path) -> None:
+    if out.is_dir():
+        if any(out.iterdir()) and not (out / MANIFEST).exists():
+            raise UserError(f"{out}: is a folder that is not a genome store; give another --out")
+    elif out.exists():
+        raise UserError(f"{out}: is a file; --out wants a folder")
+
+
+def _build(sources: list[Path], out: Path, threads: int, progress: bool) -> None:
+    with folder_replacing(out) as folder:
+        before = [_identity(source) for source in sources]
+        contigs = _write_codes(sources, folder / CODES, progress)
+        for source, identity in zip(sources, before, strict=True):
+            if _identity(source) != identity:
+                raise UserError(f"{source}: changed while it was read")
+            identity["sha256"] = hash_file(source)
+        write_manifest(
+            folder,
+            {
+                "name": genome_name(sources),
+                "bases": sum(c["length"] for c in contigs),
+                "contigs": contigs,
+                "sha256": genome_hash(contigs),
+                "sources": before,
+            },
+        )
+
+
+def _identity(source: Path) -> dict:
+    from cmgems.sequence_files import open_source
+
+    with open_source(source):
+        found = source.stat()
+    path = str(source.resolve())
+    return {"path": path, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
+    """Write the codes, and return what the manifest says of each contig."""
+    import os
+
+    from cmgems.genome_contigs import ContigList
+    from cmgems.progress import byte_bar
+    from cmgems.sequence_files import read_pieces
+
+    contigs = ContigList()
+    total = sum(source.stat().st_size for source in sources)
+    with open(path, "wb", buffering=0) as handle, byte_bar(total, "reading", progress) as advance:
+        for source in sources:
+            for piece in read_pieces(source, advance):
+                codes = piece.codes if contigs.begun else piece.codes[1:]
+                contigs.add(source, piece)
+                handle.write(codes)
+            contigs.close(source)
+        os.fsync(handle.fileno())
+    return contigs.finish()

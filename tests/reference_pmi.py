@@ -1,0 +1,46 @@
+"""Slow, obvious k-mer counts and PMI, to check the fast ones against."""
+
+import itertools
+import math
+from collections import Counter
+
+BASES = "ATCG"
+
+
+def all_kmers(k: int) -> list[str]:
+    """In the order of their ids."""
+    return ["".join(letters) for letters in itertools.product(BASES, repeat=k)]
+
+
+def reference_counts(contigs: list[str], k: int) -> list[int]:
+    """Counts of the k-mers of A, C, G, T within each contig, in the order of their ids."""
+    counts: Counter[str] = Counter()
+    for contig in contigs:
+        contig = contig.upper()
+        counts.update(contig[i : i + k] for i in range(len(contig) - k + 1))
+    return [counts[kmer] for kmer in all_kmers(k)]
+
+
+def segmentations(word: str) -> list[list[str]]:
+    """Every way to cut a word in two or more contiguous pieces: 2**(k-1) - 1 of them."""
+    found = []
+    for cuts in itertools.product((False, True), repeat=len(word) - 1):
+        if any(cuts):
+            edges = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), len(word)]
+            found.append([word[a:b] for a, b in itertools.pairwise(edges)])
+    return found
+
+
+def reference_pmi(word: str, counts: dict[str, int], totals: dict[int, int], definition: str):
+    """PMI of a word by the formula, over all segmentations; `counts` holds words of all lengths."""
+    halved = 2 if definition == "published" else 1
+    longest = 2 if definition == "published" else len(word)
+
+    def p(piece: str) -> float:
+        return counts[piece] / (halved * totals[len(piece)])
+
+    return min(
+        math.log(p(word) / math.prod(p(piece) for piece in pieces))
+        for pieces in segmentations(word)
+        if max(map(len, pieces)) <= longest
+    )
