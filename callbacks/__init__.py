@@ -1,1 +1,21 @@
-"""Lightning callbacks; imported as `cmgems.callbacks`."""
+"""Lightning callbacks; imported as `cmgems.callbacks`.
+
+To add one: a file here, its line in `run_callbacks` in `cmgems.train`, its test in `tests/`.
+"""
+
+from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal
+from cmgems.callbacks.curriculum import CurriculumCallback
+from cmgems.callbacks.schedule_picture import SchedulePicture
+from cmgems.callbacks.step_progress import StepProgress
+from cmgems.callbacks.throughput import Throughput
+from cmgems.callbacks.training_log import TrainingLog
+
+__all__ = [
+    "CurriculumCallback",
+    "RunCheckpoints",
+    "SchedulePicture",
+    "StepProgress",
+    "StopOnSignal",
+    "Throughput",
+    "TrainingLog",
+]

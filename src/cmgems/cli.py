@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from cmgems import __version__
-from cmgems.errors import UserError
+from cmgems.errors import RunFailed, RunStopped, UserError
 
 # name -> (module with configure() and run(), one line for the overview)
 COMMANDS = {
@@ -45,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"cmgems {args.command}: {error}", file=sys.stderr)
         return 2
+    except RunFailed as error:
+        print(f"cmgems {args.command}: {error}", file=sys.stderr)
+        return 1
+    except RunStopped as stopped:
+        print(f"cmgems {args.command}: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal_number
     except KeyboardInterrupt:
         print(f"cmgems {args.command}: interrupted", file=sys.stderr)
         return 130

@@ -104,7 +104,7 @@ def _note_lines(node: yaml.Node | None, prefix: str, path: Path, where: dict) ->
 
 
 def _override_layer(text: str) -> tuple[Any, dict[str, Origin]]:
-    dotted, sign, value = text.partition("=")
+    dotted, sign, _ = text.partition("=")
     if not sign or not dotted or dotted != dotted.strip():
         raise UserError(f"`{text}`: not an override, wanted key.path=value")
     try:
@@ -138,7 +138,9 @@ def _build(section: type, values: Any, prefix: str, origins: dict, problems: lis
     for name, value in values.items():
         dotted = f"{prefix}{name}"
         if name not in known:
-            problems.append(f"{_where(origins, dotted)}{dotted}: no such key{_hint(dotted, section)}")
+            problems.append(
+                f"{_where(origins, dotted)}{dotted}: no such key{_hint(dotted, section)}"
+            )
         elif is_dataclass(known[name].type):
             chosen[name] = _build(known[name].type, value, f"{dotted}.", origins, problems)
         else:

@@ -12,13 +12,17 @@ def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     yield from _window_rules(experiment)
     yield from _model_rules(experiment)
     yield from _batch_rules(experiment)
+    yield from _validation_rules(experiment)
     yield from _curriculum_rules(experiment)
 
 
 def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     data, positions = experiment.data, experiment.model.positions
     if data.shortest < data.k:
-        yield "data.shortest", f"data.shortest: found {data.shortest}, wanted at least data.k = {data.k}"
+        yield (
+            "data.shortest",
+            f"data.shortest: found {data.shortest}, wanted at least data.k = {data.k}",
+        )
     if data.window < data.shortest:
         yield (
             "data.window",
@@ -43,7 +47,10 @@ def _model_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"model.width: found {shape['width']}, wanted a multiple of 2 x {shape['heads']} heads",
         )
     if experiment.model.init == "fast_start" and shape["width"] % 4:
-        yield "model.width", f"model.width: found {shape['width']}, fast_start wants a multiple of 4"
+        yield (
+            "model.width",
+            f"model.width: found {shape['width']}, fast_start wants a multiple of 4",
+        )
 
 
 def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -60,6 +67,16 @@ def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             "optim.warmup_steps",
             f"optim.warmup_steps: found {optim.warmup_steps}, wanted fewer than train.max_steps = "
             f"{train.max_steps}",
+        )
+
+
+def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    every, steps = experiment.validation.every, experiment.train.max_steps
+    if steps % every:
+        yield (
+            "validation.every",
+            f"validation.every: found {every}, wanted a divisor of train.max_steps = {steps}, so "
+            f"that the last step is validated and saved",
         )
 
 

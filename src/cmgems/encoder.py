@@ -1,4 +1,4 @@
-"""The whole encoder in one file: a BERT (post-LayerNorm, learned positions, GELU) over packed tokens.
+"""The whole encoder in one file: a BERT (post-LayerNorm, learned positions, GELU) on packed tokens.
 
 Sequences are packed, not padded: the tokens of all sequences of a batch lie one behind the other,
 and only attention looks at where one ends and the next begins. The last layer computes queries,
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """Sizes of an encoder. `positions` is the most tokens a sequence may have, [CLS] and [SEP] included."""
+    """Sizes of an encoder; `positions` counts [CLS] and [SEP]."""
 
     layers: int
     width: int

@@ -7,3 +7,15 @@ class UserError(Exception):
     The message is one line: which file or key, what was found, what is wanted.
     The command line prints it on standard error and ends with exit code 2.
     """
+
+
+class RunFailed(Exception):
+    """A run cannot go on. The message is one line; the command line ends with exit code 1."""
+
+
+class RunStopped(Exception):
+    """A signal ended a run after its state was saved."""
+
+    def __init__(self, signal_number: int, step: int):
+        super().__init__(f"stopped at step {step}, state saved")
+        self.signal_number = signal_number

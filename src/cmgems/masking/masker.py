@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmgems.config import Masking
 from cmgems.draws import uniforms
 from cmgems.encoder import Layout
 from cmgems.kmers import CLS, FIRST_KMER, SEP, token_ids
@@ -104,18 +105,26 @@ def pack(
 
 
 def centre_rates(
-    strategies: set[str],
-    corpus_BK: Tensor,
-    rank_V: Tensor,
-    k: int,
-    mask_fraction: float,
-    center_rate: dict[str, float] | None,
+    masking: Masking, strategies: set[str], corpus_BK: Tensor, rank_V: Tensor, k: int
 ) -> dict[str, Tensor]:
-    """Rates for the strategies: solved for one budget, or as given (the paper's)."""
-    if center_rate:
+    """Centre rate of each strategy by number of maskable tokens: one budget, or the paper's."""
+    if masking.center_rate == "paper":
         longest = corpus_BK.shape[1]
-        return {name: torch.full((longest + 1,), center_rate[name]) for name in strategies}
+        paper = paper_rates(k)
+        return {name: torch.full((longest + 1,), paper[name]) for name in strategies}
     return {
-        name: solve_rates(STRATEGIES[name], corpus_BK, rank_V, k, mask_fraction)
-        for name in sorted(strategies)
+        name: solve_rates(STRATEGIES[name], corpus_BK, rank_V, k, masking.mask_fraction)
+        for name in strategies
     }
+
+
+def paper_rates(k: int) -> dict[str, float]:
+    """0.15 over the mean width of a strategy's windows, as if windows never overlapped."""
+    plain, wide = k, 2 * k - 1
+    widths = {
+        "random": plain,
+        "random_wide": wide,
+        "genemask": (plain + wide) / 2,
+        "global_pmi": wide,
+    }
+    return {name: 0.15 / width for name, width in widths.items()}

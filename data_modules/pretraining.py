@@ -1,0 +1,139 @@
+"""Genome windows for pretraining, as uint8 base codes.
+
+The loader knows nothing of masks and keeps no state: micro-batch number n holds the same windows
+whatever came before, so a resumed run needs no position saved, and a run on another number of
+ranks sees the same windows in the same steps.
+"""
+
+from collections.abc import Iterator
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cmgems.config import Data, Train, Validation
+from cmgems.draws import sequence_keys, stream
+from cmgems.errors import UserError
+from cmgems.genome import Genome
+from cmgems.windows import (
+    Cut,
+    Pieces,
+    WindowBatch,
+    WindowStream,
+    cut_pieces,
+    gather,
+    split_spans,
+    unambiguous_spans,
+)
+
+VALIDATION_SEED = 0  # all runs on a genome are validated on the same windows and masks
+
+
+class GenomeDataModule(L.LightningDataModule):
+    """Training and validation windows of one genome, from regions that never overlap.
+
+    Parameters
+    ----------
+    genome : Genome
+    data, train, validation : sections of the experiment
+    seed : int
+
+    Raises
+    ------
+    UserError
+        If the genome is too small for a window of training or of validation.
+    """
+
+    def __init__(self, genome: Genome, data: Data, train: Train, validation: Validation, seed: int):
+        super().__init__()
+        self.codes = genome.codes
+        self.batch, self.micro_batch = train.batch, train.micro_batch
+        self.max_steps = train.max_steps
+        cut = Cut(data.window, data.shortest, data.full_share)
+        # A small genome gets smaller regions, so that at least two of them are for validation.
+        block = min(data.validation_block, int(len(self.codes) * data.validation_share / 2) or 1)
+        self.train_spans, self.validation_spans = split_spans(
+            unambiguous_spans(self.codes), data.validation_share, block
+        )
+        self.windows = WindowStream(self.codes, self.train_spans, cut, seed)
+        held_out = cut_pieces(self.validation_spans, cut, VALIDATION_SEED, epoch=0)
+        for purpose, spans in (
+            ("training", self.train_spans),
+            ("validation", self.validation_spans),
+        ):
+            if not ((spans.end - spans.start) >= data.window).any():
+                raise UserError(
+                    f"data.genome: {genome.name} has no stretch of {data.window} known bases for "
+                    f"{purpose}, wanted a larger genome or a smaller data.window"
+                )
+        self.held_out = Pieces(*(column[: validation.windows] for column in held_out))
+
+    @property
+    def accumulate(self) -> int:
+        """Micro-batches that a rank takes in one optimiser step."""
+        return self.batch // (self.micro_batch * self.trainer.world_size)
+
+    def train_dataloader(self) -> DataLoader:
+        total = self.max_steps * self.accumulate
+        start = self.trainer.global_step * self.accumulate
+        windows = MicroBatches(
+            self.windows, self.micro_batch, self.trainer.global_rank, self.trainer.world_size
+        )
+        return DataLoader(windows, batch_size=None, sampler=From(start, total))
+
+    def val_dataloader(self) -> DataLoader:
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        return DataLoader(HeldOut(self.codes, self.held_out, rank, ranks), batch_size=None)
+
+    def corpus(self, count: int, length: int) -> np.ndarray:
+        """Base codes [count, length] of training windows, for measuring masks; always the same."""
+        cut = Cut(full=length, shortest=length, full_share=1.0)
+        pieces = cut_pieces(self.train_spans, cut, VALIDATION_SEED, epoch=0)
+        starts = pieces.start[pieces.length == length][:count]
+        return np.stack([self.codes[start : start + length] for start in starts])
+
+
+class MicroBatches(Dataset):
+    """This rank's micro-batches of a run; the ranks take turns."""
+
+    def __init__(self, windows: WindowStream, size: int, rank: int, ranks: int):
+        self.windows, self.size, self.rank, self.ranks = windows, size, rank, ranks
+
+    def __getitem__(self, number: int) -> WindowBatch:
+        return self.windows.batch((number * self.ranks + self.rank) * self.size, self.size)
+
+
+class From(Sampler[int]):
+    """start .. total - 1. Its length is `total`: Lightning counts the batches of the whole epoch,
+    those before a resume included."""
+
+    def __init__(self, start: int, total: int):
+        self.start, self.total = start, total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.total))
+
+    def __len__(self) -> int:
+        return self.total
+
+
+class HeldOut(Dataset):
+    """This rank's share of the validation windows, in batches of similar length."""
+
+    SIZE = 16
+
+    def __init__(self, codes: np.ndarray, pieces: Pieces, rank: int, ranks: int):
+        self.codes = codes
+        order = np.argsort(-pieces.length, kind="stable")[rank::ranks]
+        self.order = order
+        self.pieces = Pieces(pieces.start[order], pieces.length[order])
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.SIZE)
+
+    def __getitem__(self, number: int) -> WindowBatch:
+        if number >= len(self):
+            raise IndexError(number)
+        part = slice(number * self.SIZE, (number + 1) * self.SIZE)
+        keys = sequence_keys(stream(VALIDATION_SEED, "validation masks"), self.order[part])
+        return gather(self.codes, Pieces(*(column[part] for column in self.pieces)), keys)

@@ -1,0 +1,48 @@
+"""`cmgems pretrain`: a run from an experiment file."""
+
+import argparse
+import textwrap
+
+DESCRIPTION = """\
+Pretrain a gene transformer with masked language modelling, as an experiment file says.
+Overrides `key.path=value` win over the file.
+"""
+EXAMPLES = """\
+examples:
+  cmgems pretrain experiments/pretrain/quickstart.yaml
+  cmgems pretrain experiments/pretrain/cm_gems.yaml data.genome=chr20.fa run.dir=runs/chr20
+  cmgems pretrain experiments/pretrain/cm_gems.yaml run.dir=runs/chr20 run.resume=true
+  cmgems pretrain experiments/pretrain/random.yaml optim.rate=2e-3 train.max_steps=1000
+
+Ctrl-C saves the run and stops it; the same command with run.resume=true goes on.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.epilog = EXAMPLES + "\nkeys:\n" + describe_keys()
+    parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
+    parser.add_argument("overrides", metavar="key.path=value", nargs="*")
+
+
+def run(args: argparse.Namespace) -> None:
+    from cmgems.train import pretrain
+
+    pretrain(args.experiment, args.overrides)
+
+
+def describe_keys() -> str:
+    """All config keys with their defaults and meaning, from the dataclasses themselves."""
+    from cmgems.config import Experiment, leaves, read
+
+    defaults = Experiment()
+    lines = []
+    for name, part in leaves():
+        value = read(defaults, name)
+        shown = "[" + ", ".join(value) + "]" if isinstance(value, tuple) else str(value) or "''"
+        text = part.metadata["text"]
+        if part.metadata["choices"]:
+            text += f" ({' | '.join(map(str, part.metadata['choices']))})"
+        head = f"  {name} = {shown}"
+        lines += [head, *textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)]
+    return "\n".join(lines)

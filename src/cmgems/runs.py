@@ -1,0 +1,125 @@
+"""The folder of a run: resolved config, checkpoints, logs, results.
+
+config.yaml        the resolved experiment; `cmgems pretrain config.yaml run.dir=NEW` repeats it
+checkpoints/       last.ckpt, best.ckpt, each with a .sha256 beside it
+events.out.*       TensorBoard
+metrics.csv        the same scalars, one line each: step,name,value
+results.json       the final figures, where they come from and what they cost
+"""
+
+import fcntl
+import json
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cmgems.config import Experiment, read
+from cmgems.config_files import differences, dump, load
+from cmgems.errors import UserError
+from cmgems.files import replacing
+
+# They change how a run is computed, not what it is.
+FREE_TO_CHANGE = ("train.accelerator", "train.devices", "train.nodes", "train.log_every", "name")
+PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
+
+
+class RunFolder:
+    """A run's folder, locked while the run goes on."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = None
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        path = self.checkpoints / "last.ckpt"
+        return path if path.exists() else None
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    def claim(self, experiment: Experiment) -> None:
+        """Make the folder this process's run, new or resumed.
+
+        Raises
+        ------
+        UserError
+            If the folder holds another run, or another process is at work in it.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"run.dir: {self.path} is a file, wanted a folder")
+        config = self.path / "config.yaml"
+        if experiment.run.resume:
+            self._check_resumable(experiment, config)
+        elif self.path.exists() and any(self.path.iterdir()):
+            what = "a finished run" if self.results.exists() else "something, perhaps a stopped run"
+            raise UserError(
+                f"run.dir: {self.path} holds {what}; wanted an empty or new folder (run.dir=PATH), "
+                f"or run.resume=true to go on with it"
+            )
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        with replacing(config) as handle:
+            handle.write(dump(experiment))
+
+    def _check_resumable(self, experiment: Experiment, config: Path) -> None:
+        if not config.exists():
+            raise UserError(f"run.resume: {self.path} holds no run (no config.yaml) to go on with")
+        before = load(config)
+        changed = [key for key in differences(before, experiment) if key not in FREE_TO_CHANGE]
+        if changed:
+            key = changed[0]
+            raise UserError(
+                f"{key}: the run in {self.path} has {read(before, key)!r}, found "
+                f"{read(experiment, key)!r}; a resumed run keeps its experiment"
+            )
+
+    def _take_lock(self) -> None:
+        # Kept open, and so locked, until the process ends; it is not removed, since another
+        # process may already wait on it.
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"run.dir: {self.path} is in use by another process") from None
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        with replacing(self.results) as handle:
+            json.dump(results, handle, indent=2)
+            handle.write("\n")
+
+    def read_results(self) -> dict[str, Any]:
+        return json.loads(self.results.read_text())
+
+
+def provenance() -> dict[str, Any]:
+    """What the figures of a run depend on beside its experiment."""
+    return {
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "git_revision": git_revision(),
+    }
+
+
+def git_revision() -> str | None:
+    """The commit of the source tree, with `+` where it has changes; None outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()

@@ -1,0 +1,201 @@
+"""`cmgems pretrain`: an experiment, from its file to its results.
+
+Read `pretrain` from top to bottom; each line is one stage of a run. Everything that can be wrong
+with what the user gave is found out before the run folder is made.
+"""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
+
+from cmgems import callbacks
+from cmgems.config import Experiment
+from cmgems.config_files import load
+from cmgems.data_modules.pretraining import GenomeDataModule
+from cmgems.errors import UserError
+from cmgems.genome import Genome, genome_for
+from cmgems.kmers import token_ids
+from cmgems.masking.masker import Masker, centre_rates
+from cmgems.pmi import PmiTable, read_table, table_for
+from cmgems.pretraining import COMMON_MASKS, Pretraining
+from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest
+from cmgems.runs import RunFolder, provenance
+from cmgems.summary import summary
+
+CORPUS_WINDOWS = 256  # of the training genome, on which the masks' budget is measured
+
+
+def pretrain(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Run or resume the experiment in the file `path`; print its summary, return its results."""
+    experiment = load(path, overrides)
+    folder = RunFolder(Path(experiment.run.dir))
+    if experiment.run.resume and folder.results.exists():
+        print(summary(experiment, folder.read_results(), folder.path))
+        return folder.read_results()
+    quieten_lightning()
+    accelerator = choose_accelerator(experiment)
+    genome = genome_for(experiment.data.genome)
+    table = difficulty(experiment, genome)
+    data = GenomeDataModule(
+        genome, experiment.data, experiment.train, experiment.validation, experiment.seed
+    )
+    module = Pretraining(experiment, build_masker(experiment, data, table))
+    if rank_zero_only.rank == 0:
+        folder.claim(experiment)
+    parts = RunCallbacks(experiment, folder, unigram_entropy(table, genome))
+    trainer = build_trainer(experiment, accelerator, folder, parts)
+    fit(trainer, module, data, folder)
+    results = figures(parts) | sources(genome, table) | provenance()
+    if trainer.is_global_zero:
+        folder.write_results(results)
+        print(summary(experiment, results, folder.path))
+    return results
+
+
+def quieten_lightning() -> None:
+    """Its notices on devices and stopping say nothing that our progress and summary do not."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+def choose_accelerator(experiment: Experiment) -> str:
+    """A CUDA GPU where there is one, unless the experiment says otherwise."""
+    wanted, found = experiment.train.accelerator, torch.cuda.device_count()
+    if wanted == "cuda" and not found:
+        raise UserError("train.accelerator: found no CUDA GPU, wanted one; use cpu or auto")
+    chosen = ("cuda" if found else "cpu") if wanted == "auto" else wanted
+    if chosen == "cuda" and experiment.train.devices > found:
+        raise UserError(
+            f"train.devices: found {experiment.train.devices}, this machine has {found} GPUs"
+        )
+    return chosen
+
+
+def difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
+    """The rank table: from the file that the experiment names, or from the genome."""
+    pmi, k = experiment.pmi, experiment.data.k
+    if pmi.table:
+        return read_table(pmi.table, k)
+    return table_for(genome, k, pmi.definition, pmi.min_count)
+
+
+def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable) -> Masker:
+    """A masker with the rates of all strategies that the run trains or validates with."""
+    k = experiment.data.k
+    codes = torch.from_numpy(data.corpus(CORPUS_WINDOWS, experiment.data.window))
+    rank_V = torch.from_numpy(table.rank)
+    strategies = {*COMMON_MASKS, *experiment.curriculum.strategies}
+    rates = centre_rates(experiment.masking, strategies, token_ids(codes, k), rank_V, k)
+    return Masker(k, rank_V, rates)
+
+
+def unigram_entropy(table: PmiTable, genome: Genome) -> float:
+    """Nats of the k-mers' own distribution."""
+    counts = table.counts
+    if (counts < 0).any():  # a table from elsewhere need not have counts
+        counts = table_for(genome, table.k).counts
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log(share)).sum())
+
+
+class RunCallbacks:
+    """The callbacks of a run, in the order in which Lightning calls them."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, unigram: float):
+        every = experiment.train.log_every
+        self.curriculum = callbacks.CurriculumCallback(experiment, unigram)
+        self.log = callbacks.TrainingLog(self.curriculum, every)
+        self.throughput = callbacks.Throughput(every, experiment.data.k)
+        self.picture = callbacks.SchedulePicture(self.curriculum)
+        self.progress = callbacks.StepProgress(self.log, self.throughput)
+        # Behind everything that has state to save.
+        self.checkpoints = callbacks.RunCheckpoints(folder.checkpoints)
+        self.stop = callbacks.StopOnSignal(folder.checkpoints, agree_every=every)
+
+    def in_order(self) -> list[L.Callback]:
+        return list(vars(self).values())
+
+
+def build_trainer(
+    experiment: Experiment, accelerator: str, folder: RunFolder, parts: RunCallbacks
+) -> L.Trainer:
+    train = experiment.train
+    accumulate = train.batch // (train.micro_batch * train.devices * train.nodes)
+    ranks = train.devices * train.nodes
+    last = folder.last_checkpoint
+    step = saved_step(last) if last else None
+    loggers = [
+        TensorBoardLogger(folder.path, name="", version="", purge_step=step and step + 1),
+        ScalarFile(folder.path / "metrics.csv", resume_step=step),
+    ]
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=train.devices,
+        num_nodes=train.nodes,
+        # Masks are drawn alike on all ranks: buffers need no broadcast in every step.
+        strategy=DDPStrategy(broadcast_buffers=False) if ranks > 1 else "auto",
+        precision=train.precision,
+        max_steps=train.max_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=accumulate,
+        val_check_interval=experiment.validation.every * accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        callbacks=parts.in_order(),
+        logger=loggers,
+        plugins=[SafeCheckpoints()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+
+
+def saved_step(checkpoint: Path) -> int:
+    check_digest(checkpoint)
+    return torch.load(checkpoint, map_location="meta", weights_only=True)["global_step"]
+
+
+def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder: RunFolder) -> None:
+    """Validate the untrained model, then train to the end; or go on from the last checkpoint."""
+    last = folder.last_checkpoint
+    with warnings.catch_warnings():
+        # The loader copies bytes out of a memory map; worker processes would only be slower.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        if last is None:
+            trainer.validate(module, datamodule=data, verbose=False, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+
+
+def figures(parts: RunCallbacks) -> dict[str, Any]:
+    """The final figures of a run, over all its sittings."""
+    log, throughput = parts.log, parts.throughput
+    return {
+        "before": log.before,
+        "after": log.after,
+        "masked_share": log.masked_shares(),
+        "switched_at": parts.curriculum.switched_at,
+        "best_step": parts.checkpoints.best_step,
+        "tokens": throughput.tokens,
+        "training_seconds": throughput.seconds,
+        "tokens_per_second": throughput.tokens / max(throughput.seconds, 1e-9),
+    }
+
+
+def sources(genome: Genome, table: PmiTable) -> dict[str, Any]:
+    return {
+        "genome": {"name": genome.name, "sha256": genome.sha256, "bases": len(genome.codes)},
+        "pmi": {
+            "definition": table.definition,
+            "k": table.k,
+            "rank_sha256": hashlib.sha256(table.rank.astype("<i4").tobytes()).hexdigest(),
+        },
+    }
