@@ -50,7 +50,7 @@ class CurriculumCallback(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, module: Pretraining) -> None:
         if trainer.state.fn != "fit" or self.curriculum.schedule != "plateau":
             return
-        if self.switched_at is not None:
+        if self.switched_at is not None or trainer.global_step >= self.max_steps:
             return
         self.losses.append(module.validated[module.strategy].loss)
         switch = is_plateau(self.losses, self.curriculum.plateau, self.unigram_entropy)

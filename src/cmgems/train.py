@@ -15,7 +15,6 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems import callbacks
@@ -130,7 +129,6 @@ def build_trainer(
 ) -> L.Trainer:
     train = experiment.train
     accumulate = train.batch // (train.micro_batch * train.devices * train.nodes)
-    ranks = train.devices * train.nodes
     last = folder.last_checkpoint
     step = saved_step(last) if last else None
     loggers = [
@@ -141,8 +139,7 @@ def build_trainer(
         accelerator=accelerator,
         devices=train.devices,
         num_nodes=train.nodes,
-        # Masks are drawn alike on all ranks: buffers need no broadcast in every step.
-        strategy=DDPStrategy(broadcast_buffers=False) if ranks > 1 else "auto",
+        strategy="ddp" if train.devices * train.nodes > 1 else "auto",
         precision=train.precision,
         max_steps=train.max_steps,
         max_epochs=-1,
@@ -154,6 +151,7 @@ def build_trainer(
         callbacks=parts.in_order(),
         logger=loggers,
         plugins=[SafeCheckpoints()],
+        log_every_n_steps=1,  # our own callbacks log
         enable_checkpointing=False,
         enable_model_summary=False,
     )
@@ -170,6 +168,8 @@ def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder:
     with warnings.catch_warnings():
         # The loader copies bytes out of a memory map; worker processes would only be slower.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # of torch, to Lightning
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         if last is None:
             trainer.validate(module, datamodule=data, verbose=False, weights_only=True)
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
