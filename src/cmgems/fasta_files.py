@@ -1,5 +1,6 @@
 """FASTA files as pieces of base codes: cut at line ends, contigs named, faults named."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,14 @@ PIECE = 1 << 21
 _MAX_HEADERS = 4096
 
 
-def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
-    """Pieces of at most `size` bytes of text, cut behind a line end wherever there is one."""
+def fasta_pieces(path: Path, stream, alive: int = 1, size: int = PIECE) -> Iterator[Piece]:
+    """Pieces of at most `size` bytes of text, cut behind a line end wherever there is one.
+
+    The codes of a piece are overwritten when the piece `alive` places further on is asked for.
+    """
     text = bytearray(size + fasta.PAD)
     raw = np.frombuffer(text, np.uint8)
-    codes = np.empty(size + fasta.PAD, np.uint8)
+    buffers = itertools.cycle([np.empty(size + fasta.PAD, np.uint8) for _ in range(alive)])
     headers = np.empty((_MAX_HEADERS, fasta.HEADER_COLUMNS), np.int64)
     tally = np.empty(fasta.TALLY_FIELDS, np.int64)
     offset = filled = 0  # of raw[0] in the file; bytes in raw
@@ -27,6 +31,7 @@ def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
         if not filled:
             return
         cut = filled if filled < size else _cut(text, size, mid_line, path, offset)
+        codes = next(buffers)
         fasta.convert(raw, cut, mid_line, codes, headers, tally)
         if tally[fasta.BAD] >= 0:
             raise UserError(_bad_byte(path, stream, offset + int(tally[fasta.BAD])))

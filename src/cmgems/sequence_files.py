@@ -44,20 +44,24 @@ class Segment(NamedTuple):
 class Piece(NamedTuple):
     """Base codes of consecutive sequence; each contig that begins in it is preceded by a code 4.
 
-    The codes are a view that is overwritten when the next piece is asked for.
+    The codes are a view of a buffer that is used again (see `read_pieces`).
     """
 
     codes: np.ndarray  # uint8
     segments: list[Segment]
 
 
-def read_pieces(path: Path, advance: Callable[[int], object] = lambda n: None) -> Iterator[Piece]:
+def read_pieces(
+    path: Path, advance: Callable[[int], object] = lambda n: None, alive: int = 1
+) -> Iterator[Piece]:
     """The sequence of a file in pieces of a few megabytes.
 
     Parameters
     ----------
     path : a FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL file
     advance : called with the number of bytes of the file that were read since the last call
+    alive : pieces that are in use together; the codes of one are overwritten when the piece
+        `alive` places further on is asked for
 
     Raises
     ------
@@ -70,7 +74,7 @@ def read_pieces(path: Path, advance: Callable[[int], object] = lambda n: None) -
         if not head:
             raise UserError(f"{path}: is empty; {WANTED}")
         handle.seek(0)
-        for piece in _reader(path, handle, head, advance):
+        for piece in _reader(path, handle, head, advance, alive):
             begun = begun or any(s.name is not None for s in piece.segments)
             yield piece
     if not begun:
@@ -97,7 +101,7 @@ def _reason(error: OSError) -> str:
     return known.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
 
 
-def _reader(path: Path, handle, head: bytes, advance) -> Iterator[Piece]:
+def _reader(path: Path, handle, head: bytes, advance, alive: int) -> Iterator[Piece]:
     if head[:4] in TWOBIT_SIGNATURES:
         from cmgems.twobit import twobit_pieces
 
@@ -111,10 +115,10 @@ def _reader(path: Path, handle, head: bytes, advance) -> Iterator[Piece]:
             raise UserError(f"{path}: is empty once unpacked; {WANTED}")
     else:
         stream = Plain(handle, advance)
-    return _text_reader(path, stream, head)
+    return _text_reader(path, stream, head, alive)
 
 
-def _text_reader(path: Path, stream, head: bytes) -> Iterator[Piece]:
+def _text_reader(path: Path, stream, head: bytes, alive: int) -> Iterator[Piece]:
     for magic, sentence in _FOREIGN:
         if head.startswith(magic):
             raise UserError(f"{path}: {sentence}; {WANTED}")
@@ -127,7 +131,7 @@ def _text_reader(path: Path, stream, head: bytes) -> Iterator[Piece]:
         raise UserError(f"{path}: {_no_header(text)}; {WANTED}")
     from cmgems.fasta_files import fasta_pieces
 
-    return fasta_pieces(path, stream)
+    return fasta_pieces(path, stream, alive)
 
 
 def _no_header(text: bytes) -> str:
