@@ -185,12 +185,15 @@ def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
     import os
 
     from cmgems.genome_contigs import ContigList
-    from cmgems.progress import byte_bar
+    from cmgems.progress import progress_bar
     from cmgems.sequence_files import read_pieces
 
     contigs = ContigList()
     total = sum(source.stat().st_size for source in sources)
-    with open(path, "wb", buffering=0) as handle, byte_bar(total, "reading", progress) as advance:
+    with (
+        open(path, "wb", buffering=0) as handle,
+        progress_bar(total, "reading", "B", progress) as advance,
+    ):
         for source in sources:
             for piece in read_pieces(source, advance):
                 codes = piece.codes if contigs.begun else piece.codes[1:]

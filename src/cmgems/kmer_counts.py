@@ -87,10 +87,21 @@ def count_kmers(codes: np.ndarray, k: int, *, threads: int | None = None) -> np.
     return count_words(codes, k, threads=threads).tables[-1]
 
 
-def count_words(codes: np.ndarray, k: int, *, threads: int | None = None) -> KmerCounts:
-    """Count all words of 1, 2, ... k bases of a sequence. Parameters as for `count_kmers`."""
-    pieces = (codes[start : start + _PIECE] for start in range(0, len(codes), _PIECE))
-    return count_pieces(pieces, k, threads=threads)
+def count_words(
+    codes: np.ndarray, k: int, *, threads: int | None = None, advance=lambda n: None
+) -> KmerCounts:
+    """Count all words of 1, 2, ... k bases of a sequence.
+
+    Parameters as for `count_kmers`; `advance` is called with the number of bases that were taken
+    up since the last call.
+    """
+
+    def pieces():
+        for start in range(0, len(codes), _PIECE):
+            yield codes[start : start + _PIECE]
+            advance(min(_PIECE, len(codes) - start))
+
+    return count_pieces(pieces(), k, threads=threads)
 
 
 def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
