@@ -96,26 +96,37 @@ def _against_frequency(table: PmiTable, kind: np.ndarray) -> "Figure":
 
 
 def _rank_distribution(table: PmiTable, kind: np.ndarray) -> "Figure":
-    """Which share of each tenth of the ranks is of low complexity, or has a CpG."""
-    figure = _figure(f"What stands where in the order of masking\n{_title(table)}")
-    axes = figure.add_subplot()
-    tenths = (table.rank.astype(np.int64) - 1) * 10 // len(table.rank)
-    below = np.zeros(10)
-    for value, (name, colour) in reversed(list(enumerate(_KINDS))):
-        found = np.bincount(tenths[kind == value], minlength=10)
-        share = 100 * found / np.bincount(tenths, minlength=10).clip(1)
-        axes.bar(range(10), share, 0.9, bottom=below, color=colour, label=name)
-        below += share
-    labels = [f"{10 * i}-{10 * i + 10}" for i in range(10)]
-    axes.set_xticks(range(10), labels, fontsize=8)
-    axes.set(xlabel="rank, % of all k-mers (left: masked first)", ylabel="share of k-mers (%)")
-    axes.legend(fontsize=8, loc="upper right")
+    """The score along the ranks; below, what kinds of k-mers make up each tenth of them."""
+    figure = _figure(f"What stands where in the order of masking\n{_title(table)}", height=6)
+    score, share = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    order = np.argsort(table.rank)
+    percent = 100 * np.arange(len(order)) / len(order)
+    every = slice(None, None, -(-len(order) // _MOST_POINTS))
+    score.plot(percent[every], table.npmi[order][every], color="black")
+    score.axhline(0, color="black", linewidth=0.5)
+    score.set_ylabel("NPMI (nats)")
     unscored = int(np.isnan(table.npmi).sum())
-    if 0 < unscored < len(table.rank):
-        edge = 10 * (len(table.rank) - unscored) / len(table.rank) - 0.5
-        axes.axvline(edge, color="black", linestyle="--", linewidth=1)
-        axes.text(edge, 101, f"{unscored:,} without a score →", fontsize=7, ha="center")
+    if 0 < unscored < len(order):
+        score.axvspan(100 - 100 * unscored / len(order), 100, color="#DDDDDD")
+        score.set_title(f"shaded: {unscored:,} without a score", fontsize=8, loc="right")
+    tenths = (table.rank.astype(np.int64) - 1) * 10 // len(order)
+    sizes = np.bincount(tenths, minlength=10).clip(1)
+    below = np.zeros(10)
+    for value in (2, 1, 0):
+        found = 100 * np.bincount(tenths[kind == value], minlength=10) / sizes
+        share.bar(np.arange(5, 100, 10), found, 9, bottom=below, color=_KINDS[value][1])
+        below += found
+    share.set(xlabel="rank, % of all k-mers (left: masked first)", ylabel="share of k-mers (%)")
+    share.set_xticks(range(0, 101, 10))
+    _legend(figure)
     return figure
+
+
+def _legend(figure: "Figure") -> None:
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=colour, label=name) for name, colour in _KINDS]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8)
 
 
 def _extremes(table: PmiTable) -> "Figure":
@@ -124,7 +135,7 @@ def _extremes(table: PmiTable) -> "Figure":
     scored = order[~np.isnan(table.npmi[order])]
     chosen = scored if len(scored) else order
     listed = min(_LISTED, len(chosen))
-    height = 1.2 + 0.2 * listed
+    height = 1.5 + 0.2 * listed
     figure = _figure(f"First and last k-mers in the order of masking\n{_title(table)}", 9, height)
     kmers, kind = kmer_letters(table.k), kinds(table.k)
     sides = zip(figure.subplots(1, 2), (chosen[:listed], chosen[-listed:]), strict=True)
@@ -145,4 +156,5 @@ def _extremes(table: PmiTable) -> "Figure":
         axes.margins(x=0.2)
     figure.get_axes()[0].set_title("first (counts beside)", fontsize=9)
     figure.get_axes()[1].set_title("last with a score", fontsize=9)
+    _legend(figure)
     return figure

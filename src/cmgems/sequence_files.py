@@ -6,6 +6,7 @@ read by our own code, GenBank and EMBL by Biopython.
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +39,7 @@ class Segment(NamedTuple):
     stop: int
     n_count: int  # bases with code 4, IUPAC codes included
     iupac_count: int
-    place: str  # where the contig begins, for messages: "line 12", "record 3"
+    place: int | str  # where the contig begins: byte of the (unpacked) text, or "record 3"
 
 
 class Piece(NamedTuple):
@@ -84,8 +85,11 @@ def read_pieces(
 def open_source(path: Path):
     """Open for reading bytes; what stands in the way is told in one line."""
     try:
-        if path.is_dir():
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
             raise UserError(f"{path}: is a directory; {WANTED}")
+        if not stat.S_ISREG(kind):
+            raise UserError(f"{path}: is a pipe or a device; wanted: a file")
         return open(path, "rb", buffering=0)
     except OSError as error:
         raise UserError(f"{path}: {_reason(error)}; {WANTED}") from error
@@ -106,16 +110,19 @@ def _reader(path: Path, handle, head: bytes, advance, alive: int) -> Iterator[Pi
         from cmgems.twobit import twobit_pieces
 
         return twobit_pieces(path, handle, advance)
-    if head[:2] == b"\x1f\x8b":
-        from cmgems.gzipped import Unpacked
+    if not is_gzip(head):
+        return _text_reader(path, Plain(handle, advance), head, alive)
+    from cmgems.gzipped import Unpacked
 
-        stream = Unpacked(path, handle, advance)
-        head = stream.peek(8192)
-        if not head:
-            raise UserError(f"{path}: is empty once unpacked; {WANTED}")
-    else:
-        stream = Plain(handle, advance)
+    stream = Unpacked(path, handle, advance)
+    head = stream.peek(8192)
+    if not head:
+        raise UserError(f"{path}: is empty once unpacked; {WANTED}")
     return _text_reader(path, stream, head, alive)
+
+
+def is_gzip(head: bytes) -> bool:
+    return head[:2] == b"\x1f\x8b"
 
 
 def _text_reader(path: Path, stream, head: bytes, alive: int) -> Iterator[Piece]:
@@ -148,15 +155,35 @@ def _no_header(text: bytes) -> str:
 class Plain:
     """A file as it is, for the readers of text formats."""
 
-    unit = "byte"
-
-    def __init__(self, handle, advance):
-        self.handle, self._advance = handle, advance
+    def __init__(self, handle, advance=lambda n: None):
+        self._handle, self._advance = handle, advance
 
     def readinto(self, view: memoryview) -> int:
-        got = self.handle.readinto(view)
+        got = self._handle.readinto(view)
         self._advance(got)
         return got
 
-    def rewind(self) -> None:
-        self.handle.seek(0)
+
+def place_of(path: Path, place: int | str) -> str:
+    """Where a contig begins, in words: `line 12` of a FASTA file, else as the reader said it."""
+    return place if isinstance(place, str) else f"line {line_at(path, place)[0]}"
+
+
+def line_at(path: Path, offset: int) -> tuple[int, int]:
+    """The line, from 1, of a byte of the (unpacked) text, and the byte. For messages: reads all."""
+    with open_source(path) as handle:
+        packed = is_gzip(handle.read(2))
+        handle.seek(0)
+        if packed:
+            from cmgems.gzipped import Unpacked
+
+            stream = Unpacked(path, handle)
+        else:
+            stream = Plain(handle)
+        line, left, buffer = 1, offset, bytearray(1 << 20)
+        while got := stream.readinto(memoryview(buffer)):
+            if got > left:
+                return line + buffer.count(b"\n", 0, left), buffer[left]
+            line += buffer.count(b"\n", 0, got)
+            left -= got
+    raise UserError(f"{path}: changed while it was read")

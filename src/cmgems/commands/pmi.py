@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--both-strands", action="store_true", help="pool a k-mer and its reverse complement")
     add("--threads", type=int, metavar="N", help="threads that count (default: all cores)")
     add("--table", type=Path, metavar="FILE",
-        help="use a table (TSV or CSV, with a score or rank column), do not compute it")  # fmt: skip
+        help="use a table (TSV or CSV with a score or rank column), compute none")  # fmt: skip
     add("--out", type=Path, metavar="TABLE.tsv", help="write the table")
     add("--counts-out", type=Path, metavar="FILE", help="write the counts, to add others to later")
     add("--compare", type=Path, metavar="OTHER.tsv", help="compare with another table")
