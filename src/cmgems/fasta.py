@@ -10,20 +10,22 @@ A letter of the IUPAC nucleotide code that is not A C G T U becomes 4 and is cou
 byte stops the pass and is reported with its offset, so nothing is ever guessed.
 
 How it gets to the speed of memory: lines of a FASTA file have one width, so the end of a line is
-known before it is read; 64 bytes are converted at a time by comparisons, which the compiler turns
-into vector instructions, where a table lookup a byte would not be. The last group of a line
-overruns into the next line; that line then overwrites the overrun. A line that is not as expected
-(the first, the last, a ragged one, one with IUPAC codes) takes a path that looks at each byte.
+known before it is read; 64 bytes are converted at a time, as one vector, by comparisons where a
+table lookup a byte would not be. The last group of a line overruns into the next line; that line
+then overwrites the overrun. A line that is not as expected (the first, the last, a ragged one, one
+with IUPAC codes) takes a path that looks at each byte.
 """
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 PAD = 64
 OTHER = 4
 
 _LF, _CR, _GT, _N = 10, 13, 62, 78
-# Classes of a byte beyond the codes 0..4.
+# Classes of a byte beyond the codes 0..4; nothing but _BAD has the bit of 8.
 _IUPAC, _END, _RETURN, _BAD = 5, 6, 7, 8
 
 
@@ -46,40 +48,54 @@ CONSUMED, WRITTEN, HEADERS, N_COUNT, IUPAC_COUNT, BAD = range(6)
 TALLY_FIELDS = 6
 
 
-# Offsets are uint64 throughout: with a signed index numba allows for negative ones, and the loops
-# over 64 bytes are then not turned into vector instructions (measured: 12 times slower). A plain
-# integer literal beside a uint64 would make a float of it, hence the constants.
-_0, _1, _64 = np.uint64(0), np.uint64(1), np.uint64(64)
-_BATCH = np.uint64(1 << 14)  # bases that are checked together, while they are in the first cache
+@intrinsic
+def _convert_64(typing_context, raw, p, out, o):
+    """Write the classes of raw[p:p+64], of 0 1 2 3 OTHER _BAD, to out[o:o+64].
+
+    Returns two uint64 with a bit a byte, lowest first: which are not A C G T, and which of them
+    are not N either. The latter are _BAD here, IUPAC codes and line ends among them: the caller
+    knows where the line ends, and looks at the rest again.
+
+    Written as one operation on a vector of 64 bytes, since numba's loops are turned into vector
+    instructions or not by small changes of the code around them (measured: 12 times slower).
+    LLVM cuts it to what the machine has.
+    """
+    signature = types.UniTuple(types.uint64, 2)(raw, p, out, o)
+
+    def codegen(context, builder, signature, arguments):
+        vector = ir.VectorType(ir.IntType(8), 64)
+
+        def all_lanes(value):
+            return ir.Constant(vector, [value] * 64)
+
+        def pointer(array, index):
+            data = context.make_array(signature.args[array])(context, builder, arguments[array])
+            return builder.bitcast(builder.gep(data.data, [arguments[index]]), vector.as_pointer())
+
+        letters = builder.load(pointer(0, 1), align=1)
+        upper = builder.and_(letters, all_lanes(0xDF))  # no other byte becomes one of the letters
+        codes = all_lanes(_BAD)
+        for letter, code in zip(b"NACGT", (OTHER, 0, 2, 3, 1), strict=True):
+            found = builder.icmp_unsigned("==", upper, all_lanes(letter))
+            codes = builder.select(found, all_lanes(code), codes)
+        builder.store(codes, pointer(2, 3), align=1)
+        bits = [
+            builder.bitcast(builder.icmp_unsigned(">=", codes, all_lanes(least)), ir.IntType(64))
+            for least in (OTHER, _BAD)
+        ]
+        return context.make_tuple(builder, signature.return_type, bits)
+
+    return signature, codegen
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _convert_64(raw, p, out, o):
-    for j in range(_64):
-        letter = np.uint8(raw[p + j] & np.uint8(0xDF))  # upper case; no other byte maps on these
-        code = np.uint8(_BAD)
-        code = np.uint8(OTHER) if letter == 78 else code
-        code = np.uint8(0) if letter == 65 else code
-        code = np.uint8(1) if letter == 84 else code
-        code = np.uint8(2) if letter == 67 else code
-        code = np.uint8(3) if letter == 71 else code
-        out[o + j] = code
+@intrinsic
+def _ones(typing_context, bits):
+    """How many bits are set."""
 
+    def codegen(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
 
-@njit(nogil=True, cache=True, inline="always")
-def _any_of(codes, start, end):
-    flags = np.uint8(0)
-    for j in range(start, end):
-        flags |= codes[j]
-    return flags
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _count_other(codes, start, end):
-    count = _0
-    for j in range(start, end):
-        count += np.uint64(codes[j] == OTHER)
-    return count
+    return types.int64(types.uint64), codegen
 
 
 @njit(nogil=True, cache=True)
@@ -88,26 +104,25 @@ def _whole_lines(raw, n, p, out, o, width, ending):
 
     Returns the offsets behind the last line that was good, and the N counted.
     """
-    n_count = _0
-    last = width + ending - _1
-    while True:
-        p0, o0 = p, o
-        while (
-            o - o0 < _BATCH
-            and p + last < n
-            and raw[p + last] == _LF
-            and (ending == _1 or raw[p + width] == _CR)
-            and raw[p] != _GT
-        ):
-            for g in range(_0, width, _64):
-                _convert_64(raw, p + g, out, o + g)
-            p += last + _1
-            o += width
-        flags = _any_of(out, o0, o)
-        if flags & _BAD or o == o0:
-            return p0, o0, n_count
-        if flags & OTHER:
-            n_count += _count_other(out, o0, o)
+    n_count = 0
+    last = width + ending - 1
+    in_groups = width & ~63
+    in_line = (np.uint64(1) << np.uint64(width - in_groups)) - np.uint64(1)
+    while p + last < n and raw[p + last] == _LF and raw[p] != _GT:
+        if ending == 2 and raw[p + width] != _CR:
+            break
+        found, any_bad = 0, np.uint64(0)
+        for g in range(0, in_groups, 64):
+            other, bad = _convert_64(raw, p + g, out, o + g)
+            found += _ones(other)
+            any_bad |= bad
+        other, bad = _convert_64(raw, p + in_groups, out, o + in_groups)
+        if any_bad | (bad & in_line):
+            break
+        n_count += found + _ones(other & in_line)
+        p += last + 1
+        o += width
+    return p, o, n_count
 
 
 @njit(nogil=True, cache=True)
@@ -117,53 +132,51 @@ def _one_line(raw, n, p, out, o):
     Returns the offsets, the N and IUPAC codes counted, whether the line ended, and whether
     the byte at the offset is not sequence.
     """
-    n_count, iupac = _0, _0
-    look = _0  # bytes still to be looked at one by one
+    n_count, iupac = 0, 0
+    look = 0  # bytes still to be looked at one by one
     while p < n:
-        if look == _0 and p + _64 <= n:
-            _convert_64(raw, p, out, o)
-            flags = _any_of(out, o, o + _64)
-            if not flags & _BAD:
-                n_count += _count_other(out, o, o + _64) if flags & OTHER else _0
-                p += _64
-                o += _64
+        if look == 0 and p + 64 <= n:
+            other, bad = _convert_64(raw, p, out, o)
+            if not bad:
+                n_count += _ones(other)
+                p += 64
+                o += 64
                 continue
-            look = _64
+            look = 64
         kind = BYTE_CLASSES[raw[p]]
         if kind <= _IUPAC:
-            n_count += np.uint64(kind >= OTHER)
-            iupac += np.uint64(kind == _IUPAC)
+            n_count += kind >= OTHER
+            iupac += kind == _IUPAC
             out[o] = min(kind, np.uint8(OTHER))
-            o += _1
+            o += 1
         elif kind == _END:
-            return p + _1, o, n_count, iupac, True, False
-        elif kind == _BAD or (p + _1 < n and raw[p + _1] != _LF):
+            return p + 1, o, n_count, iupac, True, False
+        elif kind == _BAD or (p + 1 < n and raw[p + 1] != _LF):
             return p, o, n_count, iupac, False, True
-        p += _1
-        look -= np.uint64(look > _0)
+        p += 1
+        look = max(look - 1, 0)
     return p, o, n_count, iupac, False, False
 
 
 @njit(nogil=True, cache=True)
-def convert(raw, size, mid_line, out, headers, tally):
-    """Convert raw[:size] to base codes.
+def convert(raw, n, mid_line, out, headers, tally):
+    """Convert raw[:n] to base codes.
 
     Parameters
     ----------
-    raw : uint8 [size + PAD or more]
-    size : bytes to convert
+    raw : uint8 [n + PAD or more]
+    n : bytes to convert
     mid_line : whether raw[0] continues a line of sequence (else it begins a line)
-    out : uint8 [size + PAD or more], receives the codes
+    out : uint8 [n + PAD or more], receives the codes
     headers : int64 [m, 5], receives a row for each header line: offset of its `>` and of its end
         in raw, offset of the code 4 that precedes its contig in `out`, and the N and IUPAC codes
         counted before it. The pass stops early when the table is full.
     tally : int64 [6], receives bytes consumed, codes written, headers met, N counted (IUPAC codes
         included), IUPAC codes counted, and the offset of a byte that is not sequence, or -1
     """
-    n = np.uint64(size)
-    p, o = _0, _0
-    width, ending = _0, _1
-    n_count, iupac = _0, _0
+    p, o = 0, 0
+    width, ending = 0, 1
+    n_count, iupac = 0, 0
     met, bad = 0, -1
     at_start = not mid_line
     while p < n:
@@ -172,16 +185,16 @@ def convert(raw, size, mid_line, out, headers, tally):
                 break
             end = p
             while end < n and raw[end] != _LF:
-                end += _1
+                end += 1
             row = headers[met]
             row[HEADER_START], row[HEADER_END], row[HEADER_CODE] = p, end, o
             row[HEADER_N], row[HEADER_IUPAC] = n_count, iupac
             met += 1
             out[o] = OTHER
-            o += _1
-            p = min(end + _1, n)
+            o += 1
+            p = min(end + 1, n)
             continue
-        if at_start and width > _0:
+        if at_start and width > 0:
             p, o, found = _whole_lines(raw, n, p, out, o, width, ending)
             n_count += found
             if p == n or raw[p] == _GT:
@@ -191,7 +204,7 @@ def convert(raw, size, mid_line, out, headers, tally):
         n_count += found
         iupac += codes
         if refused:
-            bad = np.int64(p)
+            bad = p
             break
         if ended and at_start and o > first:
             width = o - first

@@ -1,5 +1,6 @@
 """FASTA files as pieces of base codes: cut at line ends, contigs named, faults named."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,17 +8,20 @@ import numpy as np
 
 from cmgems import fasta
 from cmgems.errors import UserError
-from cmgems.sequence_files import Piece, Segment
+from cmgems.sequence_files import Piece, Segment, line_at
 
 PIECE = 1 << 21
 _MAX_HEADERS = 4096
 
 
-def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
-    """Pieces of at most `size` bytes of text, cut behind a line end wherever there is one."""
+def fasta_pieces(path: Path, stream, alive: int = 1, size: int = PIECE) -> Iterator[Piece]:
+    """Pieces of at most `size` bytes of text, cut behind a line end wherever there is one.
+
+    The codes of a piece are overwritten when the piece `alive` places further on is asked for.
+    """
     text = bytearray(size + fasta.PAD)
     raw = np.frombuffer(text, np.uint8)
-    codes = np.empty(size + fasta.PAD, np.uint8)
+    buffers = itertools.cycle([np.empty(size + fasta.PAD, np.uint8) for _ in range(alive)])
     headers = np.empty((_MAX_HEADERS, fasta.HEADER_COLUMNS), np.int64)
     tally = np.empty(fasta.TALLY_FIELDS, np.int64)
     offset = filled = 0  # of raw[0] in the file; bytes in raw
@@ -27,11 +31,12 @@ def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
         if not filled:
             return
         cut = filled if filled < size else _cut(text, size, mid_line, path, offset)
+        codes = next(buffers)
         fasta.convert(raw, cut, mid_line, codes, headers, tally)
         if tally[fasta.BAD] >= 0:
-            raise UserError(_bad_byte(path, stream, offset + int(tally[fasta.BAD])))
+            raise UserError(_bad_byte(path, offset + int(tally[fasta.BAD])))
         used = int(tally[fasta.CONSUMED])
-        segments = _segments(path, stream, text, offset, headers, tally)
+        segments = _segments(path, text, offset, headers, tally)
         if segments[0].stop > segments[0].start and not named:
             raise UserError(f"{path}: has sequence before the first header ('>')")
         named = named or len(segments) > 1
@@ -61,7 +66,7 @@ def _cut(text: bytearray, size: int, mid_line: bool, path: Path, offset: int) ->
     return size - 1 if text[size - 1] == 13 else size
 
 
-def _segments(path, stream, text, offset, headers, tally) -> list[Segment]:
+def _segments(path, text, offset, headers, tally) -> list[Segment]:
     """The first segment continues the contig before, each of the others begins one."""
     met = int(tally[fasta.HEADERS])
     rows = headers[:met].tolist()
@@ -71,7 +76,7 @@ def _segments(path, stream, text, offset, headers, tally) -> list[Segment]:
     segments = [Segment(None, 0, ends[0], n_counts[1], iupac[1], "")]
     for i, row in enumerate(rows):
         at = offset + row[fasta.HEADER_START]
-        name = _name(path, stream, bytes(text[row[0] + 1 : row[1]]), at)
+        name = _name(path, bytes(text[row[0] + 1 : row[1]]), at)
         segments.append(
             Segment(
                 name,
@@ -79,25 +84,25 @@ def _segments(path, stream, text, offset, headers, tally) -> list[Segment]:
                 ends[i + 1],
                 n_counts[i + 2] - n_counts[i + 1],
                 iupac[i + 2] - iupac[i + 1],
-                f"{stream.unit} {at}",
+                at,
             )
         )
     return segments
 
 
-def _name(path: Path, stream, header: bytes, at: int) -> str:
+def _name(path: Path, header: bytes, at: int) -> str:
+    """The first word of a header, which is at byte `at` of the text."""
     if not header.strip() or header[:1].isspace():
-        raise UserError(f"{path}: line {line_of(stream, at)} is a header without a name")
-    try:
-        return header.split(None, 1)[0].decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = line_of(stream, at)
-        raise UserError(f"{path}: line {line}: the name in the header is not UTF-8 text") from error
+        raise UserError(f"{path}: line {line_at(path, at)[0]} is a header without a name")
+    name = header.split(None, 1)[0].decode("utf-8", "replace")
+    if not name.isprintable() or "\ufffd" in name:
+        raise UserError(f"{path}: line {line_at(path, at)[0]}: the name {name!r} is not plain text")
+    return name
 
 
-def _bad_byte(path: Path, stream, at: int) -> str:
-    line, value = line_of(stream, at), _byte_at(stream, at)
-    return f"{path}: {stream.unit} {at} (line {line}) is {_describe(value)}"
+def _bad_byte(path: Path, at: int) -> str:
+    line, value = line_at(path, at)
+    return f"{path}: line {line}, byte {at} is {_describe(value)}"
 
 
 def _describe(value: int) -> str:
@@ -113,20 +118,3 @@ def _describe(value: int) -> str:
         return "a carriage return without a line feed; wanted: lines that end with LF or CR LF"
     shown = repr(char) if 32 < value < 127 else {32: "a space", 9: "a tab", 0: "NUL"}.get(value)
     return f"{shown or f'0x{value:02X}'}; {wanted}"
-
-
-def line_of(stream, at: int) -> int:
-    """Number of the line, from 1, that holds the byte at an offset (reads the file again)."""
-    stream.rewind()
-    buffer, lines, left = bytearray(1 << 20), 1, at
-    while left > 0 and (got := stream.readinto(memoryview(buffer)[: min(left, len(buffer))])):
-        lines += buffer.count(b"\n", 0, got)
-        left -= got
-    return lines
-
-
-def _byte_at(stream, at: int) -> int:
-    """Call after `line_of` for the same offset, which leaves the stream there."""
-    one = bytearray(1)
-    stream.readinto(memoryview(one))
-    return one[0]

@@ -1,6 +1,8 @@
 """GenBank and EMBL files, parsed by Biopython, as pieces of base codes."""
 
 import io
+import itertools
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,10 @@ import numpy as np
 from cmgems import fasta
 from cmgems.errors import UserError
 from cmgems.sequence_files import Piece, Segment
+
+# What Biopython's parsers raise on damaged files, and how they warn of files that were cut short.
+_PARSE_ERRORS = (ValueError, AssertionError, IndexError, KeyError, TypeError, AttributeError)
+_CUT_SHORT = ("Premature end", "Expected sequence length")
 
 
 class _Bytes(io.RawIOBase):
@@ -35,21 +41,31 @@ def _records(path: Path, stream, flavour: str) -> Iterator[tuple[str, bytes]]:
     from Bio.Seq import UndefinedSequenceError
 
     text = io.TextIOWrapper(io.BufferedReader(_Bytes(stream), 1 << 20), encoding="utf-8")
-    number = 0
-    try:
-        for number, record in enumerate(SeqIO.parse(text, flavour), 1):  # noqa: B007 (used below)
-            yield record.id or record.name, bytes(record.seq)
-    except UndefinedSequenceError as error:
-        raise UserError(
-            f"{path}: record {number} ({record.id}) has annotation but no sequence;"
-            " fetch the full record (GenBank 'gbwithparts')"
-        ) from error
-    except (ValueError, AssertionError, IndexError, KeyError, TypeError, AttributeError) as error:
-        # Biopython's parser raises each of these on damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"{path}: record {number + 1} is not readable {flavour}: {reason}"
-        ) from error
+    records = SeqIO.parse(text, flavour)
+    for number in itertools.count(1):
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                record = next(records, None)
+            if record is None:
+                return
+            letters = bytes(record.seq)
+        except UndefinedSequenceError as error:
+            raise UserError(
+                f"{path}: record {number} ({record.id}) has annotation but no sequence; wanted:"
+                " the full record (GenBank calls it 'gbwithparts')"
+            ) from error
+        except _PARSE_ERRORS as error:
+            raise UserError(f"{path}: record {number} is damaged: {_one_line(error)}") from error
+        for warning in said:
+            # Biopython only warns where a file was cut short
+            if any(sign in str(warning.message) for sign in _CUT_SHORT):
+                raise UserError(f"{path}: record {number} is damaged: {_one_line(warning.message)}")
+        yield record.id or record.name, letters
+
+
+def _one_line(error) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _piece(path: Path, number: int, name: str, letters: bytes) -> Piece:

@@ -79,7 +79,7 @@ def build_genome(
     ----------
     sources : FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL files, in the order of the contigs
     out : folder of the store; an older store there is replaced, anything else is refused
-    threads : threads that convert
+    threads : with more than one, the sources are checksummed while they are converted
     progress : show a progress bar on standard error
 
     Raises
@@ -152,13 +152,20 @@ def _refuse_as_target(out: Path) -> None:
 
 
 def _build(sources: list[Path], out: Path, threads: int, progress: bool) -> None:
-    with folder_replacing(out) as folder:
-        before = [_identity(source) for source in sources]
-        contigs = _write_codes(sources, folder / CODES, progress)
-        for source, identity in zip(sources, before, strict=True):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with folder_replacing(out) as folder, ThreadPoolExecutor(max(threads - 1, 1)) as pool:
+        identities = [_identity(source) for source in sources]
+        sums = pool.map(hash_file, sources) if threads > 1 else map(hash_file, sources)
+        try:
+            contigs = _write_codes(sources, folder / CODES, progress)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        for source, identity, total in zip(sources, identities, sums, strict=True):
             if _identity(source) != identity:
                 raise UserError(f"{source}: changed while it was read")
-            identity["sha256"] = hash_file(source)
+            identity["sha256"] = total
         write_manifest(
             folder,
             {
@@ -166,7 +173,7 @@ def _build(sources: list[Path], out: Path, threads: int, progress: bool) -> None
                 "bases": sum(c["length"] for c in contigs),
                 "contigs": contigs,
                 "sha256": genome_hash(contigs),
-                "sources": before,
+                "sources": identities,
             },
         )
 
@@ -185,12 +192,15 @@ def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
     import os
 
     from cmgems.genome_contigs import ContigList
-    from cmgems.progress import byte_bar
+    from cmgems.progress import progress_bar
     from cmgems.sequence_files import read_pieces
 
     contigs = ContigList()
     total = sum(source.stat().st_size for source in sources)
-    with open(path, "wb", buffering=0) as handle, byte_bar(total, "reading", progress) as advance:
+    with (
+        open(path, "wb", buffering=0) as handle,
+        progress_bar(total, "reading", "B", progress) as advance,
+    ):
         for source in sources:
             for piece in read_pieces(source, advance):
                 codes = piece.codes if contigs.begun else piece.codes[1:]

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.sequence_files import Piece, Segment
+from cmgems.sequence_files import Piece, Segment, place_of
 
 
 class ContigList:
@@ -13,7 +13,7 @@ class ContigList:
     def __init__(self):
         self.begun = False
         self._done: list[dict] = []
-        self._seen: dict[str, str] = {}  # name -> where it stands
+        self._seen: dict[str, tuple[Path, int | str]] = {}  # name -> where it stands
         self._open: dict | None = None
 
     def add(self, source: Path, piece: Piece) -> None:
@@ -32,29 +32,39 @@ class ContigList:
         if contig is None:
             return
         if contig["length"] == 0:
-            place = self._seen[contig["name"]]
+            place = self._place(contig["name"])
             raise UserError(f"{place}: contig {contig['name']!r} has no sequence")
         contig["sha256"] = contig["sha256"].hexdigest()
         self._done.append(contig)
 
     def finish(self) -> list[dict]:
-        bases = sum(c["length"] for c in self._done)
-        other = sum(c["n_count"] for c in self._done)
-        first = next(iter(self._seen.values())).rsplit(":", 1)[0]
-        if other == bases:
-            raise UserError(f"{first}: has no A, C, G or T: all of its {bases:,} bases are N")
+        """What a manifest says of each contig."""
+        bases, other, iupac = (
+            sum(c[key] for c in self._done) for key in ("length", "n_count", "iupac_count")
+        )
+        source = next(iter(self._seen.values()))[0]
+        if other - iupac == bases:
+            raise UserError(f"{source}: has no A, C, G or T: all of its {bases:,} bases are N")
+        if 2 * iupac > bases - (other - iupac):
+            raise UserError(
+                f"{source}: {iupac:,} of {bases:,} letters are IUPAC codes other than A C G T U N;"
+                " is this a protein? wanted: nucleotides"
+            )
         return self._done
+
+    def _place(self, name: str) -> str:
+        source, place = self._seen[name]
+        return f"{source}: {place_of(source, place)}"
 
     def _begin(self, source: Path, segment: Segment) -> None:
         self.close(source)
         self.begun = True
-        place = f"{source}: {segment.place}"
         if segment.name in self._seen:
             raise UserError(
-                f"{place}: contig {segment.name!r} is there twice, first at"
-                f" {self._seen[segment.name]}; wanted: names that differ"
+                f"{source}: {place_of(source, segment.place)}: contig {segment.name!r} is there"
+                f" twice, first at {self._place(segment.name)}; wanted: names that differ"
             )
-        self._seen[segment.name] = place
+        self._seen[segment.name] = source, segment.place
         self._open = {
             "name": segment.name,
             "length": 0,

@@ -14,19 +14,12 @@ BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000
 class Unpacked:
     """The contents of a gzip file, read in order."""
 
-    unit = "byte of the unpacked text"
-
-    def __init__(self, path: Path, handle, advance):
+    def __init__(self, path: Path, handle, advance=lambda n: None):
         self._path, self._file, self._advance = path, handle, advance
         self._told = 0
         self._peeked = b""
         refuse_cut_bgzip(path, handle)
-        self.rewind()
-
-    def rewind(self) -> None:
-        self._file.seek(0)
-        self._stream = igzip.IGzipFile(fileobj=self._file, mode="rb")
-        self._peeked = b""
+        self._stream = igzip.IGzipFile(fileobj=handle, mode="rb")
 
     def peek(self, size: int) -> bytes:
         buffer = bytearray(size)
@@ -44,8 +37,8 @@ class Unpacked:
         except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"{self._path}: {_damage(error)}; fetch or pack it again") from error
         here = self._file.tell()
-        self._advance(max(here - self._told, 0))
-        self._told = max(here, self._told)
+        self._advance(here - self._told)
+        self._told = here
         return got
 
 

@@ -1,52 +1,196 @@
-"""Counts of k-mers in base codes: exact, threaded, in compiled code."""
+"""Counts of k-mers: exact, threaded, mergeable.
+
+    >>> import numpy as np
+    >>> count_kmers(np.array([0, 0, 1, 4, 0], np.uint8), 1).tolist()     # A A T N A
+    [3, 1, 0, 0]
+
+A k-mer is an index: its bases as digits in base 4, A T C G = 0 1 2 3, the first base highest,
+which is its token id less 5. Windows with N or another IUPAC code, and windows over the end of a
+contig, are not counted.
+"""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 import numpy as np
-from numba import njit
 
-MAX_K = 12
+from cmgems.kmer_kernels import MAX_K, count_starts, direct_offset, stride_for
+
+_PIECE = 1 << 22  # codes that a thread takes at a time
 
 
-@njit(nogil=True, cache=True)
-def _count(codes, start, stop, k, table):
-    """Add the k-mers that begin in codes[start:stop] to the table."""
-    mask = np.uint64(4**k - 1)
-    last = min(stop + k - 1, len(codes))
-    word = np.uint64(0)
-    bases = 0
-    for i in range(start, last):
-        code = codes[i]
-        if code < 4:
-            word = ((word << np.uint64(2)) | np.uint64(code)) & mask
-            bases += 1
-            if bases >= k:
-                table[word] += 1
-        else:
-            bases = 0
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class KmerCounts:
+    """Counts of all words of 1, 2, ... k bases of one or more genomes."""
+
+    tables: tuple[np.ndarray, ...]  # int64 [4], [16], ... [4**k]
+    both_strands: bool = False  # each k-mer pooled with its reverse complement
+    genomes: tuple[dict, ...] = field(default=())  # of each: name, sha256, bases
+
+    @property
+    def k(self) -> int:
+        return len(self.tables)
+
+    def upto(self, k: int) -> "KmerCounts":
+        """The counts of the words of at most k bases."""
+        return KmerCounts(self.tables[:k], self.both_strands, self.genomes)
+
+    def __add__(self, other: "KmerCounts") -> "KmerCounts":
+        if self.k != other.k or self.both_strands != other.both_strands:
+            raise ValueError("counts of different k or strands do not add up")
+        tables = tuple(a + b for a, b in zip(self.tables, other.tables, strict=True))
+        return KmerCounts(tables, self.both_strands, self.genomes + other.genomes)
+
+    def pooled(self) -> "KmerCounts":
+        """The counts on both strands: f(w) + f(reverse complement of w), for each w.
+
+        That is the count in the genome and its reverse complement together, so a k-mer that is
+        its own reverse complement counts twice.
+        """
+        if self.both_strands:
+            return self
+        tables = tuple(t + t[reverse_complements(j)] for j, t in enumerate(self.tables, 1))
+        return KmerCounts(tables, True, self.genomes)
+
+
+def reverse_complements(k: int) -> np.ndarray:
+    """int64 [4**k]: the index of the reverse complement of each k-mer."""
+    ids = np.arange(4**k)
+    reverse = np.zeros(4**k, np.int64)
+    for i in range(k):
+        reverse |= (ids >> 2 * i & 3 ^ 1) << 2 * (k - 1 - i)  # A T C G = 0 1 2 3: A-T and C-G
+    return reverse
 
 
 def count_kmers(codes: np.ndarray, k: int, *, threads: int | None = None) -> np.ndarray:
-    """Count the k-mers of a sequence; those with a code 4 in them are not counted.
+    """Count the k-mers of a sequence.
 
     Parameters
     ----------
-    codes : uint8, A T C G = 0 1 2 3, anything else 4
+    codes : uint8 [n], A T C G = 0 1 2 3, anything else 4
     k : 1 to 12
     threads : None for as many as there are cores
 
     Returns
     -------
-    int64 [4**k]
-        Index: the k-mer as a number in base 4 with A T C G = 0 1 2 3, first base highest,
-        which is its token id less 5.
+    int64 [4**k], index in base order A T C G, first base highest (token id less 5)
+    """
+    return count_words(codes, k, threads=threads).tables[-1]
+
+
+def count_words(
+    codes: np.ndarray, k: int, *, threads: int | None = None, advance=lambda n: None
+) -> KmerCounts:
+    """Count all words of 1, 2, ... k bases of a sequence.
+
+    Parameters as for `count_kmers`; `advance` is called with the number of bases that were taken
+    up since the last call.
+    """
+
+    def pieces():
+        for start in range(0, len(codes), _PIECE):
+            yield codes[start : start + _PIECE]
+            advance(min(_PIECE, len(codes) - start))
+
+    return count_pieces(pieces(), k, threads=threads)
+
+
+def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
+    """Count all words of 1, 2, ... k bases of a sequence that comes in consecutive pieces.
+
+    A piece may be overwritten once `threads` + 1 more of them have been asked for.
     """
     if not 1 <= k <= MAX_K:
         raise ValueError(f"k is {k}; wanted: 1 to {MAX_K}")
-    threads = threads or len(os.sched_getaffinity(0))
-    cuts = np.linspace(0, len(codes), threads + 1).astype(np.int64)
-    tables = np.zeros((threads, 4**k), np.int64)
+    threads = threads or cores()
+    counter = _Counter(k, threads)
+    if threads == 1:
+        for piece in pieces:
+            counter.join(piece)
+            counter.add(piece)
+        return counter.finish()
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(_count, [codes] * threads, cuts[:-1], cuts[1:], [k] * threads, tables))
-    return tables.sum(axis=0)
+        work: deque[Future] = deque()
+        try:
+            for piece in pieces:
+                counter.join(piece)
+                work.append(pool.submit(counter.add, piece))
+                if len(work) > threads:
+                    work.popleft().result()
+            while work:
+                work.popleft().result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return counter.finish()
+
+
+class _Counter:
+    """Tables for each thread, and the k - 1 codes behind which the next piece goes on."""
+
+    def __init__(self, k: int, threads: int):
+        self.k = k
+        self._carry = np.empty(0, np.uint8)
+        self._edges = _Tables(k, for_short=True)
+        self._tables = [_Tables(k) for _ in range(threads)]
+        self._free: SimpleQueue = SimpleQueue()
+        for tables in self._tables:
+            self._free.put(tables)
+
+    def join(self, piece: np.ndarray) -> None:
+        """Count the words that begin before this piece and end in it. In order of the pieces."""
+        keep = self.k - 1
+        self._edges.count(np.concatenate([self._carry, piece[:keep]]))
+        last = np.concatenate([self._carry, piece[max(len(piece) - keep, 0) :]])
+        self._carry = last[max(len(last) - keep, 0) :]
+
+    def add(self, piece: np.ndarray) -> None:
+        """Count the words inside a piece. In any order, on any thread."""
+        tables = self._free.get()
+        try:
+            tables.count(piece)
+        finally:
+            self._free.put(tables)
+
+    def finish(self) -> KmerCounts:
+        self.join(np.full(max(self.k - 1, 1), 4, np.uint8))  # the end is a break
+        direct = sum((t.direct for t in self._tables), self._edges.direct)
+        inside = sum(t.folded() for t in self._tables)
+        inside += direct[direct_offset(self.k) :]
+        tables = [inside]
+        for j in range(self.k - 1, 0, -1):
+            # the first j bases of each k-mer, and the words too close to a break to have one
+            inside = inside.reshape(-1, 4).sum(axis=1)
+            tables.append(inside + direct[direct_offset(j) : direct_offset(j + 1)])
+        return KmerCounts(tuple(reversed(tables)))
+
+
+class _Tables:
+    """What one thread counts into."""
+
+    def __init__(self, k: int, for_short: bool = False):
+        self.k, self.stride = k, stride_for(k)
+        words = 0 if for_short else 4 ** (k + self.stride - 1)
+        self.small = np.zeros(words, np.uint8)
+        self.large = np.zeros(words, np.int64)
+        self.direct = np.zeros(direct_offset(k + 1), np.int64)
+
+    def count(self, codes: np.ndarray) -> None:
+        count_starts(codes, self.k, self.stride, self.small, self.large, self.direct)
+
+    def folded(self) -> np.ndarray:
+        """Counts of the k-mers among the words. The tables are used up."""
+        self.large += self.small
+        if self.stride == 1:
+            return self.large
+        # the first and the last k bases of words of k + 1
+        return self.large.reshape(-1, 4).sum(axis=1) + self.large.reshape(4, -1).sum(axis=0)

@@ -13,12 +13,17 @@ published  the same over segmentations in pieces of 1 or 2 bases only, with ever
 NPMI(w) = PMI(w) * ln f(w) / (ln f(w) + ln c); a k-mer with f(w) < c has no score and ranks last.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome import Genome
+
+if TYPE_CHECKING:
+    from cmgems.kmer_counts import KmerCounts
 
 DEFINITIONS = ("exact", "published")
 MIN_COUNT = 101
@@ -36,37 +41,59 @@ class PmiTable:
     npmi: np.ndarray  # float64 [4**k], nats; nan where there is no score
     rank: np.ndarray  # int32 [4**k], a permutation of 1..4**k; 1 = highest NPMI
     min_count: int = MIN_COUNT
+    both_strands: bool = False  # counted on both strands
     genome_name: str = ""
     genome_sha256: str = ""
-    provenance: dict = field(default_factory=dict)  # further lines of the header of its file
+    notes: dict = field(default_factory=dict)  # further lines of the header of its file
 
 
 def table_for(
     genome: Genome, k: int, definition: str = "exact", min_count: int = MIN_COUNT
 ) -> PmiTable:
-    """The PMI table of a genome."""
-    from cmgems.kmer_counts import count_kmers
+    """The PMI table of a genome. The counts, which take the time, are kept in its store."""
+    from cmgems.genome_counts import counts_of
 
+    check_settings(k, definition, min_count)
+    return pmi_table(counts_of(genome, k), definition, min_count)
+
+
+def check_settings(k: int, definition: str, min_count: int) -> None:
     if not MIN_K <= k <= MAX_K:
         raise UserError(f"k is {k}; PMI wants k from {MIN_K} to {MAX_K}")
-    counts = [count_kmers(genome.codes, j) for j in range(1, k + 1)]
-    return pmi_table(
-        counts, definition, min_count, genome_name=genome.name, genome_sha256=genome.sha256
-    )
+    if definition not in DEFINITIONS:
+        raise UserError(f"PMI definition {definition!r}; wanted: {' or '.join(DEFINITIONS)}")
+    if min_count < 2:
+        raise UserError(f"the minimal count is {min_count}; wanted: 2 or more")
 
 
-def pmi_table(counts: list[np.ndarray], definition: str, min_count: int, **provenance) -> PmiTable:
-    """The table of the longest k-mers in `counts`, which holds those of length 1, 2, ... k."""
-    k = len(counts)
-    pmi = pmi_scores(counts, definition)
-    npmi = normalised(pmi, counts[-1], min_count)
-    pmi = np.where(np.isnan(npmi), np.nan, pmi)
+def pmi_table(
+    counts: "KmerCounts", definition: str = "exact", min_count: int = MIN_COUNT
+) -> PmiTable:
+    """The table of the longest k-mers in counts of words of 1, 2, ... k bases."""
+    check_settings(counts.k, definition, min_count)
+    f = counts.tables[-1]
+    pmi = pmi_scores(counts.tables, definition)
+    npmi = normalised(pmi, f, min_count)
+    if np.isnan(npmi).all():
+        raise UserError(
+            f"no {counts.k}-mer occurs {min_count} times (the most frequent {f.max()} times), so"
+            " none has a score; wanted: more sequence, a shorter k or a lower minimal count"
+        )
     return PmiTable(
-        k, definition, counts[-1], pmi, npmi, ranks(npmi), min_count=min_count, **provenance
+        k=counts.k,
+        definition=definition,
+        counts=f,
+        pmi=np.where(np.isnan(npmi), np.nan, pmi),
+        npmi=npmi,
+        rank=ranks(npmi),
+        min_count=min_count,
+        both_strands=counts.both_strands,
+        genome_name="+".join(g["name"] for g in counts.genomes),
+        genome_sha256="+".join(g["sha256"] for g in counts.genomes),
     )
 
 
-def pmi_scores(counts: list[np.ndarray], definition: str) -> np.ndarray:
+def pmi_scores(counts: Sequence[np.ndarray], definition: str) -> np.ndarray:
     """PMI of the longest k-mers.
 
     Parameters
@@ -78,33 +105,26 @@ def pmi_scores(counts: list[np.ndarray], definition: str) -> np.ndarray:
     -------
     float64 [4**k], nats; nan or infinite where a k-mer or a piece of it does not occur
     """
-    if definition not in DEFINITIONS:
-        raise UserError(f"PMI definition {definition!r}; wanted: {' or '.join(DEFINITIONS)}")
     k = len(counts)
     halved = 2.0 if definition == "published" else 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
         log_p = [np.log(c / (halved * c.sum())) for c in counts]
-        # best[n-1]: the highest log probability of a k-mer of length n made of pieces. The last
-        # piece is what is split off: the id of a k-mer is (id of its head) * 4**m + (id of its
-        # last m bases), so an outer sum runs over all k-mers in the order of their ids.
         longest = 2 if definition == "published" else k
-        best: list[np.ndarray] = []
-        for n in range(1, k + 1):
-            split = [
-                np.add.outer(best[n - m - 1], log_p[m - 1]).ravel()
-                for m in range(1, min(n - 1, longest) + 1)
-            ]
-            in_pieces = np.maximum.reduce(split) if split else None
-            if n == k:
-                return log_p[-1] - in_pieces
-            whole = [log_p[n - 1]] if n <= longest else []
-            best.append(np.maximum.reduce(whole + ([in_pieces] if split else [])))
-    raise AssertionError("k of at least 2 is seen to before")
+        # best[n - 1]: the highest log probability of each word of n bases in one or more pieces.
+        # The last piece is what is split off. The id of a word is (id of its head) * 4**m + (id
+        # of its last m bases), so an outer sum runs over all words in the order of their ids.
+        best = [log_p[0]]
+        for n in range(2, k + 1):
+            pieces = range(1, min(n - 1, longest) + 1)
+            split = [np.add.outer(best[n - m - 1], log_p[m - 1]).ravel() for m in pieces]
+            in_pieces = np.maximum.reduce(split)
+            best.append(np.maximum(in_pieces, log_p[n - 1]) if n <= longest else in_pieces)
+        return log_p[-1] - in_pieces
 
 
 def normalised(pmi: np.ndarray, counts: np.ndarray, min_count: int) -> np.ndarray:
     """NPMI; nan below `min_count`."""
-    scored = counts >= max(min_count, 1)
+    scored = counts >= min_count
     log_f = np.log(counts, where=scored, out=np.ones(len(counts)))
     with np.errstate(invalid="ignore", divide="ignore"):
         scores = pmi * log_f / (log_f + np.log(min_count))

@@ -71,10 +71,11 @@ def _provenance(table: PmiTable) -> dict:
         "k": table.k,
         "definition": table.definition,
         "min_count": table.min_count,
+        "both_strands": "yes" if table.both_strands else "no",
         "genome": table.genome_name,
         "genome_sha256": table.genome_sha256,
     }
-    return {**known, "cmgems": __version__, "numpy": np.__version__, **table.provenance}
+    return {**known, "cmgems": __version__, "numpy": np.__version__, **table.notes}
 
 
 def read(path, k: int | None) -> PmiTable:
@@ -183,9 +184,10 @@ class _Rows:
             self.npmi,
             self.rank,
             min_count=int(said.pop("min_count", "0")) if ours else 0,
+            both_strands=said.pop("both_strands", "no") == "yes",
             genome_name=said.pop("genome", ""),
             genome_sha256=said.pop("genome_sha256", ""),
-            provenance=said,
+            notes=said,
         )
 
     def _begin(self, number: int, word: str) -> None:

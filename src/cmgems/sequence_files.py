@@ -6,6 +6,7 @@ read by our own code, GenBank and EMBL by Biopython.
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,26 +39,30 @@ class Segment(NamedTuple):
     stop: int
     n_count: int  # bases with code 4, IUPAC codes included
     iupac_count: int
-    place: str  # where the contig begins, for messages: "line 12", "record 3"
+    place: int | str  # where the contig begins: byte of the (unpacked) text, or "record 3"
 
 
 class Piece(NamedTuple):
     """Base codes of consecutive sequence; each contig that begins in it is preceded by a code 4.
 
-    The codes are a view that is overwritten when the next piece is asked for.
+    The codes are a view of a buffer that is used again (see `read_pieces`).
     """
 
     codes: np.ndarray  # uint8
     segments: list[Segment]
 
 
-def read_pieces(path: Path, advance: Callable[[int], object] = lambda n: None) -> Iterator[Piece]:
+def read_pieces(
+    path: Path, advance: Callable[[int], object] = lambda n: None, alive: int = 1
+) -> Iterator[Piece]:
     """The sequence of a file in pieces of a few megabytes.
 
     Parameters
     ----------
     path : a FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL file
     advance : called with the number of bytes of the file that were read since the last call
+    alive : pieces that are in use together; the codes of one are overwritten when the piece
+        `alive` places further on is asked for
 
     Raises
     ------
@@ -70,7 +75,7 @@ def read_pieces(path: Path, advance: Callable[[int], object] = lambda n: None) -
         if not head:
             raise UserError(f"{path}: is empty; {WANTED}")
         handle.seek(0)
-        for piece in _reader(path, handle, head, advance):
+        for piece in _reader(path, handle, head, advance, alive):
             begun = begun or any(s.name is not None for s in piece.segments)
             yield piece
     if not begun:
@@ -80,8 +85,11 @@ def read_pieces(path: Path, advance: Callable[[int], object] = lambda n: None) -
 def open_source(path: Path):
     """Open for reading bytes; what stands in the way is told in one line."""
     try:
-        if path.is_dir():
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
             raise UserError(f"{path}: is a directory; {WANTED}")
+        if not stat.S_ISREG(kind):
+            raise UserError(f"{path}: is a pipe or a device; wanted: a file")
         return open(path, "rb", buffering=0)
     except OSError as error:
         raise UserError(f"{path}: {_reason(error)}; {WANTED}") from error
@@ -97,24 +105,27 @@ def _reason(error: OSError) -> str:
     return known.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
 
 
-def _reader(path: Path, handle, head: bytes, advance) -> Iterator[Piece]:
+def _reader(path: Path, handle, head: bytes, advance, alive: int) -> Iterator[Piece]:
     if head[:4] in TWOBIT_SIGNATURES:
         from cmgems.twobit import twobit_pieces
 
         return twobit_pieces(path, handle, advance)
-    if head[:2] == b"\x1f\x8b":
-        from cmgems.gzipped import Unpacked
+    if not is_gzip(head):
+        return _text_reader(path, Plain(handle, advance), head, alive)
+    from cmgems.gzipped import Unpacked
 
-        stream = Unpacked(path, handle, advance)
-        head = stream.peek(8192)
-        if not head:
-            raise UserError(f"{path}: is empty once unpacked; {WANTED}")
-    else:
-        stream = Plain(handle, advance)
-    return _text_reader(path, stream, head)
+    stream = Unpacked(path, handle, advance)
+    head = stream.peek(8192)
+    if not head:
+        raise UserError(f"{path}: is empty once unpacked; {WANTED}")
+    return _text_reader(path, stream, head, alive)
 
 
-def _text_reader(path: Path, stream, head: bytes) -> Iterator[Piece]:
+def is_gzip(head: bytes) -> bool:
+    return head[:2] == b"\x1f\x8b"
+
+
+def _text_reader(path: Path, stream, head: bytes, alive: int) -> Iterator[Piece]:
     for magic, sentence in _FOREIGN:
         if head.startswith(magic):
             raise UserError(f"{path}: {sentence}; {WANTED}")
@@ -127,7 +138,7 @@ def _text_reader(path: Path, stream, head: bytes) -> Iterator[Piece]:
         raise UserError(f"{path}: {_no_header(text)}; {WANTED}")
     from cmgems.fasta_files import fasta_pieces
 
-    return fasta_pieces(path, stream)
+    return fasta_pieces(path, stream, alive)
 
 
 def _no_header(text: bytes) -> str:
@@ -144,15 +155,35 @@ def _no_header(text: bytes) -> str:
 class Plain:
     """A file as it is, for the readers of text formats."""
 
-    unit = "byte"
-
-    def __init__(self, handle, advance):
-        self.handle, self._advance = handle, advance
+    def __init__(self, handle, advance=lambda n: None):
+        self._handle, self._advance = handle, advance
 
     def readinto(self, view: memoryview) -> int:
-        got = self.handle.readinto(view)
+        got = self._handle.readinto(view)
         self._advance(got)
         return got
 
-    def rewind(self) -> None:
-        self.handle.seek(0)
+
+def place_of(path: Path, place: int | str) -> str:
+    """Where a contig begins, in words: `line 12` of a FASTA file, else as the reader said it."""
+    return place if isinstance(place, str) else f"line {line_at(path, place)[0]}"
+
+
+def line_at(path: Path, offset: int) -> tuple[int, int]:
+    """The line, from 1, of a byte of the (unpacked) text, and the byte. For messages: reads all."""
+    with open_source(path) as handle:
+        packed = is_gzip(handle.read(2))
+        handle.seek(0)
+        if packed:
+            from cmgems.gzipped import Unpacked
+
+            stream = Unpacked(path, handle)
+        else:
+            stream = Plain(handle)
+        line, left, buffer = 1, offset, bytearray(1 << 20)
+        while got := stream.readinto(memoryview(buffer)):
+            if got > left:
+                return line + buffer.count(b"\n", 0, left), buffer[left]
+            line += buffer.count(b"\n", 0, got)
+            left -= got
+    raise UserError(f"{path}: changed while it was read")

@@ -34,12 +34,15 @@ class _File:
         self.path, self.handle, self.order = path, handle, order
         self.size = handle.seek(0, 2)
 
-    def bytes(self, at: int, count: int, what: str) -> bytes:
+    def need(self, at: int, count: int, what: str) -> None:
         if at + count > self.size:
             raise UserError(
-                f"{self.path}: the 2bit file is truncated or damaged: {what} needs bytes {at} to"
-                f" {at + count}, the file has {self.size}; {_AGAIN}"
+                f"{self.path}: the 2bit file is truncated or damaged: {what} should be at bytes"
+                f" {at} to {at + count}, the file has {self.size}; {_AGAIN}"
             )
+
+    def bytes(self, at: int, count: int, what: str) -> bytes:
+        self.need(at, count, what)
         self.handle.seek(at)
         parts = []
         while count and (part := self.handle.read(count)):
@@ -88,20 +91,22 @@ def _blocks(file: _File, at: int, what: str) -> tuple[np.ndarray, np.ndarray, in
 
 
 def _sequence(file: _File, number: int, name: str, at: int, advance) -> Iterator[Piece]:
-    what = f"sequence {name!r}"
+    what = f"the head of {name!r}"
     size = int(file.integers(at, 1, what)[0])
-    starts, sizes, after = _blocks(file, at + 4, f"the N blocks of {what}")
+    starts, sizes, after = _blocks(file, at + 4, f"the N blocks of {name!r}")
     ends = starts + sizes
     if np.any(ends > size) or np.any(starts[1:] < ends[:-1]):
-        raise UserError(f"{file.path}: the N blocks of {what} overlap or pass its end; {_AGAIN}")
-    _, _, after = _blocks(file, after, f"the mask blocks of {what}")
+        raise UserError(f"{file.path}: the N blocks of {name!r} overlap or pass its end; {_AGAIN}")
+    _, _, after = _blocks(file, after, f"the mask blocks of {name!r}")
     bases = after + 4
-    file.bytes(bases + -(-size // 4), 0, f"the bases of {what}")
+    file.need(bases, -(-size // 4), f"the sequence of {name!r}")
     table = _unpacking_table()
     place = f"sequence {number} of its index"
     for start in range(0, max(size, 1), PIECE):
         stop = min(start + PIECE, size)
-        packed = file.bytes(bases + start // 4, -(-(stop - start) // 4), f"the bases of {what}")
+        packed = file.bytes(
+            bases + start // 4, -(-(stop - start) // 4), f"the sequence of {name!r}"
+        )
         first = int(start == 0)  # room for the code 4 before the contig
         codes = np.empty(first + 4 * len(packed), np.uint8)
         codes[:first] = OTHER

@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("sources", nargs="*", type=Path, metavar="SOURCE", help="sequence files")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the store to write")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default 1)")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads (default 2)")
     parser.add_argument("--check", type=Path, metavar="DIR", help="verify all checksums of a store")
 
 

@@ -1,0 +1,90 @@
+"""K-mer counts of whatever a user names: a store, a sequence file, a file of counts.
+
+A sequence file is counted while it is read, without a store. The counts of a store are kept in
+it, in `counts/`, and are believed only if they carry the hash of the genome.
+"""
+
+import contextlib
+from pathlib import Path
+
+from cmgems.errors import UserError
+from cmgems.genome import Genome, genome_for, genome_name
+from cmgems.genome_contigs import ContigList
+from cmgems.genome_store import genome_hash
+from cmgems.kmer_counts import MAX_K, KmerCounts, cores, count_pieces, count_words
+from cmgems.kmer_counts_file import is_counts_file, read_counts, write_counts
+from cmgems.progress import progress_bar
+from cmgems.sequence_files import read_pieces
+
+_KEPT_K = 10  # counts of longer words take longer to read than to make
+
+
+def counts_for(source: str, k: int, *, threads: int | None = None) -> KmerCounts:
+    """Counts of the words of 1, 2, ... k bases of a source that a user named."""
+    path = Path(source).expanduser()
+    if source == "sample" or path.is_dir():
+        return counts_of(genome_for(source), k, threads=threads)
+    if is_counts_file(path):
+        counts = read_counts(path)
+        if counts.k < k:
+            raise UserError(f"{path}: holds counts up to k = {counts.k}; wanted: k = {k}")
+        return counts.upto(k)
+    return counts_of_file(path, k, threads=threads)
+
+
+def counts_of(genome: Genome, k: int, *, threads: int | None = None) -> KmerCounts:
+    """Counts of a store; kept in it where that is allowed."""
+    _check_k(k)
+    said = {"name": genome.name, "sha256": genome.sha256, "bases": genome.bases}
+    for kept_k in range(k, _KEPT_K + 1):
+        with contextlib.suppress(UserError):  # not there, or damaged: count
+            kept = read_counts(_kept_at(genome, kept_k))
+            if kept.k == kept_k and kept.genomes == (said,) and not kept.both_strands:
+                return kept.upto(k)
+    with progress_bar(len(genome.codes), "counting", "b") as advance:
+        counts = count_words(genome.codes, k, threads=threads, advance=advance)
+    counts = KmerCounts(counts.tables, False, (said,))
+    _refuse_none(counts, str(genome.path))
+    if k <= _KEPT_K:
+        with contextlib.suppress(OSError):  # a store that we may not write to
+            _kept_at(genome, k).parent.mkdir(exist_ok=True)
+            write_counts(counts, _kept_at(genome, k))
+    return counts
+
+
+def counts_of_file(path: Path, k: int, *, threads: int | None = None) -> KmerCounts:
+    """Counts of a sequence file, in one pass over it that also takes the genome's hash."""
+    _check_k(k)
+    threads = threads or cores()
+    contigs = ContigList()
+
+    def pieces():
+        with progress_bar(path.stat().st_size, f"counting {path.name}", "B") as advance:
+            for piece in read_pieces(path, advance, alive=threads + 2):
+                contigs.add(path, piece)
+                yield piece.codes
+            contigs.close(path)
+
+    counts = count_pieces(pieces(), k, threads=threads)
+    found = contigs.finish()
+    bases = sum(contig["length"] for contig in found)
+    said = {"name": genome_name([path]), "sha256": genome_hash(found), "bases": bases}
+    counts = KmerCounts(counts.tables, False, (said,))
+    _refuse_none(counts, str(path))
+    return counts
+
+
+def _kept_at(genome: Genome, k: int) -> Path:
+    return genome.path / "counts" / f"k{k}.counts"
+
+
+def _check_k(k: int) -> None:
+    if not 1 <= k <= MAX_K:
+        raise UserError(f"k is {k}; wanted: 1 to {MAX_K}")
+
+
+def _refuse_none(counts: KmerCounts, source: str) -> None:
+    if not counts.tables[-1].any():
+        raise UserError(
+            f"{source}: has no stretch of {counts.k} bases without N; wanted: k or more"
+        )

@@ -1,0 +1,160 @@
+"""Pictures of a PMI table: what its k-mers are, and which the masking takes first."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmgems.errors import UserError
+from cmgems.pmi import PmiTable
+from cmgems.pmi_table import kmer_letters
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Colours that people with colour blindness can tell apart (Okabe and Ito).
+_KINDS = (("other", "#999999"), ("low complexity", "#E69F00"), ("with CpG", "#0072B2"))
+_LISTED = 20
+_MOST_POINTS = 1 << 16
+
+
+def kinds(k: int) -> np.ndarray:
+    """uint8 [4**k]: 1 for k-mers of low complexity, 2 for those with a CpG, 0 for the others.
+
+    Low complexity: a repeat of one or two bases (ATATAT), or a base composition with an entropy
+    below 1 bit (AAAATT).
+    """
+    letters = kmer_letters(k).view(np.uint8).reshape(-1, k)
+    shares = np.stack([(letters == base).mean(axis=1) for base in b"ACGT"])
+    entropy = -np.sum(shares * np.log2(shares, where=shares > 0, out=np.zeros_like(shares)), axis=0)
+    repeat = np.all(letters[:, 2:] == letters[:, :-2], axis=1) if k > 3 else np.zeros(4**k, bool)
+    cpg = np.any((letters[:, :-1] == ord("C")) & (letters[:, 1:] == ord("G")), axis=1)
+    return np.where(cpg, 2, np.where(repeat | (entropy < 1), 1, 0)).astype(np.uint8)
+
+
+def figures(table: PmiTable) -> "dict[str, Figure]":
+    """Name -> figure, for PNG files and for TensorBoard. Counts that are not known are left out."""
+    kind = kinds(table.k)
+    made = {"rank_distribution": _rank_distribution(table, kind), "extremes": _extremes(table)}
+    if (table.counts >= 0).all() and not np.isnan(table.npmi).all():
+        made["pmi_against_frequency"] = _against_frequency(table, kind)
+    return made
+
+
+def write_plots(table: PmiTable, folder: Path) -> list[Path]:
+    """Write the figures as PNG."""
+    from cmgems.files import replacing
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; wanted: a folder for the pictures") from error
+    paths = []
+    for name, figure in figures(table).items():
+        path = folder / f"{name}.png"
+        with replacing(path, "wb") as handle:
+            figure.savefig(handle, format="png", dpi=120)
+        paths.append(path)
+    return paths
+
+
+def _title(table: PmiTable) -> str:
+    name = table.genome_name or "table from elsewhere"
+    strands = ", both strands" if table.both_strands else ""
+    return f"{name[:60]}, k = {table.k}, {table.definition}{strands}"
+
+
+def _figure(title: str, width: float = 8.0, height: float = 5.0):
+    from matplotlib.figure import Figure  # no pyplot: no window system, no state
+
+    figure = Figure((width, height), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _against_frequency(table: PmiTable, kind: np.ndarray) -> "Figure":
+    figure = _figure(f"Normalised PMI against frequency\n{_title(table)}")
+    axes = figure.add_subplot()
+    scored = np.flatnonzero(~np.isnan(table.npmi))
+    if len(scored) > _MOST_POINTS:
+        scored = scored[:: -(-len(scored) // _MOST_POINTS)]
+    for value, (name, colour) in enumerate(_KINDS):
+        chosen = scored[kind[scored] == value]
+        axes.scatter(
+            table.counts[chosen],
+            table.npmi[chosen],
+            s=6,
+            alpha=0.6,
+            linewidths=0,
+            color=colour,
+            label=f"{name} ({len(chosen):,})",
+        )
+    axes.set(xscale="log", xlabel="count in the genome", ylabel="NPMI (nats)")
+    axes.axhline(0, color="black", linewidth=0.5)
+    axes.legend(fontsize=8, loc="best")
+    return figure
+
+
+def _rank_distribution(table: PmiTable, kind: np.ndarray) -> "Figure":
+    """The score along the ranks; below, what kinds of k-mers make up each tenth of them."""
+    figure = _figure(f"What stands where in the order of masking\n{_title(table)}", height=6)
+    score, share = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    order = np.argsort(table.rank)
+    percent = 100 * np.arange(len(order)) / len(order)
+    every = slice(None, None, -(-len(order) // _MOST_POINTS))
+    score.plot(percent[every], table.npmi[order][every], color="black")
+    score.axhline(0, color="black", linewidth=0.5)
+    score.set_ylabel("NPMI (nats)")
+    unscored = int(np.isnan(table.npmi).sum())
+    if 0 < unscored < len(order):
+        score.axvspan(100 - 100 * unscored / len(order), 100, color="#DDDDDD")
+        score.set_title(f"shaded: {unscored:,} without a score", fontsize=8, loc="right")
+    tenths = (table.rank.astype(np.int64) - 1) * 10 // len(order)
+    sizes = np.bincount(tenths, minlength=10).clip(1)
+    below = np.zeros(10)
+    for value in (2, 1, 0):
+        found = 100 * np.bincount(tenths[kind == value], minlength=10) / sizes
+        share.bar(np.arange(5, 100, 10), found, 9, bottom=below, color=_KINDS[value][1])
+        below += found
+    share.set(xlabel="rank, % of all k-mers (left: masked first)", ylabel="share of k-mers (%)")
+    share.set_xticks(range(0, 101, 10))
+    _legend(figure)
+    return figure
+
+
+def _legend(figure: "Figure") -> None:
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=colour, label=name) for name, colour in _KINDS]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8)
+
+
+def _extremes(table: PmiTable) -> "Figure":
+    """The first and the last k-mers that have a score, with their counts."""
+    order = np.argsort(table.rank)
+    scored = order[~np.isnan(table.npmi[order])]
+    chosen = scored if len(scored) else order
+    listed = min(_LISTED, len(chosen))
+    height = 1.5 + 0.2 * listed
+    figure = _figure(f"First and last k-mers in the order of masking\n{_title(table)}", 9, height)
+    kmers, kind = kmer_letters(table.k), kinds(table.k)
+    sides = zip(figure.subplots(1, 2), (chosen[:listed], chosen[-listed:]), strict=True)
+    for axes, ids in sides:
+        values = table.npmi[ids] if len(scored) else -table.rank[ids].astype(float)
+        places = np.arange(len(ids))
+        axes.barh(places, values, color=[_KINDS[kind[i]][1] for i in ids])
+        axes.set_yticks(places, [kmers[i].decode() for i in ids], fontsize=7, family="monospace")
+        axes.invert_yaxis()
+        axes.axvline(0, color="black", linewidth=0.5)
+        axes.set_xlabel("NPMI (nats)" if len(scored) else "minus rank", fontsize=8)
+        for place, value, i in zip(places, values, ids, strict=True):
+            count = f"{table.counts[i]:,}" if table.counts[i] >= 0 else ""
+            side = "left" if value >= 0 else "right"
+            axes.annotate(
+                f" {count} ", (value, place), fontsize=6, ha=side, va="center", clip_on=False
+            )
+        axes.margins(x=0.2)
+    figure.get_axes()[0].set_title("first (counts beside)", fontsize=9)
+    figure.get_axes()[1].set_title("last with a score", fontsize=9)
+    _legend(figure)
+    return figure
