@@ -7,6 +7,8 @@ from pathlib import Path
 # Before cmgems is imported: nothing of the user's cache is read or written.
 _cache = tempfile.TemporaryDirectory(prefix="cmgems-tests-")
 os.environ["CMGEMS_CACHE"] = _cache.name
+# The models of the tests are too small for two threads, which would wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest  # noqa: E402
 
@@ -48,7 +50,6 @@ def human_rank(genome):
 def tiny():
     """Overrides that make any pretraining experiment a matter of seconds."""
     return [
-        "train.max_steps=6",
         "train.batch=4",
         "train.micro_batch=2",
         "train.log_every=1",

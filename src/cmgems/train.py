@@ -8,6 +8,7 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,15 @@ def pretrain(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         genome, experiment.data, experiment.train, experiment.validation, experiment.seed
     )
     module = Pretraining(experiment, build_masker(experiment, data, table))
-    if rank_zero_only.rank == 0:
-        folder.claim(experiment)
     parts = RunCallbacks(experiment, folder, unigram_entropy(table, genome))
-    trainer = build_trainer(experiment, accelerator, folder, parts)
-    fit(trainer, module, data, folder)
-    results = figures(parts) | sources(genome, table) | provenance()
-    if trainer.is_global_zero:
-        folder.write_results(results)
-        print(summary(experiment, results, folder.path))
+    is_first_rank = rank_zero_only.rank == 0
+    with folder.claimed(experiment) if is_first_rank else nullcontext():
+        trainer = build_trainer(experiment, accelerator, folder, parts)
+        fit(trainer, module, data, folder)
+        results = figures(parts) | sources(genome, table) | provenance()
+        if is_first_rank:
+            folder.write_results(results)
+            print(summary(experiment, results, folder.path))
     return results
 
 
@@ -168,6 +169,8 @@ def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder:
     with warnings.catch_warnings():
         # The loader copies bytes out of a memory map; worker processes would only be slower.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # It is: a batch is a function of its number, and the loader starts at the right one.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         # of torch, to Lightning
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         if last is None:
