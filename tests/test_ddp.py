@@ -15,7 +15,8 @@ TWELVE = ["train.max_steps=12", "curriculum.plateau.rule=paper", "curriculum.pla
 SCRIPT = """
 import json, os, sys
 import lightning as L
-from cmgems import callbacks, train
+from cmgems import train
+from cmgems.config_files import load
 
 class Witness(L.Callback):
     def __init__(self):
@@ -34,7 +35,7 @@ class Witness(L.Callback):
 
 in_order = train.RunCallbacks.in_order
 train.RunCallbacks.in_order = lambda self: [*in_order(self), Witness()]
-train.pretrain(sys.argv[1], sys.argv[3:])
+train.pretrain(load(sys.argv[1], sys.argv[3:]))
 """
 
 

@@ -75,8 +75,8 @@ def test_wheel_installs_and_every_module_imports(tmp_path):
     # A plain path, so that the .pth of the editable install in that folder is not read.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     code = """
-import importlib, pathlib, pkgutil, cmgems
-assert pathlib.Path(cmgems.__file__).parent == pathlib.Path(%r) / "cmgems", cmgems.__file__
+import importlib, pathlib, pkgutil, sys, cmgems
+assert pathlib.Path(cmgems.__file__).parent == pathlib.Path(sys.argv[1]) / "cmgems", cmgems.__file__
 names = [m.name for m in pkgutil.walk_packages(cmgems.__path__, "cmgems.")]
 for name in names:
     if name != "cmgems.__main__":
@@ -84,8 +84,8 @@ for name in names:
 assert {"cmgems.data_modules.pretraining", "cmgems.callbacks.curriculum"} <= set(names)
 from cmgems.genome import genome_for
 print(len(names), len(genome_for("sample").codes))
-""" % str(site)
-    done = subprocess.run([tmp_path / "venv/bin/python", "-c", code], **run)
+"""
+    done = subprocess.run([tmp_path / "venv/bin/python", "-c", code, str(site)], **run)
     modules, bases = map(int, done.stdout.split())
     sources = [
         path

@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import EXPERIMENTS
 
+from cmgems.config_files import load
 from cmgems.errors import RunFailed, RunStopped, UserError
-from cmgems.train import pretrain
+from cmgems.train import pretrain as pretrain_experiment
 from cmgems.windows import WindowStream
 
 CM_GEMS = EXPERIMENTS / "pretrain/cm_gems.yaml"
@@ -21,6 +22,10 @@ TWELVE = [
     "curriculum.plateau.threshold=1e9",
     "model.dropout=0.1",
 ]
+
+
+def pretrain(path, overrides):
+    return pretrain_experiment(load(path, overrides))
 
 
 def scalars(folder):

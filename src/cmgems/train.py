@@ -7,7 +7,6 @@ with what the user gave is found out before the run folder is made.
 import hashlib
 import logging
 import warnings
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems import callbacks
 from cmgems.config import Experiment
-from cmgems.config_files import load
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.errors import UserError
 from cmgems.genome import Genome, genome_for
@@ -35,9 +33,8 @@ from cmgems.summary import summary
 CORPUS_WINDOWS = 256  # of the training genome, on which the masks' budget is measured
 
 
-def pretrain(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Run or resume the experiment in the file `path`; print its summary, return its results."""
-    experiment = load(path, overrides)
+def pretrain(experiment: Experiment) -> dict[str, Any]:
+    """Run or resume an experiment; print its summary, return its results."""
     folder = RunFolder(Path(experiment.run.dir))
     if experiment.run.resume and folder.results.exists():
         print(summary(experiment, folder.read_results(), folder.path))
@@ -45,10 +42,10 @@ def pretrain(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     quieten_lightning()
     accelerator = choose_accelerator(experiment)
     genome = genome_for(experiment.data.genome)
-    table = difficulty(experiment, genome)
     data = GenomeDataModule(
         genome, experiment.data, experiment.train, experiment.validation, experiment.seed
     )
+    table = difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
     parts = RunCallbacks(experiment, folder, unigram_entropy(table, genome))
     is_first_rank = rank_zero_only.rank == 0

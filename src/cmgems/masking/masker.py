@@ -108,13 +108,15 @@ def centre_rates(
     masking: Masking, strategies: set[str], corpus_BK: Tensor, rank_V: Tensor, k: int
 ) -> dict[str, Tensor]:
     """Centre rate of each strategy by number of maskable tokens: one budget, or the paper's."""
+    # In the same order on all ranks: DDP pairs their buffers by order.
+    names = sorted(strategies)
     if masking.center_rate == "paper":
         longest = corpus_BK.shape[1]
         paper = paper_rates(k)
-        return {name: torch.full((longest + 1,), paper[name]) for name in strategies}
+        return {name: torch.full((longest + 1,), paper[name]) for name in names}
     return {
         name: solve_rates(STRATEGIES[name], corpus_BK, rank_V, k, masking.mask_fraction)
-        for name in strategies
+        for name in names
     }
 
 
