@@ -15,7 +15,8 @@ bases are cut in blocks whose words fit in the first cache.
 """
 
 import numpy as np
-from numba import njit
+
+from cmgems.compiled import kernel
 
 MAX_K = 12
 _BLOCK = 1 << 13  # groups of four bases whose words lie in the first cache
@@ -33,13 +34,13 @@ def direct_offset(k: int) -> int:
     return (4**k - 4) // 3
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pack(run, packed, groups):
     for g in range(groups):
         packed[g] = run[4 * g] << 6 | run[4 * g + 1] << 4 | run[4 * g + 2] << 2 | run[4 * g + 3]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sixteen_bases(packed, words, groups):
     """words[g]: the 16 bases from base 4 g on, first base highest."""
     for g in range(groups):
@@ -51,7 +52,7 @@ def _sixteen_bases(packed, words, groups):
         )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _add_words(words, shift, mask, small, large):
     for i in range(len(words)):
         word = np.uint64((words[i] >> shift) & mask)
@@ -61,7 +62,7 @@ def _add_words(words, shift, mask, small, large):
             large[word] += 256
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _add_directly(run, first, last, k, longest, direct):
     """Count the words of at least k and at most `longest` bases that begin in run[first:last]."""
     for start in range(first, last):
@@ -72,7 +73,7 @@ def _add_directly(run, first, last, k, longest, direct):
                 direct[((1 << 2 * length) - 4) // 3 + word] += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _any_break(codes):
     bits = np.uint8(0)
     for i in range(len(codes)):
@@ -80,7 +81,7 @@ def _any_break(codes):
     return bits > 3
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _only_breaks(codes):
     least = np.uint8(255)
     for i in range(len(codes)):
@@ -88,7 +89,7 @@ def _only_breaks(codes):
     return least > 3
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _next_run(codes, start):
     """The next stretch of bases at or behind `start`: its two ends."""
     n = len(codes)
@@ -104,7 +105,7 @@ def _next_run(codes, start):
     return start, end
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _count_run(run, k, stride, small, large, direct, packed, words):
     """Count the k-mers of a stretch of bases."""
     length = k + stride - 1
@@ -121,7 +122,7 @@ def _count_run(run, k, stride, small, large, direct, packed, words):
     _add_directly(run, 4 * groups, len(run) - k + 1, k, k, direct)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_starts(codes, k, stride, small, large, direct):
     """Count the words that begin in codes[: n - k + 1], where all k codes are in sight.
 
