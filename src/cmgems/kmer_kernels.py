@@ -10,7 +10,8 @@ How it gets fast: four bases are packed in a byte, and words are cut from 32 bit
 the compiler turns into vector instructions; what remains is one increment a word. Words are one
 base longer than k and taken at every second base, so that there are half as many: a word stands
 for both k-mers in it, and they are told apart at the end (`Tables.fold`). Counters of one byte
-keep the table in the cache; the carry, once in 256 increments, goes to the large table. Runs of
+keep the table in the cache; the carry, once in 256 increments, goes to the large table, which is
+far away: carries are put aside and added together, so that their cache misses overlap. Runs of
 bases are cut in blocks whose words fit in the first cache.
 """
 
@@ -53,13 +54,17 @@ def _sixteen_bases(packed, words, groups):
 
 
 @kernel
-def _add_words(words, shift, mask, small, large):
+def _add_words(words, shift, mask, small, large, carries):
+    carried = 0
     for i in range(len(words)):
         word = np.uint64((words[i] >> shift) & mask)
         count = np.uint8(small[word] + np.uint8(1))
         small[word] = count
         if count == 0:
-            large[word] += 256
+            carries[carried] = word
+            carried += 1
+    for i in range(carried):
+        large[carries[i]] += 256
 
 
 @kernel
@@ -106,7 +111,7 @@ def _next_run(codes, start):
 
 
 @kernel
-def _count_run(run, k, stride, small, large, direct, packed, words):
+def _count_run(run, k, stride, small, large, direct, packed, words, carries):
     """Count the k-mers of a stretch of bases."""
     length = k + stride - 1
     mask = np.uint32((1 << 2 * length) - 1)
@@ -118,7 +123,7 @@ def _count_run(run, k, stride, small, large, direct, packed, words):
         _sixteen_bases(packed, words, here)
         for offset in range(0, 4, stride):
             shift = np.uint32(32 - 2 * (offset + length))
-            _add_words(words[:here], shift, mask, small, large)
+            _add_words(words[:here], shift, mask, small, large, carries)
     _add_directly(run, 4 * groups, len(run) - k + 1, k, k, direct)
 
 
@@ -133,11 +138,12 @@ def count_starts(codes, k, stride, small, large, direct):
     n = len(codes)
     packed = np.empty(_BLOCK + 3, np.uint8)
     words = np.empty(_BLOCK, np.uint32)
+    carries = np.empty(_BLOCK, np.uint32)
     end = 0
     while end < n:
         start, end = _next_run(codes, end)
         run = codes[start:end]
-        _count_run(run, k, stride, small, large, direct, packed, words)
+        _count_run(run, k, stride, small, large, direct, packed, words, carries)
         if end < n:
             first = max(len(run) - k + 1, 0)
             last = min(len(run), n - k + 1 - start)
