@@ -15,6 +15,8 @@ from reference_fasta import Refused, reference_fasta, reference_twobit, twobit_b
 
 from cmgems.errors import UserError
 from cmgems.genome import open_genome
+from cmgems.kmer_counts import count_words
+from cmgems.pmi import pmi_table, read_table, write_table
 
 CASES = int(os.environ.get("CMGEMS_FAULTS", "200"))
 HOSTILE = [b"\0", b"\xff", b">", b"\n", b"\r", b"\r\n", b" ", b"-", b"*", b"@", b"N" * 70, b">x\n"]
@@ -138,3 +140,22 @@ def test_mutated_stores(tmp_path):
         path.write_bytes(kept)
     assert refused > CASES // 5
     assert contents(open_genome(genome.path)) == whole
+
+
+def test_mutated_tables(tmp_path):
+    rng = np.random.default_rng(5)
+    path = tmp_path / "t.tsv"
+    codes = rng.integers(0, 4, 4000, dtype=np.uint8)
+    write_table(pmi_table(count_words(codes, 2), min_count=30), path)
+    kept = path.read_bytes()
+    refused = 0
+    for _ in range(CASES // 4):
+        path.write_bytes(mutated(rng, kept))
+        table, message = attempt(read_table, path, 2)
+        if message is None:
+            assert sorted(table.rank.tolist()) == list(range(1, 17))
+        else:
+            refused += 1
+            assert "\n" not in message
+            assert message.startswith(f"{path}: ")
+    assert refused > CASES // 10
