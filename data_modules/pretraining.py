@@ -56,7 +56,6 @@ class GenomeDataModule(L.LightningDataModule):
             unambiguous_spans(self.codes), data.validation_share, block
         )
         self.windows = WindowStream(self.codes, self.train_spans, cut, seed)
-        held_out = cut_pieces(self.validation_spans, cut, VALIDATION_SEED, epoch=0)
         for purpose, spans in (
             ("training", self.train_spans),
             ("validation", self.validation_spans),
@@ -66,6 +65,7 @@ class GenomeDataModule(L.LightningDataModule):
                     f"data.genome: {genome.name} has no stretch of {data.window} known bases for "
                     f"{purpose}, wanted a larger genome or a smaller data.window"
                 )
+        held_out = cut_pieces(self.validation_spans, cut, VALIDATION_SEED, epoch=0)
         self.held_out = Pieces(*(column[: validation.windows] for column in held_out))
 
     @property

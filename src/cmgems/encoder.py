@@ -126,7 +126,9 @@ def _attention_at(
             mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
             out.append(mixed[0].transpose(0, 1).reshape(stop - row, -1))
         token, row = token + length, stop
-    if not out:  # nothing is masked: keep keys and values in the graph, DDP waits for their gradients
+    if (
+        not out
+    ):  # nothing is masked: keep keys and values in the graph, DDP waits for their gradients
         return query_MD + 0.0 * kv.sum()
     return torch.cat(out)
 

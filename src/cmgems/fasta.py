@@ -18,8 +18,10 @@ with IUPAC codes) takes a path that looks at each byte.
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from cmgems.compiled import kernel
 
 PAD = 64
 OTHER = 4
@@ -98,7 +100,7 @@ def _ones(typing_context, bits):
     return types.int64(types.uint64), codegen
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _whole_lines(raw, n, p, out, o, width, ending):
     """Convert lines of `width` bases and `ending` bytes of line end, as long as nothing surprises.
 
@@ -125,7 +127,7 @@ def _whole_lines(raw, n, p, out, o, width, ending):
     return p, o, n_count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _one_line(raw, n, p, out, o):
     """Convert to the end of the line or of what is here, with a look at each byte.
 
@@ -158,7 +160,7 @@ def _one_line(raw, n, p, out, o):
     return p, o, n_count, iupac, False, False
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def convert(raw, n, mid_line, out, headers, tally):
     """Convert raw[:n] to base codes.
 

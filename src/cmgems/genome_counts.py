@@ -14,7 +14,7 @@ from cmgems.genome_store import genome_hash
 from cmgems.kmer_counts import MAX_K, KmerCounts, cores, count_pieces, count_words
 from cmgems.kmer_counts_file import is_counts_file, read_counts, write_counts
 from cmgems.progress import progress_bar
-from cmgems.sequence_files import read_pieces
+from cmgems.sequence_files import open_source, read_pieces
 
 _KEPT_K = 10  # counts of longer words take longer to read than to make
 
@@ -58,8 +58,11 @@ def counts_of_file(path: Path, k: int, *, threads: int | None = None) -> KmerCou
     threads = threads or cores()
     contigs = ContigList()
 
+    with open_source(path) as handle:
+        size = handle.seek(0, 2)
+
     def pieces():
-        with progress_bar(path.stat().st_size, f"counting {path.name}", "B") as advance:
+        with progress_bar(size, f"counting {path.name}", "B") as advance:
             for piece in read_pieces(path, advance, alive=threads + 2):
                 contigs.add(path, piece)
                 yield piece.codes
@@ -86,5 +89,6 @@ def _check_k(k: int) -> None:
 def _refuse_none(counts: KmerCounts, source: str) -> None:
     if not counts.tables[-1].any():
         raise UserError(
-            f"{source}: has no stretch of {counts.k} bases without N; wanted: k or more"
+            f"{source}: has no stretch of {counts.k} bases without N; wanted: longer sequence or a"
+            " smaller k"
         )

@@ -163,13 +163,15 @@ class _Counter:
 
     def finish(self) -> KmerCounts:
         self.join(np.full(max(self.k - 1, 1), 4, np.uint8))  # the end is a break
-        direct = sum((t.direct for t in self._tables), self._edges.direct)
-        inside = sum(t.folded() for t in self._tables)
-        inside += direct[direct_offset(self.k) :]
+        direct = self._edges.direct
+        inside = direct[direct_offset(self.k) :]
+        for tables in self._tables:
+            direct += tables.direct
+            tables.fold_into(inside)
         tables = [inside]
         for j in range(self.k - 1, 0, -1):
             # the first j bases of each k-mer, and the words too close to a break to have one
-            inside = inside.reshape(-1, 4).sum(axis=1)
+            inside = _without_last_base(inside)
             tables.append(inside + direct[direct_offset(j) : direct_offset(j + 1)])
         return KmerCounts(tuple(reversed(tables)))
 
@@ -187,10 +189,17 @@ class _Tables:
     def count(self, codes: np.ndarray) -> None:
         count_starts(codes, self.k, self.stride, self.small, self.large, self.direct)
 
-    def folded(self) -> np.ndarray:
-        """Counts of the k-mers among the words. The tables are used up."""
+    def fold_into(self, counts: np.ndarray) -> None:
+        """Add the k-mers among the words to their counts. The tables are used up."""
         self.large += self.small
         if self.stride == 1:
-            return self.large
-        # the first and the last k bases of words of k + 1
-        return self.large.reshape(-1, 4).sum(axis=1) + self.large.reshape(4, -1).sum(axis=0)
+            counts += self.large
+        else:  # the first and the last k bases of words of k + 1
+            counts += _without_last_base(self.large)
+            counts += self.large.reshape(4, -1).sum(axis=0)
+
+
+def _without_last_base(table: np.ndarray) -> np.ndarray:
+    """Counts of the words with their last base cut off."""
+    a, t, c, g = table.reshape(-1, 4).T
+    return a + t + c + g  # several times as fast as a sum over an axis of 4

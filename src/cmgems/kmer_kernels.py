@@ -10,12 +10,14 @@ How it gets fast: four bases are packed in a byte, and words are cut from 32 bit
 the compiler turns into vector instructions; what remains is one increment a word. Words are one
 base longer than k and taken at every second base, so that there are half as many: a word stands
 for both k-mers in it, and they are told apart at the end (`Tables.fold`). Counters of one byte
-keep the table in the cache; the carry, once in 256 increments, goes to the large table. Runs of
+keep the table in the cache; the carry, once in 256 increments, goes to the large table, which is
+far away: carries are put aside and added together, so that their cache misses overlap. Runs of
 bases are cut in blocks whose words fit in the first cache.
 """
 
 import numpy as np
-from numba import njit
+
+from cmgems.compiled import kernel
 
 MAX_K = 12
 _BLOCK = 1 << 13  # groups of four bases whose words lie in the first cache
@@ -33,13 +35,13 @@ def direct_offset(k: int) -> int:
     return (4**k - 4) // 3
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _pack(run, packed, groups):
     for g in range(groups):
         packed[g] = run[4 * g] << 6 | run[4 * g + 1] << 4 | run[4 * g + 2] << 2 | run[4 * g + 3]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sixteen_bases(packed, words, groups):
     """words[g]: the 16 bases from base 4 g on, first base highest."""
     for g in range(groups):
@@ -51,17 +53,21 @@ def _sixteen_bases(packed, words, groups):
         )
 
 
-@njit(nogil=True, cache=True)
-def _add_words(words, shift, mask, small, large):
+@kernel
+def _add_words(words, shift, mask, small, large, carries):
+    carried = 0
     for i in range(len(words)):
         word = np.uint64((words[i] >> shift) & mask)
         count = np.uint8(small[word] + np.uint8(1))
         small[word] = count
         if count == 0:
-            large[word] += 256
+            carries[carried] = word
+            carried += 1
+    for i in range(carried):
+        large[carries[i]] += 256
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _add_directly(run, first, last, k, longest, direct):
     """Count the words of at least k and at most `longest` bases that begin in run[first:last]."""
     for start in range(first, last):
@@ -72,7 +78,7 @@ def _add_directly(run, first, last, k, longest, direct):
                 direct[((1 << 2 * length) - 4) // 3 + word] += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _any_break(codes):
     bits = np.uint8(0)
     for i in range(len(codes)):
@@ -80,7 +86,7 @@ def _any_break(codes):
     return bits > 3
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _only_breaks(codes):
     least = np.uint8(255)
     for i in range(len(codes)):
@@ -88,7 +94,7 @@ def _only_breaks(codes):
     return least > 3
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _next_run(codes, start):
     """The next stretch of bases at or behind `start`: its two ends."""
     n = len(codes)
@@ -104,8 +110,8 @@ def _next_run(codes, start):
     return start, end
 
 
-@njit(nogil=True, cache=True)
-def _count_run(run, k, stride, small, large, direct, packed, words):
+@kernel
+def _count_run(run, k, stride, small, large, direct, packed, words, carries):
     """Count the k-mers of a stretch of bases."""
     length = k + stride - 1
     mask = np.uint32((1 << 2 * length) - 1)
@@ -117,11 +123,11 @@ def _count_run(run, k, stride, small, large, direct, packed, words):
         _sixteen_bases(packed, words, here)
         for offset in range(0, 4, stride):
             shift = np.uint32(32 - 2 * (offset + length))
-            _add_words(words[:here], shift, mask, small, large)
+            _add_words(words[:here], shift, mask, small, large, carries)
     _add_directly(run, 4 * groups, len(run) - k + 1, k, k, direct)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_starts(codes, k, stride, small, large, direct):
     """Count the words that begin in codes[: n - k + 1], where all k codes are in sight.
 
@@ -132,11 +138,12 @@ def count_starts(codes, k, stride, small, large, direct):
     n = len(codes)
     packed = np.empty(_BLOCK + 3, np.uint8)
     words = np.empty(_BLOCK, np.uint32)
+    carries = np.empty(_BLOCK, np.uint32)
     end = 0
     while end < n:
         start, end = _next_run(codes, end)
         run = codes[start:end]
-        _count_run(run, k, stride, small, large, direct, packed, words)
+        _count_run(run, k, stride, small, large, direct, packed, words, carries)
         if end < n:
             first = max(len(run) - k + 1, 0)
             last = min(len(run), n - k + 1 - start)

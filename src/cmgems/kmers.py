@@ -10,9 +10,9 @@ from itertools import product
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from cmgems.compiled import kernel
 from cmgems.cpu_path import has_kernels, view
 
 BASES = "ATCG"
@@ -73,7 +73,7 @@ def token_ids(codes: Tensor, k: int) -> Tensor:
     return torch.where(index < 4**k, index + FIRST_KMER, UNK)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _token_ids(codes_BL, k, ids_BT):
     tokens = ids_BT.shape[1]
     limit = np.int32(1) << np.int32(2 * k)

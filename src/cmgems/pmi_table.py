@@ -93,11 +93,15 @@ def read(path, k: int | None) -> PmiTable:
         raise UserError(f"{path}: is empty; wanted: a PMI table (TSV or CSV)")
     delimiter = "\t" if "\t" in lines[first] else ","
     rows = csv.reader(lines[first:], delimiter=delimiter)
-    columns = _Columns(path, next(rows))
-    table = _Rows(path, columns, k)
-    for number, row in enumerate(rows, first + 2):
-        if row:
-            table.add(number, row)
+    table = None
+    try:
+        for number, row in enumerate(rows, first + 1):
+            if table is None:
+                table = _Rows(path, _Columns(path, row), k)
+            elif row:
+                table.add(number, row)
+    except csv.Error as error:
+        raise UserError(f"{path}: line {first + rows.line_num}: {error}") from error
     return table.finish(comments)
 
 
@@ -176,6 +180,9 @@ class _Rows:
             raise UserError(f"{self.path}: the ranks do not follow from npmi; make the table again")
         for key in ("k", "cmgems", "numpy"):
             said.pop(key, None)
+        min_count = said.pop("min_count", "0")
+        if ours and not min_count.isdecimal():
+            raise UserError(f"{self.path}: min_count {min_count!r}; wanted: a whole number")
         return PmiTable(
             self.k,
             said.pop("definition", "foreign") if ours else "foreign",
@@ -183,7 +190,7 @@ class _Rows:
             self.pmi,
             self.npmi,
             self.rank,
-            min_count=int(said.pop("min_count", "0")) if ours else 0,
+            min_count=int(min_count) if ours else 0,
             both_strands=said.pop("both_strands", "no") == "yes",
             genome_name=said.pop("genome", ""),
             genome_sha256=said.pop("genome_sha256", ""),

@@ -63,17 +63,21 @@ class Pretraining(L.LightningModule):
         nats = self._predict(masked, self.training_figures)
         return nats / max(len(masked.targets_M), 1)
 
+    @property
+    def validation_masks(self) -> list[str]:
+        """Those that compare across runs, and the one in force; in the same order on all ranks."""
+        return sorted({*COMMON_MASKS, self.strategy})
+
     def on_validation_epoch_start(self) -> None:
         for view in self.views.values():
             view.reset()
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
-        for name in {*COMMON_MASKS, self.strategy}:
+        for name in self.validation_masks:
             self._predict(self.masker(batch, name), self.views[name])
 
     def on_validation_epoch_end(self) -> None:
-        names = sorted({*COMMON_MASKS, self.strategy})
-        self.validated = {name: self.views[name].compute() for name in names}
+        self.validated = {name: self.views[name].compute() for name in self.validation_masks}
 
     def _predict(self, masked: MaskedBatch, figures: MaskedTokens) -> Tensor:
         """Summed cross-entropy of the masked tokens, nats."""

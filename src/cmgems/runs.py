@@ -11,6 +11,8 @@ import fcntl
 import json
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,6 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
-        self._lock = None
 
     @property
     def checkpoints(self) -> Path:
@@ -45,8 +46,9 @@ class RunFolder:
     def results(self) -> Path:
         return self.path / "results.json"
 
-    def claim(self, experiment: Experiment) -> None:
-        """Make the folder this process's run, new or resumed.
+    @contextmanager
+    def claimed(self, experiment: Experiment) -> Iterator[None]:
+        """Make the folder this process's run, new or resumed, and nobody else's meanwhile.
 
         Raises
         ------
@@ -65,9 +67,10 @@ class RunFolder:
                 f"or run.resume=true to go on with it"
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
-        with replacing(config) as handle:
-            handle.write(dump(experiment))
+        with self._locked():
+            with replacing(config) as handle:
+                handle.write(dump(experiment))
+            yield
 
     def _check_resumable(self, experiment: Experiment, config: Path) -> None:
         if not config.exists():
@@ -81,14 +84,15 @@ class RunFolder:
                 f"{read(experiment, key)!r}; a resumed run keeps its experiment"
             )
 
-    def _take_lock(self) -> None:
-        # Kept open, and so locked, until the process ends; it is not removed, since another
-        # process may already wait on it.
-        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"run.dir: {self.path} is in use by another process") from None
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # The file stays: removed, it could be the one that another process already waits on.
+        with open(self.path / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"run.dir: {self.path} is in use by another process") from None
+            yield
 
     def write_results(self, results: dict[str, Any]) -> None:
         with replacing(self.results) as handle:

@@ -7,7 +7,7 @@ with what the user gave is found out before the run folder is made.
 import hashlib
 import logging
 import warnings
-from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems import callbacks
 from cmgems.config import Experiment
-from cmgems.config_files import load
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.errors import UserError
 from cmgems.genome import Genome, genome_for
@@ -34,9 +33,8 @@ from cmgems.summary import summary
 CORPUS_WINDOWS = 256  # of the training genome, on which the masks' budget is measured
 
 
-def pretrain(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Run or resume the experiment in the file `path`; print its summary, return its results."""
-    experiment = load(path, overrides)
+def pretrain(experiment: Experiment) -> dict[str, Any]:
+    """Run or resume an experiment; print its summary, return its results."""
     folder = RunFolder(Path(experiment.run.dir))
     if experiment.run.resume and folder.results.exists():
         print(summary(experiment, folder.read_results(), folder.path))
@@ -44,20 +42,20 @@ def pretrain(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     quieten_lightning()
     accelerator = choose_accelerator(experiment)
     genome = genome_for(experiment.data.genome)
-    table = difficulty(experiment, genome)
     data = GenomeDataModule(
         genome, experiment.data, experiment.train, experiment.validation, experiment.seed
     )
+    table = difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
-    if rank_zero_only.rank == 0:
-        folder.claim(experiment)
     parts = RunCallbacks(experiment, folder, unigram_entropy(table, genome))
-    trainer = build_trainer(experiment, accelerator, folder, parts)
-    fit(trainer, module, data, folder)
-    results = figures(parts) | sources(genome, table) | provenance()
-    if trainer.is_global_zero:
-        folder.write_results(results)
-        print(summary(experiment, results, folder.path))
+    is_first_rank = rank_zero_only.rank == 0
+    with folder.claimed(experiment) if is_first_rank else nullcontext():
+        trainer = build_trainer(experiment, accelerator, folder, parts)
+        fit(trainer, module, data, folder)
+        results = figures(parts) | sources(genome, table) | provenance()
+        if is_first_rank:
+            folder.write_results(results)
+            print(summary(experiment, results, folder.path))
     return results
 
 
@@ -168,6 +166,8 @@ def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder:
     with warnings.catch_warnings():
         # The loader copies bytes out of a memory map; worker processes would only be slower.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # It is: a batch is a function of its number, and the loader starts at the right one.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         # of torch, to Lightning
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         if last is None:

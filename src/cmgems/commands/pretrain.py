@@ -26,9 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.train import pretrain
+    from cmgems.config_files import load
 
-    pretrain(args.experiment, args.overrides)
+    experiment = load(args.experiment, args.overrides)
+
+    from cmgems.train import pretrain  # seconds, so not before the experiment is known to be good
+
+    pretrain(experiment)
 
 
 def describe_keys() -> str:

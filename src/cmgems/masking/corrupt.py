@@ -1,7 +1,7 @@
 """From masks to what the encoder reads: packing, and corruption of the masked tokens.
 
 Of the masked tokens 80 % become [MASK], 10 % a random k-mer (never a special token), and 10 % stay.
-Shapes: B sequences, K k-mer tokens of the longest, N packed tokens ([CLS] and [SEP] included),
+Shapes: B sequences, K k-mer tokens of the longest, T packed tokens ([CLS] and [SEP] included),
 M masked tokens.
 """
 
@@ -33,8 +33,8 @@ ALL_MASKED = Shares(1.0, 0.0)  # nothing that is masked shows: for figures of hi
 class Packed(NamedTuple):
     """Sequences one behind the other, corrupted, and what was there."""
 
-    ids_N: Tensor  # int32, what the encoder sees
-    place_N: Tensor  # int64, place of each token in its sequence
+    ids_T: Tensor  # int32, what the encoder sees
+    place_T: Tensor  # int64, place of each token in its sequence
     at_M: Tensor  # int64, packed places of the masked tokens, ascending
     true_M: Tensor  # int64, their true ids
 
@@ -54,11 +54,11 @@ def pack(
     """
     if has_kernels(ids_BK):
         return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares)
-    ids_N, mask_N, row_N, place_N = _concatenate(ids_BK, mask_BK, lengths)
-    at_M = mask_N.nonzero()[:, 0]
-    true_M = ids_N[at_M]
-    ids_N[at_M] = corrupted(true_M, keys_B2[row_N[at_M]], place_N[at_M].int(), k, shares)
-    return Packed(ids_N, place_N, at_M, true_M.long())
+    ids_T, mask_T, row_T, place_T = _concatenate(ids_BK, mask_BK, lengths)
+    at_M = mask_T.nonzero()[:, 0]
+    true_M = ids_T[at_M]
+    ids_T[at_M] = corrupted(true_M, keys_B2[row_T[at_M]], place_T[at_M].int(), k, shares)
+    return Packed(ids_T, place_T, at_M, true_M.long())
 
 
 def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
@@ -101,15 +101,15 @@ def corrupted(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, shares: 
 def _concatenate(
     ids_BK: Tensor, mask_BK: Tensor, lengths: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """ids [N] int32, mask [N] bool, row [N] int64 (which sequence), place [N] int64 (where in it)"""
+    """ids [T] int32, mask [T] bool, row [T] int64 (which sequence), place [T] int64 (where in it)"""
     device = ids_BK.device
     lengths_B = torch.tensor(lengths, device=device)
-    ids_BT = F.pad(ids_BK, (1, 1), value=CLS)
-    ids_BT.scatter_(1, lengths_B[:, None] + 1, SEP)
-    mask_BT = F.pad(mask_BK, (1, 1))
-    row_N = torch.arange(len(lengths), device=device).repeat_interleave(
+    wide_ids = F.pad(ids_BK, (1, 1), value=CLS)
+    wide_ids.scatter_(1, lengths_B[:, None] + 1, SEP)
+    wide_mask = F.pad(mask_BK, (1, 1))
+    row_T = torch.arange(len(lengths), device=device).repeat_interleave(
         lengths_B + 2, output_size=sum(lengths) + 2 * len(lengths)
     )
     starts_B = (lengths_B + 2).cumsum(0) - lengths_B - 2
-    place_N = torch.arange(len(row_N), device=device) - starts_B[row_N]
-    return ids_BT[row_N, place_N], mask_BT[row_N, place_N], row_N, place_N
+    place_T = torch.arange(len(row_T), device=device) - starts_B[row_T]
+    return wide_ids[row_T, place_T], wide_mask[row_T, place_T], row_T, place_T

@@ -8,17 +8,16 @@ Shapes: B sequences, T tokens, N packed tokens, M masked ones, V = 4**k k-mers, 
 """
 
 import numpy as np
-from numba import njit
 
+from cmgems.compiled import kernel
 from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP
 
 _U1, _U2, _U3, _U4 = (np.uint32(c) for c in (0x9E3779B1, 0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))
 _PURPOSE = np.uint32(0x85EBCA6B)
 LAST = np.int32(0x7FFFFFFF)  # the order of tokens that cannot be masked: behind all others
-jit = njit(nogil=True, cache=True, boundscheck=False)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel
 def draw(low, high, place, purpose):
     """`cmgems.draws`: 32 random bits for one token; uint32 in and out."""
     x = np.uint32(np.uint32(place * _U1) + low + np.uint32(purpose * _PURPOSE))
@@ -29,7 +28,7 @@ def draw(low, high, place, purpose):
     return np.uint32(x ^ (x >> np.uint32(14)))
 
 
-@jit
+@kernel
 def draw_centres(maskable_BT, keys_B2, first_place, purpose, rate_B, centres_BT):
     """Each maskable token with the probability of its sequence."""
     for b in range(len(maskable_BT)):
@@ -41,7 +40,7 @@ def draw_centres(maskable_BT, keys_B2, first_place, purpose, rate_B, centres_BT)
             centres_BT[b, t] = np.uint8(u < limit) & maskable_BT[b, t]
 
 
-@jit
+@kernel
 def look_up(ids_BT, maskable_BT, table_V, order_BT):
     """The table's value of each k-mer; LAST where nothing can be masked."""
     for b in range(len(ids_BT)):
@@ -50,7 +49,7 @@ def look_up(ids_BT, maskable_BT, table_V, order_BT):
             order_BT[b, t] = table_V[id_] if maskable_BT[b, t] else LAST
 
 
-@jit
+@kernel
 def subtract_noise(order_BT, keys_B2, first_place, purpose, noise_Q):
     """Subtract a random quantile from each order but LAST."""
     last_quantile = np.uint32(len(noise_Q) - 1)
@@ -62,14 +61,14 @@ def subtract_noise(order_BT, keys_B2, first_place, purpose, noise_Q):
                 order_BT[b, t] -= noise_Q[u & last_quantile]
 
 
-@jit
+@kernel
 def first_of_row(order_BT, count_B, chosen_BT):
     """The `count` smallest of each row, the leftmost of equal ones."""
     for b in range(len(order_BT)):
         _first(order_BT[b], count_B[b], chosen_BT[b])
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel
 def _count_up_to(order, limit):
     count = np.int32(0)
     for t in range(len(order)):
@@ -77,7 +76,7 @@ def _count_up_to(order, limit):
     return count
 
 
-@jit
+@kernel
 def _first(order, count, chosen):
     for t in range(len(order)):
         chosen[t] = 0
@@ -101,7 +100,7 @@ def _first(order, count, chosen):
         spare -= np.int64(equal)
 
 
-@jit
+@kernel
 def cover(spots_BT, first, last, covered_BT):
     """Mark the window first .. last around each spot."""
     tokens = spots_BT.shape[1]
@@ -117,7 +116,7 @@ def cover(spots_BT, first, last, covered_BT):
                 covered[t] |= spots[t + offset]
 
 
-@jit
+@kernel
 def cover_spans(spots_BT, keys_B2, first_place, purpose, lengths_Q, covered_BT):
     """From each spot mark as many tokens as its draw says."""
     last_quantile = np.uint32(len(lengths_Q) - 1)
@@ -131,7 +130,7 @@ def cover_spans(spots_BT, keys_B2, first_place, purpose, lengths_Q, covered_BT):
             covered_BT[b, t] = np.uint8(t < end)
 
 
-@jit
+@kernel
 def best_nearby(order_BT, centres_BT, first, last, best_BT):
     """Place of the smallest order in the window of each centre, the leftmost of equal ones."""
     tokens = order_BT.shape[1]
@@ -148,7 +147,7 @@ def best_nearby(order_BT, centres_BT, first, last, best_BT):
                 best_BT[b, t] = tokens
 
 
-@jit
+@kernel
 def at_places(order_BT, places_BT, taken_BT):
     """The order at each of the given places, LAST where the place is none (T)."""
     tokens = order_BT.shape[1]
@@ -158,7 +157,7 @@ def at_places(order_BT, places_BT, taken_BT):
             taken_BT[b, t] = order_BT[b, place] if place < tokens else LAST
 
 
-@jit
+@kernel
 def mark(places_BT, which_BT, marked_BT):
     """Mark the places that belong to the tokens in `which`."""
     tokens = places_BT.shape[1]
@@ -170,7 +169,7 @@ def mark(places_BT, which_BT, marked_BT):
                 marked_BT[b, places_BT[b, t]] = 1
 
 
-@jit
+@kernel
 def pack(ids_BT, mask_BT, lengths_B, keys_B2, bits, purpose, shares, ids_N, place_N, at_M, true_M):
     """Drop padding, put [CLS] and [SEP] around each sequence, corrupt what is masked.
 

@@ -1,6 +1,6 @@
 """From base codes to what the encoder reads and has to predict, on the device of the codes.
 
-Shapes: B windows, L bases, K k-mer tokens of the longest window, N packed tokens ([CLS] and [SEP]
+Shapes: B windows, L bases, K k-mer tokens of the longest window, T packed tokens ([CLS] and [SEP]
 included), M masked tokens, V = 4**k k-mers.
 """
 
@@ -32,13 +32,18 @@ class Plan(NamedTuple):
 class MaskedBatch(NamedTuple):
     """Packed and corrupted tokens, and the targets at the masked ones."""
 
-    ids_N: Tensor  # int32, what the encoder sees
+    ids_T: Tensor  # int32, what the encoder sees
     layout: Layout
     at_M: Tensor  # int64, packed places of the masked tokens, ascending
     targets_M: Tensor  # int64, their true ids
     mask_BK: Tensor  # bool, the same before packing
     maskable_BK: Tensor  # bool
     counts_S2: Tensor  # int64, masked and maskable tokens by strategy of the plan
+
+    @property
+    def maskable(self) -> Tensor:
+        """int64 scalar: tokens that could have been masked."""
+        return self.counts_S2[:, 1].sum()
 
 
 class Masker(nn.Module):
@@ -90,9 +95,9 @@ class Masker(nn.Module):
         mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan)
         lengths = tuple(bases - self.k + 1 for bases in batch.bases)
         packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, self.k, shares)
-        layout = Layout(tuple(length + 2 for length in lengths), packed.place_N)
+        layout = Layout(tuple(length + 2 for length in lengths), packed.place_T)
         return MaskedBatch(
-            packed.ids_N, layout, packed.at_M, packed.true_M, mask_BK, maskable_BK, counts_S2
+            packed.ids_T, layout, packed.at_M, packed.true_M, mask_BK, maskable_BK, counts_S2
         )
 
     def _planned(
@@ -110,7 +115,7 @@ class Masker(nn.Module):
         second_B = uniforms(keys_B2, torch.zeros_like(keys_B2[:, 0]), MIXING) < plan.second_share
         mask_BK = torch.where(second_B[:, None], masks[1], masks[0])
         by_row_B2 = torch.stack([mask_BK.sum(1), maskable_B], dim=1)
-        second_2 = by_row_B2[:, :].mul(second_B[:, None]).sum(0)
+        second_2 = (by_row_B2 * second_B[:, None]).sum(0)
         return mask_BK, maskable_BK, torch.stack([by_row_B2.sum(0) - second_2, second_2])
 
     def mask(

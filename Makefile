@@ -1,0 +1,55 @@
+# Everything a user types. Each target sets up what it needs: nothing has to be installed by hand
+# but Python 3.11 to 3.13, make and a C library.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+PORT ?= 6006
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install pretrain tensorboard test lint format newcomer bench-pmi clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: $(VENV)/.installed  ## make .venv with everything that running needs
+
+pretrain: $(VENV)/.installed  ## the first run: a curriculum on real human DNA, minutes on 2 cores
+	$(BIN)/cmgems pretrain experiments/pretrain/quickstart.yaml $(ARGS)
+
+tensorboard: $(VENV)/.installed  ## look at the runs: http://127.0.0.1:$(PORT)
+	$(BIN)/tensorboard --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
+
+test: $(VENV)/.developer  ## the tests (quick forms of the slower checks among them)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.developer  ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.developer  ## rewrite the files as `make lint` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+newcomer:  ## a fresh clone, the README's two commands, in a folder that is removed again
+	bash scripts/newcomer.sh
+
+bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC and Jellyfish
+	$(BIN)/python benchmarks/bench_pmi.py $(ARGS)
+
+clean:  ## remove .venv and what was built; runs stay
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+
+# torch is named with its exact version: an unpinned one would pull gigabytes of CUDA packages
+# even where a CPU build is at hand.
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) -V), wanted Python 3.11 to 3.13: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e .
+	@touch $@
+
+$(VENV)/.developer: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

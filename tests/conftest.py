@@ -1,0 +1,64 @@
+"""Real human DNA and its difficulty, for all tests; a cache of their own."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before cmgems is imported: nothing of the user's cache is read or written.
+_cache = tempfile.TemporaryDirectory(prefix="cmgems-tests-")
+os.environ["CMGEMS_CACHE"] = _cache.name
+# The models of the tests are too small for two threads, which would wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest  # noqa: E402
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.fixture(scope="session")
+def genome():
+    """The sample: 4 Mb of human chromosome 20."""
+    from cmgems.genome import genome_for
+
+    return genome_for("sample")
+
+
+@pytest.fixture(scope="session")
+def human_ids(genome):
+    """Token ids (int32, k = 6) of 400 windows of 505 tokens, spread over the sample."""
+    import numpy as np
+    import torch
+
+    from cmgems.kmers import token_ids
+
+    starts = np.linspace(0, len(genome.codes) - 510, 400).astype(int)
+    codes = np.stack([genome.codes[start : start + 510] for start in starts])
+    return token_ids(torch.from_numpy(codes), 6)
+
+
+@pytest.fixture(scope="session")
+def human_rank(genome):
+    """The rank table (int32 [4096]) of the sample."""
+    import torch
+
+    from cmgems.pmi import table_for
+
+    return torch.from_numpy(table_for(genome, 6).rank)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Overrides that make any pretraining experiment a matter of seconds."""
+    return [
+        "train.batch=4",
+        "train.micro_batch=2",
+        "train.log_every=1",
+        "train.accelerator=cpu",
+        "validation.every=3",
+        "validation.windows=8",
+        "optim.warmup_steps=2",
+        "data.window=128",
+        "model.width=32",
+        "model.heads=2",
+        "model.feed_forward=64",
+    ]

@@ -1,0 +1,116 @@
+"""The command line: help, exit codes, one line for what the user got wrong, nothing left behind."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import EXPERIMENTS
+
+from cmgems import __version__
+from cmgems.cli import COMMANDS, main
+
+QUICKSTART = str(EXPERIMENTS / "pretrain/quickstart.yaml")
+
+
+def refused(capsys, *argv):
+    """Exit code 2 and the one line on standard error, without the command's name."""
+    assert main([str(word) for word in argv]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert captured.out == ""
+    return lines[0].removeprefix(f"cmgems {argv[0]}: ")
+
+
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys; from cmgems.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'lightning', 'numba', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for name, (_, text) in COMMANDS.items():
+        assert f"    {name} " in done.stdout
+        assert text in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"examples:\n  cmgems {command} " in capsys.readouterr().out
+
+
+def test_version_and_no_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"cmgems {__version__}\n"
+    assert main([]) == 2
+    with pytest.raises(SystemExit) as stopped:
+        main(["pretain"])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.fa", None, "does not exist"),
+        ("empty.fa", b"", "empty"),
+        ("header.fa", b">chr1\n", "no sequence"),
+        ("protein.fa", b">p\nMKVLAAGIVGLLLAQWERTYIPSDFGHKLCVNM\n", "line 2"),
+        ("cut.fa.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03K\xcd", "gzip"),
+        ("short.fa", b">a\n" + b"ACGT" * 20 + b"\n", "known bases"),
+        ("all_n.fa", b">a\n" + b"N" * 5000 + b"\n", "has no A, C, G or T"),
+    ],
+)
+def test_pretrain_refuses_a_genome(name, content, message, tmp_path, capsys):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    run = tmp_path / "run"
+    line = refused(capsys, "pretrain", QUICKSTART, f"data.genome={path}", f"run.dir={run}")
+    assert message in line
+    assert name.split(".")[0] in line
+    assert not run.exists()
+
+
+def test_pretrain_refuses_a_folder_as_genome(tmp_path, capsys):
+    line = refused(capsys, "pretrain", QUICKSTART, f"data.genome={tmp_path}")
+    assert str(tmp_path) in line
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.rte=1", "optim.rte: no such key; did you mean optim.rate?"),
+        ("train.max_steps=many", "train.max_steps: found 'many', wanted a whole number"),
+        ("train.batch=7", "train.batch: found 7, wanted a multiple of train.micro_batch"),
+        ("model.heads=7", "model.width: found 128, wanted a multiple of 2 x 7 heads"),
+        ("data.window=5000", "5000 bases are 4997 tokens with [CLS] and [SEP], wanted at most"),
+        ("pmi.table=no.tsv", "no.tsv"),
+        ("train.accelerator=cuda", "train.accelerator: found no CUDA GPU"),
+        ("run.resume=true", "holds no run (no config.yaml) to go on with"),
+    ],
+)
+def test_pretrain_refuses_keys(override, message, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert message in refused(capsys, "pretrain", QUICKSTART, f"run.dir={run}", override)
+    assert not run.exists()
+
+
+def test_traceback_on_request(tmp_path):
+    from cmgems.errors import UserError
+
+    with pytest.raises(UserError):
+        main(["pretrain", str(tmp_path / "no.yaml"), "--traceback"])
+
+
+def test_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "cmgems", "pretrain", "no.yaml"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == ("cmgems pretrain: no.yaml: no such file, wanted an experiment (YAML)\n")

@@ -1,0 +1,74 @@
+"""Counter-based draws: uniform, independent, pure."""
+
+import numpy as np
+import pytest
+import torch
+
+from cmgems.draws import integers, sequence_keys, stream, uniform, uniforms
+
+PLACES = torch.arange(512, dtype=torch.int32)
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return torch.from_numpy(sequence_keys(stream(0, "masks"), np.arange(4000)))[:, None]
+
+
+def test_uniform_in_distribution(keys):
+    """Chi-square over 1000 bins, 999 degrees of freedom, p = 0.001."""
+    values = uniforms(keys, PLACES, 0)
+    assert values.min() >= 0
+    assert values.max() < 1
+    counts = torch.bincount((values * 1000).long().flatten(), minlength=1000).double()
+    wanted = values.numel() / 1000
+    assert ((counts - wanted) ** 2 / wanted).sum() < 1143
+
+
+def test_uncorrelated(keys):
+    values = uniforms(keys, PLACES, 0).double()
+    other = uniforms(keys, PLACES, 1).double()
+    for one, two in [
+        (values[:-1], values[1:]),
+        (values[:, :-1], values[:, 1:]),
+        (values, other),
+    ]:
+        assert abs(np.corrcoef(one.flatten(), two.flatten())[0, 1]) < 4 / one.numel() ** 0.5
+
+
+def test_number_of_centres_is_binomial(keys):
+    drawn = (uniforms(keys, PLACES, 0) < 0.025).sum(1).double()
+    assert drawn.mean() == pytest.approx(512 * 0.025, abs=0.25)
+    assert drawn.var() == pytest.approx(512 * 0.025 * 0.975, rel=0.1)
+
+
+def test_pure(keys):
+    """Any part, in any order and shape, is the same as in the whole."""
+    whole = uniforms(keys, PLACES, 2)
+    assert torch.equal(uniforms(keys[7], PLACES[100:200], 2), whole[7, 100:200])
+    assert torch.equal(uniforms(keys.flip(0), PLACES, 2), whole.flip(0))
+
+
+def test_values_are_fixed():
+    """A change of the generator would silently change every seeded run."""
+    assert stream(0, "masks") == 3704310372229892152
+    keys = torch.from_numpy(sequence_keys(stream(0, "masks"), np.arange(2)))
+    assert integers(keys[0], PLACES[:4], 0, bits=12).tolist() == [1254, 3550, 111, 721]
+    assert uniform(stream(0, "strategy"), 5) == pytest.approx(0.6614537816397736, abs=1e-15)
+
+
+def test_integers_cover_their_range(keys):
+    values = integers(keys, PLACES, 3, bits=12)
+    assert values.min() == 0
+    assert values.max() == 4095
+
+
+def test_host_uniform():
+    key = stream(1, "strategy")
+    values = np.array([uniform(key, step) for step in range(20_000)])
+    assert values.mean() == pytest.approx(0.5, abs=0.01)
+    assert np.histogram(values, 20, (0, 1))[0].min() > 880
+    assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.03
+
+
+def test_streams_differ():
+    assert len({stream(seed, what) for seed in range(50) for what in ("masks", "windows")}) == 100

@@ -1,0 +1,122 @@
+"""The wheel holds everything; the pins agree; README and Makefile name the same commands."""
+
+import configparser
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+def pins(lines):
+    found = (line.strip().split("==") for line in lines if "==" in line and line[0] != "#")
+    return {re.sub("[-_.]+", "-", name).lower(): version for name, version in found}
+
+
+@pytest.fixture(scope="module")
+def setup_cfg():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def requirements(text):
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_environment_constraints_and_setup_agree(setup_cfg):
+    from packaging.requirements import Requirement
+
+    constraints = pins((ROOT / "constraints.txt").read_text().splitlines())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = pins(environment[-1]["pip"])
+    wanted = [Requirement(r) for r in requirements(setup_cfg["options"]["install_requires"])]
+    assert set(conda) == {r.name for r in wanted}
+    for requirement in wanted:
+        version = constraints[requirement.name]
+        assert conda[requirement.name] == version
+        assert requirement.specifier.contains(version), requirement
+    assert environment[-1]["pip"][-1] == "-e ."
+
+
+def test_ranges_admit_the_versions_that_users_have(setup_cfg):
+    from packaging.requirements import Requirement
+
+    by_name = {
+        r.name: r.specifier
+        for r in map(Requirement, requirements(setup_cfg["options"]["install_requires"]))
+    }
+    assert all(by_name["torch"].contains(v) for v in ("2.11.0", "2.12.1", "2.13.0"))
+    assert not by_name["lightning"].contains("2.6.5")
+    assert setup_cfg["options"]["python_requires"] == ">=3.11,<3.14"
+
+
+def test_pyproject_holds_the_build_system_alone():
+    import tomllib
+
+    assert list(tomllib.loads((ROOT / "pyproject.toml").read_text())) == ["build-system"]
+
+
+def test_wheel_installs_and_every_module_imports(tmp_path):
+    """In a clean environment that has the dependencies but not the source tree."""
+    run = {"check": True, "capture_output": True, "text": True, "cwd": tmp_path}
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT], **run)
+    (wheel,) = tmp_path.glob("cmgems-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], **run)
+    (site,) = (tmp_path / "venv/lib").glob("python3.*/site-packages")
+    subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], **run)
+    # A plain path, so that the .pth of the editable install in that folder is not read.
+    (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    code = """
+import importlib, pathlib, pkgutil, sys, cmgems
+assert pathlib.Path(cmgems.__file__).parent == pathlib.Path(sys.argv[1]) / "cmgems", cmgems.__file__
+names = [m.name for m in pkgutil.walk_packages(cmgems.__path__, "cmgems.")]
+for name in names:
+    if name != "cmgems.__main__":
+        importlib.import_module(name)
+assert {"cmgems.data_modules.pretraining", "cmgems.callbacks.curriculum"} <= set(names)
+from cmgems.genome import genome_for
+print(len(names), len(genome_for("sample").codes))
+"""
+    done = subprocess.run([tmp_path / "venv/bin/python", "-c", code, str(site)], **run)
+    modules, bases = map(int, done.stdout.split())
+    sources = [
+        path
+        for folder in ("src/cmgems", "data_modules", "callbacks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert modules == len(sources) - 1  # all but cmgems/__init__.py
+    assert bases == 4_000_000
+
+
+def test_readme_begins_with_the_two_commands_and_names_real_targets():
+    readme = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    first_block = readme.split("```")[1]
+    assert [line.split("#")[0].strip() for line in first_block.strip().splitlines()[1:]] == [
+        "make pretrain",
+        "make test",
+    ]
+    assert set(re.findall(r"^make ([a-z-]+)", readme, re.MULTILINE)) <= targets
+
+
+def test_every_path_in_the_readme_exists():
+    readme = (ROOT / "README.md").read_text()
+    paths = re.findall(
+        r"(?:experiments|docs|scripts|src|tests|callbacks|data_modules)/[\w./-]+", readme
+    )
+    assert paths
+    for path in paths:
+        assert (ROOT / path.rstrip(".")).exists(), path
+
+
+def test_ci_calls_make_lint_and_make_test():
+    assert (ROOT / ".ci/run").read_text().splitlines()[-2:] == ["make lint", "make test"]

@@ -1,0 +1,136 @@
+"""Spans, splits, cuts and the stream of windows."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmgems import windows
+from cmgems.draws import stream
+from cmgems.windows import Cut, Spans, WindowStream, cut_pieces, split_spans, unambiguous_spans
+
+CUT = Cut(full=50, shortest=6, full_share=0.5)
+
+
+def slow_spans(codes):
+    spans, start = [], None
+    for place, code in enumerate([*codes, 4]):
+        if code < 4 and start is None:
+            start = place
+        if code >= 4 and start is not None:
+            spans.append((start, place))
+            start = None
+    return spans
+
+
+@given(st.lists(st.integers(0, 4), max_size=200), st.integers(1, 60))
+@settings(deadline=None)
+def test_spans_equal_the_slow_ones_for_any_block(codes, block):
+    codes = np.array(codes, np.uint8)
+    original, windows.SCAN_BLOCK = windows.SCAN_BLOCK, block
+    try:
+        spans = unambiguous_spans(codes)
+    finally:
+        windows.SCAN_BLOCK = original
+    assert list(zip(spans.start.tolist(), spans.end.tolist(), strict=True)) == slow_spans(codes)
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=20),
+    st.sampled_from([0.05, 0.1, 0.3, 0.5]),
+    st.integers(3, 50),
+)
+def test_split_covers_everything_once(sizes, share, block):
+    edges = np.cumsum(sizes)
+    spans = Spans(edges[0:-1:2], edges[1::2])
+    train, held_out = split_spans(spans, share, block)
+    covered = np.zeros(edges[-1] + 1, int)
+    for part in (train, held_out):
+        for start, end in zip(part.start, part.end, strict=True):
+            assert start < end
+            covered[start:end] += 1
+    wanted = np.zeros_like(covered)
+    for start, end in zip(spans.start, spans.end, strict=True):
+        wanted[start:end] = 1
+    assert (covered == wanted).all()
+
+
+def test_split_has_the_wanted_share_and_no_seed():
+    spans = Spans(np.array([0]), np.array([10_000_000]))
+    train, held_out = split_spans(spans, 0.05, 100_000)
+    assert held_out.bases == 500_000
+    assert train.bases == 9_500_000
+    assert held_out.start[0] == 1_900_000
+
+
+def test_pieces_are_consecutive_and_within_spans():
+    spans = Spans(np.array([10, 5000, 9000]), np.array([4000, 5004, 60_000]))
+    pieces = cut_pieces(spans, CUT, seed=1, epoch=0)
+    order = np.argsort(pieces.start)
+    start, end = pieces.start[order], (pieces.start + pieces.length)[order]
+    assert (start[1:] >= end[:-1]).all()
+    owner = np.searchsorted(spans.start, start, side="right") - 1
+    assert (end <= spans.end[owner]).all()
+    assert 1 not in owner  # 4 bases are too short for any window
+    assert pieces.length.sum() >= spans.bases - 3 * CUT.shortest
+    assert not np.array_equal(order, np.arange(len(order)))  # shuffled
+
+
+def test_lengths_have_dnaberts_mix():
+    pieces = cut_pieces(Spans(np.array([0]), np.array([3_000_000])), Cut(510, 6, 0.5), 0, 0)
+    assert (pieces.length == 510).mean() == pytest.approx(0.5, abs=0.015)
+    shorter = pieces.length[pieces.length < 510]
+    counts = np.histogram(shorter, 8, (6, 510))[0]
+    assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 24.3  # 7 degrees, p = 0.001
+
+
+@pytest.fixture(scope="module")
+def codes():
+    return np.random.default_rng(0).integers(0, 4, 20_000).astype(np.uint8)
+
+
+def make_stream(codes, seed=0):
+    return WindowStream(codes, unambiguous_spans(codes), CUT, seed)
+
+
+def test_windows_are_a_function_of_their_number(codes):
+    """In any order, across epochs, in any batch size."""
+    ahead = make_stream(codes)
+    whole = ahead.pieces(0, 2000)  # some epochs of about 530 windows
+    again = make_stream(codes)
+    for first, count in [(1500, 10), (3, 7), (520, 40), (1990, 10), (0, 1)]:
+        part = again.pieces(first, count)
+        assert np.array_equal(part.start, whole.start[first : first + count])
+        assert np.array_equal(part.length, whole.length[first : first + count])
+
+
+def test_an_epoch_holds_every_base_about_once(codes):
+    first = cut_pieces(unambiguous_spans(codes), CUT, 0, 0)
+    count = len(first.start)
+    pieces = make_stream(codes).pieces(0, count)
+    covered = np.zeros(len(codes), int)
+    for start, length in zip(pieces.start, pieces.length, strict=True):
+        covered[start : start + length] += 1
+    assert covered.max() == 1
+    assert covered.sum() > len(codes) - CUT.shortest
+    next_epoch = make_stream(codes).pieces(count, count)
+    assert not np.array_equal(next_epoch.start, pieces.start)
+
+
+def test_batch_holds_the_bases_and_longest_first(codes):
+    batch = make_stream(codes).batch(5, 20)
+    pieces = make_stream(codes).pieces(5, 20)
+    assert sorted(batch.bases, reverse=True) == list(batch.bases)
+    found = {tuple(row[:n].tolist()) for row, n in zip(batch.codes_BL, batch.bases, strict=True)}
+    wanted = {
+        tuple(codes[s : s + n].tolist()) for s, n in zip(pieces.start, pieces.length, strict=True)
+    }
+    assert found == wanted
+    for row, n in zip(batch.codes_BL, batch.bases, strict=True):
+        assert (row[n:] == 4).all()
+
+
+def test_seeds_differ(codes):
+    one, other = make_stream(codes, 0).pieces(0, 50), make_stream(codes, 1).pieces(0, 50)
+    assert not np.array_equal(one.start, other.start)
+    assert stream(0, "masks") != stream(1, "masks")
