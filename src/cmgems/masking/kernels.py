@@ -14,6 +14,7 @@ from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP
 
 _U1, _U2, _U3, _U4 = (np.uint32(c) for c in (0x9E3779B1, 0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))
 _PURPOSE = np.uint32(0x85EBCA6B)
+FIRST = np.int32(-0x80000000)
 LAST = np.int32(0x7FFFFFFF)  # the order of tokens that cannot be masked: behind all others
 
 
@@ -82,21 +83,27 @@ def _first(order, count, chosen):
         chosen[t] = 0
     if count < 1:
         return
-    # Bisect for the count-th smallest: a vectorised count a step, whatever the number wanted.
-    low, high = np.int64(LAST), -np.int64(LAST) - 1
+    low, high = LAST, FIRST
     for t in range(len(order)):
-        low, high = min(low, np.int64(order[t])), max(high, np.int64(order[t]))
+        low = min(low, order[t])
+    for t in range(len(order)):
+        high = max(high, order[t] if order[t] != LAST else FIRST)
+    if _count_up_to(order, high) < count:
+        high = LAST
+    # Bisect for the count-th smallest: a vectorised count a step, whatever the number wanted.
     while low < high:
-        middle = (low + high) >> 1
-        if _count_up_to(order, np.int32(middle)) >= count:
+        middle = np.int32((np.int64(low) + np.int64(high)) >> 1)
+        if _count_up_to(order, middle) >= count:
             high = middle
         else:
-            low = middle + 1
-    limit = np.int32(low)
-    spare = count - (_count_up_to(order, limit - np.int32(1)) if low > -np.int64(LAST) - 1 else 0)
+            low = np.int32(middle + 1)
+    below = np.int32(0)
     for t in range(len(order)):
-        equal = order[t] == limit
-        chosen[t] = np.uint8((order[t] < limit) | (equal & (spare > 0)))
+        below += np.int32(order[t] < low)
+    spare = count - below
+    for t in range(len(order)):
+        equal = order[t] == low
+        chosen[t] = np.uint8((order[t] < low) | (equal & (spare > 0)))
         spare -= np.int64(equal)
 
 
