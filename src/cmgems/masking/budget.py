@@ -15,12 +15,15 @@ from torch import Tensor
 
 from cmgems.draws import sequence_keys, stream, uniforms
 from cmgems.masking import READS, STRATEGIES
+from cmgems.masking.genemask import LENGTH_A_CENTRE
 from cmgems.masking.tokens import Settings, Tokens
 
 EVERY_LENGTH_TO = 16  # solved for one by one; a window is as long as the sequence there
-LENGTHS = 24  # solved for above; between them the rate is interpolated in the length's logarithm
-MOST_SEQUENCES = 256
-MOST_TOKENS = 65_536  # sampled for one point of S(n)
+LENGTHS = 20  # solved for above; between them the rate is interpolated in the length's logarithm
+EVERY_COUNT_TO = 16  # measured one by one: genemask treats even and odd numbers differently
+COUNTS = 12  # measured above
+MOST_SEQUENCES = 1024
+MOST_TOKENS = 262_144  # sampled for one point of S(n)
 
 
 class ShareCurve(NamedTuple):
@@ -51,13 +54,20 @@ def share_curves(
     settings : Settings
         `mask_fraction` is the largest share of interest, the others are the strategy's.
     """
-    longest = corpus_BT.shape[1]
-    spread = np.geomspace(min(EVERY_LENGTH_TO, longest), longest, LENGTHS).round().astype(int)
-    lengths = np.union1d(np.arange(1, min(EVERY_LENGTH_TO, longest) + 1), spread)
+    lengths = _lengths(corpus_BT.shape[1])
     return [
         _share_curve(strategy, corpus_BT[:, :length], rank_V, loss_rank_V, k, settings)
         for length in lengths.tolist()
     ]
+
+
+def _lengths(longest: int) -> np.ndarray:
+    """The lengths to measure, ascending, with the two sides of each jump of genemask's rule."""
+    short = min(EVERY_LENGTH_TO, longest)
+    spread = np.geomspace(short, longest, LENGTHS).round().astype(int)
+    jumps = np.arange(LENGTH_A_CENTRE, longest, LENGTH_A_CENTRE)
+    sides = np.concatenate([np.floor(jumps), np.ceil(jumps)]).astype(int)
+    return np.unique(np.concatenate([np.arange(1, short + 1), spread, sides[sides <= longest]]))
 
 
 def solve_rates(curves: list[ShareCurve], share: float) -> Tensor:
@@ -81,7 +91,8 @@ def _share_curve(
     keys_B2 = torch.from_numpy(sequence_keys(stream(0, "budget"), np.arange(rows)))
     drawn_BT = uniforms(keys_B2[:, None], torch.arange(length, dtype=torch.int32), 0)
     place_BT = drawn_BT.argsort(1).argsort(1)  # place in the order of the draws
-    counts = np.unique(np.geomspace(1, length, 24).round().astype(int))
+    few = np.arange(1, min(EVERY_COUNT_TO, length) + 1)
+    counts = np.union1d(few, np.geomspace(len(few), length, COUNTS).round().astype(int))
     shares = [0.0]
     for count in counts.tolist():
         tokens = Tokens(
@@ -95,7 +106,7 @@ def _share_curve(
             settings=settings,
         )
         shares.append(strategy(tokens).double().mean().item())
-        if shares[-1] > min(1.0, 4 * settings.mask_fraction):
+        if count >= 8 and shares[-1] > min(0.99, 2.5 * settings.mask_fraction):
             break  # so many centres are not drawn at any rate of interest
     return ShareCurve(length, np.append(0, counts[: len(shares) - 1]), np.array(shares))
 
@@ -157,7 +168,7 @@ class Budget:
             return torch.full((self.corpus_BT.shape[1] + 1,), rate)
         # Curves are measured up to some multiple of the share, and again for a much larger one.
         curves = self._curves.get(about)
-        if curves is None or curves[-1].shares[-1] < min(1.0, 3 * settings.mask_fraction):
+        if curves is None or curves[-1].shares[-1] < min(0.99, 2 * settings.mask_fraction):
             curves = self._curves[about] = share_curves(
                 strategy, self.corpus_BT, self.rank_V, self.loss_rank_V, self.k, settings
             )

@@ -17,6 +17,7 @@ from cmgems.masking.tokens import PLAIN_WINDOW, Tokens, wide_window
 # many. It was made for 512 tokens; on shorter sequences it would always fire, so it is scaled.
 FEW_CENTRES = 5
 FEW_CENTRES_LENGTH = 512
+LENGTH_A_CENTRE = FEW_CENTRES_LENGTH / FEW_CENTRES  # with each of these the rule jumps
 
 
 def genemask(tokens: Tokens) -> Tensor:

@@ -4,6 +4,7 @@ Shapes: B windows, L bases, K k-mer tokens of the longest window, T packed token
 included), M masked tokens, V = 4**k k-mers.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -86,6 +87,11 @@ class Masker(nn.Module):
             self.losses.collect(add_up)
             self.losses.refresh()
             self._renew_budget()
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Solve the rates of strategies and compile their kernels now, not in the midst of a run."""
+        for name in names:
+            self.budget.rates(name, strategy(name), self.settings, self.rank_V.device)
 
     @torch.no_grad()
     def forward(self, batch: WindowBatch, plan: Plan | str, shares: Shares = BERT) -> MaskedBatch:

@@ -1,7 +1,5 @@
 """Control for the information in PMI."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,6 +7,7 @@ from torch import Tensor
 from cmgems.draws import stream
 from cmgems.masking.global_pmi import wide_at_first
 from cmgems.masking.operations import order_by
+from cmgems.masking.tables import made_once
 from cmgems.masking.tokens import Tokens
 
 
@@ -19,7 +18,7 @@ def shuffled_pmi(tokens: Tokens) -> Tensor:
     return wide_at_first(tokens, order_by(tokens.rank_V[deal_V], tokens))
 
 
-@lru_cache(maxsize=8)
+@made_once
 def _deal(kmers: int, device: torch.device) -> Tensor:
     generator = np.random.Generator(np.random.Philox(key=stream(0, "shuffled_pmi")))
     return torch.from_numpy(generator.permutation(kmers)).to(device)

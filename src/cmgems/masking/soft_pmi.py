@@ -1,13 +1,12 @@
 """Between random_wide and global_pmi."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from cmgems.masking.global_pmi import wide_at_first
 from cmgems.masking.operations import order_by, subtract_noise
+from cmgems.masking.tables import made_once
 from cmgems.masking.tokens import Tokens
 
 UNIT = 1 << 20  # orders are whole numbers of 1 / UNIT
@@ -35,7 +34,7 @@ def scaled_order(rank_V: Tensor, temperature: float) -> Tensor:
     return ((rank_V - 1).double() * most).clamp_(max=FARTHEST).int()
 
 
-@lru_cache(maxsize=8)
+@made_once
 def gumbel(device: torch.device) -> Tensor:
     """int32 [Q]: quantiles of the standard Gumbel distribution in units of 1 / UNIT."""
     middle = (np.arange(QUANTILES) + 0.5) / QUANTILES

@@ -1,12 +1,11 @@
 """Spans of random length."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from cmgems.masking.operations import cover_spans
+from cmgems.masking.tables import made_once
 from cmgems.masking.tokens import Tokens
 
 LONGEST = 10 / 3.8  # SpanBERT cuts at 10 and gets a mean of 3.8
@@ -23,7 +22,7 @@ def span(tokens: Tokens) -> Tensor:
     return cover_spans(tokens.centres_BT, hidden_Q + (tokens.k - 1), tokens) & tokens.maskable_BT
 
 
-@lru_cache(maxsize=64)
+@made_once
 def span_lengths(mean: float, device: torch.device) -> Tensor:
     """int32 [Q]: quantiles of a geometric distribution, cut so that the mean is `mean`."""
     longest = max(1, round(LONGEST * mean))
