@@ -69,7 +69,12 @@ class CurriculumCallback(L.Callback):
         if self.curriculum.schedule != "plateau" or over:
             return
         self.losses.append(module.validated[module.strategy].loss)
-        flat = is_plateau(self.losses, self.curriculum.plateau, self.unigram_entropy)
+        flat = is_plateau(
+            self.losses,
+            self.curriculum.plateau,
+            self.unigram_entropy,
+            first_stage=not self.switches,
+        )
         if trainer.strategy.broadcast(flat):
             self.switches.append(trainer.global_step)
             self.losses = []

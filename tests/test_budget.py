@@ -27,13 +27,14 @@ def random_dna(bases, at, seed=0):
 
 
 def masker_for(codes):
-    """A masker calibrated on one half of a sequence, and windows of the other half."""
+    """A masker calibrated on a sample of a sequence's windows, as a run is, and other windows."""
     from cmgems.kmer_counts import count_words
 
     rank_V = torch.from_numpy(pmi_table(count_words(codes, 6)).rank)
     windows = len(codes) // WINDOW
-    all_codes = torch.from_numpy(codes[: windows * WINDOW].reshape(-1, WINDOW))
-    corpus, other = all_codes[::2][:1024], all_codes[1::2]
+    order = np.random.default_rng(0).permutation(windows)
+    all_codes = torch.from_numpy(codes[: windows * WINDOW].reshape(-1, WINDOW)[order])
+    corpus, other = all_codes[:1024], all_codes[1024:]
     return Masker(6, rank_V, Budget(token_ids(corpus, 6), rank_V, 6)), other
 
 
@@ -57,10 +58,10 @@ def share_at(masker, codes_BL, name, lengths):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("length", [64, 100, 199, 333, 505])
+@pytest.mark.parametrize("length", [64, 199, 505])
 def test_masks_the_wanted_share_at_any_length(name, length, dna):
     masker, codes_BL = dna
-    many_BL = codes_BL.repeat(-(-400_000 // (len(codes_BL) * length)), 1)
+    many_BL = codes_BL.repeat(-(-300_000 // (len(codes_BL) * length)), 1)
     assert share_at(masker, many_BL, name, np.full(len(many_BL), length)) == WANTED
 
 
@@ -75,7 +76,7 @@ def test_masks_the_wanted_share_of_dnaberts_mix_of_lengths(name, dna):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("length", [1, 6, 11, 12, 20, 40])
+@pytest.mark.parametrize("length", [1, 11, 20])
 def test_below_64_tokens_the_share_holds_in_the_mean(name, length, dna):
     """A short sequence is masked in few large bites or not at all; the mean is kept."""
     masker, codes_BL = dna

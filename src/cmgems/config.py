@@ -78,7 +78,7 @@ class Plateau:
     )
     patience: int = key(2, "flat validations in a row before the switch (relative rule)", low=1)
     smoothing: float = key(
-        0.5, "weight of the past in the smoothed loss (relative rule)", low=0.0, high=0.99
+        0.3, "weight of the past in the smoothed loss (relative rule)", low=0.0, high=0.99
     )
 
 

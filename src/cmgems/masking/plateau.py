@@ -10,7 +10,9 @@ from cmgems.config import Plateau
 LEFT_FIRST_PLATEAU = 0.85
 
 
-def is_plateau(losses: Sequence[float], plateau: Plateau, unigram_entropy: float) -> bool:
+def is_plateau(
+    losses: Sequence[float], plateau: Plateau, unigram_entropy: float, first_stage: bool = True
+) -> bool:
     """Whether a stage has flattened at the last of its validations.
 
     `paper` is the authors' rule: perplexity fell by less than `threshold` from one validation to
@@ -19,7 +21,7 @@ def is_plateau(losses: Sequence[float], plateau: Plateau, unigram_entropy: float
     `relative` compares that drop with the largest drop of the stage, after smoothing the loss. A
     threshold of 0.04 says: 25 times slower than at the best of times. Perplexity and not its
     logarithm, because the logarithm has no knee: it goes on falling like a power of the step, and
-    a threshold on it lands anywhere (`tests/test_plateau.py` shows both on recorded curves).
+    a threshold on it lands anywhere (`tests/test_plateau.py` has recorded curves).
 
     Parameters
     ----------
@@ -27,12 +29,15 @@ def is_plateau(losses: Sequence[float], plateau: Plateau, unigram_entropy: float
     plateau : rule, threshold; patience and smoothing of the `relative` rule
     unigram_entropy : float
         Nats of the tokens' own distribution, where training stands before it has learned anything
-        of context. The `relative` rule waits until the loss is well below it, and does not count
-        as progress what an untrained model loses on the way to it.
+        of context. The `relative` rule waits until the loss is well below it.
+    first_stage : bool
+        The stage began without knowledge of context: its first drop is that from the unigram
+        entropy, not from the untrained model, which is worse.
     """
     if plateau.rule == "paper":
         return len(losses) > 1 and exp(losses[-2]) - exp(losses[-1]) < plateau.threshold
-    last = _flat_by_relative_drop(losses, plateau, unigram_entropy)[-plateau.patience :]
+    since_start = [unigram_entropy, *losses] if first_stage else losses
+    last = _flat_by_relative_drop(since_start, plateau, unigram_entropy)[-plateau.patience :]
     return len(last) == plateau.patience and all(last)
 
 
@@ -40,8 +45,8 @@ def _flat_by_relative_drop(
     losses: Sequence[float], plateau: Plateau, unigram_entropy: float
 ) -> list[bool]:
     """For each validation but the first."""
-    smooth = smoothed(losses, plateau.smoothing)
-    perplexity = [exp(min(loss, unigram_entropy)) for loss in smooth]
+    smooth = smoothed([min(loss, unigram_entropy) for loss in losses], plateau.smoothing)
+    perplexity = [exp(loss) for loss in smooth]
     drops = [before - now for before, now in pairwise(perplexity)]
     left = LEFT_FIRST_PLATEAU * unigram_entropy
     return [
