@@ -5,6 +5,7 @@ To add one: a file here, its line in `run_callbacks` in `cmgems.train`, its test
 
 from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal
 from cmgems.callbacks.curriculum import CurriculumCallback
+from cmgems.callbacks.mask_log import MaskLog
 from cmgems.callbacks.schedule_picture import SchedulePicture
 from cmgems.callbacks.step_progress import StepProgress
 from cmgems.callbacks.throughput import Throughput
@@ -12,6 +13,7 @@ from cmgems.callbacks.training_log import TrainingLog
 
 __all__ = [
     "CurriculumCallback",
+    "MaskLog",
     "RunCheckpoints",
     "SchedulePicture",
     "StepProgress",

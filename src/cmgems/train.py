@@ -126,6 +126,7 @@ class RunCallbacks:
         self.log = callbacks.TrainingLog(self.curriculum, every, references)
         self.throughput = callbacks.Throughput(every, experiment.data.k)
         self.picture = callbacks.SchedulePicture(self.curriculum)
+        self.masks = callbacks.MaskLog()
         self.progress = callbacks.StepProgress(self.log, self.throughput)
         # Behind everything that has state to save.
         self.checkpoints = callbacks.RunCheckpoints(folder.checkpoints)
