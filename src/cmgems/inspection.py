@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from cmgems.config import Experiment
-from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.draws import sequence_keys, stream
 from cmgems.errors import UserError
 from cmgems.genome import Genome
@@ -68,18 +67,17 @@ class Inspection(NamedTuple):
     planned: bool  # False where the switches depend on the run
 
 
-def inspect(
-    experiment: Experiment, genome: Genome, data: GenomeDataModule, masker: Masker, region: Region
-) -> Inspection:
+def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Region) -> Inspection:
     """Mask a region of a genome in every way, many times."""
     windows = _windows(region, experiment.data.window)
     names = list(STRATEGIES)
     names += [name for name in experiment.curriculum.strategies if name not in STRATEGIES]
     rank_BK = rank_shares(token_ids(windows.codes_BL, masker.k), masker.rank_V).numpy()
-    steps, max_steps = experiment.curriculum, experiment.train.max_steps
-    planned = steps.schedule != "plateau"
-    switches = () if planned else _evenly(len(steps.strategies), max_steps)
-    places = [place(steps, t, max_steps, switches, experiment.seed) for t in range(max_steps)]
+    curriculum, max_steps = experiment.curriculum, experiment.train.max_steps
+    planned = curriculum.schedule != "plateau"
+    switches = () if planned else _evenly(len(curriculum.strategies), max_steps)
+    seed = experiment.seed
+    places = [place(curriculum, t, max_steps, switches, seed) for t in range(max_steps)]
     return Inspection(
         experiment=experiment,
         genome=genome.name,
@@ -104,13 +102,15 @@ def _evenly(stages: int, max_steps: int) -> list[int]:
 
 
 def _moments(experiment: Experiment, switches, windows: WindowBatch, masker: Masker) -> list:
-    """The curriculum at some steps, the first and the last among them."""
-    max_steps, found = experiment.train.max_steps, []
+    """The curriculum at some steps, the first among them; equal ones once."""
+    max_steps, found, before = experiment.train.max_steps, [], None
     for step in np.unique(np.linspace(0, max_steps - 1, MOMENTS).round().astype(int)).tolist():
         plan = plan_at(
             experiment.curriculum, experiment.masking, step, max_steps, switches, experiment.seed
         )
-        title = " + ".join(plan.strategies)
+        if plan == before:
+            continue
+        before, title = plan, " + ".join(plan.strategies)
         if len(plan.strategies) == 2:
             title = f"{title}, {plan.second_share:.0%} of the sequences by the second"
         found.append((step, _portrait(title, plan, windows, masker)))

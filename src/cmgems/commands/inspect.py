@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from cmgems.config_files import load
+    from cmgems.errors import UserError
 
     own = {"region": "", "out": ""}
     overrides = []
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> None:
             overrides.append(override)
     experiment = load(args.experiment, overrides)
     out = Path(own["out"] or f"{experiment.name}.html")
+    if not out.parent.is_dir() or out.is_dir():
+        raise UserError(f"out: found {out}, wanted a file in a folder that exists")
     write_page(experiment, own["region"], out)
     print(f"{out}: open it in a browser")
 
@@ -59,11 +62,6 @@ def write_page(experiment, region: str, out) -> None:
         genome, experiment.data, experiment.train, experiment.validation, experiment.seed
     )
     masker = build_masker(experiment, data, difficulty(experiment, genome))
-    text = page(inspect(experiment, genome, data, masker, found_region))
-    try:
-        with replacing(out) as handle:
-            handle.write(text)
-    except OSError as error:
-        from cmgems.errors import UserError
-
-        raise UserError(f"out: cannot write {out}: {error.strerror}") from error
+    text = page(inspect(experiment, genome, masker, found_region))
+    with replacing(out) as handle:
+        handle.write(text)

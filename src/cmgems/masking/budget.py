@@ -19,7 +19,7 @@ from cmgems.masking.genemask import LENGTH_A_CENTRE
 from cmgems.masking.tokens import Settings, Tokens
 
 EVERY_LENGTH_TO = 16  # solved for one by one; a window is as long as the sequence there
-LENGTHS = 20  # solved for above; between them the rate is interpolated in the length's logarithm
+LENGTHS = 12  # solved for above; between them the rate is interpolated in the length's logarithm
 EVERY_COUNT_TO = 16  # measured one by one: genemask treats even and odd numbers differently
 COUNTS = 12  # measured above
 MOST_SEQUENCES = 1024
