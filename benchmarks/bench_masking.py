@@ -59,7 +59,9 @@ def main() -> None:
         worst = max(statistics.median(times) for times in large.values())
         share = worst / step
         print(f"\nLOGO's training step on it, {torch.get_num_threads()} thread: {step:.3f} s")
-        print(f"the slowest strategy takes {share:.2%} of it (wanted: less than {WANTED_SHARE:.0%})")
+        print(
+            f"the slowest strategy takes {share:.2%} of it (wanted: less than {WANTED_SHARE:.0%})"
+        )
 
 
 def set_up(device: torch.device) -> tuple[Masker, WindowBatch]:

@@ -29,9 +29,8 @@ class Meddler(L.Callback):
         if trainer.state.fn == "fit":
             loss = OWN[trainer.global_rank][self.validations]
             self.validations += 1
-            module.validated = {
-                name: figures._replace(loss=loss) for name, figures in module.validated.items()
-            }
+            figures = module.validated[module.strategy]
+            module.validated[module.strategy] = figures._replace(loss=loss)
 
 class Witness(L.Callback):
     def __init__(self):

@@ -147,9 +147,7 @@ def test_dust_scores():
 
 def test_mask_statistics_on_what_is_known():
     """GC-rich left half, AT-rich right half, and a mask on the left alone."""
-    codes_BL = torch.cat(
-        [torch.full((2, 50), 2), torch.full((2, 50), 0)], dim=1
-    ).to(torch.uint8)
+    codes_BL = torch.cat([torch.full((2, 50), 2), torch.full((2, 50), 0)], dim=1).to(torch.uint8)
     ids_BK = token_ids(codes_BL, 6)
     mask_BK = torch.zeros_like(ids_BK, dtype=torch.bool)
     mask_BK[:, 10:21] = True

@@ -74,9 +74,7 @@ def batches(draw_):
     k = draw_(st.sampled_from([3, 6]))
     width = draw_(st.integers(1, 40))
     kmers = st.sampled_from([UNK, 0, *range(FIRST_KMER, FIRST_KMER + draw_(st.integers(1, 30)))])
-    rows = draw_(
-        st.lists(st.lists(kmers, min_size=width, max_size=width), min_size=1, max_size=4)
-    )
+    rows = draw_(st.lists(st.lists(kmers, min_size=width, max_size=width), min_size=1, max_size=4))
     rate = draw_(st.sampled_from([0.0, 0.03, 0.2, 0.7, 1.0]))
     tuned = Settings(0.15, draw_(st.floats(1, 9)), draw_(st.sampled_from([0.001, 0.1, 10.0])))
     return k, torch.tensor(rows, dtype=torch.int32), rate, tuned, draw_(st.integers(0, 10**6))

@@ -24,7 +24,9 @@ class Markov(NamedTuple):
     """An interpolated Markov model and those of lower order in it."""
 
     order: int
-    tables: tuple[np.ndarray, ...]  # float32 [4], [16], ... [4**(order + 1)]: P(last | bases before)
+    tables: tuple[
+        np.ndarray, ...
+    ]  # float32 [4], [16], ... [4**(order + 1)]: P(last | bases before)
     left_out_bits: tuple[float, ...]  # of order 0, 1, ...: bits a base of its own training sequence
 
 

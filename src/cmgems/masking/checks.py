@@ -1,8 +1,8 @@
 """Does a masking strategy keep to the rules? For users' own strategies, and for the catalogue.
 
-    >>> from cmgems.masking.checks import check_strategy
-    >>> [c.name for c in check_strategy("random", corpus_BK, rank_V, 6) if c.problem]
-    []
+>>> from cmgems.masking.checks import check_strategy
+>>> [c.name for c in check_strategy("random", corpus_BK, rank_V, 6) if c.problem]
+[]
 """
 
 from collections.abc import Callable

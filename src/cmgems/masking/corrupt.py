@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cmgems.cpu_path import has_kernels, keys, view
 from cmgems.draws import integers, uniforms
 from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP
 from cmgems.masking import kernels
-from cmgems.cpu_path import has_kernels, keys, view
 from cmgems.masking.tokens import CORRUPTION
 
 

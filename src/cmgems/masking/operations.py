@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cmgems.cpu_path import has_kernels, keys, view
 from cmgems.draws import integers, uniforms
 from cmgems.kmers import FIRST_KMER
 from cmgems.masking import kernels
-from cmgems.cpu_path import has_kernels, keys, view
 from cmgems.masking.tokens import STRATEGY, Tokens
 
 LAST = int(kernels.LAST)
