@@ -5,6 +5,7 @@ To add one: a file here, its line in `run_callbacks` in `cmgems.train`, its test
 
 from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal
 from cmgems.callbacks.curriculum import CurriculumCallback
+from cmgems.callbacks.memory import TrimMemory
 from cmgems.callbacks.schedule_picture import SchedulePicture
 from cmgems.callbacks.step_progress import StepProgress
 from cmgems.callbacks.throughput import Throughput
@@ -18,4 +19,5 @@ __all__ = [
     "StopOnSignal",
     "Throughput",
     "TrainingLog",
+    "TrimMemory",
 ]

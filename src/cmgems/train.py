@@ -114,6 +114,7 @@ class RunCallbacks:
         self.throughput = callbacks.Throughput(every, experiment.data.k)
         self.picture = callbacks.SchedulePicture(self.curriculum)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
+        self.memory = callbacks.TrimMemory(every)
         # Behind everything that has state to save.
         self.checkpoints = callbacks.RunCheckpoints(folder.checkpoints)
         self.stop = callbacks.StopOnSignal(folder.checkpoints, agree_every=every)
