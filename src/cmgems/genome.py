@@ -137,7 +137,7 @@ def genome_name(sources: Sequence[Path]) -> str:
     stems = []
     for source in sources:
         stem = source.name
-        while stem.lower().endswith(_SUFFIXES) and Path(stem).stem:
+        while Path(stem).suffix.lower() in _SUFFIXES:
             stem = Path(stem).stem
         stems.append(stem)
     return "+".join(stems) if len(stems) <= 3 else f"{stems[0]}+{len(stems) - 1}_more"

@@ -11,7 +11,14 @@ from cmgems.errors import UserError
 from cmgems.genome import Genome, genome_for, genome_name
 from cmgems.genome_contigs import ContigList
 from cmgems.genome_store import genome_hash
-from cmgems.kmer_counts import MAX_K, KmerCounts, cores, count_pieces, count_words
+from cmgems.kmer_counts import (
+    MAX_K,
+    KmerCounts,
+    cores,
+    count_pieces,
+    count_words,
+    pieces_in_use,
+)
 from cmgems.kmer_counts_file import is_counts_file, read_counts, write_counts
 from cmgems.progress import progress_bar
 from cmgems.sequence_files import open_source, read_pieces
@@ -63,7 +70,7 @@ def counts_of_file(path: Path, k: int, *, threads: int | None = None) -> KmerCou
 
     def pieces():
         with progress_bar(size, f"counting {path.name}", "B") as advance:
-            for piece in read_pieces(path, advance, alive=threads + 2):
+            for piece in read_pieces(path, advance, alive=pieces_in_use(threads) + 1):
                 contigs.add(path, piece)
                 yield piece.codes
             contigs.close(path)

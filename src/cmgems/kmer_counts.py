@@ -104,30 +104,34 @@ def count_words(
     return count_pieces(pieces(), k, threads=threads)
 
 
+def pieces_in_use(threads: int) -> int:
+    """How many pieces `count_pieces` may still read when the next one is asked for."""
+    return 2 * threads
+
+
 def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
     """Count all words of 1, 2, ... k bases of a sequence that comes in consecutive pieces.
 
-    A piece may be overwritten once `threads` + 1 more of them have been asked for.
+    A piece may be overwritten once `pieces_in_use(threads)` more of them have been asked for.
+    The pieces are made on the calling thread, which counts as well while the others are busy.
     """
     if not 1 <= k <= MAX_K:
         raise ValueError(f"k is {k}; wanted: 1 to {MAX_K}")
     threads = threads or cores()
     counter = _Counter(k, threads)
-    if threads == 1:
-        for piece in pieces:
-            counter.join(piece)
-            counter.add(piece)
-        return counter.finish()
-    with ThreadPoolExecutor(threads) as pool:
-        work: deque[Future] = deque()
+    with ThreadPoolExecutor(max(threads - 1, 1)) as pool:
+        work: deque[tuple[int, Future]] = deque()
         try:
-            for piece in pieces:
+            for number, piece in enumerate(pieces):
                 counter.join(piece)
-                work.append(pool.submit(counter.add, piece))
-                if len(work) > threads:
-                    work.popleft().result()
-            while work:
-                work.popleft().result()
+                while work and (work[0][1].done() or number - work[0][0] >= pieces_in_use(threads)):
+                    work.popleft()[1].result()
+                if len(work) < 2 * (threads - 1):  # one at work and one waiting for each thread
+                    work.append((number, pool.submit(counter.add, piece)))
+                else:
+                    counter.add(piece)
+            for _, future in work:
+                future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
