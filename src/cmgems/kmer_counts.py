@@ -18,7 +18,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from cmgems.kmer_kernels import MAX_K, count_starts, direct_offset, stride_for
+from cmgems.kmer_kernels import MAX_K, count_starts, fold, shorter_offset, stride_for
 
 _PIECE = 1 << 22  # codes that a thread takes at a time
 
@@ -167,40 +167,31 @@ class _Counter:
 
     def finish(self) -> KmerCounts:
         self.join(np.full(max(self.k - 1, 1), 4, np.uint8))  # the end is a break
-        direct = self._edges.direct
-        inside = direct[direct_offset(self.k) :]
+        counts, shorter = self._edges.counts, self._edges.shorter
         for tables in self._tables:
-            direct += tables.direct
-            tables.fold_into(inside)
-        tables = [inside]
+            fold(tables.small, tables.stride, tables.counts)
+            counts += tables.counts
+            shorter += tables.shorter
+        tables = [counts]
         for j in range(self.k - 1, 0, -1):
             # the first j bases of each k-mer, and the words too close to a break to have one
-            inside = _without_last_base(inside)
-            tables.append(inside + direct[direct_offset(j) : direct_offset(j + 1)])
+            counts = _without_last_base(counts)
+            tables.append(counts + shorter[shorter_offset(j) : shorter_offset(j + 1)])
         return KmerCounts(tuple(reversed(tables)))
 
 
 class _Tables:
-    """What one thread counts into."""
+    """What one thread counts into: see `kmer_kernels`."""
 
     def __init__(self, k: int, for_short: bool = False):
         self.k, self.stride = k, stride_for(k)
         words = 0 if for_short else 4 ** (k + self.stride - 1)
         self.small = np.zeros(words, np.uint8)
-        self.large = np.zeros(words, np.int64)
-        self.direct = np.zeros(direct_offset(k + 1), np.int64)
+        self.counts = np.zeros(4**k, np.int64)
+        self.shorter = np.zeros(shorter_offset(k), np.int64)
 
     def count(self, codes: np.ndarray) -> None:
-        count_starts(codes, self.k, self.stride, self.small, self.large, self.direct)
-
-    def fold_into(self, counts: np.ndarray) -> None:
-        """Add the k-mers among the words to their counts. The tables are used up."""
-        self.large += self.small
-        if self.stride == 1:
-            counts += self.large
-        else:  # the first and the last k bases of words of k + 1
-            counts += _without_last_base(self.large)
-            counts += self.large.reshape(4, -1).sum(axis=0)
+        count_starts(codes, self.k, self.stride, self.small, self.counts, self.shorter)
 
 
 def _without_last_base(table: np.ndarray) -> np.ndarray:
