@@ -163,7 +163,7 @@ def build_unlocked(sources: list[Path], out: Path, threads: int, progress: bool)
     from concurrent.futures import ThreadPoolExecutor
 
     with folder_replacing(out) as folder, ThreadPoolExecutor(max(threads - 1, 1)) as pool:
-        identities = [_identity(source) for source in sources]
+        identities = [source_identity(source) for source in sources]
         sums = pool.map(hash_file, sources) if threads > 1 else map(hash_file, sources)
         try:
             contigs = _write_codes(sources, folder / CODES, progress)
@@ -171,7 +171,7 @@ def build_unlocked(sources: list[Path], out: Path, threads: int, progress: bool)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         for source, identity, total in zip(sources, identities, sums, strict=True):
-            if _identity(source) != identity:
+            if source_identity(source) != identity:
                 raise UserError(f"{source}: changed while it was read")
             identity["sha256"] = total
         write_manifest(
@@ -186,7 +186,8 @@ def build_unlocked(sources: list[Path], out: Path, threads: int, progress: bool)
         )
 
 
-def _identity(source: Path) -> dict:
+def source_identity(source: Path) -> dict:
+    """What tells whether a source is still the same file."""
     from cmgems.sequence_files import open_source
 
     with open_source(source):
