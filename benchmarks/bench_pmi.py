@@ -3,11 +3,12 @@
     python benchmarks/bench_pmi.py chr20.fa chrX.fa [--rounds 9] [--big BASES]
 
 The candidates of a group are measured in turn, round after round, so that whatever else the
-machine does hits all of them; best and median are printed, and their ratio to the first of the
-group. Everything is in the page cache and compiled before the first round. KMC and Jellyfish
-(Debian packages kmc, jellyfish) are left out where they are not installed. With --big, FASTA files
-of that size are made of the given ones (in many lines, and in one line) and whole processes are
-compared on them (not Jellyfish, which takes minutes).
+machine does hits all of them; best and median wall time and the least processor time (of all
+threads together) are printed, and their ratios to the first of the group. Everything is in the
+page cache and compiled before the first round. KMC and Jellyfish (Debian packages kmc, jellyfish)
+are left out where they are not installed. With --big, FASTA files of that size are made of the
+given ones (in many lines, and in one line) and whole processes are compared on them (not
+Jellyfish, which takes minutes).
 """
 
 import argparse
@@ -15,6 +16,7 @@ import functools
 import gzip
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -59,21 +61,32 @@ def machine() -> str:
 
 
 def measure(title: str, candidates: dict[str, Callable[[], object]], rounds: int) -> None:
-    """Run the candidates in turn; print best, median and the ratios to the first."""
+    """Run the candidates in turn; print wall and processor time and their ratios to the first."""
     for run in candidates.values() if rounds > 2 else ():
         run()  # into the page cache, and compiled
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    walls: dict[str, list[float]] = {name: [] for name in candidates}
+    busy: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
-            began = time.perf_counter()
+            wall, processor = time.perf_counter(), processor_time()
             run()
-            seconds[name].append(time.perf_counter() - began)
+            walls[name].append(time.perf_counter() - wall)
+            busy[name].append(processor_time() - processor)
     print(f"\n{title} ({rounds} rounds)")
-    first = next(iter(seconds.values()))
-    for name, taken in seconds.items():
-        best, median = min(taken), statistics.median(taken)
-        ratios = f"{best / min(first):7.2f} {median / statistics.median(first):7.2f}"
-        print(f"  {name:<48} best {1e3 * best:9.1f} ms  median {1e3 * median:9.1f} ms  {ratios}")
+    print(f"  {'milliseconds':<46}     best   median processor | ratio of best, median, processor")
+    for name in candidates:
+        found = [min(walls[name]), statistics.median(walls[name]), min(busy[name])]
+        if name == next(iter(candidates)):
+            first = found
+        times = " ".join(f"{1e3 * seconds:9.1f}" for seconds in found)
+        ratios = " ".join(f"{mine / his:8.2f}" for mine, his in zip(found, first, strict=True))
+        print(f"  {name:<44} {times} | {ratios}", flush=True)
+
+
+def processor_time() -> float:
+    """Seconds on a processor, of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def in_process(path: Path, rounds: int) -> None:
