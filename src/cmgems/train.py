@@ -47,7 +47,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     )
     table = difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
-    parts = RunCallbacks(experiment, folder, unigram_entropy(table, genome))
+    parts = RunCallbacks(experiment, folder, table, unigram_entropy(table, genome))
     is_first_rank = rank_zero_only.rank == 0
     with folder.claimed(experiment) if is_first_rank else nullcontext():
         trainer = build_trainer(experiment, accelerator, folder, parts)
@@ -107,12 +107,13 @@ def unigram_entropy(table: PmiTable, genome: Genome) -> float:
 class RunCallbacks:
     """The callbacks of a run, in the order in which Lightning calls them."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, unigram: float):
+    def __init__(self, experiment: Experiment, folder: RunFolder, table: PmiTable, unigram: float):
         every = experiment.train.log_every
         self.curriculum = callbacks.CurriculumCallback(experiment, unigram)
         self.log = callbacks.TrainingLog(self.curriculum, every)
         self.throughput = callbacks.Throughput(every, experiment.data.k)
         self.picture = callbacks.SchedulePicture(self.curriculum)
+        self.pmi_pictures = callbacks.PmiPictures(table)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
         self.memory = callbacks.TrimMemory(every)
         # Behind everything that has state to save.
