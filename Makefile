@@ -8,7 +8,7 @@ PORT ?= 6006
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install pretrain tensorboard test lint format newcomer bench-pmi clean
+.PHONY: help install pretrain tensorboard test test-faults lint format newcomer bench-pmi clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,7 +35,10 @@ format: $(VENV)/.developer  ## rewrite the files as `make lint` wants them
 newcomer:  ## a fresh clone, the README's two commands, in a folder that is removed again
 	bash scripts/newcomer.sh
 
-bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC and Jellyfish
+test-faults: $(VENV)/.developer  ## thousands of damaged inputs; `make test` has a quick form
+	CMGEMS_FAULTS=2000 $(BIN)/python -m pytest tests/test_genome_faults.py $(ARGS)
+
+bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfish: ARGS="chr20.fa"
 	$(BIN)/python benchmarks/bench_pmi.py $(ARGS)
 
 clean:  ## remove .venv and what was built; runs stay

@@ -144,7 +144,7 @@ def test_2bit_that_is_cut_or_points_past_its_end(order, tmp_path):
         f"{tmp_path}/g.fa: the 2bit file is truncated or damaged: the head of 'one' should be at"
         f" bytes 1000000000 to 1000000004, the file has {len(whole)}; {again}"
     )
-    for cut in range(4, len(whole)):
+    for cut in range(4, len(whole), 3):
         with pytest.raises(UserError, match=r"2bit|has no sequence"):
             build(tmp_path, whole[:cut])
 
@@ -191,7 +191,33 @@ def test_the_command_ends_with_2_and_one_line(tmp_path, capsys):
     assert error.count("\n") == 1
     assert error.startswith(f"cmgems genome: {tmp_path}/g.fa: has no header")
     assert main(["pmi", str(tmp_path / "g.fa")]) == 2
+    capsys.readouterr()
+    for words, message in (
+        (["g.fa"], "wanted: SOURCE... --out DIR, or --check DIR (see --help)"),
+        (["g.fa", "--out", "s", "--threads", "0"], "--threads is 0; wanted: 1 or more"),
+    ):
+        assert main(["genome", *words]) == 2
+        assert capsys.readouterr().err == f"cmgems genome: {message}\n"
     assert os.listdir(tmp_path) == ["g.fa"]
+
+
+def test_the_command_says_what_it_built_and_checks_it(tmp_path, capsys):
+    (tmp_path / "g.fa").write_bytes(b">x\nACGTNNRY\n>y\nAC\n")
+    store = tmp_path / "store"
+    assert main(["genome", str(tmp_path / "g.fa"), "--out", str(store)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"{store}: g"
+    assert out[1] == "  2 contigs, 10 bases, 40.00 % N (of which 2 IUPAC codes)"
+    assert out[2:4] == ["  x  8", "  y  2"]
+    assert "million bases a second" in out[-1]
+    assert main(["genome", "--check", str(store)]) == 0
+    assert capsys.readouterr().out == f"{store}: all 2 contigs are as they were built\n"
+    codes = store / "codes.u8"
+    found = codes.stat()
+    codes.write_bytes(b"\1" + codes.read_bytes()[1:])
+    os.utime(codes, ns=(found.st_atime_ns, found.st_mtime_ns))  # a disk that forgets
+    assert main(["genome", "--check", str(store)]) == 2
+    assert "contig 'x' is damaged" in capsys.readouterr().err
 
 
 ACCEPTED = {

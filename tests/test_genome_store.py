@@ -129,7 +129,12 @@ def test_a_store_is_replaced_and_anything_else_is_not(genome, tmp_path):
     assert genome.codes[:4].tolist() == before  # who has the old one open keeps it
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.txt").write_text("mine")
-    for out, what in ((tmp_path / "folder", "is a folder that"), (tmp_path / "g.fa", "is a file")):
+    outs = (
+        (tmp_path / "folder", "is a folder that is not a genome store"),
+        (tmp_path / "g.fa", "is a file; --out wants a folder"),
+        (tmp_path / "g.fa" / "store", "wanted: a folder that can be written"),
+    )
+    for out, what in outs:
         with pytest.raises(UserError, match=what):
             build_genome([tmp_path / "g.fa"], out, progress=False)
     assert (tmp_path / "folder" / "thesis.txt").read_text() == "mine"

@@ -9,6 +9,7 @@ from genome_files import build
 from reference_pmi import all_kmers, reference_counts
 
 from cmgems.errors import UserError
+from cmgems.genome import genome_for
 from cmgems.genome_counts import counts_for, counts_of, counts_of_file
 from cmgems.kmer_counts import KmerCounts, count_kmers, count_words, reverse_complements
 from cmgems.kmer_counts_file import read_counts, write_counts
@@ -149,6 +150,16 @@ def test_what_cannot_be_counted(tmp_path):
     write_counts(count_words(np.zeros(9, np.uint8), 4), tmp_path / "c.counts")
     with pytest.raises(UserError, match="holds counts up to k = 4; wanted: k = 6"):
         counts_for(str(tmp_path / "c.counts"), 6)
+
+
+@pytest.mark.parametrize("k", [3, 6, 9, 11])
+def test_counts_of_human_dna_by_another_road(k, tmp_path, monkeypatch):
+    monkeypatch.setenv("CMGEMS_CACHE", str(tmp_path))
+    codes = genome_for("sample").codes  # no N in it
+    ids = np.zeros(len(codes) - k + 1, np.int64)
+    for i in range(k):
+        ids = 4 * ids + codes[i : i + len(ids)]
+    assert np.array_equal(count_kmers(codes, k), np.bincount(ids, minlength=4**k))
 
 
 @pytest.mark.skipif(shutil.which("kmc") is None, reason="KMC is not installed (package kmc)")

@@ -78,6 +78,8 @@ def test_strands_are_not_mixed(files, capsys):
         (["a.fa", "--table", "t.tsv"],
          "--table takes the place of GENOME; give one of them (both for --track)"),
         (["a.fa", "--bin", "0"], "--bin is 0; wanted: 1 or more"),
+        (["a.fa", "--out", "absent/t.tsv"],
+         "absent/t.tsv: cannot be written; wanted: a file in a folder that is there"),
         (["absent.fa"], "absent.fa: does not exist;"
          " wanted: FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"),
     ],

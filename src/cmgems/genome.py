@@ -8,6 +8,7 @@ Codes are uint8, A T C G = 0 1 2 3 and 4 for N and every other IUPAC code. Exact
 between neighbouring contigs, so no window and no k-mer joins two of them.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +91,15 @@ def build_genome(
     sources = [Path(s) for s in sources]
     out = Path(out)
     _refuse_as_target(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with locked(out, wait=False):
-        _build(sources, out, threads, progress)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with locked(out, wait=False):
+            build_unlocked(sources, out, threads, progress)
+    except OSError as error:
+        raise UserError(
+            f"{out}: {error.strerror}; wanted: a folder that can be written, with room for a byte"
+            " a base"
+        ) from error
     return open_genome(out)
 
 
@@ -137,7 +144,7 @@ def genome_name(sources: Sequence[Path]) -> str:
     stems = []
     for source in sources:
         stem = source.name
-        while stem.lower().endswith(_SUFFIXES) and Path(stem).stem:
+        while Path(stem).suffix.lower() in _SUFFIXES:
             stem = Path(stem).stem
         stems.append(stem)
     return "+".join(stems) if len(stems) <= 3 else f"{stems[0]}+{len(stems) - 1}_more"
@@ -151,11 +158,12 @@ def _refuse_as_target(out: Path) -> None:
         raise UserError(f"{out}: is a file; --out wants a folder")
 
 
-def _build(sources: list[Path], out: Path, threads: int, progress: bool) -> None:
+def build_unlocked(sources: list[Path], out: Path, threads: int, progress: bool) -> None:
+    """Build a store whose lock the caller holds."""
     from concurrent.futures import ThreadPoolExecutor
 
     with folder_replacing(out) as folder, ThreadPoolExecutor(max(threads - 1, 1)) as pool:
-        identities = [_identity(source) for source in sources]
+        identities = [source_identity(source) for source in sources]
         sums = pool.map(hash_file, sources) if threads > 1 else map(hash_file, sources)
         try:
             contigs = _write_codes(sources, folder / CODES, progress)
@@ -163,7 +171,7 @@ def _build(sources: list[Path], out: Path, threads: int, progress: bool) -> None
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         for source, identity, total in zip(sources, identities, sums, strict=True):
-            if _identity(source) != identity:
+            if source_identity(source) != identity:
                 raise UserError(f"{source}: changed while it was read")
             identity["sha256"] = total
         write_manifest(
@@ -178,7 +186,8 @@ def _build(sources: list[Path], out: Path, threads: int, progress: bool) -> None
         )
 
 
-def _identity(source: Path) -> dict:
+def source_identity(source: Path) -> dict:
+    """What tells whether a source is still the same file."""
     from cmgems.sequence_files import open_source
 
     with open_source(source):
@@ -189,8 +198,6 @@ def _identity(source: Path) -> dict:
 
 def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
     """Write the codes, and return what the manifest says of each contig."""
-    import os
-
     from cmgems.genome_contigs import ContigList
     from cmgems.progress import progress_bar
     from cmgems.sequence_files import read_pieces
@@ -198,7 +205,7 @@ def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
     contigs = ContigList()
     total = sum(source.stat().st_size for source in sources)
     with (
-        open(path, "wb", buffering=0) as handle,
+        open(path, "wb") as handle,
         progress_bar(total, "reading", "B", progress) as advance,
     ):
         for source in sources:
@@ -207,5 +214,6 @@ def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
                 contigs.add(source, piece)
                 handle.write(codes)
             contigs.close(source)
+        handle.flush()
         os.fsync(handle.fileno())
     return contigs.finish()

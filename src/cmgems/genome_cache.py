@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.genome import SAMPLE, Genome, _build, genome_name, open_genome
+from cmgems.genome import SAMPLE, Genome, build_unlocked, genome_name, open_genome
 from cmgems.genome_store import locked
 from cmgems.sequence_files import open_source
 
@@ -45,7 +45,7 @@ def cached_genome(source: Path) -> Genome:
             try:
                 return open_genome(store)  # another process has built it while we waited
             except UserError:
-                _build([source], store, threads=1, progress=True)
+                build_unlocked([source], store, threads=2, progress=True)
     except OSError as error:
         raise UserError(
             f"{store}: {error.strerror}; set CMGEMS_CACHE to a folder with room"

@@ -8,13 +8,20 @@ import contextlib
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.genome import Genome, genome_for, genome_name
+from cmgems.genome import Genome, genome_for, genome_name, source_identity
 from cmgems.genome_contigs import ContigList
 from cmgems.genome_store import genome_hash
-from cmgems.kmer_counts import MAX_K, KmerCounts, cores, count_pieces, count_words
+from cmgems.kmer_counts import (
+    MAX_K,
+    KmerCounts,
+    cores,
+    count_pieces,
+    count_words,
+    pieces_in_use,
+)
 from cmgems.kmer_counts_file import is_counts_file, read_counts, write_counts
 from cmgems.progress import progress_bar
-from cmgems.sequence_files import open_source, read_pieces
+from cmgems.sequence_files import read_pieces
 
 _KEPT_K = 10  # counts of longer words take longer to read than to make
 
@@ -58,17 +65,18 @@ def counts_of_file(path: Path, k: int, *, threads: int | None = None) -> KmerCou
     threads = threads or cores()
     contigs = ContigList()
 
-    with open_source(path) as handle:
-        size = handle.seek(0, 2)
+    identity = source_identity(path)
 
     def pieces():
-        with progress_bar(size, f"counting {path.name}", "B") as advance:
-            for piece in read_pieces(path, advance, alive=threads + 2):
+        with progress_bar(identity["size"], f"counting {path.name}", "B") as advance:
+            for piece in read_pieces(path, advance, alive=pieces_in_use(threads) + 1):
                 contigs.add(path, piece)
                 yield piece.codes
             contigs.close(path)
 
     counts = count_pieces(pieces(), k, threads=threads)
+    if source_identity(path) != identity:
+        raise UserError(f"{path}: changed while it was read")
     found = contigs.finish()
     bases = sum(contig["length"] for contig in found)
     said = {"name": genome_name([path]), "sha256": genome_hash(found), "bases": bases}

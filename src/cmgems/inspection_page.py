@@ -2,6 +2,7 @@
 
 import io
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,7 +22,8 @@ h1 { font-size: 1.6em; margin-bottom: 0; } h2 { font-size: 1.2em; margin-top: 2e
 p { max-width: 85ch; } .note { color: #555; margin-top: .2em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .15em .7em; border-bottom: 1px solid #e5e5e5; }
-th { font-weight: 600; vertical-align: bottom; } th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; }
 pre { font: 12.5px/1.55 ui-monospace, Menlo, Consolas, monospace; margin: .2em 0; }
 .h { background: #b3261e; color: #fff; } .m { background: #fbd9a5; } .n { color: #aaa; }
 .at { color: #888; } svg { max-width: 100%; height: auto; display: block; }
@@ -163,7 +165,7 @@ def _line(codes_L: np.ndarray, classes: np.ndarray, start: int) -> str:
     end = min(start + LINE, SHOWN, len(codes_L))
     cuts = [start, *(i for i in range(start + 1, end) if classes[i] != classes[i - 1]), end]
     parts = []
-    for first, last in zip(cuts, cuts[1:], strict=False):
+    for first, last in pairwise(cuts):
         text = "".join(LETTERS[min(code, 4)] for code in codes_L[first:last])
         kind = classes[first]
         parts.append(f'<span class="{kind}">{text}</span>' if kind else text)

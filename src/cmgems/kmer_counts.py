@@ -18,7 +18,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from cmgems.kmer_kernels import MAX_K, count_starts, direct_offset, stride_for
+from cmgems.kmer_kernels import MAX_K, count_starts, fold, shorter_offset, stride_for
 
 _PIECE = 1 << 22  # codes that a thread takes at a time
 
@@ -104,30 +104,34 @@ def count_words(
     return count_pieces(pieces(), k, threads=threads)
 
 
+def pieces_in_use(threads: int) -> int:
+    """How many pieces `count_pieces` may still read when the next one is asked for."""
+    return 2 * threads
+
+
 def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
     """Count all words of 1, 2, ... k bases of a sequence that comes in consecutive pieces.
 
-    A piece may be overwritten once `threads` + 1 more of them have been asked for.
+    A piece may be overwritten once `pieces_in_use(threads)` more of them have been asked for.
+    The pieces are made on the calling thread, which counts as well while the others are busy.
     """
     if not 1 <= k <= MAX_K:
         raise ValueError(f"k is {k}; wanted: 1 to {MAX_K}")
     threads = threads or cores()
     counter = _Counter(k, threads)
-    if threads == 1:
-        for piece in pieces:
-            counter.join(piece)
-            counter.add(piece)
-        return counter.finish()
-    with ThreadPoolExecutor(threads) as pool:
-        work: deque[Future] = deque()
+    with ThreadPoolExecutor(max(threads - 1, 1)) as pool:
+        work: deque[tuple[int, Future]] = deque()
         try:
-            for piece in pieces:
+            for number, piece in enumerate(pieces):
                 counter.join(piece)
-                work.append(pool.submit(counter.add, piece))
-                if len(work) > threads:
-                    work.popleft().result()
-            while work:
-                work.popleft().result()
+                while work and (work[0][1].done() or number - work[0][0] >= pieces_in_use(threads)):
+                    work.popleft()[1].result()
+                if len(work) < 2 * (threads - 1):  # one at work and one waiting for each thread
+                    work.append((number, pool.submit(counter.add, piece)))
+                else:
+                    counter.add(piece)
+            for _, future in work:
+                future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -163,40 +167,31 @@ class _Counter:
 
     def finish(self) -> KmerCounts:
         self.join(np.full(max(self.k - 1, 1), 4, np.uint8))  # the end is a break
-        direct = self._edges.direct
-        inside = direct[direct_offset(self.k) :]
+        counts, shorter = self._edges.counts, self._edges.shorter
         for tables in self._tables:
-            direct += tables.direct
-            tables.fold_into(inside)
-        tables = [inside]
+            fold(tables.small, tables.stride, tables.counts)
+            counts += tables.counts
+            shorter += tables.shorter
+        tables = [counts]
         for j in range(self.k - 1, 0, -1):
             # the first j bases of each k-mer, and the words too close to a break to have one
-            inside = _without_last_base(inside)
-            tables.append(inside + direct[direct_offset(j) : direct_offset(j + 1)])
+            counts = _without_last_base(counts)
+            tables.append(counts + shorter[shorter_offset(j) : shorter_offset(j + 1)])
         return KmerCounts(tuple(reversed(tables)))
 
 
 class _Tables:
-    """What one thread counts into."""
+    """What one thread counts into: see `kmer_kernels`."""
 
     def __init__(self, k: int, for_short: bool = False):
         self.k, self.stride = k, stride_for(k)
         words = 0 if for_short else 4 ** (k + self.stride - 1)
         self.small = np.zeros(words, np.uint8)
-        self.large = np.zeros(words, np.int64)
-        self.direct = np.zeros(direct_offset(k + 1), np.int64)
+        self.counts = np.zeros(4**k, np.int64)
+        self.shorter = np.zeros(shorter_offset(k), np.int64)
 
     def count(self, codes: np.ndarray) -> None:
-        count_starts(codes, self.k, self.stride, self.small, self.large, self.direct)
-
-    def fold_into(self, counts: np.ndarray) -> None:
-        """Add the k-mers among the words to their counts. The tables are used up."""
-        self.large += self.small
-        if self.stride == 1:
-            counts += self.large
-        else:  # the first and the last k bases of words of k + 1
-            counts += _without_last_base(self.large)
-            counts += self.large.reshape(4, -1).sum(axis=0)
+        count_starts(codes, self.k, self.stride, self.small, self.counts, self.shorter)
 
 
 def _without_last_base(table: np.ndarray) -> np.ndarray:

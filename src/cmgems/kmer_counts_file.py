@@ -14,7 +14,7 @@ import numpy as np
 from cmgems.errors import UserError
 from cmgems.files import replacing
 from cmgems.kmer_counts import KmerCounts
-from cmgems.kmer_kernels import direct_offset
+from cmgems.kmer_kernels import shorter_offset
 
 MAGIC = b"cmgems k-mer counts "
 VERSION = 1
@@ -63,5 +63,5 @@ def read_counts(path) -> KmerCounts:
     header, _, body = rest.partition(b"\n")
     said = json.loads(header)
     flat = np.frombuffer(body, "<i8").astype(np.int64)
-    tables = tuple(flat[direct_offset(j) : direct_offset(j + 1)] for j in range(1, said["k"] + 1))
+    tables = tuple(flat[shorter_offset(j) : shorter_offset(j + 1)] for j in range(1, said["k"] + 1))
     return KmerCounts(tables, said["both_strands"], tuple(said["genomes"]))

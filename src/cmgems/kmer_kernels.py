@@ -3,16 +3,16 @@
 Contract
 --------
 codes : uint8 [n], A T C G = 0 1 2 3, anything else breaks the sequence
-small : uint8 [4**L] and large : int64 [4**L], counts of words of L bases: small + large
-direct : int64 [(4**(k+1) - 4) / 3], counts of words of 1, 2, ... k bases, one table after the other
+small : uint8 [4**L], counts of words of L bases since the last carry
+counts : int64 [4**k], counts of k-mers; complete once `fold` has added what is in `small`
+shorter : int64 [(4**k - 4) / 3], counts of words of 1, 2, ... k - 1 bases, table after table
 
 How it gets fast: four bases are packed in a byte, and words are cut from 32 bits by a shift, which
 the compiler turns into vector instructions; what remains is one increment a word. Words are one
 base longer than k and taken at every second base, so that there are half as many: a word stands
-for both k-mers in it, and they are told apart at the end (`Tables.fold`). Counters of one byte
-keep the table in the cache; the carry, once in 256 increments, goes to the large table, which is
-far away: carries are put aside and added together, so that their cache misses overlap. Runs of
-bases are cut in blocks whose words fit in the first cache.
+for both k-mers in it. Counters of one byte keep their table in the cache; the carry, once in 256
+increments, goes to `counts`, which is far away: carries are put aside and added together, so that
+their cache misses overlap. Runs of bases are cut in blocks whose words fit in the first cache.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ from cmgems.compiled import kernel
 MAX_K = 12
 _BLOCK = 1 << 13  # groups of four bases whose words lie in the first cache
 _LOOK = 256  # codes that are tested together for a break
-SHORT = 64  # runs of less are counted directly, in `direct` alone
+SHORT = 64  # runs of less are counted without `small`
 
 
 def stride_for(k: int) -> int:
@@ -30,8 +30,8 @@ def stride_for(k: int) -> int:
     return 2 if k <= 9 else 1
 
 
-def direct_offset(k: int) -> int:
-    """Where the table of the words of k bases begins in `direct`."""
+def shorter_offset(k: int) -> int:
+    """Where the table of the words of k bases begins in `shorter`."""
     return (4**k - 4) // 3
 
 
@@ -54,7 +54,7 @@ def _sixteen_bases(packed, words, groups):
 
 
 @kernel
-def _add_words(words, shift, mask, small, large, carries):
+def _add_words(words, shift, mask, stride, small, counts, carries):
     carried = 0
     for i in range(len(words)):
         word = np.uint64((words[i] >> shift) & mask)
@@ -64,18 +64,45 @@ def _add_words(words, shift, mask, small, large, carries):
             carries[carried] = word
             carried += 1
     for i in range(carried):
-        large[carries[i]] += 256
+        _add_to_kmers(carries[i], 256, stride, counts)
 
 
 @kernel
-def _add_directly(run, first, last, k, longest, direct):
-    """Count the words of at least k and at most `longest` bases that begin in run[first:last]."""
+def _add_to_kmers(word, amount, stride, counts):
+    """Add to the k-mers that a word stands for: itself, or its first and its last k bases."""
+    if stride == 1:
+        counts[word] += amount
+    else:
+        counts[word >> 2] += amount
+        counts[word & (len(counts) - 1)] += amount
+
+
+@kernel
+def fold(small, stride, counts):
+    """Add the counts of the words to those of their k-mers."""
+    for word in range(len(small)):
+        if small[word]:
+            _add_to_kmers(word, np.int64(small[word]), stride, counts)
+
+
+@kernel
+def _add_kmers(run, k, counts):
+    """Count the k-mers of a stretch of bases, one by one."""
+    word = np.int64(0)
+    for i in range(len(run)):
+        word = (word << 2 | np.int64(run[i])) & (len(counts) - 1)
+        if i >= k - 1:
+            counts[word] += 1
+
+
+@kernel
+def _add_shorter(run, first, last, shorter):
+    """Count each word that begins in run[first:last], of 1, 2, ... bases up to the end of run."""
     for start in range(first, last):
         word = np.int64(0)
-        for length in range(1, min(longest, len(run) - start) + 1):
-            word = word << 2 | np.int64(run[start + length - 1])
-            if length >= k:
-                direct[((1 << 2 * length) - 4) // 3 + word] += 1
+        for i in range(start, len(run)):
+            word = word << 2 | np.int64(run[i])
+            shorter[((1 << 2 * (i - start + 1)) - 4) // 3 + word] += 1
 
 
 @kernel
@@ -111,7 +138,7 @@ def _next_run(codes, start):
 
 
 @kernel
-def _count_run(run, k, stride, small, large, direct, packed, words, carries):
+def _count_run(run, k, stride, small, counts, packed, words, carries):
     """Count the k-mers of a stretch of bases."""
     length = k + stride - 1
     mask = np.uint32((1 << 2 * length) - 1)
@@ -123,17 +150,16 @@ def _count_run(run, k, stride, small, large, direct, packed, words, carries):
         _sixteen_bases(packed, words, here)
         for offset in range(0, 4, stride):
             shift = np.uint32(32 - 2 * (offset + length))
-            _add_words(words[:here], shift, mask, small, large, carries)
-    _add_directly(run, 4 * groups, len(run) - k + 1, k, k, direct)
+            _add_words(words[:here], shift, mask, stride, small, counts, carries)
+    _add_kmers(run[4 * groups :], k, counts)
 
 
 @kernel
-def count_starts(codes, k, stride, small, large, direct):
+def count_starts(codes, k, stride, small, counts, shorter):
     """Count the words that begin in codes[: n - k + 1], where all k codes are in sight.
 
     From a start with k bases before the next break its k-mer is counted (the shorter words that
-    begin there follow from it); from a start with fewer, each word of 1, 2, ... bases up to the
-    break, in `direct`.
+    begin there follow from it); from a start with fewer, each word up to the break, in `shorter`.
     """
     n = len(codes)
     packed = np.empty(_BLOCK + 3, np.uint8)
@@ -143,8 +169,8 @@ def count_starts(codes, k, stride, small, large, direct):
     while end < n:
         start, end = _next_run(codes, end)
         run = codes[start:end]
-        _count_run(run, k, stride, small, large, direct, packed, words, carries)
+        _count_run(run, k, stride, small, counts, packed, words, carries)
         if end < n:
             first = max(len(run) - k + 1, 0)
             last = min(len(run), n - k + 1 - start)
-            _add_directly(run, first, last, 1, k, direct)
+            _add_shorter(run, first, last, shorter)

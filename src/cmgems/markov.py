@@ -3,8 +3,8 @@
 A pretraining that does not beat the best of them, on the same bases, has learned to copy.
 
 The model of order j is P(base | j bases before it), interpolated with that of order j - 1:
-P_j = (count + a P_{j-1}) / (total + a), with the weight a that predicts its own training counts best
-when each base is left out of them in turn. A hidden run is predicted from both sides: the
+P_j = (count + a P_{j-1}) / (total + a), with the weight a that predicts its own training counts
+best when each base is left out of them in turn. A hidden run is predicted from both sides: the
 probability of each of its 4**r fillings is that of the filling after the bases to its left times
 that of the bases to its right after the filling, and a base gets the sum over the fillings with it.
 """
@@ -38,40 +38,58 @@ def fit(counts: tuple[np.ndarray, ...]) -> Markov:
     """
     share = (counts[0] / max(counts[0].sum(), 1)).astype(np.float32)
     # The second of each pair is the chance of a word's last base if the word had not been counted.
-    tables, left_out, bits = [share], share, [_bits(counts[0], share)]
+    tables, left_out = [share], share
+    bits = [-_weighted_logarithms(counts[0], share) / max(int(counts[0].sum()), 1)]
     for words in counts[1:]:
-        table, left_out = _interpolate(words, tables[-1], left_out)
+        by_weight = {a: _left_out(words, left_out, a) for a in WEIGHTS}
+        weight = max(WEIGHTS, key=lambda a: by_weight[a])
+        bits.append(-by_weight[weight] / max(int(words.sum()), 1))
+        table, left_out = _interpolated(words, tables[-1], left_out, weight)
         tables.append(table)
-        bits.append(_bits(words, left_out))
     order = int(np.argmin(bits))
     return Markov(order, tuple(tables[: order + 1]), tuple(bits))
 
 
-def _bits(words: np.ndarray, chances: np.ndarray) -> float:
-    """Mean bits of the last bases of counted words."""
-    seen = np.flatnonzero(words)
-    return float(-(words[seen] * np.log2(chances[seen])).sum() / max(words.sum(), 1))
+@kernel
+def _weighted_logarithms(words, chances):
+    """Sum of count * log2(chance)."""
+    total = 0.0
+    for word in range(len(words)):
+        if words[word]:
+            total += words[word] * np.log2(chances[word])
+    return total
 
 
-def _interpolate(
-    words: np.ndarray, lower: np.ndarray, lower_left_out: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The tables of one order more, with the weight that gives the fewest left-out bits."""
-    seen = np.flatnonzero(words)
-    total = words.reshape(-1, 4).sum(1)
-    count, context = words[seen].astype(np.float64), total[seen >> 2]
-    # Drop the first base of a word: what the lower order knows.
-    below = np.maximum(lower_left_out[seen % len(lower)], 1e-6)
+@kernel
+def _left_out(words, lower_left_out, a):
+    """Sum of count * log2(chance with one of the count left out), at the weight a."""
+    total = 0.0
+    for context in range(0, len(words), 4):
+        seen = words[context] + words[context + 1] + words[context + 2] + words[context + 3]
+        for word in range(context, context + 4):
+            if words[word]:
+                below = max(lower_left_out[word % len(lower_left_out)], 1e-6)
+                chance = (words[word] - 1 + a * below) / (seen - 1 + a)
+                total += words[word] * np.log2(chance)
+    return total
 
-    def left_out(a: float) -> np.ndarray:
-        return (count - 1 + a * below) / (context - 1 + a)
 
-    weight = min(WEIGHTS, key=lambda a: -(count * np.log2(left_out(a))).sum())
-    chances = np.zeros(len(words), np.float32)
-    chances[seen] = left_out(weight)
-    table = words.reshape(-1, len(lower)) + np.float32(weight) * lower
-    table = table.reshape(-1, 4) / (total + weight)[:, None]
-    return table.astype(np.float32).reshape(-1), chances
+@kernel
+def _interpolated(words, lower, lower_left_out, a):
+    """float32 tables of one order more: P(last base | those before), and the same left out.
+
+    A word's index less its first base (`% len(lower)`) is what the lower order knows of it.
+    """
+    table, left_out = np.empty(len(words), np.float32), np.zeros(len(words), np.float32)
+    for context in range(0, len(words), 4):
+        seen = words[context] + words[context + 1] + words[context + 2] + words[context + 3]
+        for word in range(context, context + 4):
+            shorter = word % len(lower)
+            table[word] = (words[word] + a * lower[shorter]) / (seen + a)
+            if words[word]:
+                below = max(lower_left_out[shorter], 1e-6)
+                left_out[word] = (words[word] - 1 + a * below) / (seen - 1 + a)
+    return table, left_out
 
 
 def count_training(codes: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -21,10 +21,12 @@ from cmgems import __version__
 from cmgems.errors import UserError
 from cmgems.files import replacing
 from cmgems.pmi import MAX_K, MIN_K, PmiTable, ranks
+from cmgems.progress import progress_bar
 
 TITLE = "# cmgems PMI table, version 1"
 COLUMNS = ("kmer", "count", "pmi", "npmi", "rank")
 BASES = "ATCG"
+_ROWS = 1 << 16  # written together
 _KMER_NAMES = ("kmer", "k-mer", "k_mer", "word", "token", "sequence", "ngram")
 _SCORE_NAMES = (
     "npmi",
@@ -51,19 +53,19 @@ def kmer_letters(k: int) -> np.ndarray:
 def write(table: PmiTable, path) -> None:
     kmers = kmer_letters(table.k)
     order = np.argsort(table.rank)
-    with replacing(path) as handle:
+    with replacing(path) as handle, progress_bar(len(order), "writing", " k-mers") as advance:
         handle.write(f"{TITLE}\n")
         for key, value in _provenance(table).items():
             handle.write(f"# {key}: {value}\n")
         handle.write("\t".join(COLUMNS) + "\n")
-        for start in range(0, len(order), 1 << 16):
-            rows = order[start : start + (1 << 16)]
-            columns = (kmers[rows].astype(str), table.counts[rows], table.pmi[rows])
-            columns += (table.npmi[rows], table.rank[rows])
+        for start in range(0, len(order), _ROWS):
+            rows = order[start : start + _ROWS]
+            numbers = (table.counts, table.pmi, table.npmi, table.rank)
+            columns = [kmers[rows].astype(str).tolist(), *(n[rows].tolist() for n in numbers)]
             handle.writelines(
-                f"{w}\t{f}\t{p!r}\t{n!r}\t{r}\n"
-                for w, f, p, n, r in zip(*(c.tolist() for c in columns), strict=True)
+                f"{w}\t{f}\t{p!r}\t{n!r}\t{r}\n" for w, f, p, n, r in zip(*columns, strict=True)
             )
+            advance(len(rows))
 
 
 def _provenance(table: PmiTable) -> dict:

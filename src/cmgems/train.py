@@ -52,7 +52,8 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     module = Pretraining(experiment, build_masker(experiment, data, table))
     is_first_rank = rank_zero_only.rank == 0
     references = base_references(genome, data, module.masker) if is_first_rank else {}
-    parts = RunCallbacks(experiment, folder, unigram_entropy(table, genome), references)
+    entropy = unigram_entropy(table, genome)
+    parts = RunCallbacks(experiment, folder, table, entropy, references)
     with folder.claimed(experiment) if is_first_rank else nullcontext():
         trainer = build_trainer(experiment, accelerator, folder, parts)
         fit(trainer, module, data, folder)
@@ -118,6 +119,7 @@ class RunCallbacks:
         self,
         experiment: Experiment,
         folder: RunFolder,
+        table: PmiTable,
         unigram: float,
         references: dict[str, float],
     ):
@@ -127,7 +129,9 @@ class RunCallbacks:
         self.throughput = callbacks.Throughput(every, experiment.data.k)
         self.picture = callbacks.SchedulePicture(self.curriculum)
         self.masks = callbacks.MaskLog()
+        self.pmi_pictures = callbacks.PmiPictures(table)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
+        self.memory = callbacks.TrimMemory(every)
         # Behind everything that has state to save.
         self.checkpoints = callbacks.RunCheckpoints(folder.checkpoints)
         self.stop = callbacks.StopOnSignal(folder.checkpoints, agree_every=every)

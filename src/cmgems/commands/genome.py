@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> None:
         return
     if not args.sources or args.out is None:
         raise UserError("wanted: SOURCE... --out DIR, or --check DIR (see --help)")
+    if args.threads < 1:
+        raise UserError(f"--threads is {args.threads}; wanted: 1 or more")
     began = time.perf_counter()
     genome = build_genome(args.sources, args.out, threads=args.threads)
     seconds = time.perf_counter() - began

@@ -1,6 +1,7 @@
 """`cmgems pmi`: the PMI of all k-mers of a genome, and what can be done with such a table."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -79,6 +80,9 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--bin is {args.bin}; wanted: 1 or more")
     if not args.table:
         check_settings(args.k, args.definition, args.min_count)
+    for out in (args.out, args.counts_out, args.track_out):
+        if out and (out.is_dir() or not os.access(out.absolute().parent, os.W_OK)):
+            raise UserError(f"{out}: cannot be written; wanted: a file in a folder that is there")
 
 
 def _table(args: argparse.Namespace):

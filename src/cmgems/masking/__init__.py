@@ -2,7 +2,7 @@
 
 A strategy is a function `Tokens -> mask_BT` (bool, never True where `tokens.maskable_BT` is not).
 To add one to the catalogue: a file of its own, made of the operations in `operations.py`; a line
-below; its slow twin in `tests/reference_strategies.py`. A user's own needs no line here: an
+below; its slow twin in `tests/reference_masking.py`. A user's own needs no line here: an
 experiment names it `package.module:Name`, see `cmgems.masking.custom`.
 """
 

@@ -101,7 +101,7 @@ def corrupted(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, shares: 
 def _concatenate(
     ids_BK: Tensor, mask_BK: Tensor, lengths: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """ids [T] int32, mask [T] bool, row [T] int64 (which sequence), place [T] int64 (where in it)"""
+    """ids [T] int32, mask [T] bool, row [T] int64 (its sequence), place [T] int64 (in it)."""
     device = ids_BK.device
     lengths_B = torch.tensor(lengths, device=device)
     wide_ids = F.pad(ids_BK, (1, 1), value=CLS)

@@ -21,13 +21,15 @@ from cmgems.masking.operations import draw_centres
 from cmgems.masking.tokens import CENTRES, MIXING, Settings, Tokens
 from cmgems.windows import WindowBatch
 
+DEFAULTS = Settings()
+
 
 class Plan(NamedTuple):
     """How a batch is masked: by one strategy, or each sequence by one of two."""
 
     strategies: tuple[str, ...]
     second_share: float = 0.0  # probability that a sequence is masked by the second
-    settings: Settings = Settings()
+    settings: Settings = DEFAULTS
 
 
 class MaskedBatch(NamedTuple):
@@ -68,7 +70,7 @@ class Masker(nn.Module):
         rank_V: Tensor,
         budget: Budget,
         follow_loss: bool = False,
-        settings: Settings = Settings(),  # noqa: B008: immutable
+        settings: Settings = DEFAULTS,
     ):
         super().__init__()
         self.k, self.budget, self.settings = k, budget, settings
@@ -89,7 +91,7 @@ class Masker(nn.Module):
             self._renew_budget()
 
     def prepare(self, names: Iterable[str]) -> None:
-        """Solve the rates of strategies and compile their kernels now, not in the midst of a run."""
+        """Solve the rates of strategies and compile their kernels now, not amid a run."""
         for name in names:
             self.budget.rates(name, strategy(name), self.settings, self.rank_V.device)
 

@@ -1,0 +1,227 @@
+"""How fast genomes are read and counted, against a memory copy, Biopython, KMC and Jellyfish.
+
+    python benchmarks/bench_pmi.py chr20.fa chrX.fa [--rounds 9] [--big BASES]
+
+The candidates of a group are measured in turn, round after round, so that whatever else the
+machine does hits all of them; best and median wall time and the least processor time (of all
+threads together) are printed, and their ratios to the first of the group. Everything is in the
+page cache and compiled before the first round. KMC and Jellyfish (Debian packages kmc, jellyfish)
+are left out where they are not installed. With --big, FASTA files of that size are made of the
+given ones (in many lines, and in one line) and whole processes are compared on them (not
+Jellyfish, which takes minutes).
+"""
+
+import argparse
+import functools
+import gzip
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cmgems import fasta
+from cmgems.genome_counts import counts_of_file
+from cmgems.kmer_counts import KmerCounts, count_pieces, pieces_in_use
+from cmgems.pmi import pmi_table
+from cmgems.sequence_files import read_pieces
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("fasta", nargs="+", type=Path)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--big", type=float, default=0, metavar="BASES", help="for example 3e9")
+    args = parser.parse_args()
+    chromosome = args.fasta[0]
+    print(f"{machine()}; {chromosome.name}, {chromosome.stat().st_size:,} bytes")
+    print(f"load before the start: {os.getloadavg()[0]:.1f} (a quiet machine has less than 0.3)")
+    with tempfile.TemporaryDirectory() as folder:
+        in_process(chromosome, args.rounds)
+        packed(chromosome, Path(folder), args.rounds)
+        counters(chromosome, Path(folder), args.rounds)
+        if args.big:
+            whole_processes(args.fasta, int(args.big), Path(folder))
+
+
+def machine() -> str:
+    names = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    cores = len(os.sched_getaffinity(0))
+    return f"{names[0].split(':')[1].strip()}, {cores} cores, Python {platform.python_version()}"
+
+
+def measure(title: str, candidates: dict[str, Callable[[], object]], rounds: int) -> None:
+    """Run the candidates in turn; print wall and processor time and their ratios to the first."""
+    for run in candidates.values() if rounds > 2 else ():
+        run()  # into the page cache, and compiled
+    walls: dict[str, list[float]] = {name: [] for name in candidates}
+    busy: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            wall, processor = time.perf_counter(), processor_time()
+            run()
+            walls[name].append(time.perf_counter() - wall)
+            busy[name].append(processor_time() - processor)
+    print(f"\n{title} ({rounds} rounds)")
+    print(f"  {'milliseconds':<46}     best   median processor | ratio of best, median, processor")
+    for name in candidates:
+        found = [min(walls[name]), statistics.median(walls[name]), min(busy[name])]
+        if name == next(iter(candidates)):
+            first = found
+        times = " ".join(f"{1e3 * seconds:9.1f}" for seconds in found)
+        ratios = " ".join(f"{mine / his:8.2f}" for mine, his in zip(found, first, strict=True))
+        print(f"  {name:<44} {times} | {ratios}", flush=True)
+
+
+def processor_time() -> float:
+    """Seconds on a processor, of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def in_process(path: Path, rounds: int) -> None:
+    raw = np.frombuffer(path.read_bytes() + bytes(fasta.PAD), np.uint8)
+    size = len(raw) - fasta.PAD
+    codes = np.empty(len(raw), np.uint8)
+    headers = np.empty((4096, fasta.HEADER_COLUMNS), np.int64)
+    tally = np.empty(fasta.TALLY_FIELDS, np.int64)
+    candidates = {
+        "memory copy": lambda: np.copyto(codes, raw),
+        "FASTA to codes, memory to memory, 1 thread": lambda: fasta.convert(
+            raw, size, False, codes, headers, tally
+        ),
+    }
+    measure("FASTA to base codes, against a memory copy", candidates, 3 * rounds)
+    candidates = {
+        "FASTA to codes, from the file, 1 thread": lambda: read(path),
+        "k = 6 counts, from the file, 1 thread": lambda: count(path, 6, 1),
+        "Biopython SimpleFastaParser + table": lambda: biopython(path),
+    }
+    measure("FASTA to base codes and counts, against Biopython", candidates, rounds)
+    candidates = {
+        f"all counts 1..10 and both PMI for k = 6, {threads} threads": functools.partial(
+            both_definitions, path, threads
+        )
+        for threads in (1, 2)
+    }
+    measure("All counts and both definitions", candidates, rounds)
+
+
+def read(path: Path) -> None:
+    for _ in read_pieces(path):
+        pass
+
+
+def count(path: Path, k: int, threads: int) -> KmerCounts:
+    pieces = (piece.codes for piece in read_pieces(path, alive=pieces_in_use(threads) + 1))
+    return count_pieces(pieces, k, threads=threads)
+
+
+def biopython(path: Path) -> None:
+    from Bio.SeqIO.FastaIO import SimpleFastaParser
+
+    table = np.where(fasta.BYTE_CLASSES <= fasta.OTHER, fasta.BYTE_CLASSES, fasta.OTHER)
+    with open(path) as handle:
+        for _, sequence in SimpleFastaParser(handle):
+            table[np.frombuffer(sequence.encode(), np.uint8)]
+
+
+def both_definitions(path: Path, threads: int) -> None:
+    counts = count(path, 10, threads)
+    for definition in ("exact", "published"):
+        pmi_table(counts.upto(6), definition)
+
+
+def packed(path: Path, folder: Path, rounds: int) -> None:
+    """What gzip costs: unpacking with ISA-L, as we do, and with zlib."""
+    archive = folder / "packed.fa.gz"
+    with open(path, "rb") as source, gzip.open(archive, "wb", 6) as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+    def with_zlib() -> None:
+        buffer = bytearray(1 << 21)
+        with gzip.open(archive, "rb") as handle:
+            while handle.readinto(buffer):
+                pass
+
+    candidates = {
+        "FASTA to codes, from the plain file": lambda: read(path),
+        "the same from gzip (ISA-L)": lambda: read(archive),
+        "zlib, unpacking alone": with_zlib,
+    }
+    measure("gzip", candidates, 3)
+
+
+def counters(path: Path, folder: Path, rounds: int) -> None:
+    candidates: dict[str, Callable[[], object]] = {
+        "k = 10 counts, from the file, 2 threads": lambda: count(path, 10, 2),
+        "the same with the hash of the genome": lambda: counts_of_file(path, 10, threads=2),
+    }
+    candidates |= {
+        f"{name} (whole process)": functools.partial(quietly, command)
+        for name, command in others(path, folder).items()
+    }
+    measure("k = 10 counts from the file, against counters", candidates, rounds)
+
+
+def others(path: Path, folder: Path) -> dict[str, list]:
+    kmc = ["kmc", "-k10", "-ci1", "-b", "-t2", "-fm", path, folder / "kmc", folder]
+    jellyfish = ["jellyfish", "count", "-m10", "-s2M", "-t2", "-o", folder / "jellyfish", path]
+    found = {"KMC": kmc, "Jellyfish": jellyfish}
+    return {name: command for name, command in found.items() if shutil.which(command[0])}
+
+
+def quietly(command: list) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def whole_processes(parts: list[Path], bases: int, folder: Path) -> None:
+    big, line = folder / "big.fa", folder / "line.fa"
+    make_big(parts, bases, big, line)
+    ours = [sys.executable, "-m", "cmgems", "pmi", "--k", "10", "--threads", "2"]
+    candidates = {f"cmgems {' '.join(map(str, ours[3:]))}": [*ours, big]} | others(big, folder)
+    candidates.pop("Jellyfish", None)  # minutes a run
+    runs = {name: functools.partial(quietly, command) for name, command in candidates.items()}
+    measure(f"Whole processes, {big.stat().st_size:,} bytes of FASTA", runs, 2)
+    runs = {"cmgems pmi, one line": functools.partial(quietly, [*ours, line])}
+    measure(f"Whole process, {line.stat().st_size:,} bytes in one line", runs, 2)
+    print("\nPeak resident memory")
+    for source in (big, line, parts[0]):
+        print(f"  cmgems pmi --k 10 {source.name:<12} {peak([*ours, source]) / 2**20:7.0f} MiB")
+
+
+def make_big(parts: list[Path], bases: int, big: Path, line: Path) -> None:
+    """Repeat the files, under new names, and once more as a single contig on a single line."""
+    bodies = [part.read_bytes().split(b"\n", 1)[1] for part in parts]
+    with open(big, "wb") as lines, open(line, "wb") as single:
+        single.write(b">single\n")
+        number = 0
+        while lines.tell() < bases:
+            body = bodies[number % len(bodies)]
+            lines.write(b">contig%d\n" % number + body.rstrip(b"\n") + b"\n")
+            single.write(body.replace(b"\n", b""))
+            number += 1
+
+
+def peak(command: list) -> int:
+    """Peak resident memory of a command in bytes."""
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True,"
+        "stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    run = [sys.executable, "-c", code, *map(str, command)]
+    return 1024 * int(subprocess.run(run, check=True, capture_output=True).stdout)
+
+
+if __name__ == "__main__":
+    main()
