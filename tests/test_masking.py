@@ -260,3 +260,11 @@ def test_span_lengths_have_their_mean():
         assert float(lengths.mean()) == pytest.approx(mean, rel=0.005)
         assert lengths.min() == 1
         assert lengths.max() <= round(10 / 3.8 * mean)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_how_a_batch_lies_in_memory_changes_nothing(name, human_ids, human_rank):
+    tokens = tokens_of(human_ids[:20], human_rank)
+    turned = tokens_of(human_ids[:20].T.contiguous().T, human_rank)
+    assert not turned.ids_BT.is_contiguous()
+    assert torch.equal(STRATEGIES[name](turned), STRATEGIES[name](tokens))

@@ -33,10 +33,12 @@ def has_kernels(tensor: Tensor) -> bool:
 
 
 def view(tensor: Tensor) -> np.ndarray:
-    """The tensor's memory as the kernels take it: booleans as uint8, draw keys as uint32."""
+    """The tensor as the kernels take it, booleans as uint8: its own memory if it is contiguous,
+    as what a kernel writes to has to be."""
     array = tensor.contiguous().numpy()
     return array.view(np.uint8) if tensor.dtype == torch.bool else array
 
 
 def keys(keys_B2: Tensor) -> np.ndarray:
+    """Draw keys, uint32."""
     return keys_B2.contiguous().numpy().view(np.uint32)

@@ -117,7 +117,8 @@ def _explanation(found: Inspection) -> str:
         "may differ. Rank: 0 is the k-mer of the highest PMI, 1 the lowest. Perplexity floor: of a "
         "model that copies what can be copied and pays 1.9 bits for each hidden base. Low "
         "complexity: DUST score above 2 in the 32 bases around. Static strategies choose the same "
-        "places in every draw; see the last figure.</p>"
+        "places in every draw; see the last figure. No model has been asked: "
+        "<code>loss_adaptive</code> has the ranks of PMI here.</p>"
     )
 
 

@@ -67,10 +67,10 @@ def _hidden_bases(results: dict[str, Any]) -> list[str]:
             "                        the model does not beat the Markov model: so far it copies "
             "k-mers from their neighbours"
         )
-    share, all_masked = figures["hidden_token_accuracy"], figures["accuracy"]
+    tokens, bases = results["after"]["random"]["accuracy"], figures["hidden_base_accuracy"]
     lines.append(
-        f"  accuracy              {all_masked:.1%} of masked tokens, {share:.1%} of those that "
-        f"cannot be copied (wide masks)"
+        f"  accuracy              {tokens:.1%} of masked tokens (random masks), {bases:.1%} of "
+        f"hidden bases (wide masks)"
     )
     return lines
 

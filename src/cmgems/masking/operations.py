@@ -7,6 +7,7 @@ throughout: no device rounds them differently.
 Shapes: B sequences, T tokens, V = 4**k k-mers, Q quantiles (a power of two).
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +19,7 @@ from cmgems.masking import kernels
 from cmgems.masking.tokens import STRATEGY, Tokens
 
 LAST = int(kernels.LAST)
-STRATEGY_DRAW = kernels.np.uint32(STRATEGY)
+STRATEGY_DRAW = np.uint32(STRATEGY)
 
 
 def draw_centres(
@@ -26,12 +27,12 @@ def draw_centres(
 ) -> Tensor:
     """bool [B, T]: each maskable token is a centre with the probability of its sequence."""
     if has_kernels(maskable_BT):
-        centres_BT = torch.empty_like(maskable_BT)
+        centres_BT = torch.empty(maskable_BT.shape, dtype=torch.bool)
         kernels.draw_centres(
             view(maskable_BT),
             keys(keys_B2),
             first_place,
-            kernels.np.uint32(purpose),
+            np.uint32(purpose),
             view(rate_B1[:, 0]),
             view(centres_BT),
         )
@@ -44,7 +45,7 @@ def draw_centres(
 def order_by(table_V: Tensor, tokens: Tokens) -> Tensor:
     """int32 [B, T]: the value of each k-mer in a table; LAST for what cannot be masked."""
     if has_kernels(tokens.ids_BT):
-        order_BT = torch.empty_like(tokens.ids_BT)
+        order_BT = torch.empty(tokens.ids_BT.shape, dtype=torch.int32)
         kernels.look_up(
             view(tokens.ids_BT), view(tokens.maskable_BT), view(table_V), view(order_BT)
         )
@@ -54,8 +55,9 @@ def order_by(table_V: Tensor, tokens: Tokens) -> Tensor:
 
 
 def subtract_noise(order_BT: Tensor, noise_Q: Tensor, tokens: Tokens) -> Tensor:
-    """Each order less a quantile drawn from int32 `noise_Q`; LAST stays. May work in place."""
+    """Each order less a quantile drawn from int32 `noise_Q`; LAST stays."""
     if has_kernels(order_BT):
+        order_BT = order_BT.clone(memory_format=torch.contiguous_format)
         kernels.subtract_noise(
             view(order_BT), keys(tokens.keys_B2), tokens.first_place, STRATEGY_DRAW, view(noise_Q)
         )
@@ -81,7 +83,7 @@ def cover(spots_BT: Tensor, window: tuple[int, int]) -> Tensor:
     """Mark every token that lies in the window of a spot; windows end at the sequence's ends."""
     first, last = window
     if has_kernels(spots_BT):
-        covered_BT = torch.empty_like(spots_BT)
+        covered_BT = torch.empty(spots_BT.shape, dtype=torch.bool)
         kernels.cover(view(spots_BT), first, last, view(covered_BT))
         return covered_BT
     covered_BT = spots_BT.clone()
@@ -95,7 +97,7 @@ def cover(spots_BT: Tensor, window: tuple[int, int]) -> Tensor:
 def cover_spans(spots_BT: Tensor, lengths_Q: Tensor, tokens: Tokens) -> Tensor:
     """From each spot on, mark as many tokens as a quantile drawn from int32 `lengths_Q` says."""
     if has_kernels(spots_BT):
-        covered_BT = torch.empty_like(spots_BT)
+        covered_BT = torch.empty(spots_BT.shape, dtype=torch.bool)
         kernels.cover_spans(
             view(spots_BT),
             keys(tokens.keys_B2),
@@ -118,7 +120,7 @@ def best_nearby(order_BT: Tensor, centres_BT: Tensor, window: tuple[int, int]) -
     first, last = window
     tokens = order_BT.shape[1]
     if has_kernels(order_BT):
-        best_BT = torch.empty_like(order_BT)
+        best_BT = torch.empty(order_BT.shape, dtype=torch.int32)
         kernels.best_nearby(view(order_BT), view(centres_BT), first, last, view(best_BT))
         return best_BT
     places_T = torch.arange(tokens, device=order_BT.device)
@@ -135,7 +137,7 @@ def best_nearby(order_BT: Tensor, centres_BT: Tensor, window: tuple[int, int]) -
 def at_places(order_BT: Tensor, places_BT: Tensor) -> Tensor:
     """int32 [B, T]: each row's orders at the given places; LAST where the place is none (T)."""
     if has_kernels(order_BT):
-        taken_BT = torch.empty_like(order_BT)
+        taken_BT = torch.empty(order_BT.shape, dtype=torch.int32)
         kernels.at_places(view(order_BT), view(places_BT), view(taken_BT))
         return taken_BT
     return F.pad(order_BT, (0, 1), value=LAST).gather(1, places_BT.long())
@@ -144,7 +146,7 @@ def at_places(order_BT: Tensor, places_BT: Tensor) -> Tensor:
 def mark(places_BT: Tensor, which_BT: Tensor) -> Tensor:
     """bool [B, T]: the places (less than T) that belong to the tokens in `which`."""
     if has_kernels(places_BT):
-        marked_BT = torch.empty_like(which_BT)
+        marked_BT = torch.empty(which_BT.shape, dtype=torch.bool)
         kernels.mark(view(places_BT), view(which_BT), view(marked_BT))
         return marked_BT
     tokens = places_BT.shape[1]
