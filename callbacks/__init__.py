@@ -5,6 +5,7 @@ To add one: a file here, its line in `run_callbacks` in `cmgems.train`, its test
 
 from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal
 from cmgems.callbacks.curriculum import CurriculumCallback
+from cmgems.callbacks.mask_log import MaskLog
 from cmgems.callbacks.memory import TrimMemory
 from cmgems.callbacks.pmi_pictures import PmiPictures
 from cmgems.callbacks.schedule_picture import SchedulePicture
@@ -14,6 +15,7 @@ from cmgems.callbacks.training_log import TrainingLog
 
 __all__ = [
     "CurriculumCallback",
+    "MaskLog",
     "PmiPictures",
     "RunCheckpoints",
     "SchedulePicture",

@@ -1,67 +1,89 @@
 """The masking curriculum as a callback."""
 
+from math import ceil
+
 import lightning as L
 
 from cmgems.config import Experiment
 from cmgems.errors import UserError
-from cmgems.masking.schedule import chosen_strategy, hard_probability, is_plateau
+from cmgems.masking.masker import Plan
+from cmgems.masking.plateau import is_plateau
+from cmgems.masking.schedule import place, plan_at
 from cmgems.pretraining import Pretraining
 
 
 class CurriculumCallback(L.Callback):
-    """Tells the module, step by step, how to mask; switches a `plateau` curriculum.
+    """Tells the module, step by step, how to mask; moves a `plateau` curriculum on.
 
-    All ranks are in the same stage, always: the stage is a function of the step and of the switch,
+    All ranks are in the same stage, always: the plan is a function of the step and of the switches,
     which rank 0 decides and broadcasts. What a resumed run needs lies in the checkpoint.
 
     Attributes
     ----------
+    switches : list of int
+        The first step of each stage behind the first.
     losses : list of float
-        Validation loss under the easy strategy, nats, one a validation.
-    switched_at : int or None
-        The first step that the hard strategy masks.
+        Validation losses of the stage under its own strategy, nats.
     """
 
     def __init__(self, experiment: Experiment, unigram_entropy: float):
-        self.curriculum = experiment.curriculum
+        self.curriculum, self.masking = experiment.curriculum, experiment.masking
         self.max_steps = experiment.train.max_steps
         self.seed = experiment.seed
         self.unigram_entropy = unigram_entropy
+        self.switches: list[int] = []
         self.losses: list[float] = []
-        self.switched_at: int | None = None
 
-    def hard_probability(self, step: int) -> float:
-        return hard_probability(self.curriculum, step, self.max_steps, self.switched_at)
+    @property
+    def switched_at(self) -> int | None:
+        """The step from which on the last strategy masks, once a plateau curriculum is there."""
+        there = len(self.switches) == len(self.curriculum.strategies) - 1
+        return self.switches[-1] if self.switches and there else None
+
+    def place(self, step: int) -> float:
+        """Where among the strategies a step is, 0 .. their number less 1."""
+        return place(self.curriculum, step, self.max_steps, self.switches, self.seed)
+
+    def plan(self, step: int) -> Plan:
+        return plan_at(
+            self.curriculum, self.masking, step, self.max_steps, self.switches, self.seed
+        )
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: Pretraining, batch, batch_idx: int
     ) -> None:
-        step = trainer.global_step
-        module.strategy = chosen_strategy(
-            self.curriculum.strategies, self.hard_probability(step), self.seed, step
-        )
+        module.plan = self.plan(trainer.global_step)
 
     def on_validation_start(self, trainer: L.Trainer, module: Pretraining) -> None:
         """Validate under the strategy that is most in force."""
-        last_step = max(trainer.global_step - 1, 0)
-        hard = self.hard_probability(last_step) > 0.5
-        module.strategy = self.curriculum.strategies[-1 if hard else 0]
+        step = max(trainer.global_step - 1, 0)
+        most = self.curriculum.strategies[ceil(self.place(step) - 0.5)]
+        module.plan = Plan((most,), settings=self.plan(step).settings)
 
     def on_validation_end(self, trainer: L.Trainer, module: Pretraining) -> None:
-        if trainer.state.fn != "fit" or self.curriculum.schedule != "plateau":
+        if trainer.state.fn != "fit":
             return
-        if self.switched_at is not None or trainer.global_step >= self.max_steps:
+        module.masker.refresh_losses(module.add_up)
+        stages = len(self.curriculum.strategies) - 1
+        over = len(self.switches) == stages or trainer.global_step >= self.max_steps
+        if self.curriculum.schedule != "plateau" or over:
             return
         self.losses.append(module.validated[module.strategy].loss)
-        switch = is_plateau(self.losses, self.curriculum.plateau, self.unigram_entropy)
-        if trainer.strategy.broadcast(switch):
-            self.switched_at = trainer.global_step
+        flat = is_plateau(
+            self.losses,
+            self.curriculum.plateau,
+            self.unigram_entropy,
+            first_stage=not self.switches,
+        )
+        if trainer.strategy.broadcast(flat):
+            self.switches.append(trainer.global_step)
+            self.losses = []
 
     def state_dict(self) -> dict:
         return {
             "schedule": self.curriculum.schedule,
             "losses": list(self.losses),
-            "switched_at": self.switched_at,
+            "switches": list(self.switches),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -70,4 +92,4 @@ class CurriculumCallback(L.Callback):
                 f"curriculum.schedule: the checkpoint is of a {state['schedule']} run, found "
                 f"{self.curriculum.schedule}"
             )
-        self.losses, self.switched_at = list(state["losses"]), state["switched_at"]
+        self.losses, self.switches = list(state["losses"]), list(state["switches"])

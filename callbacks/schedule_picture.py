@@ -1,5 +1,7 @@
 """The curriculum of a run as a picture: what was planned and what happened."""
 
+from collections.abc import Callable, Sequence
+
 import lightning as L
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -8,7 +10,7 @@ from cmgems.callbacks.curriculum import CurriculumCallback
 
 
 class SchedulePicture(L.Callback):
-    """Draws the probability of the hard strategy and the switch, in TensorBoard, at validations."""
+    """Draws the share of each strategy and the switches, in TensorBoard, at validations."""
 
     def __init__(self, curriculum: CurriculumCallback):
         self.curriculum = curriculum
@@ -16,37 +18,58 @@ class SchedulePicture(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                picture = schedule_figure(self.curriculum, trainer.global_step)
-                logger.experiment.add_figure("curriculum/schedule", picture, trainer.global_step)
+                callback, step = self.curriculum, trainer.global_step
+                picture = schedule_figure(
+                    callback.curriculum.strategies,
+                    callback.place,
+                    callback.max_steps,
+                    title=f"masking curriculum: {callback.curriculum.schedule}",
+                    done=step,
+                    switches=callback.switches,
+                )
+                logger.experiment.add_figure("curriculum/schedule", picture, step)
 
 
-def schedule_figure(callback: CurriculumCallback, done: int):
-    """A matplotlib figure of the schedule, with what lies ahead of step `done` in grey."""
+def schedule_figure(
+    names: Sequence[str],
+    place: Callable[[int], float],
+    max_steps: int,
+    title: str,
+    done: int | None = None,
+    switches: Sequence[int] = (),
+):
+    """A matplotlib figure of the share of steps that each strategy masks.
+
+    Parameters
+    ----------
+    names : strategies
+    place : step -> where among them it is, 0 .. their number less 1
+    max_steps : of the run
+    title : of the figure
+    done : what lies ahead of this step is pale
+    switches : steps to mark
+    """
     from matplotlib.figure import Figure
 
-    steps = np.linspace(0, callback.max_steps - 1, min(callback.max_steps, 500)).astype(int)
-    hard = np.array([callback.hard_probability(int(step)) for step in steps])
+    steps = np.linspace(0, max_steps - 1, min(max_steps, 600)).astype(int)
+    places = np.array([place(int(step)) for step in steps])
+    # A place between two strategies is a mixture of these two.
+    shares = [np.clip(1 - np.abs(places - number), 0, 1) for number in range(len(names))]
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.subplots()
-    names = callback.curriculum.strategies
-    axes.fill_between(steps, hard, 1, step="post", color="#9ecae1", label=names[0])
-    if len(names) > 1:
-        axes.fill_between(steps, 0, hard, step="post", color="#e6550d", label=names[-1])
-    axes.axvspan(done, callback.max_steps, color="white", alpha=0.6)
-    axes.axvline(done, color="black", linewidth=1, label=f"now: step {done:,}")
-    if callback.switched_at is not None:
-        axes.axvline(
-            callback.switched_at,
-            color="black",
-            linestyle="--",
-            label=f"switched at step {callback.switched_at:,}",
-        )
+    colours = [f"C{number}" for number in range(len(names))]
+    axes.stackplot(steps, shares, labels=names, colors=colours, alpha=0.75, step="post")
+    if done is not None:
+        axes.axvspan(done, max_steps, color="white", alpha=0.6)
+        axes.axvline(done, color="black", linewidth=1, label=f"now: step {done:,}")
+    for switch in switches:
+        axes.axvline(switch, color="black", linestyle="--", label=f"switch at step {switch:,}")
     axes.set(
-        xlim=(0, callback.max_steps),
+        xlim=(0, max_steps),
         ylim=(0, 1),
         xlabel="optimiser step",
         ylabel="share of batches",
-        title=f"masking curriculum: {callback.curriculum.schedule}",
+        title=title,
     )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure

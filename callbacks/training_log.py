@@ -4,11 +4,11 @@ import lightning as L
 import torch
 
 from cmgems.callbacks.curriculum import CurriculumCallback
-from cmgems.pretraining import Pretraining
+from cmgems.pretraining import HIDING_MASKS, Pretraining
 
 
 class TrainingLog(L.Callback):
-    """Logs loss, perplexity, accuracy, masked share, stage, learning rate and gradient norm.
+    """Logs loss, perplexity, accuracy, masked share, curriculum, learning rate and gradient norm.
 
     A line at step n covers all micro-batches of all ranks of that step, and nothing else, so that
     a resumed run writes the lines of an uninterrupted one. Reading figures waits for the device:
@@ -20,15 +20,18 @@ class TrainingLog(L.Callback):
         Validation of the untrained model, and the last one.
     """
 
-    def __init__(self, curriculum: CurriculumCallback, every: int):
+    def __init__(self, curriculum: CurriculumCallback, every: int, references: dict[str, float]):
         self.curriculum, self.every = curriculum, every
+        self.references = references  # bits a hidden base of models without a network
         self.strategies = curriculum.curriculum.strategies
         self.latest: dict[str, float] = {}
         self.before: dict[str, dict[str, float]] = {}
         self.after: dict[str, dict[str, float]] = {}
-        # masked and maskable tokens of the run by strategy, all ranks; what is not yet reduced
+        # masked and maskable tokens of the run by strategy, all ranks
         self._totals = torch.zeros(len(self.strategies), 2, dtype=torch.int64)
-        self._pending: torch.Tensor | None = None
+
+    def setup(self, trainer: L.Trainer, module: Pretraining, stage: str) -> None:
+        self._module = module
 
     def masked_shares(self) -> dict[str, float]:
         """Realised share of masked tokens over the whole run, by strategy."""
@@ -49,38 +52,34 @@ class TrainingLog(L.Callback):
     ) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        self._count(module)
         if trainer.global_step % self.every == 0:
             module.check_finite()
             self._log_step(trainer, module)
 
-    def _count(self, module: Pretraining) -> None:
-        figures = module.training_figures
-        if self._pending is None:
-            self._pending = torch.zeros_like(self._totals, device=module.device)
-        row = self._pending[self.strategies.index(module.strategy)]
-        row += torch.stack([figures.masked, figures.maskable])
-
     def _log_step(self, trainer: L.Trainer, module: Pretraining) -> None:
-        self._collect(trainer)
+        self._collect(module)
+        step = trainer.global_step - 1
         self.latest = {
             **module.training_figures.compute().named(),
             "gradient_norm": float(module.gradient_norm),
             "rate": trainer.optimizers[0].param_groups[0]["lr"],
-            "hard_probability": self.curriculum.hard_probability(trainer.global_step - 1),
+            "place": self.curriculum.place(step),
+            **self.curriculum.plan(step).settings._asdict(),
             **{f"share_by_{name}": share for name, share in self.masked_shares().items()},
         }
         write(trainer, {f"train/{name}": value for name, value in self.latest.items()})
 
-    def _collect(self, trainer: L.Trainer) -> None:
+    def _collect(self, module: Pretraining) -> None:
         """Add what the ranks have counted since the last time."""
-        if self._pending is not None:
-            self._totals += trainer.strategy.reduce(self._pending, reduce_op="sum").cpu()
-            self._pending = None
+        none = torch.zeros(2, dtype=torch.int64, device=module.device)
+        counts = torch.stack([module.mask_counts.get(name, none) for name in self.strategies])
+        self._totals += module.add_up(counts).cpu()
+        module.mask_counts = {}
 
     def on_validation_end(self, trainer: L.Trainer, module: Pretraining) -> None:
-        self._collect(trainer)
+        self._collect(module)
         self.after = {mask: figures.named() for mask, figures in module.validated.items()}
+        self.after[HIDING_MASKS] |= module.validated_hidden.named()
         self.after["in_force"] = self.after[module.strategy]
         if trainer.state.fn == "validate":
             self.before = self.after
@@ -90,10 +89,13 @@ class TrainingLog(L.Callback):
                 f"validation_{mask}/{name}": value
                 for mask, named in self.after.items()
                 for name, value in named.items()
-            },
+            }
+            | {f"validation_reference/{name}": value for name, value in self.references.items()},
         )
 
     def state_dict(self) -> dict:
+        """Asked for on all ranks when a checkpoint is made."""
+        self._collect(self._module)
         return {"before": self.before, "after": self.after, "totals": self._totals.tolist()}
 
     def load_state_dict(self, state: dict) -> None:

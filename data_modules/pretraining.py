@@ -22,6 +22,7 @@ from cmgems.windows import (
     WindowStream,
     cut_pieces,
     gather,
+    sample_windows,
     split_spans,
     unambiguous_spans,
 )
@@ -87,10 +88,7 @@ class GenomeDataModule(L.LightningDataModule):
 
     def corpus(self, count: int, length: int) -> np.ndarray:
         """Base codes [count, length] of training windows, for measuring masks; always the same."""
-        cut = Cut(full=length, shortest=length, full_share=1.0)
-        pieces = cut_pieces(self.train_spans, cut, VALIDATION_SEED, epoch=0)
-        starts = pieces.start[pieces.length == length][:count]
-        return np.stack([self.codes[start : start + length] for start in starts])
+        return sample_windows(self.codes, self.train_spans, count, length)
 
 
 class MicroBatches(Dataset):

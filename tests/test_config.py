@@ -67,7 +67,10 @@ def test_refers_to_another_key(write):
         ("model: {preset: big}", "{p}:1: model.preset: found 'big', wanted one of small, logo"),
         ("model: 5", "{p}:1: model: found 5, wanted a section with the keys preset, layers"),
         ("data:\n  genome: [a]", "{p}:2: data.genome: found ['a'], wanted text, in quotes"),
-        ("curriculum: {strategies: [rndm]}", "{p}:1: curriculum.strategies: found 'rndm', wanted"),
+        (
+            "curriculum: {strategies: [rndm]}",
+            "{p}:1: curriculum.strategies: strategy 'rndm' is unknown",
+        ),
         ("curriculum: {schedule: linear}", "{p}:1: curriculum.strategies: found 1 names, schedule"),
         ("train: {batch: 25}", "{p}:1: train.batch: found 25, wanted a multiple of"),
         ("validation: {every: 300}", "{p}:1: validation.every: found 300, wanted a divisor"),

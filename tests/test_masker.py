@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.config import Masking
+from cmgems.cpu_path import tensor_code
 from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP, token_ids
 from cmgems.masking import STRATEGIES
-from cmgems.masking.masker import Masker, centre_rates
+from cmgems.masking.budget import Budget
+from cmgems.masking.corrupt import ALL_MASKED
+from cmgems.masking.masker import Masker, Plan
+from cmgems.masking.tokens import Settings
 from cmgems.windows import Cut, WindowBatch, WindowStream, gather, unambiguous_spans
 
 
 @pytest.fixture(scope="module")
 def masker(human_ids, human_rank):
-    rates = centre_rates(Masking(), set(STRATEGIES), human_ids, human_rank, 6)
-    return Masker(6, human_rank, rates)
+    return Masker(6, human_rank, Budget(human_ids, human_rank, 6))
 
 
 @pytest.fixture(scope="module")
@@ -22,22 +24,9 @@ def windows(genome):
     return WindowStream(genome.codes, unambiguous_spans(genome.codes), Cut(510, 6, 0.5), seed=3)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_masks_the_wanted_share_of_human_dna(name, masker, windows):
-    """0.15 +- 0.005 of the tokens, over DNABERT's mix of lengths, at windows unseen in solving."""
-    masked = maskable = 0
-    for first in range(0, 6000, 500):
-        batch = masker(windows.batch(first, 500), name)
-        masked, maskable = masked + len(batch.at_M), maskable + int(batch.maskable)
-    assert masked / maskable == pytest.approx(0.15, abs=0.005)
-
-
-def test_paper_rates(human_ids, human_rank):
-    """0.15 / 6, 0.15 / 8.5 and 0.15 / 11 for k = 6."""
-    rates = centre_rates(Masking(center_rate="paper"), set(STRATEGIES), human_ids, human_rank, 6)
-    assert float(rates["random"][300]) == pytest.approx(0.025)
-    assert float(rates["genemask"][300]) == pytest.approx(0.15 / 8.5)
-    assert float(rates["global_pmi"][300]) == pytest.approx(0.15 / 11)
+def mask_of(masker, batch, name):
+    ids_BK = token_ids(batch.codes_BL, 6)
+    return masker.mask(ids_BK, ids_BK >= FIRST_KMER, batch.keys_B2, name)
 
 
 def test_packs_tokens_between_cls_and_sep(masker, windows):
@@ -82,11 +71,11 @@ def test_corrupts_80_10_10(masker, windows):
 def test_a_window_is_masked_alike_in_any_batch(masker, windows):
     """A mask belongs to the window's number, not to its batch or rank."""
     together = windows.batch(0, 8)
-    masks, _ = masker.mask(token_ids(together.codes_BL, 6), together.keys_B2, "genemask")
+    masks = mask_of(masker, together, "genemask")
     for number in range(8):
         alone = windows.batch(number, 1)
         row = next(r for r in range(8) if torch.equal(together.keys_B2[r], alone.keys_B2[0]))
-        mask, _ = masker.mask(token_ids(alone.codes_BL, 6), alone.keys_B2, "genemask")
+        mask = mask_of(masker, alone, "genemask")
         assert torch.equal(mask[0], masks[row, : mask.shape[1]])
 
 
@@ -113,3 +102,55 @@ def test_a_batch_without_masks_is_valid(masker, genome):
     masked = masker(batch, "random")
     assert len(masked.ids_T) == 3
     assert int(masked.maskable) == 1
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_both_paths_give_the_same_batch(name, masker, windows):
+    batch = windows.batch(0, 40)
+    compiled = masker(batch, name)
+    with tensor_code():
+        other = masker(batch, name)
+    assert len(compiled.at_M) > 1000
+    for field in ("ids_T", "at_M", "targets_M", "mask_BK", "maskable_BK", "counts_S2"):
+        one, two = getattr(compiled, field), getattr(other, field)
+        assert one.dtype == two.dtype, field
+        assert torch.equal(one, two), field
+    assert compiled.layout.lengths == other.layout.lengths
+    assert torch.equal(compiled.layout.positions_T, other.layout.positions_T)
+
+
+def test_all_masked_shows_nothing_that_is_masked(masker, windows):
+    batch = windows.batch(0, 40)
+    masked, usual = masker(batch, "random_wide", ALL_MASKED), masker(batch, "random_wide")
+    assert torch.equal(masked.at_M, usual.at_M)
+    assert (masked.ids_T[masked.at_M] == MASK).all()
+
+
+def test_mixing_by_sequence(masker, windows):
+    """Each sequence is masked by one of the two as if alone; shares and counts are right."""
+    batch = windows.batch(0, 1000)
+    one, two = (mask_of(masker, batch, name) for name in ("random", "global_pmi"))
+    differ = (one != two).any(1)
+    for share in (0.0, 0.3, 1.0):
+        mixed = masker(batch, Plan(("random", "global_pmi"), share))
+        second = (mixed.mask_BK == two).all(1) & differ
+        assert ((mixed.mask_BK == one).all(1) | second).all()
+        assert second.sum() / differ.sum() == pytest.approx(share, abs=0.05)
+        assert mixed.counts_S2.sum(0).tolist() == [len(mixed.at_M), int(mixed.maskable_BK.sum())]
+    assert mixed.counts_S2[0].tolist() == [0, 0]
+
+
+def test_settings_of_a_plan(masker, windows):
+    """Mask fraction and span width move what is masked; the budget follows."""
+    batch = windows.batch(0, 1000)
+    for fraction, width in ((0.15, 2.0), (0.15, 8.0), (0.4, 3.8)):
+        masked = masker(batch, Plan(("span",), settings=Settings(fraction, width)))
+        assert len(masked.at_M) / int(masked.maskable) == pytest.approx(fraction, abs=0.01)
+    runs = []
+    for width in (2.0, 8.0):
+        mask = masker(batch, Plan(("span",), settings=Settings(0.05, width))).mask_BK
+        starts = mask.clone()
+        starts[:, 1:] &= ~mask[:, :-1]
+        runs.append(int(mask.sum()) / int(starts.sum()))
+    # k - 1 tokens more than hidden bases; overlaps and ends change a little
+    assert runs == [pytest.approx(2.0 + 5, abs=1.0), pytest.approx(8.0 + 5, abs=1.5)]

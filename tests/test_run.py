@@ -71,8 +71,8 @@ def test_results_say_what_happened(tiny_run):
     for mask in ("random", "random_wide", "in_force"):
         steps = {step for step, n in found if n == f"validation_{mask}/perplexity"}
         assert steps == {0, 3, 6, 9, 12}
-    hard = [float(found[step, "train/hard_probability"]) for step in range(1, 13)]
-    assert hard == [0.0] * 6 + [1.0] * 6
+    place = [float(found[step, "train/place"]) for step in range(1, 13)]
+    assert place == [0.0] * 6 + [1.0] * 6
 
 
 def test_tensorboard_holds_the_same_scalars_and_a_picture(tiny_run):

@@ -1,85 +1,137 @@
-"""Schedules against expected values; the plateau on curves."""
+"""Schedules against expected values; their controls; ramps."""
 
-import math
+from collections import Counter
 
 import pytest
 
-from cmgems.config import Curriculum, Plateau
-from cmgems.masking.schedule import (
-    chosen_strategy,
-    hard_probability,
-    is_plateau,
-    linear,
-    smoothed,
-)
+from cmgems.config import Curriculum, Masking, Ramp, Ramps
+from cmgems.masking.schedule import ordered, permuted, place, plan_at, shape
+from cmgems.masking.tokens import Settings
 
-UNIGRAM = 8.0
+TWO, THREE = ("easy", "hard"), ("easy", "middle", "hard")
+MASKING = Masking()
 
 
-def switch(losses, **plateau):
-    """Number of validations after which the curriculum switches, or None."""
-    for count in range(1, len(losses) + 1):
-        if is_plateau(losses[:count], Plateau(**plateau), UNIGRAM):
-            return count
-    return None
+def places(steps, max_steps, strategies=TWO, switches=(), seed=0, **curriculum):
+    made = Curriculum(strategies=strategies, **curriculum)
+    return [place(made, step, max_steps, switches, seed) for step in steps]
+
+
+def names(max_steps, strategies=TWO, seed=0, switches=(), **curriculum):
+    made = Curriculum(strategies=strategies, **curriculum)
+    plans = [plan_at(made, MASKING, t, max_steps, switches, seed) for t in range(max_steps)]
+    assert all(len(plan.strategies) == 1 for plan in plans)
+    return [plan.strategies[0] for plan in plans]
 
 
 def test_linear_is_cm_step():
     """floor(100 t / T) / 100, and no division by zero for short runs."""
-    assert [linear(step, 1000) for step in (0, 9, 10, 19, 500, 999)] == [
-        0,
-        0,
-        0.01,
-        0.01,
-        0.5,
-        0.99,
-    ]
-    assert [linear(step, 7) for step in range(7)] == [0, 0.14, 0.28, 0.42, 0.57, 0.71, 0.85]
+    steps = (0, 9, 10, 19, 500, 999)
+    assert places(steps, 1000, schedule="linear") == [0, 0, 0.01, 0.01, 0.5, 0.99]
+    assert places(range(7), 7, schedule="linear") == [0, 0.14, 0.28, 0.42, 0.57, 0.71, 0.85]
 
 
-def test_hard_probability_by_schedule():
-    constant, step, gems = (Curriculum(schedule=s) for s in ("constant", "linear", "plateau"))
-    assert hard_probability(constant, 50, 100, None) == 0
-    assert hard_probability(step, 50, 100, None) == 0.5
-    assert [hard_probability(gems, t, 100, s) for t, s in [(9, None), (9, 10), (10, 10)]] == [
-        0,
-        0,
-        1,
-    ]
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0, 0, 0, 0]),
+        ("linear", [0, 0.25, 0.5, 0.75]),
+        ("cosine", [0, 0.146447, 0.5, 0.853553]),
+        ("root", [0, 0.5, 0.707107, 0.866025]),
+        ("exponential", [0, 0.021841, 0.090909, 0.309321]),
+    ],
+)
+def test_shapes(schedule, expected):
+    assert [shape(schedule, t, 100) for t in (0, 25, 50, 75)] == pytest.approx(expected, abs=1e-6)
 
 
-def test_strategy_of_a_step_follows_the_probability():
-    names = ("easy", "hard")
-    drawn = [chosen_strategy(names, 0.3, 7, step) for step in range(20_000)]
-    assert drawn.count("hard") / len(drawn) == pytest.approx(0.3, abs=0.01)
-    assert drawn[:200] == [chosen_strategy(names, 0.3, 7, step) for step in range(200)]
-    assert {chosen_strategy(names, 0.0, 7, step) for step in range(100)} == {"easy"}
-    assert {chosen_strategy(names, 1.0, 7, step) for step in range(100)} == {"hard"}
+def test_shapes_scale_to_any_number_of_strategies():
+    assert places((0, 25, 50, 75), 100, THREE, schedule="linear") == [0, 0.5, 1.0, 1.5]
 
 
-def test_paper_rule_is_a_drop_of_the_perplexity_below_the_threshold():
-    losses = [math.log(p) for p in (400, 90, 40, 20, 19.5, 10)]
-    assert switch(losses, rule="paper", threshold=1.0) == 5
-    assert switch(losses, rule="paper", threshold=0.1) is None
-    assert switch(losses, rule="paper", threshold=25.0) == 4
-    assert switch([math.log(4000), math.log(4001)], rule="paper", threshold=1.0) == 2
+def test_steps():
+    found = places((0, 39, 40, 79, 80, 99), 100, THREE, schedule="steps", starts=(0.4, 0.8))
+    assert found == [0, 0, 1, 1, 2, 2]
 
 
-def test_relative_rule_waits_until_the_unigram_entropy_is_left():
-    curve = [8.3, 8.02, 8.01, 8.0, 7.99, 6.0, 5.0, 4.5, 4.45]
-    assert switch(curve, threshold=0.02) == 9
-    assert switch([8.0] * 20, threshold=0.02) is None
+def test_plateau_follows_its_switches():
+    assert places((0, 9, 10), 100, schedule="plateau") == [0, 0, 0]
+    assert places((9, 10, 99), 100, switches=[10], schedule="plateau") == [0, 1, 1]
+    three = places((5, 10, 40), 100, THREE, switches=[10, 40], schedule="plateau")
+    assert three == [0, 1, 2]
+    back = places((9, 10), 100, switches=[10], schedule="plateau", order="reverse")
+    assert back == [1, 0]
 
 
-def test_patience_wants_flat_validations_in_a_row():
-    curve = [6.0, 5.0, 4.98, 4.5, 4.49, 4.48, 4.47]
-    assert switch(curve, threshold=0.02, patience=1) == 3
-    assert switch(curve, threshold=0.02, patience=2) == 6
+def test_reverse_runs_backwards():
+    forward = names(200, schedule="cosine")
+    assert names(200, schedule="cosine", order="reverse") == forward[::-1]
 
 
-def test_smoothing():
-    assert smoothed([4.0, 2.0, 2.0], 0.5) == [4.0, 3.0, 2.5]
-    assert smoothed([4.0, 2.0], 0.0) == [4.0, 2.0]
-    bumpy = [6.0, 5.0, 4.5, 4.6, 4.0, 3.6]
-    assert switch(bumpy, threshold=0.02) == 4
-    assert switch(bumpy, threshold=0.02, smoothing=0.8) is None
+@pytest.mark.parametrize("schedule", ["linear", "root", "steps"])
+def test_shuffle_has_the_same_batches_in_another_order(schedule):
+    starts = {"starts": (0.3, 0.6)} if schedule == "steps" else {}
+    forward = names(300, THREE, schedule=schedule, **starts)
+    shuffled = names(300, THREE, schedule=schedule, order="shuffle", **starts)
+    assert Counter(shuffled) == Counter(forward)
+    assert shuffled != forward
+    assert names(300, THREE, schedule=schedule, order="shuffle", seed=1, **starts) != shuffled
+    # early and late thirds are alike
+    hard = [name == "hard" for name in shuffled]
+    assert abs(sum(hard[:150]) - sum(hard[150:])) < 40
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 100, 1000])
+def test_permutation_is_one(count):
+    assert sorted(permuted(n, count, key=5) for n in range(count)) == list(range(count))
+
+
+def test_permutation_is_not_the_identity():
+    moved = [permuted(n, 1000, key=5) for n in range(1000)]
+    assert sum(abs(n - m) for n, m in enumerate(moved)) / 1000 == pytest.approx(333, abs=40)
+    assert ordered("forward", 3, 10, 0) == 3
+
+
+def test_strategy_of_a_step_follows_the_place():
+    drawn = names(20_000, schedule="linear", seed=7)
+    for tenth in range(10):
+        part = drawn[tenth * 2000 : (tenth + 1) * 2000]
+        assert part.count("hard") / 2000 == pytest.approx(0.05 + tenth / 10, abs=0.04)
+    assert drawn == names(20_000, schedule="linear", seed=7)
+
+
+def test_mixing_by_sequence_plans_both():
+    made = Curriculum(strategies=THREE, schedule="linear", mix="sequence")
+    plan = plan_at(made, MASKING, 75, 100, (), 0)
+    assert plan.strategies == ("middle", "hard")
+    assert plan.second_share == pytest.approx(0.5)
+    assert plan_at(made, MASKING, 0, 100, (), 0).strategies == ("easy",)
+
+
+def settings(step, ramps, switches=(), **curriculum):
+    made = Curriculum(strategies=TWO, ramps=ramps, **curriculum)
+    return plan_at(made, MASKING, step, 100, switches, 0).settings
+
+
+def test_without_ramps_the_settings_stand_still():
+    assert settings(99, Ramps(), schedule="linear") == Settings(0.15, 3.8, 0.1)
+
+
+def test_ramps():
+    """Twenty levels; the temperature by its logarithm, the others in proportion."""
+    ramps = Ramps(
+        mask_fraction=Ramp("linear", 0.35),
+        span_width=Ramp("cosine", 7.8),
+        temperature=Ramp("linear", 0.001),
+    )
+    half = settings(50, ramps, schedule="linear")
+    assert half == pytest.approx((0.25, 5.8, 0.01))
+    assert settings(0, ramps, schedule="linear") == pytest.approx((0.15, 3.8, 0.1))
+    levels = {settings(t, ramps, schedule="linear").mask_fraction for t in range(100)}
+    assert len(levels) == 21
+
+
+def test_a_ramp_can_follow_the_curriculum():
+    ramps = Ramps(temperature=Ramp("curriculum", 1.0))
+    at = [settings(t, ramps, switches=[30], schedule="plateau").temperature for t in (29, 30)]
+    assert at == [pytest.approx(0.1), pytest.approx(1.0)]

@@ -17,6 +17,8 @@ from cmgems.errors import RunFailed, RunStopped, UserError
 COMMANDS = {
     "genome": ("cmgems.commands.genome", "build a genome store from FASTA, 2bit or GenBank files"),
     "pmi": ("cmgems.commands.pmi", "compute the PMI of k-mers, the difficulty that masking uses"),
+    "inspect": ("cmgems.commands.inspect", "show what the masks of an experiment do, as a page"),
+    "check-masking": ("cmgems.commands.check_masking", "try a masking strategy of your own"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
 }
 

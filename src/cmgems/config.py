@@ -55,24 +55,48 @@ class Masking:
         "`solved` for mask_fraction, or the `paper`'s fixed centre rates",
         choices=("solved", "paper"),
     )
+    span_width: float = key(3.8, "mean bases that a span hides (strategy span)", low=1.0, high=100)
+    temperature: float = key(
+        0.1,
+        "of soft_pmi: near 0 global_pmi, large random_wide",
+        low=0.001,
+        high=1000.0,
+    )
 
 
 @dataclass(frozen=True)
 class Plateau:
     rule: str = key(
         "relative",
-        "`relative`: smoothed relative drop of the loss; `paper`: drop of the perplexity",
+        "`relative`: drop of the smoothed perplexity against the stage's largest; `paper`: drop",
         choices=("relative", "paper"),
     )
     threshold: float = key(
-        0.02,
+        0.04,
         "a drop below this counts as flat (relative: a share; paper: perplexity, 1.0)",
         low=0.0,
     )
-    patience: int = key(1, "flat validations in a row before the switch", low=1)
+    patience: int = key(2, "flat validations in a row before the switch (relative rule)", low=1)
     smoothing: float = key(
-        0.0, "weight of the past in the smoothed loss (relative rule)", low=0.0, high=0.99
+        0.3, "weight of the past in the smoothed loss (relative rule)", low=0.0, high=0.99
     )
+
+
+@dataclass(frozen=True)
+class Ramp:
+    schedule: str = key(
+        "constant",
+        "how the value moves from that in `masking`; `curriculum`: with the strategies",
+        choices=("constant", "linear", "cosine", "root", "exponential", "curriculum"),
+    )
+    end: float = key(0.0, "the value at the end", low=0.0)
+
+
+@dataclass(frozen=True)
+class Ramps:
+    mask_fraction: Ramp = field(default_factory=Ramp)
+    span_width: Ramp = field(default_factory=Ramp)
+    temperature: Ramp = field(default_factory=Ramp)
 
 
 @dataclass(frozen=True)
@@ -80,12 +104,28 @@ class Curriculum:
     schedule: str = key(
         "constant",
         "how the strategies follow each other",
-        choices=("constant", "linear", "plateau"),
+        choices=("constant", "linear", "cosine", "root", "exponential", "steps", "plateau"),
     )
     strategies: tuple[str, ...] = key(
-        None, "one strategy, or the easy one and the hard one", factory=lambda: ("random",)
+        None,
+        "names from easy to hard; your own as package.module:Name",
+        factory=lambda: ("random",),
+    )
+    starts: tuple[float, ...] = key(
+        None,
+        "of schedule steps: where in the run each strategy but the first begins, 0 to 1",
+        factory=tuple,
+    )
+    mix: str = key(
+        "batch", "what one strategy masks while two are mixed", choices=("batch", "sequence")
+    )
+    order: str = key(
+        "forward",
+        "controls: the schedule backwards, or its steps in random order",
+        choices=("forward", "reverse", "shuffle"),
     )
     plateau: Plateau = field(default_factory=Plateau)
+    ramps: Ramps = field(default_factory=Ramps)
 
 
 @dataclass(frozen=True)

@@ -169,10 +169,7 @@ def _hint(dotted: str, section: type) -> str:
 def _convert(part: Any, value: Any) -> tuple[str | None, Any]:
     """(problem, value of the key's type)"""
     if part.type not in WANTED:
-        names = [value] if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            return f"found {value!r}, wanted a list of names", ()
-        return None, tuple(names)
+        return _convert_list(part, value)
     if part.type is float and type(value) is int:
         value = float(value)
     if part.type is int and type(value) is float and value.is_integer():
@@ -181,6 +178,16 @@ def _convert(part: Any, value: Any) -> tuple[str | None, Any]:
         quote = ", in quotes" if part.type is str else ""
         return f"found {value!r}, wanted {WANTED[part.type]}{quote}", value
     return _out_of_range(part.metadata, value), value
+
+
+def _convert_list(part: Any, value: Any) -> tuple[str | None, tuple]:
+    """The same for lists of names or of numbers; one entry may stand alone."""
+    numbers = part.type == tuple[float, ...]
+    kinds, wanted = ((int, float), "numbers") if numbers else ((str,), "names")
+    entries = value if isinstance(value, list) else [value]
+    if not all(type(entry) in kinds for entry in entries):
+        return f"found {value!r}, wanted a list of {wanted}", ()
+    return None, tuple(float(entry) if numbers else entry for entry in entries)
 
 
 def _out_of_range(limits: Any, value: Any) -> str | None:

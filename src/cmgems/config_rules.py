@@ -1,10 +1,10 @@
 """Rules between keys: what no single key's range can say."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 
-from cmgems.config import Experiment
-
-STRATEGY_COUNT = {"constant": 1, "linear": 2, "plateau": 2}
+from cmgems.config import Experiment, Masking
+from cmgems.errors import UserError
 
 
 def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -81,19 +81,67 @@ def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    from cmgems.masking import STRATEGIES
+    from cmgems.masking.custom import strategy
 
     curriculum = experiment.curriculum
     for name in curriculum.strategies:
-        if name not in STRATEGIES:
-            yield (
-                "curriculum.strategies",
-                f"curriculum.strategies: found {name!r}, wanted some of {', '.join(STRATEGIES)}",
-            )
-    wanted = STRATEGY_COUNT[curriculum.schedule]
-    if len(curriculum.strategies) != wanted:
+        try:
+            strategy(name)
+        except UserError as error:
+            yield "curriculum.strategies", f"curriculum.strategies: {error}"
+    found, several = len(curriculum.strategies), curriculum.schedule != "constant"
+    if (found < 2) if several else (found != 1):
+        wanted = "two or more" if several else "one"
         yield (
             "curriculum.strategies",
-            f"curriculum.strategies: found {len(curriculum.strategies)} names, schedule "
-            f"{curriculum.schedule} wants {wanted}",
+            f"curriculum.strategies: found {found} names, schedule {curriculum.schedule} wants "
+            f"{wanted}",
         )
+    if len(set(curriculum.strategies)) < found:
+        yield "curriculum.strategies", "curriculum.strategies: a name stands there twice"
+    yield from _starts_rules(experiment)
+    yield from _ramp_rules(experiment)
+
+
+def _starts_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    curriculum = experiment.curriculum
+    starts, stages = curriculum.starts, len(curriculum.strategies)
+    if curriculum.schedule == "steps":
+        ascending = list(starts) == sorted(set(starts)) and all(0 < start < 1 for start in starts)
+        if len(starts) != stages - 1 or not ascending:
+            yield (
+                "curriculum.starts",
+                f"curriculum.starts: found {list(starts)}, wanted {stages - 1} ascending numbers "
+                f"between 0 and 1, one for each strategy but the first",
+            )
+    elif starts:
+        yield (
+            "curriculum.starts",
+            f"curriculum.starts: belongs to schedule steps, found {curriculum.schedule}",
+        )
+    if curriculum.schedule == "plateau" and curriculum.order == "shuffle":
+        yield (
+            "curriculum.order",
+            "curriculum.order: a plateau cannot be shuffled before its switch is known; wanted "
+            "schedule steps with curriculum.starts from the run to compare with",
+        )
+
+
+def _ramp_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    for name in ("mask_fraction", "span_width", "temperature"):
+        ramp = getattr(experiment.curriculum.ramps, name)
+        dotted = f"curriculum.ramps.{name}"
+        limits = next(part for part in fields(Masking) if part.name == name).metadata
+        if ramp.schedule == "constant" and ramp.end:
+            yield f"{dotted}.end", f"{dotted}.end: found {ramp.end}, but schedule is constant"
+        elif ramp.schedule != "constant" and not limits["low"] <= ramp.end <= limits["high"]:
+            yield (
+                f"{dotted}.end",
+                f"{dotted}.end: found {ramp.end}, wanted {limits['low']} to {limits['high']}",
+            )
+        if ramp.schedule != "constant" and experiment.masking.center_rate == "paper":
+            yield (
+                f"{dotted}.schedule",
+                f"{dotted}.schedule: found {ramp.schedule}, but masking.center_rate is paper: the "
+                f"paper's rates are fixed",
+            )

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmgems.compiled import kernel
+from cmgems.cpu_path import has_kernels, view
+
 BASES = "ATCG"
 AMBIGUOUS = 4  # the base code of N and of everything else that is not A, T, C or G
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -57,6 +60,10 @@ def token_ids(codes: Tensor, k: int) -> Tensor:
     tokens = codes.shape[-1] - k + 1
     if tokens < 1:
         raise ValueError(f"a sequence of {codes.shape[-1]} bases has no {k}-mer")
+    if has_kernels(codes):
+        ids_BT = torch.empty((*codes.shape[:-1], tokens), dtype=torch.int32)
+        _token_ids(view(codes.reshape(-1, codes.shape[-1])), k, view(ids_BT.view(-1, tokens)))
+        return ids_BT
     base, ambiguous = (codes & 3).int(), (codes > 3).int() * 4**k
     index = torch.zeros_like(base[..., :tokens])
     for offset in range(k):
@@ -64,3 +71,21 @@ def token_ids(codes: Tensor, k: int) -> Tensor:
         # An ambiguous base lifts the sum to 4**k or more, whatever the other bases are.
         index += (base[..., place] << 2 * (k - 1 - offset)) + ambiguous[..., place]
     return torch.where(index < 4**k, index + FIRST_KMER, UNK)
+
+
+@kernel
+def _token_ids(codes_BL, k, ids_BT):
+    tokens = ids_BT.shape[1]
+    limit = np.int32(1) << np.int32(2 * k)
+    for b in range(len(codes_BL)):
+        codes, ids = codes_BL[b], ids_BT[b]
+        for t in range(tokens):
+            ids[t] = 0
+        for offset in range(k):
+            shift = np.int32(2 * (k - 1 - offset))
+            for t in range(tokens):
+                code = np.int32(codes[t + offset])
+                # An ambiguous base lifts the sum beyond every k-mer, whatever the others are.
+                ids[t] += ((code & np.int32(3)) << shift) + (code >> np.int32(2)) * limit
+        for t in range(tokens):
+            ids[t] = ids[t] + np.int32(FIRST_KMER) if ids[t] < limit else np.int32(UNK)

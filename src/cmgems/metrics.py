@@ -4,8 +4,11 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
+
+from cmgems.masking.leak import hidden_bases, in_short_runs
 
 
 class MaskedFigures(NamedTuple):
@@ -15,9 +18,8 @@ class MaskedFigures(NamedTuple):
     masked_share: float  # masked of maskable tokens
     masked: int  # tokens
 
-    def named(self, suffix: str = "") -> dict[str, float]:
-        figures = {name: value for name, value in self._asdict().items() if name != "masked"}
-        return {f"{name}{suffix}": value for name, value in figures.items()}
+    def named(self) -> dict[str, float]:
+        return {name: value for name, value in self._asdict().items() if name != "masked"}
 
 
 class MaskedTokens(Metric):
@@ -48,3 +50,77 @@ class MaskedTokens(Metric):
             masked_share=masked / max(int(self.maskable), 1),
             masked=masked,
         )
+
+
+class HiddenFigures(NamedTuple):
+    hidden_base_bits: float  # mean cross-entropy of hidden bases given what is visible, bits
+    hidden_base_accuracy: float  # share of hidden bases whose most probable base is the true one
+    hidden_token_accuracy: float  # accuracy on masked tokens with at least one hidden base
+    hidden_bases: int
+
+    def named(self) -> dict[str, float]:
+        return {name: value for name, value in self._asdict().items() if name != "hidden_bases"}
+
+
+class HiddenBases(Metric):
+    """Prediction of bases that no unmasked k-mer shows, as far as they lie in runs of at most k.
+
+    A single wide window hides k bases. Longer runs, where windows overlap, are left out: the Markov
+    models of `cmgems.markov` are summed over all sequences of a run, which takes 4 times as long
+    with each base, and both are to be measured on the same bases.
+    """
+
+    full_state_update = False
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+        self.add_state("bits", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("correct", "bases", "tokens", "tokens_correct"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(
+        self, logits_MV: Tensor, targets_M: Tensor, codes_BL: Tensor, mask_BK: Tensor, maskable_BK
+    ) -> None:
+        """Logits of the masked tokens in the order of `mask_BK`, over the whole vocabulary."""
+        hidden_BL = hidden_bases(mask_BK, self.k, maskable_BK)
+        tokens_M = hidden_BL.unfold(1, self.k, 1).any(2)[mask_BK]
+        self.tokens += tokens_M.sum()
+        self.tokens_correct += ((logits_MV.argmax(1) == targets_M) & tokens_M).sum()
+        counted_BL = in_short_runs(hidden_BL, self.k)
+        guess_H4 = base_probabilities(logits_MV, mask_BK, counted_BL, self.k)
+        true_H = codes_BL[counted_BL].long()
+        self.bits -= guess_H4.gather(1, true_H[:, None]).double().log2().sum()
+        self.correct += (guess_H4.argmax(1) == true_H).sum()
+        self.bases += len(true_H)
+
+    def compute(self) -> HiddenFigures:
+        bases = int(self.bases)
+        return HiddenFigures(
+            hidden_base_bits=float(self.bits) / max(bases, 1),
+            hidden_base_accuracy=int(self.correct) / max(bases, 1),
+            hidden_token_accuracy=int(self.tokens_correct) / max(int(self.tokens), 1),
+            hidden_bases=bases,
+        )
+
+
+def base_probabilities(logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor, k: int) -> Tensor:
+    """float32 [H, 4]: the model's distribution of each wanted base, all of them hidden.
+
+    The k-mer distribution of each masked token over a base is summed over its other bases; the
+    tokens over a base are then averaged, which is a distribution again.
+    """
+    kmers_MV = F.softmax(logits_MV[:, -(4**k) :].float(), dim=1)  # no special token
+    marginal_Mk4 = torch.stack(
+        [kmers_MV.view(-1, 4**j, 4, 4 ** (k - 1 - j)).sum((1, 3)) for j in range(k)], dim=1
+    )
+    row_H, place_H = wanted_BL.nonzero(as_tuple=True)
+    number_BK = mask_BK.flatten().long().cumsum(0).view_as(mask_BK) - 1
+    offset_k = torch.arange(k, device=place_H.device)
+    token_Hk = place_H[:, None] - offset_k
+    inside_Hk = (token_Hk >= 0) & (token_Hk < mask_BK.shape[1])
+    token_Hk = token_Hk.clamp(0, mask_BK.shape[1] - 1)
+    inside_Hk &= mask_BK[row_H[:, None], token_Hk]
+    guess_Hk4 = marginal_Mk4[number_BK[row_H[:, None], token_Hk].clamp(min=0), offset_k]
+    share_Hk1 = inside_Hk[:, :, None] / inside_Hk.sum(1)[:, None, None]
+    return (guess_Hk4 * share_Hk1).sum(1)

@@ -1,8 +1,8 @@
 """The LightningModule of masked pretraining.
 
-It masks on the device, computes the loss and keeps the figures; what is masked is told to it
-through `strategy` (by `cmgems.callbacks.CurriculumCallback`), what becomes of the figures is the
-business of the other callbacks.
+It masks on the device, computes the loss and keeps the figures; how to mask is told to it through
+`plan` (by `cmgems.callbacks.CurriculumCallback`), what becomes of the figures is the business of
+the other callbacks.
 """
 
 import math
@@ -17,14 +17,18 @@ from cmgems.draws import seed_torch, stream
 from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.errors import RunFailed
 from cmgems.initialisation import initialise
-from cmgems.kmers import vocabulary_size
-from cmgems.masking.masker import MaskedBatch, Masker
-from cmgems.metrics import MaskedFigures, MaskedTokens
+from cmgems.kmers import FIRST_KMER, vocabulary_size
+from cmgems.masking.corrupt import ALL_MASKED, BERT
+from cmgems.masking.masker import MaskedBatch, Masker, Plan
+from cmgems.metrics import HiddenBases, HiddenFigures, MaskedFigures, MaskedTokens
 from cmgems.presets import sizes
 from cmgems.windows import WindowBatch
 
 # Their places do not depend on content, so runs with different curricula compare under them.
 COMMON_MASKS = ("random", "random_wide")
+# Under these every masked token shows [MASK], none its own or a random k-mer, so that a hidden base
+# is hidden: what a model knows of hidden bases is measured here.
+HIDING_MASKS = "random_wide"
 
 
 class Pretraining(L.LightningModule):
@@ -44,12 +48,15 @@ class Pretraining(L.LightningModule):
         self.seed = experiment.seed
         self.masker = masker
         self.model = build_model(experiment)
-        self.strategy = experiment.curriculum.strategies[0]
+        self.plan = Plan(experiment.curriculum.strategies[:1], settings=masker.settings)
         self.training_figures = MaskedTokens()
-        self.views = nn.ModuleDict(
-            {name: MaskedTokens() for name in (*COMMON_MASKS, *experiment.curriculum.strategies)}
-        )
+        self.view_names = sorted({*COMMON_MASKS, *experiment.curriculum.strategies})
+        self.views = nn.ModuleList(MaskedTokens() for _ in self.view_names)
+        self.hidden_view = HiddenBases(experiment.data.k)
         self.validated: dict[str, MaskedFigures] = {}
+        self.validated_hidden: HiddenFigures | None = None
+        # masked and maskable tokens by strategy, of this process since somebody took them
+        self.mask_counts: dict[str, Tensor] = {}
         self.gradient_norm = torch.zeros(())
 
     def on_train_batch_start(self, batch: WindowBatch, batch_idx: int) -> None:
@@ -58,33 +65,78 @@ class Pretraining(L.LightningModule):
             place = batch_idx * self.trainer.world_size + self.global_rank
             torch.manual_seed(stream(self.seed, f"dropout {place}") >> 1)
 
+    @property
+    def strategy(self) -> str:
+        """What is in force: a strategy, or two joined by +."""
+        return "+".join(self.plan.strategies)
+
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        masked = self.masker(batch, self.strategy)
-        nats = self._predict(masked, self.training_figures)
+        masked = self.masker(batch, self.plan)
+        for name, counts in zip(self.plan.strategies, masked.counts_S2, strict=True):
+            self.mask_counts[name] = self.mask_counts.get(name, 0) + counts
+        logits_MV = self._logits(masked)
+        if self.masker.losses is None:
+            nats = F.cross_entropy(logits_MV, masked.targets_M, reduction="sum")
+        else:
+            nats_M = F.cross_entropy(logits_MV, masked.targets_M, reduction="none")
+            self.masker.losses.observe(masked.targets_M - FIRST_KMER, nats_M)
+            nats = nats_M.sum()
+        self._note(self.training_figures, masked, logits_MV, nats)
         return nats / max(len(masked.targets_M), 1)
 
     @property
     def validation_masks(self) -> list[str]:
         """Those that compare across runs, and the one in force; in the same order on all ranks."""
-        return sorted({*COMMON_MASKS, self.strategy})
+        return sorted({*COMMON_MASKS, *self.plan.strategies})
+
+    def view(self, name: str) -> MaskedTokens:
+        """The validation figures under the masks of a strategy."""
+        return self.views[self.view_names.index(name)]
 
     def on_validation_epoch_start(self) -> None:
-        for view in self.views.values():
+        for view in (*self.views, self.hidden_view):
             view.reset()
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         for name in self.validation_masks:
-            self._predict(self.masker(batch, name), self.views[name])
+            # Masks that compare across runs keep the settings of the start.
+            plan = name if name in COMMON_MASKS else Plan((name,), settings=self.plan.settings)
+            hiding = name == HIDING_MASKS
+            masked = self.masker(batch, plan, ALL_MASKED if hiding else BERT)
+            logits_MV = self._logits(masked)
+            nats = F.cross_entropy(logits_MV, masked.targets_M, reduction="sum")
+            self._note(self.view(name), masked, logits_MV, nats)
+            if hiding:
+                self.hidden_view.update(
+                    logits_MV,
+                    masked.targets_M,
+                    batch.codes_BL,
+                    masked.mask_BK,
+                    masked.maskable_BK,
+                )
 
     def on_validation_epoch_end(self) -> None:
-        self.validated = {name: self.views[name].compute() for name in self.validation_masks}
+        self.validated = {name: self.view(name).compute() for name in self.validation_masks}
+        self.validated_hidden = self.hidden_view.compute()
 
-    def _predict(self, masked: MaskedBatch, figures: MaskedTokens) -> Tensor:
-        """Summed cross-entropy of the masked tokens, nats."""
-        logits_MV = self.model(masked.ids_T, masked.layout, masked.at_M).float()
-        nats = F.cross_entropy(logits_MV, masked.targets_M, reduction="sum")
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Called on all ranks: what each has seen of the losses belongs to the saved state."""
+        if self.masker.losses is not None:
+            self.masker.losses.collect(self.add_up)
+            state = self.masker.losses.state_dict(prefix="masker.losses.")
+            checkpoint["state_dict"].update(state)
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """Sum over all ranks."""
+        return self.trainer.strategy.reduce(tensor, reduce_op="sum")
+
+    def _logits(self, masked: MaskedBatch) -> Tensor:
+        return self.model(masked.ids_T, masked.layout, masked.at_M).float()
+
+    def _note(
+        self, figures: MaskedTokens, masked: MaskedBatch, logits_MV: Tensor, nats: Tensor
+    ) -> None:
         figures.update(logits_MV.detach(), masked.targets_M, nats.detach(), masked.maskable)
-        return nats
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **_) -> None:
         limit = self.optim.clip or math.inf

@@ -20,8 +20,9 @@ def summary(experiment: Experiment, results: dict[str, Any], folder: Path) -> st
         before = results["before"].get(mask, {}).get("perplexity")
         after = results["after"].get(mask, {}).get("perplexity")
         lines.append(f"    {title:<28}{_figure(before)}{_figure(after)}")
-    lines += ["", f"  masked share          {_shares(experiment, results['masked_share'])}"]
-    lines.append(f"  curriculum            {_curriculum(experiment, results['switched_at'])}")
+    lines += ["", *_hidden_bases(results)]
+    lines += [f"  masked share          {_shares(experiment, results['masked_share'])}"]
+    lines.append(f"  curriculum            {_curriculum(experiment, results)}")
     lines.append(
         f"  speed                 {results['tokens_per_second']:,.0f} tokens a second, "
         f"{results['tokens'] / 1e6:.2f} million tokens in {results['training_seconds']:.0f} s"
@@ -50,14 +51,46 @@ def _shares(experiment: Experiment, shares: dict[str, float]) -> str:
     return f"{named} (wanted {experiment.masking.mask_fraction:g})"
 
 
-def _curriculum(experiment: Experiment, switched_at: int | None) -> str:
-    curriculum = experiment.curriculum
+def _hidden_bases(results: dict[str, Any]) -> list[str]:
+    """Whether the model knows more of DNA than a Markov model does: perplexity hides it."""
+    figures, reference = results["after"].get("random_wide", {}), results["reference"]
+    bits = figures.get("hidden_base_bits")
+    if bits is None or not reference:
+        return []
+    markov, order = reference["markov_bits"], reference["markov_order"]
+    lines = [
+        f"  hidden bases          {bits:.3f} bits each; composition "
+        f"{reference['composition_bits']:.3f}, best Markov model (order {order}) {markov:.3f}"
+    ]
+    if bits >= markov:
+        lines.append(
+            "                        the model does not beat the Markov model: so far it copies "
+            "k-mers from their neighbours"
+        )
+    tokens, bases = results["after"]["random"]["accuracy"], figures["hidden_base_accuracy"]
+    lines.append(
+        f"  accuracy              {tokens:.1%} of masked tokens (random masks), {bases:.1%} of "
+        f"hidden bases (wide masks)"
+    )
+    return lines
+
+
+def _curriculum(experiment: Experiment, results: dict[str, Any]) -> str:
+    curriculum, steps = experiment.curriculum, experiment.train.max_steps
+    names, order = curriculum.strategies, curriculum.order
     if curriculum.schedule == "constant":
-        return f"{curriculum.strategies[0]} throughout"
-    easy, hard = curriculum.strategies
-    if curriculum.schedule == "linear":
-        return f"from {easy} to {hard}, mixed by batch"
-    if switched_at is None:
-        return f"{easy} throughout: no plateau was seen, {hard} was not reached"
-    share = switched_at / experiment.train.max_steps
-    return f"{easy}, from step {switched_at:,} on {hard} ({share:.0%} of the run)"
+        return f"{names[0]} throughout"
+    if curriculum.schedule != "plateau":
+        how = "" if order == "forward" else f", {order}d" if order == "reverse" else ", shuffled"
+        return f"{curriculum.schedule} from {names[0]} to {names[-1]}, by {curriculum.mix}{how}"
+    if order == "reverse":
+        names = names[::-1]
+    switches = results["switches"]
+    stages = [names[0]]
+    stages += [
+        f"from step {switch:,} ({switch / steps:.0%} of the run) on {name}"
+        for switch, name in zip(switches, names[1:], strict=False)
+    ]
+    if len(switches) < len(names) - 1:
+        stages.append(f"no plateau was seen after that, {names[-1]} was not reached")
+    return ", ".join(stages)

@@ -23,14 +23,17 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.errors import UserError
 from cmgems.genome import Genome, genome_for
 from cmgems.kmers import token_ids
-from cmgems.masking.masker import Masker, centre_rates
+from cmgems.markov_reference import base_references
+from cmgems.masking.budget import Budget
+from cmgems.masking.masker import Masker
+from cmgems.masking.schedule import start_settings
 from cmgems.pmi import PmiTable, read_table, table_for
 from cmgems.pretraining import COMMON_MASKS, Pretraining
 from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest
 from cmgems.runs import RunFolder, provenance
 from cmgems.summary import summary
 
-CORPUS_WINDOWS = 256  # of the training genome, on which the masks' budget is measured
+CORPUS_WINDOWS = 1024  # of the training genome, on which the masks' budget is measured
 
 
 def pretrain(experiment: Experiment) -> dict[str, Any]:
@@ -47,8 +50,10 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     )
     table = difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
-    parts = RunCallbacks(experiment, folder, table, unigram_entropy(table, genome))
     is_first_rank = rank_zero_only.rank == 0
+    references = base_references(genome, data, module.masker) if is_first_rank else {}
+    entropy = unigram_entropy(table, genome)
+    parts = RunCallbacks(experiment, folder, table, entropy, references)
     with folder.claimed(experiment) if is_first_rank else nullcontext():
         trainer = build_trainer(experiment, accelerator, folder, parts)
         fit(trainer, module, data, folder)
@@ -86,13 +91,16 @@ def difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
 
 
 def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable) -> Masker:
-    """A masker with the rates of all strategies that the run trains or validates with."""
+    """A masker whose budget is measured on the training genome."""
     k = experiment.data.k
     codes = torch.from_numpy(data.corpus(CORPUS_WINDOWS, experiment.data.window))
     rank_V = torch.from_numpy(table.rank)
-    strategies = {*COMMON_MASKS, *experiment.curriculum.strategies}
-    rates = centre_rates(experiment.masking, strategies, token_ids(codes, k), rank_V, k)
-    return Masker(k, rank_V, rates)
+    masking, strategies = experiment.masking, experiment.curriculum.strategies
+    budget = Budget(token_ids(codes, k), rank_V, k, paper=masking.center_rate == "paper")
+    follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
+    masker = Masker(k, rank_V, budget, follow_loss, start_settings(masking))
+    masker.prepare({*COMMON_MASKS, *strategies})
+    return masker
 
 
 def unigram_entropy(table: PmiTable, genome: Genome) -> float:
@@ -107,12 +115,20 @@ def unigram_entropy(table: PmiTable, genome: Genome) -> float:
 class RunCallbacks:
     """The callbacks of a run, in the order in which Lightning calls them."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, table: PmiTable, unigram: float):
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        table: PmiTable,
+        unigram: float,
+        references: dict[str, float],
+    ):
         every = experiment.train.log_every
         self.curriculum = callbacks.CurriculumCallback(experiment, unigram)
-        self.log = callbacks.TrainingLog(self.curriculum, every)
+        self.log = callbacks.TrainingLog(self.curriculum, every, references)
         self.throughput = callbacks.Throughput(every, experiment.data.k)
         self.picture = callbacks.SchedulePicture(self.curriculum)
+        self.masks = callbacks.MaskLog()
         self.pmi_pictures = callbacks.PmiPictures(table)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
         self.memory = callbacks.TrimMemory(every)
@@ -184,6 +200,8 @@ def figures(parts: RunCallbacks) -> dict[str, Any]:
         "before": log.before,
         "after": log.after,
         "masked_share": log.masked_shares(),
+        "reference": log.references,
+        "switches": parts.curriculum.switches,
         "switched_at": parts.curriculum.switched_at,
         "best_step": parts.checkpoints.best_step,
         "tokens": throughput.tokens,

@@ -117,6 +117,15 @@ def cut_pieces(spans: Spans, cut: Cut, seed: int, epoch: int) -> Pieces:
     return Pieces(start[order], length[order])
 
 
+def sample_windows(codes: np.ndarray, spans: Spans, count: int, length: int) -> np.ndarray:
+    """Base codes, uint8 [at most count, length], of windows spread at random over spans; always
+    the same ones."""
+    cut = Cut(full=length, shortest=length, full_share=1.0)
+    pieces = cut_pieces(spans, cut, seed=0, epoch=0)
+    starts = pieces.start[pieces.length == length][:count]
+    return np.stack([codes[start : start + length] for start in starts])
+
+
 def _mean_length(cut: Cut) -> float:
     return cut.full_share * cut.full + (1 - cut.full_share) * (cut.shortest + cut.full) / 2
 

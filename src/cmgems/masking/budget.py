@@ -7,84 +7,117 @@ rate p at which sum_n Binomial(n; T, p) S(n) is the wanted share.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cmgems.draws import sequence_keys, stream, uniforms
-from cmgems.masking.tokens import Tokens
+from cmgems.masking import READS, STRATEGIES
+from cmgems.masking.genemask import LENGTH_A_CENTRE
+from cmgems.masking.tokens import Settings, Tokens
 
-LENGTHS = 40  # solved for; between them the rate is interpolated in the logarithm of the length
-MOST_SEQUENCES = 256
-MOST_TOKENS = 65_536  # sampled for one point of S(n)
+EVERY_LENGTH_TO = 16  # solved for one by one; a window is as long as the sequence there
+LENGTHS = 12  # solved for above; between them the rate is interpolated in the length's logarithm
+EVERY_COUNT_TO = 16  # measured one by one: genemask treats even and odd numbers differently
+COUNTS = 12  # measured above
+MOST_SEQUENCES = 1024
+MOST_TOKENS = 262_144  # sampled for one point of S(n)
 
 
-def solve_rates(
+class ShareCurve(NamedTuple):
+    """S(n) for sequences of one length."""
+
+    length: int  # tokens
+    counts: np.ndarray  # numbers of centres n, from 0
+    shares: np.ndarray  # mean share that they mask
+
+
+def share_curves(
     strategy: Callable[[Tokens], Tensor],
     corpus_BT: Tensor,
     rank_V: Tensor,
+    loss_rank_V: Tensor,
     k: int,
-    share: float,
-) -> Tensor:
-    """Centre rate for every length of sequence.
+    settings: Settings,
+) -> list[ShareCurve]:
+    """Measure S(n) for lengths from 1 to that of the corpus.
 
     Parameters
     ----------
     strategy : Tokens -> mask_BT
     corpus_BT : int32 [N, T]
         Ids of windows without [UNK], of the most tokens that a sequence has.
-    rank_V : int32 [V]
+    rank_V, loss_rank_V : int32 [V]
     k : int
-    share : float
-        Wanted expected share of masked among maskable tokens, in (0, 1).
-
-    Returns
-    -------
-    float32 [T + 1]: the rate for a sequence of 0 .. T maskable tokens.
+    settings : Settings
+        `mask_fraction` is the largest share of interest, the others are the strategy's.
     """
-    longest = corpus_BT.shape[1]
-    lengths = np.unique(np.geomspace(1, longest, LENGTHS).round().astype(int)).tolist()
-    rates = [
-        _solve(*_share_by_centres(strategy, corpus_BT[:, :length], rank_V, k, share), length, share)
-        for length in lengths
+    lengths = _lengths(corpus_BT.shape[1])
+    return [
+        _share_curve(strategy, corpus_BT[:, :length], rank_V, loss_rank_V, k, settings)
+        for length in lengths.tolist()
     ]
-    by_length = np.interp(np.log(np.arange(1, longest + 1)), np.log(lengths), rates)
+
+
+def _lengths(longest: int) -> np.ndarray:
+    """The lengths to measure, ascending, with the two sides of each jump of genemask's rule."""
+    short = min(EVERY_LENGTH_TO, longest)
+    spread = np.geomspace(short, longest, LENGTHS).round().astype(int)
+    jumps = np.arange(LENGTH_A_CENTRE, longest, LENGTH_A_CENTRE)
+    sides = np.concatenate([np.floor(jumps), np.ceil(jumps)]).astype(int)
+    return np.unique(np.concatenate([np.arange(1, short + 1), spread, sides[sides <= longest]]))
+
+
+def solve_rates(curves: list[ShareCurve], share: float) -> Tensor:
+    """float32 [T + 1]: the centre rate for a sequence of 0 .. T maskable tokens.
+
+    `share` is the wanted expected share of masked among maskable tokens, in (0, 1).
+    """
+    lengths = np.array([curve.length for curve in curves])
+    rates = [_solve(curve, share) for curve in curves]
+    by_length = np.interp(np.log(np.arange(1, lengths[-1] + 1)), np.log(lengths), rates)
     return torch.tensor([0.0, *by_length], dtype=torch.float32)
 
 
-def _share_by_centres(
-    strategy: Callable, corpus_BT: Tensor, rank_V: Tensor, k: int, share: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of centres n and the mean masked share S(n), up to where it no longer matters."""
+def _share_curve(
+    strategy: Callable, corpus_BT: Tensor, rank_V: Tensor, loss_rank_V: Tensor, k: int, settings
+) -> ShareCurve:
+    """S(n) up to where it no longer matters."""
     length = corpus_BT.shape[1]
     rows = min(len(corpus_BT), MOST_SEQUENCES, max(1, MOST_TOKENS // length))
-    ids_BT = corpus_BT[:rows]
-    keys_B12 = torch.from_numpy(sequence_keys(stream(0, "budget"), np.arange(rows)))[:, None]
-    drawn_BT = uniforms(keys_B12, torch.arange(length, dtype=torch.int32), 0)
-    # The draws' order in place of the draws: the rate n / T then gives exactly n centres.
-    exact_BT = (drawn_BT.argsort(1).argsort(1) + 0.5) / length
-    counts = np.unique(np.geomspace(1, length, 24).round().astype(int))
+    ids_BT = corpus_BT[:rows].contiguous()
+    keys_B2 = torch.from_numpy(sequence_keys(stream(0, "budget"), np.arange(rows)))
+    drawn_BT = uniforms(keys_B2[:, None], torch.arange(length, dtype=torch.int32), 0)
+    place_BT = drawn_BT.argsort(1).argsort(1)  # place in the order of the draws
+    few = np.arange(1, min(EVERY_COUNT_TO, length) + 1)
+    counts = np.union1d(few, np.geomspace(len(few), length, COUNTS).round().astype(int))
     shares = [0.0]
-    for count in counts:
-        rate_B1 = torch.full((rows, 1), count / length)
+    for count in counts.tolist():
         tokens = Tokens(
-            k, ids_BT, torch.ones_like(ids_BT, dtype=torch.bool), exact_BT, rate_B1, rank_V
+            k=k,
+            ids_BT=ids_BT,
+            maskable_BT=torch.ones_like(ids_BT, dtype=torch.bool),
+            centres_BT=place_BT < count,
+            keys_B2=keys_B2,
+            rank_V=rank_V,
+            loss_rank_V=loss_rank_V,
+            settings=settings,
         )
         shares.append(strategy(tokens).double().mean().item())
-        if shares[-1] > min(1.0, 4 * share):
+        if count >= 8 and shares[-1] > min(0.99, 2.5 * settings.mask_fraction):
             break  # so many centres are not drawn at any rate of interest
-    return np.append(0, counts[: len(shares) - 1]), np.array(shares)
+    return ShareCurve(length, np.append(0, counts[: len(shares) - 1]), np.array(shares))
 
 
-def _solve(counts: np.ndarray, shares: np.ndarray, length: int, share: float) -> float:
+def _solve(curve: ShareCurve, share: float) -> float:
     """Bisect for the rate; the expectation grows with it."""
-    every = np.arange(length + 1)
-    share_by_count = np.interp(every, counts, shares)
+    share_by_count = np.interp(np.arange(curve.length + 1), curve.counts, curve.shares)
     low, high = 0.0, 1.0
-    for _ in range(40):
+    for _ in range(30):
         rate = (low + high) / 2
-        expected = binomial(length, rate) @ share_by_count
+        expected = binomial(curve.length, rate) @ share_by_count
         low, high = (rate, high) if expected < share else (low, rate)
     return high
 
@@ -98,3 +131,60 @@ def binomial(trials: int, rate: float) -> np.ndarray:
     n = np.arange(trials + 1)
     log_choose = log_factorial[-1] - log_factorial - log_factorial[::-1]
     return np.exp(log_choose + n * np.log(rate) + (trials - n) * np.log1p(-rate))
+
+
+class Budget:
+    """The centre rates of strategies, solved when first asked for.
+
+    Parameters
+    ----------
+    corpus_BT : int32 [N, T], on the host
+        Windows of the training genome without [UNK].
+    rank_V : int32 [V]
+    k : int
+    paper : bool
+        The paper's fixed rates, whatever share they mask.
+    """
+
+    def __init__(self, corpus_BT: Tensor, rank_V: Tensor, k: int, paper: bool = False):
+        self.corpus_BT, self.rank_V, self.k, self.paper = corpus_BT, rank_V, k, paper
+        self.loss_rank_V = rank_V
+        self._curves: dict[tuple, list[ShareCurve]] = {}
+        self._rates: dict[tuple, Tensor] = {}
+
+    def rates(self, name: str, strategy, settings: Settings, device: torch.device) -> Tensor:
+        """float32 [T + 1] on `device`: the centre rate by number of maskable tokens."""
+        # A user's own strategy may read any setting.
+        relevant = READS.get(name, ()) if name in STRATEGIES else Settings._fields[1:]
+        about = (name, *(getattr(settings, field) for field in relevant))
+        key = (*about, settings.mask_fraction, device)
+        if key not in self._rates:
+            self._rates[key] = self._solved(about, strategy, settings).to(device)
+        return self._rates[key]
+
+    def _solved(self, about: tuple, strategy, settings: Settings) -> Tensor:
+        if self.paper:
+            rate = paper_rate(about[0], self.k)
+            return torch.full((self.corpus_BT.shape[1] + 1,), rate)
+        # Curves are measured up to some multiple of the share, and again for a much larger one.
+        curves = self._curves.get(about)
+        if curves is None or curves[-1].shares[-1] < min(0.99, 2 * settings.mask_fraction):
+            curves = self._curves[about] = share_curves(
+                strategy, self.corpus_BT, self.rank_V, self.loss_rank_V, self.k, settings
+            )
+        return solve_rates(curves, settings.mask_fraction)
+
+    def renew(self, loss_rank_V: Tensor) -> None:
+        """Ranks by the model's loss have changed: forget the rates that may depend on them."""
+        self.loss_rank_V = loss_rank_V.cpu()
+        for cache in (self._curves, self._rates):
+            for about in list(cache):
+                if about[0] == "loss_adaptive" or about[0] not in STRATEGIES:
+                    del cache[about]
+
+
+def paper_rate(name: str, k: int) -> float:
+    """0.15 over the mean width of a strategy's windows, as if windows never overlapped."""
+    plain, wide = k, 2 * k - 1
+    widths = {"uniform": 1, "random": plain, "genemask": (plain + wide) / 2}
+    return 0.15 / widths.get(name, wide)

@@ -1,32 +1,115 @@
-"""Corruption of masked tokens: 80 % [MASK], 10 % a random k-mer, 10 % unchanged."""
+"""From masks to what the encoder reads: packing, and corruption of the masked tokens.
 
+Of the masked tokens 80 % become [MASK], 10 % a random k-mer (never a special token), and 10 % stay.
+Shapes: B sequences, K k-mer tokens of the longest, T packed tokens ([CLS] and [SEP] included),
+M masked tokens.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from cmgems.cpu_path import has_kernels, keys, view
 from cmgems.draws import integers, uniforms
-from cmgems.kmers import FIRST_KMER, MASK
+from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP
+from cmgems.masking import kernels
+from cmgems.masking.tokens import CORRUPTION
 
-MASKED_SHARE = 0.8
-RANDOM_SHARE = 0.1
+
+class Shares(NamedTuple):
+    """What becomes of masked tokens; the rest stays."""
+
+    masked: float = 0.8
+    random: float = 0.1
 
 
-def corrupt(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, purpose: int) -> Tensor:
-    """What the encoder sees in place of the masked tokens.
+BERT = Shares()
+ALL_MASKED = Shares(1.0, 0.0)  # nothing that is masked shows: for figures of hidden bases
+
+
+class Packed(NamedTuple):
+    """Sequences one behind the other, corrupted, and what was there."""
+
+    ids_T: Tensor  # int32, what the encoder sees
+    place_T: Tensor  # int64, place of each token in its sequence
+    at_M: Tensor  # int64, packed places of the masked tokens, ascending
+    true_M: Tensor  # int64, their true ids
+
+
+def pack(
+    ids_BK: Tensor,
+    mask_BK: Tensor,
+    lengths: tuple[int, ...],
+    keys_B2: Tensor,
+    k: int,
+    shares: Shares = BERT,
+) -> Packed:
+    """Drop the padding, put [CLS] in front and [SEP] behind each sequence, corrupt the masked.
+
+    `lengths` are the sequences' tokens, at least 0 each; a random replacement is drawn from all
+    4**k k-mers.
+    """
+    if has_kernels(ids_BK):
+        return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares)
+    ids_T, mask_T, row_T, place_T = _concatenate(ids_BK, mask_BK, lengths)
+    at_M = mask_T.nonzero()[:, 0]
+    true_M = ids_T[at_M]
+    ids_T[at_M] = corrupted(true_M, keys_B2[row_T[at_M]], place_T[at_M].int(), k, shares)
+    return Packed(ids_T, place_T, at_M, true_M.long())
+
+
+def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
+    total, masked = sum(lengths) + 2 * len(lengths), int(np.count_nonzero(view(mask_BK)))
+    packed = Packed(
+        torch.empty(total, dtype=torch.int32),
+        torch.empty(total, dtype=torch.int64),
+        torch.empty(masked, dtype=torch.int64),
+        torch.empty(masked, dtype=torch.int64),
+    )
+    limits = np.ceil(np.array([shares.masked, shares.masked + shares.random]) * 2**24)
+    kernels.pack(
+        view(ids_BK),
+        view(mask_BK),
+        np.array(lengths),
+        keys(keys_B2),
+        2 * k,
+        np.uint32(CORRUPTION),
+        limits.astype(np.uint32),
+        *(view(part) for part in packed),
+    )
+    return packed
+
+
+def corrupted(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, shares: Shares) -> Tensor:
+    """int32 [M]: what the encoder sees in place of the masked tokens.
 
     Parameters
     ----------
     ids_M : int32 [M], the masked tokens' own ids
     keys_M2 : int32 [M, 2], the draw keys of their sequences
     places_M : int32 [M], their places in their sequences
-    k : int
-    purpose : int
-        The draws use this purpose and the next one.
-
-    Returns
-    -------
-    int32 [M]; a random replacement is always a k-mer, never a special token.
     """
-    lot_M = uniforms(keys_M2, places_M, purpose)
-    other_M = FIRST_KMER + integers(keys_M2, places_M, purpose + 1, bits=2 * k)
-    replaced_M = torch.where(lot_M < MASKED_SHARE + RANDOM_SHARE, other_M, ids_M)
-    return torch.where(lot_M < MASKED_SHARE, MASK, replaced_M)
+    lot_M = uniforms(keys_M2, places_M, CORRUPTION).double()
+    other_M = FIRST_KMER + integers(keys_M2, places_M, CORRUPTION + 1, bits=2 * k)
+    replaced_M = torch.where(lot_M < shares.masked + shares.random, other_M, ids_M)
+    return torch.where(lot_M < shares.masked, MASK, replaced_M)
+
+
+def _concatenate(
+    ids_BK: Tensor, mask_BK: Tensor, lengths: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """ids [T] int32, mask [T] bool, row [T] int64 (its sequence), place [T] int64 (in it)."""
+    device = ids_BK.device
+    lengths_B = torch.tensor(lengths, device=device)
+    wide_ids = F.pad(ids_BK, (1, 1), value=CLS)
+    wide_ids.scatter_(1, lengths_B[:, None] + 1, SEP)
+    wide_mask = F.pad(mask_BK, (1, 1))
+    row_T = torch.arange(len(lengths), device=device).repeat_interleave(
+        lengths_B + 2, output_size=sum(lengths) + 2 * len(lengths)
+    )
+    starts_B = (lengths_B + 2).cumsum(0) - lengths_B - 2
+    place_T = torch.arange(len(row_T), device=device) - starts_B[row_T]
+    return wide_ids[row_T, place_T], wide_mask[row_T, place_T], row_T, place_T

@@ -1,15 +1,23 @@
 """The easy stage of CM-GEMS, and GeneMask's own strategy."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.masking.tokens import PLAIN_WINDOW, Tokens, cover, first_of_row, wide_window
+from cmgems.masking.operations import (
+    at_places,
+    best_nearby,
+    cover,
+    first_of_row,
+    mark,
+    order_by,
+)
+from cmgems.masking.tokens import PLAIN_WINDOW, Tokens, wide_window
 
 # The published rule masks wide windows at *all* centres when the better half has fewer than this
 # many. It was made for 512 tokens; on shorter sequences it would always fire, so it is scaled.
 FEW_CENTRES = 5
 FEW_CENTRES_LENGTH = 512
+LENGTH_A_CENTRE = FEW_CENTRES_LENGTH / FEW_CENTRES  # with each of these the rule jumps
 
 
 def genemask(tokens: Tokens) -> Tensor:
@@ -24,26 +32,9 @@ def genemask(tokens: Tokens) -> Tensor:
     few_B1 = better_B1 * FEW_CENTRES_LENGTH < FEW_CENTRES * tokens.maskable_BT.sum(1, keepdim=True)
     wide_B1 = torch.where(few_B1, drawn_B1, better_B1)
 
-    width = tokens.ids_BT.shape[1]
-    best_BT = _best_in_window(tokens.order_BT, PLAIN_WINDOW[tokens.k])
-    rank_BT = torch.where(centres_BT, best_BT // width, len(tokens.rank_V) + 1)
-    # Two centres may share their best token: the place of the centre keeps the order strict.
-    wide_BT = first_of_row(rank_BT * width + tokens.places_T, wide_B1)
-
-    target_BT = torch.where(wide_BT, best_BT % width, width).long()
-    # One more column takes what is not a target.
-    spots_BT = F.pad(torch.zeros_like(centres_BT), (0, 1)).scatter_(1, target_BT, True)[:, :-1]
-    covered_BT = cover(spots_BT, wide_window(tokens.k))
+    order_BT = order_by(tokens.rank_V, tokens)
+    best_BT = best_nearby(order_BT, centres_BT, PLAIN_WINDOW[tokens.k])
+    wide_BT = first_of_row(at_places(order_BT, best_BT), wide_B1)
+    covered_BT = cover(mark(best_BT, wide_BT), wide_window(tokens.k))
     covered_BT |= cover(centres_BT & ~wide_BT, PLAIN_WINDOW[tokens.k])
     return covered_BT & tokens.maskable_BT
-
-
-def _best_in_window(order_BT: Tensor, window: tuple[int, int]) -> Tensor:
-    """The smallest key within the window around each token."""
-    best_BT = order_BT.clone()
-    for offset in range(window[0], window[1] + 1):
-        if offset < 0:
-            torch.minimum(best_BT[:, -offset:], order_BT[:, :offset], out=best_BT[:, -offset:])
-        elif offset > 0:
-            torch.minimum(best_BT[:, :-offset], order_BT[:, offset:], out=best_BT[:, :-offset])
-    return best_BT

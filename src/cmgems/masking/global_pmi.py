@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from cmgems.masking.tokens import Tokens, cover, first_of_row, wide_window
+from cmgems.masking.operations import cover, first_of_row, order_by
+from cmgems.masking.tokens import Tokens, wide_window
 
 
 def global_pmi(tokens: Tokens) -> Tensor:
@@ -10,6 +11,10 @@ def global_pmi(tokens: Tokens) -> Tensor:
 
     Source: CM-GEMS (Roy, Sural, Ganguly, ECAI 2024); each centre masks 2k - 1 tokens.
     """
+    return wide_at_first(tokens, order_by(tokens.rank_V, tokens))
+
+
+def wide_at_first(tokens: Tokens, order_BT: Tensor) -> Tensor:
+    """Wide windows at the first tokens of an order, as many as there are drawn centres."""
     drawn_B1 = tokens.centres_BT.sum(1, keepdim=True)
-    best_BT = first_of_row(tokens.order_BT, drawn_B1)
-    return cover(best_BT, wide_window(tokens.k)) & tokens.maskable_BT
+    return cover(first_of_row(order_BT, drawn_B1), wide_window(tokens.k)) & tokens.maskable_BT

@@ -1,26 +1,35 @@
 """From base codes to what the encoder reads and has to predict, on the device of the codes.
 
 Shapes: B windows, L bases, K k-mer tokens of the longest window, T packed tokens ([CLS] and [SEP]
-included), M masked tokens.
+included), M masked tokens, V = 4**k k-mers.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.config import Masking
 from cmgems.draws import uniforms
 from cmgems.encoder import Layout
-from cmgems.kmers import CLS, FIRST_KMER, SEP, token_ids
-from cmgems.masking import STRATEGIES
-from cmgems.masking.budget import solve_rates
-from cmgems.masking.corrupt import corrupt
-from cmgems.masking.tokens import Tokens
+from cmgems.kmers import FIRST_KMER, token_ids
+from cmgems.masking.budget import Budget
+from cmgems.masking.corrupt import BERT, Shares, pack
+from cmgems.masking.custom import strategy
+from cmgems.masking.loss_adaptive import KmerLosses
+from cmgems.masking.operations import draw_centres
+from cmgems.masking.tokens import CENTRES, MIXING, Settings, Tokens
 from cmgems.windows import WindowBatch
 
-CENTRES, CORRUPTION = 0, 1  # purposes of draws; corruption also takes the next one
+DEFAULTS = Settings()
+
+
+class Plan(NamedTuple):
+    """How a batch is masked: by one strategy, or each sequence by one of two."""
+
+    strategies: tuple[str, ...]
+    second_share: float = 0.0  # probability that a sequence is masked by the second
+    settings: Settings = DEFAULTS
 
 
 class MaskedBatch(NamedTuple):
@@ -30,103 +39,113 @@ class MaskedBatch(NamedTuple):
     layout: Layout
     at_M: Tensor  # int64, packed places of the masked tokens, ascending
     targets_M: Tensor  # int64, their true ids
-    maskable: Tensor  # int64 scalar, number of tokens that could have been masked
+    mask_BK: Tensor  # bool, the same before packing
+    maskable_BK: Tensor  # bool
+    counts_S2: Tensor  # int64, masked and maskable tokens by strategy of the plan
+
+    @property
+    def maskable(self) -> Tensor:
+        """int64 scalar: tokens that could have been masked."""
+        return self.counts_S2[:, 1].sum()
 
 
 class Masker(nn.Module):
-    """Masks batches with any of its strategies, each at its own centre rate.
+    """Masks batches with any strategy, each at the centre rate of its budget.
 
     Parameters
     ----------
     k : int
     rank_V : int32 tensor [4**k]
         Rank of each k-mer, 1 = first to mask.
-    rates : dict of strategy name -> float32 tensor [K + 1]
-        Centre rate by number of maskable tokens.
+    budget : Budget
+    follow_loss : bool
+        Keep the running losses that `loss_adaptive` reads (in `losses`).
+    settings : Settings
+        For a plan that is given as the name of a strategy.
     """
 
-    def __init__(self, k: int, rank_V: Tensor, rates: dict[str, Tensor]):
+    def __init__(
+        self,
+        k: int,
+        rank_V: Tensor,
+        budget: Budget,
+        follow_loss: bool = False,
+        settings: Settings = DEFAULTS,
+    ):
         super().__init__()
-        self.k = k
+        self.k, self.budget, self.settings = k, budget, settings
         # Derived from the genome and the experiment, both of which a resumed run reads again.
         self.register_buffer("rank_V", rank_V, persistent=False)
-        for name, rate in rates.items():
-            self.register_buffer(f"rate_{name}", rate, persistent=False)
+        self.losses = KmerLosses(rank_V) if follow_loss else None
+        if self.losses is not None:
+            self.losses.register_load_state_dict_post_hook(lambda *_: self._renew_budget())
+
+    def _renew_budget(self) -> None:
+        self.budget.renew(self.losses.rank_V)
+
+    def refresh_losses(self, add_up) -> None:
+        """Let `loss_adaptive` see what the model has lost since the last call, on all processes."""
+        if self.losses is not None:
+            self.losses.collect(add_up)
+            self.losses.refresh()
+            self._renew_budget()
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Solve the rates of strategies and compile their kernels now, not amid a run."""
+        for name in names:
+            self.budget.rates(name, strategy(name), self.settings, self.rank_V.device)
 
     @torch.no_grad()
-    def forward(self, batch: WindowBatch, strategy: str) -> MaskedBatch:
+    def forward(self, batch: WindowBatch, plan: Plan | str, shares: Shares = BERT) -> MaskedBatch:
         ids_BK = token_ids(batch.codes_BL, self.k)
-        mask_BK, maskable_BK = self.mask(ids_BK, batch.keys_B2, strategy)
+        if isinstance(plan, str):
+            plan = Plan((plan,), settings=self.settings)
+        mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan)
         lengths = tuple(bases - self.k + 1 for bases in batch.bases)
-        ids_T, mask_T, row_T, place_T = pack(ids_BK, mask_BK, lengths)
-        at_M = mask_T.nonzero()[:, 0]
-        targets_M = ids_T[at_M]
-        keys_M2 = batch.keys_B2[row_T[at_M]]
-        ids_T[at_M] = corrupt(targets_M, keys_M2, place_T[at_M].int(), self.k, CORRUPTION)
-        layout = Layout(tuple(length + 2 for length in lengths), place_T)
-        return MaskedBatch(ids_T, layout, at_M, targets_M.long(), maskable_BK.sum())
-
-    def mask(self, ids_BK: Tensor, keys_B2: Tensor, strategy: str) -> tuple[Tensor, Tensor]:
-        """The mask and what could have been masked, bool [B, K] each."""
-        maskable_BK = ids_BK >= FIRST_KMER
-        rate_L = self.get_buffer(f"rate_{strategy}")
-        places_K = torch.arange(ids_BK.shape[1], dtype=torch.int32, device=ids_BK.device)
-        tokens = Tokens(
-            self.k,
-            ids_BK,
-            maskable_BK,
-            uniforms(keys_B2[:, None], places_K, CENTRES),
-            rate_L[maskable_BK.sum(1, keepdim=True)],
-            self.rank_V,
+        packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, self.k, shares)
+        layout = Layout(tuple(length + 2 for length in lengths), packed.place_T)
+        return MaskedBatch(
+            packed.ids_T, layout, packed.at_M, packed.true_M, mask_BK, maskable_BK, counts_S2
         )
-        return STRATEGIES[strategy](tokens), maskable_BK
 
+    def _planned(
+        self, ids_BK: Tensor, keys_B2: Tensor, plan: Plan
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """mask_BK, maskable_BK, counts_S2"""
+        maskable_BK = ids_BK >= FIRST_KMER
+        masks = [
+            self.mask(ids_BK, maskable_BK, keys_B2, name, plan.settings) for name in plan.strategies
+        ]
+        maskable_B = maskable_BK.sum(1)
+        if len(masks) == 1:
+            counts = torch.stack([masks[0].sum(), maskable_B.sum()])[None]
+            return masks[0], maskable_BK, counts
+        second_B = uniforms(keys_B2, torch.zeros_like(keys_B2[:, 0]), MIXING) < plan.second_share
+        mask_BK = torch.where(second_B[:, None], masks[1], masks[0])
+        by_row_B2 = torch.stack([mask_BK.sum(1), maskable_B], dim=1)
+        second_2 = (by_row_B2 * second_B[:, None]).sum(0)
+        return mask_BK, maskable_BK, torch.stack([by_row_B2.sum(0) - second_2, second_2])
 
-def pack(
-    ids_BK: Tensor, mask_BK: Tensor, lengths: tuple[int, ...]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Drop the padding and put [CLS] in front and [SEP] behind each sequence.
-
-    Returns
-    -------
-    ids [T] int32, mask [T] bool, row [T] int64 (which sequence), place [T] int64 (where in it)
-    """
-    device = ids_BK.device
-    lengths_B = torch.tensor(lengths, device=device)
-    ids_BT = F.pad(ids_BK, (1, 1), value=CLS)
-    ids_BT.scatter_(1, lengths_B[:, None] + 1, SEP)
-    mask_BT = F.pad(mask_BK, (1, 1))
-    row_T = torch.arange(len(lengths), device=device).repeat_interleave(
-        lengths_B + 2, output_size=sum(lengths) + 2 * len(lengths)
-    )
-    starts_B = (lengths_B + 2).cumsum(0) - lengths_B - 2
-    place_T = torch.arange(len(row_T), device=device) - starts_B[row_T]
-    return ids_BT[row_T, place_T], mask_BT[row_T, place_T], row_T, place_T
-
-
-def centre_rates(
-    masking: Masking, strategies: set[str], corpus_BK: Tensor, rank_V: Tensor, k: int
-) -> dict[str, Tensor]:
-    """Centre rate of each strategy by number of maskable tokens: one budget, or the paper's."""
-    # In the same order on all ranks: DDP pairs their buffers by order.
-    names = sorted(strategies)
-    if masking.center_rate == "paper":
-        longest = corpus_BK.shape[1]
-        paper = paper_rates(k)
-        return {name: torch.full((longest + 1,), paper[name]) for name in names}
-    return {
-        name: solve_rates(STRATEGIES[name], corpus_BK, rank_V, k, masking.mask_fraction)
-        for name in names
-    }
-
-
-def paper_rates(k: int) -> dict[str, float]:
-    """0.15 over the mean width of a strategy's windows, as if windows never overlapped."""
-    plain, wide = k, 2 * k - 1
-    widths = {
-        "random": plain,
-        "random_wide": wide,
-        "genemask": (plain + wide) / 2,
-        "global_pmi": wide,
-    }
-    return {name: 0.15 / width for name, width in widths.items()}
+    def mask(
+        self,
+        ids_BK: Tensor,
+        maskable_BK: Tensor,
+        keys_B2: Tensor,
+        name: str,
+        settings: Settings | None = None,
+    ) -> Tensor:
+        """bool [B, K]: the mask of a strategy."""
+        settings, masks = settings or self.settings, strategy(name)
+        rate_L = self.budget.rates(name, masks, settings, ids_BK.device)
+        rate_B1 = rate_L[maskable_BK.sum(1, keepdim=True)]
+        tokens = Tokens(
+            k=self.k,
+            ids_BT=ids_BK,
+            maskable_BT=maskable_BK,
+            centres_BT=draw_centres(maskable_BK, keys_B2, rate_B1, CENTRES),
+            keys_B2=keys_B2,
+            rank_V=self.rank_V,
+            loss_rank_V=self.rank_V if self.losses is None else self.losses.rank_V,
+            settings=settings,
+        )
+        return masks(tokens)

@@ -1,64 +1,134 @@
-"""Which strategy masks when: pure functions of the step and of past validations."""
+"""Which strategy masks when: pure functions of the step and of the switches so far.
+
+A schedule moves a *place* from 0, the first strategy of the list, to S - 1, the last of S. Between
+two strategies the nearer one is the more probable. Mask fraction, span width and temperature can
+move along (`ramps`), each by a schedule of its own or with the place.
+"""
 
 from collections.abc import Sequence
-from itertools import pairwise
-from math import exp
+from math import cos, exp, floor, log, pi, sqrt
 
-from cmgems.config import Curriculum, Plateau
+from cmgems.config import Curriculum, Masking, Ramp
 from cmgems.draws import stream, uniform
+from cmgems.masking.masker import Plan
+from cmgems.masking.tokens import Settings
 
-# The first plateau of a k-mer model is the unigram entropy; below this share of it, it is left.
-LEFT_FIRST_PLATEAU = 0.85
+EXPONENTIAL_BASE = 100.0  # `exponential` has a tenth of its way behind it at 51 % of the run
+RAMP_LEVELS = 20  # a ramp moves in so many jumps: centre rates are solved for each level
 
 
-def hard_probability(
-    curriculum: Curriculum, step: int, max_steps: int, switched_at: int | None
+def shape(name: str, step: int, max_steps: int) -> float:
+    """The way a schedule has come at step 0 .. max_steps - 1, from 0 to 1."""
+    share = step / max_steps
+    if name == "linear":
+        return (100 * step // max_steps) / 100  # CM-STEP: floor(100 t / T) / 100
+    if name == "cosine":
+        return (1 - cos(pi * share)) / 2
+    if name == "root":
+        return sqrt(share)
+    if name == "exponential":
+        return (EXPONENTIAL_BASE**share - 1) / (EXPONENTIAL_BASE - 1)
+    return 0.0  # constant
+
+
+def place(
+    curriculum: Curriculum, step: int, max_steps: int, switches: Sequence[int], seed: int
 ) -> float:
-    """Probability that the batch of step 0 .. max_steps - 1 is masked by the hard strategy."""
-    if curriculum.schedule == "linear":
-        return linear(step, max_steps)
-    if curriculum.schedule == "plateau":
-        return float(switched_at is not None and step >= switched_at)
-    return 0.0
-
-
-def linear(step: int, max_steps: int) -> float:
-    """CM-STEP: floor(100 t / T) / 100."""
-    return (100 * step // max_steps) / 100
-
-
-def chosen_strategy(strategies: Sequence[str], hard: float, seed: int, step: int) -> str:
-    """The strategy of a step, the same on all ranks and for all its micro-batches."""
-    return strategies[-1] if uniform(stream(seed, "strategy"), step) < hard else strategies[0]
-
-
-def is_plateau(losses: Sequence[float], plateau: Plateau, unigram_entropy: float) -> bool:
-    """Whether the easy stage has flattened at the last of its validations.
+    """Where among the strategies a step is, 0 .. S - 1.
 
     Parameters
     ----------
-    losses : cross-entropy in nats at each validation of the run so far, under the easy strategy
-    plateau : rule, threshold, patience and smoothing
-    unigram_entropy : float
-        Nats of the tokens' own distribution, where training stands before it has learned anything
-        of context. The `relative` rule waits until the loss is well below it.
+    curriculum : Curriculum
+    step : 0 .. max_steps - 1
+    switches : first step of each stage behind the first, of a `plateau` run so far
+    seed : of the run
     """
-    if plateau.rule == "paper":
-        drops = [exp(before) - exp(now) for before, now in pairwise(losses)]
-    else:
-        smooth = smoothed(losses, plateau.smoothing)
-        left = LEFT_FIRST_PLATEAU * unigram_entropy
-        drops = [
-            (before - now) / before if before < left else float("inf")
-            for before, now in pairwise(smooth)
-        ]
-    last = drops[-plateau.patience :]
-    return len(last) == plateau.patience and all(drop < plateau.threshold for drop in last)
+    last = len(curriculum.strategies) - 1
+    if curriculum.schedule == "plateau":
+        stage = sum(step >= switch for switch in switches)
+        return float(last - stage if curriculum.order == "reverse" else stage)
+    step = ordered(curriculum.order, step, max_steps, seed)
+    if curriculum.schedule == "steps":
+        return float(sum(step >= start * max_steps for start in curriculum.starts))
+    return last * shape(curriculum.schedule, step, max_steps)
 
 
-def smoothed(values: Sequence[float], weight: float) -> list[float]:
-    """Exponential mean: each value is mixed with the past, which has `weight`."""
-    means: list[float] = []
-    for value in values:
-        means.append(weight * means[-1] + (1 - weight) * value if means else value)
-    return means
+def ordered(order: str, step: int, max_steps: int, seed: int) -> int:
+    """The step of the forward schedule that stands at this step.
+
+    `reverse` runs it backwards; `shuffle` deals its steps out at random. Both are one-to-one, so
+    a control has the mixture of the original, strategy by strategy.
+    """
+    if order == "reverse":
+        return max_steps - 1 - step
+    if order == "shuffle":
+        return permuted(step, max_steps, stream(seed, "shuffled schedule"))
+    return step
+
+
+def permuted(number: int, count: int, key: int) -> int:
+    """A permutation of 0 .. count - 1 without a table: a Feistel network over the next power of 4,
+    applied again while it leads outside (Black and Rogaway, CT-RSA 2002)."""
+    half = max(1, ((count - 1).bit_length() + 1) // 2)
+    low_bits = (1 << half) - 1
+    while True:
+        left, right = number >> half, number & low_bits
+        for turn in range(4):
+            mixed = int(uniform(key + turn, right) * (low_bits + 1))
+            left, right = right, left ^ mixed
+        number = left << half | right
+        if number < count:
+            return number
+
+
+def plan_at(
+    curriculum: Curriculum,
+    masking: Masking,
+    step: int,
+    max_steps: int,
+    switches: Sequence[int],
+    seed: int,
+) -> Plan:
+    """How a step is masked: the same on all ranks and for all its micro-batches."""
+    here = place(curriculum, step, max_steps, switches, seed)
+    settings = settings_at(curriculum, masking, here, step, max_steps, seed)
+    lower = min(floor(here), len(curriculum.strategies) - 1)
+    names, share = curriculum.strategies[lower : lower + 2], here - lower
+    if share == 0.0:
+        return Plan(names[:1], settings=settings)
+    if curriculum.mix == "sequence":
+        return Plan(names, share, settings)
+    # The draw belongs to the step of the forward schedule: a shuffled run has the same batches.
+    drawn = uniform(stream(seed, "strategy"), ordered(curriculum.order, step, max_steps, seed))
+    return Plan(names[1:] if drawn < share else names[:1], settings=settings)
+
+
+def settings_at(
+    curriculum: Curriculum, masking: Masking, here: float, step: int, max_steps: int, seed: int
+) -> Settings:
+    """Mask fraction, span width and temperature at a step whose place is `here`."""
+    ramps = curriculum.ramps
+    with_place = here / max(len(curriculum.strategies) - 1, 1)
+    own_step = ordered(curriculum.order, step, max_steps, seed)
+
+    def value(start: float, ramp: Ramp, logarithmic: bool = False) -> float:
+        if ramp.schedule == "constant":
+            return start
+        way = with_place
+        if ramp.schedule != "curriculum":
+            way = shape(ramp.schedule, own_step, max_steps)
+        way = round(way * RAMP_LEVELS) / RAMP_LEVELS
+        if logarithmic:
+            return exp((1 - way) * log(start) + way * log(ramp.end))
+        return (1 - way) * start + way * ramp.end
+
+    return Settings(
+        value(masking.mask_fraction, ramps.mask_fraction),
+        value(masking.span_width, ramps.span_width),
+        value(masking.temperature, ramps.temperature, logarithmic=True),
+    )
+
+
+def start_settings(masking: Masking) -> Settings:
+    """The settings before any ramp: those of evaluation, the same throughout a run."""
+    return Settings(masking.mask_fraction, masking.span_width, masking.temperature)

@@ -1,0 +1,60 @@
+"""The shares that the strategies mask at the paper's centre rates, beside the paper's 15 %.
+
+    python benchmarks/paper_shares.py [GENOME]
+
+Prints the table of docs/masking.md: mean share of masked among maskable tokens, 4,000 windows of
+each kind, k = 6. A rate of 0.15 / w would mask 15 % if windows of w tokens never overlapped.
+"""
+
+import sys
+
+import numpy as np
+import torch
+
+from cmgems.draws import sequence_keys, stream
+from cmgems.genome import genome_for
+from cmgems.kmers import token_ids
+from cmgems.masking import STRATEGIES
+from cmgems.masking.budget import Budget, paper_rate
+from cmgems.masking.masker import Masker
+from cmgems.pmi import table_for
+from cmgems.windows import Cut, WindowStream, sample_windows, unambiguous_spans
+
+K, WINDOWS = 6, 4_000
+KINDS = {
+    "DNABERT's mix": Cut(510, 6, 0.5),
+    "505 tokens": Cut(510, 510, 1.0),
+    "254 tokens": Cut(259, 259, 1.0),
+    "64 tokens": Cut(69, 69, 1.0),
+}
+
+
+def main() -> None:
+    genome = genome_for(sys.argv[1] if len(sys.argv) > 1 else "sample")
+    spans = unambiguous_spans(genome.codes)
+    rank_V = torch.from_numpy(table_for(genome, K).rank)
+    corpus_BK = token_ids(torch.from_numpy(sample_windows(genome.codes, spans, 1024, 510)), K)
+    solved = Masker(K, rank_V, Budget(corpus_BK, rank_V, K))
+    paper = Masker(K, rank_V, Budget(corpus_BK, rank_V, K, paper=True))
+    streams = {kind: WindowStream(genome.codes, spans, cut, 1) for kind, cut in KINDS.items()}
+    print(f"| strategy | centre rate | {' | '.join(KINDS)} | solved for 0.15 (mix) |")
+    print("|" + " --- |" * (len(KINDS) + 3))
+    for name in STRATEGIES:
+        shares = [share(paper, windows, name) for windows in streams.values()]
+        shares.append(share(solved, streams["DNABERT's mix"], name))
+        cells = " | ".join(f"{found:.3f}" for found in shares)
+        print(f"| `{name}` | {paper_rate(name, K):.4f} | {cells} |", flush=True)
+
+
+def share(masker: Masker, windows: WindowStream, name: str) -> float:
+    masked = maskable = 0
+    for first in range(0, WINDOWS, 500):
+        batch = windows.batch(first, 500)
+        keys = sequence_keys(stream(0, "paper shares"), np.arange(first, first + 500))
+        counts = masker(batch._replace(keys_B2=torch.from_numpy(keys)), name).counts_S2[0]
+        masked, maskable = masked + int(counts[0]), maskable + int(counts[1])
+    return masked / maskable
+
+
+if __name__ == "__main__":
+    main()

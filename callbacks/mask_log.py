@@ -1,0 +1,39 @@
+"""What the masks of a run select, to TensorBoard, at validations."""
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from cmgems.callbacks.training_log import write
+from cmgems.kmers import FIRST_KMER, token_ids
+from cmgems.masking.statistics import mask_statistics, rank_shares
+from cmgems.pretraining import Pretraining
+from cmgems.windows import WindowBatch
+
+
+class MaskLog(L.Callback):
+    """Masks the first validation batch as the run does at this step, and logs what that selects:
+    the figures of `MaskStatistics` as scalars, the ranks of masked and other tokens as histograms.
+    """
+
+    def on_validation_batch_start(
+        self,
+        trainer: L.Trainer,
+        module: Pretraining,
+        batch: WindowBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx or not trainer.is_global_zero:
+            return
+        masker = module.masker
+        ids_BK = token_ids(batch.codes_BL, masker.k)
+        mask_BK = masker(batch, module.plan).mask_BK
+        figures = mask_statistics(batch.codes_BL, ids_BK, mask_BK, masker.rank_V, masker.k)
+        write(trainer, {f"masks/{name}": value for name, value in figures._asdict().items()})
+        rank_BK = rank_shares(ids_BK, masker.rank_V)
+        others_BK = (ids_BK >= FIRST_KMER) & ~mask_BK
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and mask_BK.any():
+                step = trainer.global_step
+                logger.experiment.add_histogram("masks/rank_of_masked", rank_BK[mask_BK], step)
+                logger.experiment.add_histogram("masks/rank_of_others", rank_BK[others_BK], step)

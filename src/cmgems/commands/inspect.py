@@ -1,0 +1,67 @@
+"""`cmgems inspect`: what the masks of an experiment do, as an HTML page."""
+
+import argparse
+
+DESCRIPTION = """\
+Mask real sequence as an experiment does, at several steps of its curriculum and with every
+strategy of the catalogue, and write one HTML page that shows what is masked and what is hidden.
+Nothing is trained. Overrides `key.path=value` win over the file.
+"""
+EXAMPLES = """\
+examples:
+  cmgems inspect experiments/pretrain/cm_gems.yaml
+  cmgems inspect experiments/pretrain/cm_step.yaml region=chr20:45,000,000-45,010,000
+  cmgems inspect experiments/pretrain/cm_gems.yaml data.genome=chr21.fa out=chr21.html
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.epilog = EXAMPLES
+    parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
+    parser.add_argument(
+        "overrides",
+        metavar="region=CONTIG:START-END | out=FILE.html | key.path=value",
+        nargs="*",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from cmgems.config_files import load
+    from cmgems.errors import UserError
+
+    own = {"region": "", "out": ""}
+    overrides = []
+    for override in args.overrides:
+        name, sign, value = override.partition("=")
+        if sign and name in own:
+            own[name] = value
+        else:
+            overrides.append(override)
+    experiment = load(args.experiment, overrides)
+    out = Path(own["out"] or f"{experiment.name}.html")
+    if not out.parent.is_dir() or out.is_dir():
+        raise UserError(f"out: found {out}, wanted a file in a folder that exists")
+    write_page(experiment, own["region"], out)
+    print(f"{out}: open it in a browser")
+
+
+def write_page(experiment, region: str, out) -> None:
+    from cmgems.data_modules.pretraining import GenomeDataModule
+    from cmgems.files import replacing
+    from cmgems.genome import genome_for
+    from cmgems.inspection import find_region, inspect
+    from cmgems.inspection_page import page
+    from cmgems.train import build_masker, difficulty
+
+    genome = genome_for(experiment.data.genome)
+    found_region = find_region(genome, region, experiment.data.k)
+    data = GenomeDataModule(
+        genome, experiment.data, experiment.train, experiment.validation, experiment.seed
+    )
+    masker = build_masker(experiment, data, difficulty(experiment, genome))
+    text = page(inspect(experiment, genome, masker, found_region))
+    with replacing(out) as handle:
+        handle.write(text)

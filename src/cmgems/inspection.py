@@ -1,0 +1,205 @@
+"""`cmgems inspect`: what the masks of an experiment do to real sequence, computed.
+
+The page that shows it is made in `cmgems.inspection_page`.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from cmgems.config import Experiment
+from cmgems.draws import sequence_keys, stream
+from cmgems.errors import UserError
+from cmgems.genome import Genome
+from cmgems.kmers import FIRST_KMER, token_ids
+from cmgems.masking import STRATEGIES
+from cmgems.masking.leak import hidden_bases
+from cmgems.masking.masker import Masker, Plan
+from cmgems.masking.schedule import place, plan_at
+from cmgems.masking.statistics import MaskStatistics, mask_statistics, rank_shares
+from cmgems.windows import WindowBatch
+
+DRAWS = 100
+FIGURE_WINDOWS = 500  # masked for the figures
+MOMENTS = 5  # steps of the curriculum that are shown
+LONGEST_REGION = 100_000  # bases
+DEFAULT_REGION = 5_100
+
+
+class Region(NamedTuple):
+    """A stretch of a genome; coordinates as biologists write them, 1-based, end included."""
+
+    contig: str
+    start: int
+    end: int
+    codes: np.ndarray  # uint8
+
+    @property
+    def name(self) -> str:
+        return f"{self.contig}:{self.start:,}-{self.end:,}"
+
+
+class Portrait(NamedTuple):
+    """One way of masking on the region's windows; P = places of a window."""
+
+    title: str
+    figures: MaskStatistics  # over all windows and draws
+    mask_K: np.ndarray  # bool: the first window in one draw
+    hidden_L: np.ndarray  # bool: its hidden bases
+    often_K: np.ndarray  # share of draws in which each token of the first window is masked
+    rank_masked: np.ndarray  # ranks (0 to 1) of masked tokens, over all windows and draws
+
+
+class Inspection(NamedTuple):
+    """All that the page shows."""
+
+    experiment: Experiment
+    genome: str
+    region: Region
+    window_L: np.ndarray  # uint8, the window whose bases are shown
+    rank_K: np.ndarray  # ranks of its tokens, 0 to 1
+    rank_all: np.ndarray  # ranks of all tokens of the region
+    strategies: list[Portrait]
+    moments: list[tuple[int, Portrait]]  # step, and how it masks
+    places: np.ndarray  # where among the strategies each of 0 .. max_steps - 1 is
+    planned: bool  # False where the switches depend on the run
+
+
+def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Region) -> Inspection:
+    """Mask a region of a genome in every way, many times."""
+    windows = _windows(region, experiment.data.window)
+    names = list(STRATEGIES)
+    names += [name for name in experiment.curriculum.strategies if name not in STRATEGIES]
+    rank_BK = rank_shares(token_ids(windows.codes_BL, masker.k), masker.rank_V).numpy()
+    curriculum, max_steps = experiment.curriculum, experiment.train.max_steps
+    planned = curriculum.schedule != "plateau"
+    switches = () if planned else _evenly(len(curriculum.strategies), max_steps)
+    seed = experiment.seed
+    places = [place(curriculum, t, max_steps, switches, seed) for t in range(max_steps)]
+    return Inspection(
+        experiment=experiment,
+        genome=genome.name,
+        region=region,
+        window_L=windows.codes_BL[0].numpy(),
+        rank_K=rank_BK[0],
+        rank_all=rank_BK.ravel(),
+        strategies=[_portrait(name, _plan(masker, name), windows, masker) for name in names],
+        moments=_moments(experiment, switches, windows, masker),
+        places=np.array(places),
+        planned=planned,
+    )
+
+
+def _plan(masker: Masker, name: str) -> Plan:
+    return Plan((name,), settings=masker.settings)
+
+
+def _evenly(stages: int, max_steps: int) -> list[int]:
+    """Switches for the picture of a curriculum whose real ones only the run will know."""
+    return [max_steps * stage // stages for stage in range(1, stages)]
+
+
+def _moments(experiment: Experiment, switches, windows: WindowBatch, masker: Masker) -> list:
+    """The curriculum at some steps, the first among them; equal ones once."""
+    max_steps, found, before = experiment.train.max_steps, [], None
+    for step in np.unique(np.linspace(0, max_steps - 1, MOMENTS).round().astype(int)).tolist():
+        plan = plan_at(
+            experiment.curriculum, experiment.masking, step, max_steps, switches, experiment.seed
+        )
+        if plan == before:
+            continue
+        before, title = plan, " + ".join(plan.strategies)
+        if len(plan.strategies) == 2:
+            title = f"{title}, {plan.second_share:.0%} of the sequences by the second"
+        found.append((step, _portrait(title, plan, windows, masker)))
+    return found
+
+
+def _portrait(title: str, plan: Plan, windows: WindowBatch, masker: Masker) -> Portrait:
+    count = len(windows.bases)
+    ids_BK = token_ids(windows.codes_BL, masker.k)
+    rank_BK = rank_shares(ids_BK, masker.rank_V)
+    often, ranks, figures, first = np.zeros(ids_BK.shape[1]), [], [], None
+    for number in range(DRAWS):
+        keys = sequence_keys(stream(number, "inspection"), np.arange(count))
+        mask_BK = masker(windows._replace(keys_B2=torch.from_numpy(keys)), plan).mask_BK
+        first = mask_BK if first is None else first
+        often += mask_BK[0].numpy()
+        ranks.append(rank_BK[mask_BK].numpy())
+    figures = _mean_statistics(windows, ids_BK, plan, masker)
+    hidden_BL = hidden_bases(first, masker.k, ids_BK >= FIRST_KMER)
+    return Portrait(
+        title,
+        figures,
+        first[0].numpy(),
+        hidden_BL[0].numpy(),
+        often / DRAWS,
+        np.concatenate(ranks),
+    )
+
+
+def _mean_statistics(windows: WindowBatch, ids_BK, plan: Plan, masker: Masker) -> MaskStatistics:
+    """Over several draws at once: the windows stand there once for each."""
+    draws = max(1, FIGURE_WINDOWS // len(ids_BK))
+    codes_BL = windows.codes_BL.repeat(draws, 1)
+    keys = sequence_keys(stream(0, "inspection"), np.arange(len(codes_BL)))
+    batch = WindowBatch(codes_BL, windows.bases * draws, torch.from_numpy(keys))
+    mask_BK = masker(batch, plan).mask_BK
+    return mask_statistics(codes_BL, ids_BK.repeat(draws, 1), mask_BK, masker.rank_V, masker.k)
+
+
+def _windows(region: Region, window: int) -> WindowBatch:
+    """The region's consecutive full windows, or itself where it is shorter."""
+    length = min(window, len(region.codes))
+    count = len(region.codes) // length
+    codes = np.array(region.codes[: count * length]).reshape(count, length)
+    keys = torch.zeros(count, 2, dtype=torch.int32)
+    return WindowBatch(torch.from_numpy(codes), (length,) * count, keys)
+
+
+def find_region(genome: Genome, text: str, k: int) -> Region:
+    """The region that a user names, `CONTIG:START-END` with or without commas, or a default one.
+
+    A contig that is itself a piece of a chromosome (`20:44000001-48000000`, as in the sample) is
+    found by the chromosome's coordinates too, with or without `chr`.
+
+    Raises
+    ------
+    UserError
+        If the genome does not have it, or it is too long or too short.
+    """
+    if not text:
+        contig = max(genome.contigs, key=lambda c: c.length - c.n_count)
+        middle = contig.start + contig.length // 2
+        length = min(DEFAULT_REGION, contig.length)
+        return _region(genome, contig.name, middle - length // 2 - contig.start, length, 0, k)
+    parsed = re.fullmatch(r"(.+):([\d,]+)-([\d,]+)", text)
+    if not parsed:
+        raise UserError(f"region: found {text!r}, wanted CONTIG:START-END")
+    name = parsed[1]
+    start, end = (int(number.replace(",", "")) for number in parsed.groups()[1:])
+    if not 1 <= start <= end or end - start + 1 > LONGEST_REGION:
+        raise UserError(f"region: found {text!r}, wanted 1 to {LONGEST_REGION:,} bases")
+    for contig in genome.contigs:
+        piece = re.fullmatch(r"(?:chr)?(.+):(\d+)-(\d+)", contig.name)
+        if contig.name in (name, f"chr{name}", name.removeprefix("chr")):
+            offset = 0
+        elif piece and piece[1] == name.removeprefix("chr"):
+            offset = int(piece[2]) - 1
+        else:
+            continue
+        if offset < start and end <= offset + contig.length:
+            return _region(genome, name, start - 1 - offset, end - start + 1, offset, k, contig)
+    some = ", ".join(f"{c.name} ({c.length:,} bases)" for c in genome.contigs[:3])
+    raise UserError(f"region: {text} is not in {genome.name}, which has {some}")
+
+
+def _region(genome, name, first, length, offset, k, contig=None) -> Region:
+    contig = contig or genome.contig(name)
+    codes = np.array(genome.codes[contig.start + first : contig.start + first + length])
+    region = Region(name, first + offset + 1, first + offset + length, codes)
+    if length < k or (codes > 3).all():
+        raise UserError(f"region: {region.name} has no {k}-mer, wanted known bases")
+    return region

@@ -1,0 +1,76 @@
+"""The bits a hidden base that the validation figures of a run are held against."""
+
+import contextlib
+import hashlib
+import json
+
+import numpy as np
+
+from cmgems.data_modules.pretraining import GenomeDataModule, HeldOut
+from cmgems.files import replacing
+from cmgems.genome import Genome
+from cmgems.markov import MAX_ORDER, count_training, fit, references
+from cmgems.masking.corrupt import ALL_MASKED
+from cmgems.masking.leak import hidden_bases, in_short_runs
+from cmgems.masking.masker import Masker
+from cmgems.pretraining import HIDING_MASKS
+
+
+def base_references(genome: Genome, data: GenomeDataModule, masker: Masker) -> dict[str, float]:
+    """What the composition and the best Markov model of the training DNA pay for the hidden bases
+    of the validation windows, under the masks that the model is measured with.
+
+    Kept in the genome store: it takes some seconds, and is the same for all runs with the same
+    windows and masks.
+
+    Returns
+    -------
+    `composition_bits`, `markov_bits` (a hidden base), `markov_order`, `hidden_bases`
+    """
+    codes_BL, hidden_BL, wanted_BL = _hidden(data, masker)
+    spans = data.train_spans
+    digest = hashlib.sha256(f"{genome.sha256} {MAX_ORDER}".encode())
+    for array in (spans.start, spans.end, codes_BL, hidden_BL, wanted_BL):
+        digest.update(np.ascontiguousarray(array))
+    kept = genome.path / "references" / f"{digest.hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError):  # not there, or damaged: compute
+        return json.loads(kept.read_text())
+    found = _references(data, codes_BL, hidden_BL, wanted_BL)
+    with contextlib.suppress(OSError):  # a store that we may not write to
+        kept.parent.mkdir(exist_ok=True)
+        with replacing(kept) as handle:
+            json.dump(found, handle)
+    return found
+
+
+def _references(data, codes_BL, hidden_BL, wanted_BL) -> dict[str, float]:
+    counts = count_training(data.codes, data.train_spans.start, data.train_spans.end)
+    model = fit(counts)
+    composition = counts[0] / counts[0].sum()
+    plain, markov, bases = references(model, composition, codes_BL, hidden_BL, wanted_BL)
+    return {
+        "composition_bits": plain / max(bases, 1),
+        "markov_bits": markov / max(bases, 1),
+        "markov_order": model.order,
+        "hidden_bases": bases,
+    }
+
+
+def _hidden(data: GenomeDataModule, masker: Masker) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All validation windows: base codes, which are hidden, and which of these are counted."""
+    windows = HeldOut(data.codes, data.held_out, rank=0, ranks=1)
+    longest = int(data.held_out.length.max())
+    parts = []
+    for number in range(len(windows)):
+        batch = windows[number]
+        masked = masker(batch, HIDING_MASKS, ALL_MASKED)
+        hidden_BL = hidden_bases(masked.mask_BK, masker.k, masked.maskable_BK)
+        arrays = (batch.codes_BL, hidden_BL, in_short_runs(hidden_BL, masker.k))
+        fills = (4, False, False)
+        for_all = [
+            np.pad(a.numpy(), ((0, 0), (0, longest - a.shape[1])), constant_values=fill)
+            for a, fill in zip(arrays, fills, strict=True)
+        ]
+        parts.append(for_all)
+    codes, hidden, wanted = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return codes, hidden, wanted

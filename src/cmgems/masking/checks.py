@@ -1,0 +1,203 @@
+"""Does a masking strategy keep to the rules? For users' own strategies, and for the catalogue.
+
+>>> from cmgems.masking.checks import check_strategy
+>>> [c.name for c in check_strategy("random", corpus_BK, rank_V, 6) if c.problem]
+[]
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmgems.draws import sequence_keys, stream
+from cmgems.kmers import FIRST_KMER, PAD, UNK
+from cmgems.masking.budget import Budget
+from cmgems.masking.custom import strategy
+from cmgems.masking.operations import draw_centres
+from cmgems.masking.tokens import CENTRES, Settings, Tokens
+
+LENGTHS = (64, 128, 200, 333)  # at which the budget is checked, and at the longest
+TOKENS = 300_000  # masked for one figure of the budget
+
+
+class Check(NamedTuple):
+    """What was checked, what came out, and what is wrong with it ("" if nothing is)."""
+
+    name: str
+    found: str
+    problem: str = ""
+
+
+class Subject(NamedTuple):
+    """A strategy and the DNA that it is tried on."""
+
+    masks: Callable[[Tokens], Tensor]
+    name: str
+    ids_BK: Tensor  # int32, windows without [UNK]
+    rank_V: Tensor
+    k: int
+
+    def tokens(self, ids_BK: Tensor, rate: float = 0.02, first_place: int = 0) -> Tokens:
+        keys_B2 = torch.from_numpy(sequence_keys(stream(0, "check"), np.arange(len(ids_BK))))
+        maskable_BK = ids_BK >= FIRST_KMER
+        rate_B1 = torch.full((len(ids_BK), 1), rate)
+        return Tokens(
+            k=self.k,
+            ids_BT=ids_BK,
+            maskable_BT=maskable_BK,
+            centres_BT=draw_centres(maskable_BK, keys_B2, rate_B1, CENTRES, first_place),
+            keys_B2=keys_B2,
+            rank_V=self.rank_V,
+            loss_rank_V=self.rank_V,
+            first_place=first_place,
+        )
+
+
+def check_strategy(name: str, corpus_BK: Tensor, rank_V: Tensor, k: int) -> list[Check]:
+    """Try a strategy, named as in an experiment, on windows of a genome.
+
+    Parameters
+    ----------
+    name : of the catalogue, or `package.module:Name`
+    corpus_BK : int32 [N, K]
+        Token ids of at least 200 windows without [UNK], K at least 64.
+    rank_V : int32 [4**k]
+    k : int
+
+    Raises
+    ------
+    UserError
+        If the strategy cannot be loaded.
+    """
+    subject = Subject(strategy(name), name, corpus_BK, rank_V, k)
+    shape = _shape(subject)
+    if shape.problem:
+        return [shape]  # the others would only fail in less obvious ways
+    checks = (_specials, _repeats, _batch, _padding, _shift, _edges, _budget, _content, _graph)
+    return [shape, *(check(subject) for check in checks)]
+
+
+def _shape(subject: Subject) -> Check:
+    tokens = subject.tokens(subject.ids_BK[:20])
+    try:
+        mask = subject.masks(tokens)
+    except Exception as error:  # whatever a user's code raises is what there is to report
+        return Check("returns a mask", "an error", f"{type(error).__name__}: {error}")
+    if not isinstance(mask, Tensor):
+        return Check("returns a mask", type(mask).__name__, "wanted a tensor")
+    found = f"{mask.dtype} {list(mask.shape)}"
+    fits = mask.dtype == torch.bool and mask.shape == tokens.ids_BT.shape
+    wanted = "" if fits else f"wanted torch.bool {list(tokens.ids_BT.shape)}"
+    return Check("returns a mask", found, wanted)
+
+
+def _specials(subject: Subject) -> Check:
+    ids_BK = subject.ids_BK[:50].clone()
+    ids_BK[:, 30:41] = UNK
+    ids_BK[:, 60:] = PAD
+    ids_BK[::2, 50:] = subject.ids_BK[:50:2, 50:]
+    masked = [subject.masks(subject.tokens(ids_BK, rate)) for rate in (0.02, 0.3, 1.0)]
+    wrong = sum(int((mask & (ids_BK < FIRST_KMER)).sum()) for mask in masked)
+    problem = "mask & tokens.maskable_BT keeps to k-mers" if wrong else ""
+    return Check("leaves special tokens alone", f"{wrong} [UNK] or padding masked", problem)
+
+
+def _repeats(subject: Subject) -> Check:
+    tokens = subject.tokens(subject.ids_BK[:100])
+    same = torch.equal(subject.masks(tokens), subject.masks(tokens))
+    problem = "" if same else "draw with cmgems.masking.operations, not with a generator"
+    return Check("repeats itself", "the same mask twice" if same else "another mask", problem)
+
+
+def _batch(subject: Subject) -> Check:
+    tokens = subject.tokens(subject.ids_BK[:30])
+    together = subject.masks(tokens)
+    rows = [slice(row, row + 1) for row in range(30)]
+    wrong = sum(not torch.equal(subject.masks(_rows(tokens, row)), together[row]) for row in rows)
+    problem = "a mask may depend on its own sequence alone" if wrong else ""
+    return Check("does not see the batch", f"{wrong} of 30 differ when alone", problem)
+
+
+def _rows(tokens: Tokens, rows: slice) -> Tokens:
+    return tokens._replace(
+        ids_BT=tokens.ids_BT[rows],
+        maskable_BT=tokens.maskable_BT[rows],
+        centres_BT=tokens.centres_BT[rows],
+        keys_B2=tokens.keys_B2[rows],
+    )
+
+
+def _padding(subject: Subject) -> Check:
+    ids_BK = subject.ids_BK[:50]
+    plain = subject.masks(subject.tokens(ids_BK))
+    padded = subject.masks(subject.tokens(F.pad(ids_BK, (0, 37), value=PAD)))
+    wrong = int((padded[:, : ids_BK.shape[1]] != plain).any(1).sum())
+    problem = "use tokens.maskable_BT, not the width of the batch" if wrong else ""
+    return Check("does not see padding", f"{wrong} of 50 differ when padded", problem)
+
+
+def _shift(subject: Subject) -> Check:
+    """A sequence between stretches of [UNK], moved together with its draws."""
+    inner_BK, margin = subject.ids_BK[:100], 50
+    masks = []
+    for left in (0, 7, margin):
+        ids_BK = F.pad(inner_BK, (left, margin - left), value=UNK)
+        mask = subject.masks(subject.tokens(ids_BK, first_place=-left))
+        masks.append(mask[:, left : left + inner_BK.shape[1]])
+    wrong = int(sum((mask != masks[0]).any(1) for mask in masks[1:]).bool().sum())
+    problem = "use draws and ids, not places in the tensor" if wrong else ""
+    return Check("moves with the sequence", f"{wrong} of 100 differ when moved", problem)
+
+
+def _edges(subject: Subject) -> Check:
+    for width in (0, 1):
+        ids_BK = subject.ids_BK[:4, :width].contiguous()
+        try:
+            shape = subject.masks(subject.tokens(ids_BK, rate=1.0)).shape
+        except Exception as error:  # as in _shape
+            return Check("takes short sequences", f"{width} tokens", f"{type(error).__name__}")
+        if shape != ids_BK.shape:
+            return Check("takes short sequences", f"{width} tokens: {list(shape)}", "wrong shape")
+    return Check("takes short sequences", "0 and 1 tokens")
+
+
+def _budget(subject: Subject) -> Check:
+    longest, cpu = subject.ids_BK.shape[1], torch.device("cpu")
+    budget = Budget(subject.ids_BK, subject.rank_V, subject.k)
+    rates = budget.rates(subject.name, subject.masks, Settings(), cpu)
+    found = {}
+    for length in (*(n for n in LENGTHS if n < longest), longest):
+        repeats = -(-TOKENS // (len(subject.ids_BK) * length))
+        ids_BK = subject.ids_BK[:, :length].repeat(repeats, 1)
+        mask = subject.masks(subject.tokens(ids_BK, float(rates[length])))
+        found[length] = float(mask.double().mean())
+    worst = max(found.values(), key=lambda share: abs(share - 0.15))
+    problem = ""
+    if abs(worst - 0.15) > 0.005:
+        problem = "more centres must mask more; wanted 0.15 +- 0.005 once the rate is solved"
+    return Check("keeps the budget", f"0.15 wanted, {worst:.4f} at worst", problem)
+
+
+def _content(subject: Subject) -> Check:
+    """Not a rule: said, so that nobody takes a mask for content-aware that is not."""
+    half = len(subject.ids_BK) // 2
+    tokens = subject.tokens(subject.ids_BK[:half])
+    other = subject.masks(tokens._replace(ids_BT=subject.ids_BK[half : 2 * half]))
+    depends = bool((other != subject.masks(tokens)).any())
+    return Check("looks at the sequence", "yes" if depends else "no: masks other DNA alike")
+
+
+def _graph(subject: Subject) -> Check:
+    """Not a rule either: what waits for the device costs time on a GPU."""
+    tokens = subject.tokens(subject.ids_BK[:8])
+    traced = torch.compile(subject.masks, backend=lambda graph, _: graph, fullgraph=True)
+    try:
+        traced(tokens)
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = str(error).strip().splitlines()[0]
+        return Check("runs without waiting for the device", f"no: {reason}")
+    return Check("runs without waiting for the device", "yes")

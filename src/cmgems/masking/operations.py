@@ -1,0 +1,160 @@
+"""The operations that strategies are made of, each on whatever device its tensors are.
+
+On a CPU they are compiled loops (`cmgems.masking.kernels`), elsewhere tensor code without host
+synchronisation; the results are the same bit for bit. Orders and draws are whole numbers
+throughout: no device rounds them differently.
+
+Shapes: B sequences, T tokens, V = 4**k k-mers, Q quantiles (a power of two).
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmgems.cpu_path import has_kernels, keys, view
+from cmgems.draws import integers, uniforms
+from cmgems.kmers import FIRST_KMER
+from cmgems.masking import kernels
+from cmgems.masking.tokens import STRATEGY, Tokens
+
+LAST = int(kernels.LAST)
+STRATEGY_DRAW = np.uint32(STRATEGY)
+
+
+def draw_centres(
+    maskable_BT: Tensor, keys_B2: Tensor, rate_B1: Tensor, purpose: int, first_place: int = 0
+) -> Tensor:
+    """bool [B, T]: each maskable token is a centre with the probability of its sequence."""
+    if has_kernels(maskable_BT):
+        centres_BT = torch.empty(maskable_BT.shape, dtype=torch.bool)
+        kernels.draw_centres(
+            view(maskable_BT),
+            keys(keys_B2),
+            first_place,
+            np.uint32(purpose),
+            view(rate_B1[:, 0]),
+            view(centres_BT),
+        )
+        return centres_BT
+    places_T = torch.arange(maskable_BT.shape[1], dtype=torch.int32, device=maskable_BT.device)
+    uniform_BT = uniforms(keys_B2[:, None], places_T + first_place, purpose)
+    return (uniform_BT < rate_B1) & maskable_BT
+
+
+def order_by(table_V: Tensor, tokens: Tokens) -> Tensor:
+    """int32 [B, T]: the value of each k-mer in a table; LAST for what cannot be masked."""
+    if has_kernels(tokens.ids_BT):
+        order_BT = torch.empty(tokens.ids_BT.shape, dtype=torch.int32)
+        kernels.look_up(
+            view(tokens.ids_BT), view(tokens.maskable_BT), view(table_V), view(order_BT)
+        )
+        return order_BT
+    index_BT = (tokens.ids_BT - FIRST_KMER).clamp_(min=0)
+    return torch.where(tokens.maskable_BT, table_V[index_BT], LAST)
+
+
+def subtract_noise(order_BT: Tensor, noise_Q: Tensor, tokens: Tokens) -> Tensor:
+    """Each order less a quantile drawn from int32 `noise_Q`; LAST stays."""
+    if has_kernels(order_BT):
+        order_BT = order_BT.clone(memory_format=torch.contiguous_format)
+        kernels.subtract_noise(
+            view(order_BT), keys(tokens.keys_B2), tokens.first_place, STRATEGY_DRAW, view(noise_Q)
+        )
+        return order_BT
+    return torch.where(order_BT == LAST, LAST, order_BT - _quantiles(noise_Q, tokens))
+
+
+def first_of_row(order_BT: Tensor, count_B1: Tensor) -> Tensor:
+    """Mark the `count` smallest orders of each row, the leftmost of equal ones."""
+    if has_kernels(order_BT):
+        chosen_BT = torch.empty(order_BT.shape, dtype=torch.bool)
+        kernels.first_of_row(view(order_BT), view(count_B1[:, 0].long()), view(chosen_BT))
+        return chosen_BT
+    if not order_BT.shape[1]:
+        return torch.empty_like(order_BT, dtype=torch.bool)
+    limit_B1 = order_BT.sort(dim=1).values.gather(1, (count_B1.long() - 1).clamp(min=0))
+    below_BT, equal_BT = order_BT < limit_B1, order_BT == limit_B1
+    spare_B1 = count_B1 - below_BT.sum(1, keepdim=True)
+    return (below_BT | equal_BT & (equal_BT.cumsum(1) <= spare_B1)) & (count_B1 > 0)
+
+
+def cover(spots_BT: Tensor, window: tuple[int, int]) -> Tensor:
+    """Mark every token that lies in the window of a spot; windows end at the sequence's ends."""
+    first, last = window
+    if has_kernels(spots_BT):
+        covered_BT = torch.empty(spots_BT.shape, dtype=torch.bool)
+        kernels.cover(view(spots_BT), first, last, view(covered_BT))
+        return covered_BT
+    covered_BT = spots_BT.clone()
+    for offset in range(1, last + 1):
+        covered_BT[:, offset:] |= spots_BT[:, :-offset]
+    for offset in range(1, -first + 1):
+        covered_BT[:, :-offset] |= spots_BT[:, offset:]
+    return covered_BT
+
+
+def cover_spans(spots_BT: Tensor, lengths_Q: Tensor, tokens: Tokens) -> Tensor:
+    """From each spot on, mark as many tokens as a quantile drawn from int32 `lengths_Q` says."""
+    if has_kernels(spots_BT):
+        covered_BT = torch.empty(spots_BT.shape, dtype=torch.bool)
+        kernels.cover_spans(
+            view(spots_BT),
+            keys(tokens.keys_B2),
+            tokens.first_place,
+            STRATEGY_DRAW,
+            view(lengths_Q),
+            view(covered_BT),
+        )
+        return covered_BT
+    if not spots_BT.shape[1]:
+        return spots_BT.clone()
+    places_T = tokens.places_T - tokens.first_place
+    end_BT = torch.where(spots_BT, places_T + _quantiles(lengths_Q, tokens), 0)
+    return places_T < end_BT.cummax(dim=1).values
+
+
+def best_nearby(order_BT: Tensor, centres_BT: Tensor, window: tuple[int, int]) -> Tensor:
+    """int32 [B, T]: place of the smallest order in the window of each centre, the leftmost of equal
+    ones; T where there is no centre."""
+    first, last = window
+    tokens = order_BT.shape[1]
+    if has_kernels(order_BT):
+        best_BT = torch.empty(order_BT.shape, dtype=torch.int32)
+        kernels.best_nearby(view(order_BT), view(centres_BT), first, last, view(best_BT))
+        return best_BT
+    places_T = torch.arange(tokens, device=order_BT.device)
+    key_BT = order_BT.long() * tokens + places_T  # all different
+    best_BT = key_BT.clone()
+    for offset in range(first, last + 1):
+        if offset < 0:
+            best_BT[:, -offset:] = torch.minimum(best_BT[:, -offset:], key_BT[:, :offset])
+        elif offset > 0:
+            best_BT[:, :-offset] = torch.minimum(best_BT[:, :-offset], key_BT[:, offset:])
+    return torch.where(centres_BT, best_BT % max(tokens, 1), tokens).int()
+
+
+def at_places(order_BT: Tensor, places_BT: Tensor) -> Tensor:
+    """int32 [B, T]: each row's orders at the given places; LAST where the place is none (T)."""
+    if has_kernels(order_BT):
+        taken_BT = torch.empty(order_BT.shape, dtype=torch.int32)
+        kernels.at_places(view(order_BT), view(places_BT), view(taken_BT))
+        return taken_BT
+    return F.pad(order_BT, (0, 1), value=LAST).gather(1, places_BT.long())
+
+
+def mark(places_BT: Tensor, which_BT: Tensor) -> Tensor:
+    """bool [B, T]: the places (less than T) that belong to the tokens in `which`."""
+    if has_kernels(places_BT):
+        marked_BT = torch.empty(which_BT.shape, dtype=torch.bool)
+        kernels.mark(view(places_BT), view(which_BT), view(marked_BT))
+        return marked_BT
+    tokens = places_BT.shape[1]
+    target_BT = torch.where(which_BT, places_BT, tokens).long()  # one more column takes the rest
+    return F.pad(torch.zeros_like(which_BT), (0, 1)).scatter_(1, target_BT, True)[:, :tokens]
+
+
+def _quantiles(table_Q: Tensor, tokens: Tokens) -> Tensor:
+    """int32 [B, T]: one of the table's values for each token, drawn."""
+    bits = len(table_Q).bit_length() - 1
+    return table_Q[integers(tokens.keys_B2[:, None], tokens.places_T, STRATEGY, bits)]

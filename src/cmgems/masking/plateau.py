@@ -1,0 +1,63 @@
+"""When a stage of a `plateau` curriculum is over: a pure function of its validation losses."""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from math import exp
+
+from cmgems.config import Plateau
+
+# The first plateau of a k-mer model is the unigram entropy; below this share of it, it is left.
+LEFT_FIRST_PLATEAU = 0.85
+
+
+def is_plateau(
+    losses: Sequence[float], plateau: Plateau, unigram_entropy: float, first_stage: bool = True
+) -> bool:
+    """Whether a stage has flattened at the last of its validations.
+
+    `paper` is the authors' rule: perplexity fell by less than `threshold` from one validation to
+    the next. It depends on how often one validates and on how large the perplexity is.
+
+    `relative` compares that drop with the largest drop of the stage, after smoothing the loss. A
+    threshold of 0.04 says: 25 times slower than at the best of times. Perplexity and not its
+    logarithm, because the logarithm has no knee: it goes on falling like a power of the step, and
+    a threshold on it lands anywhere (`tests/test_plateau.py` has recorded curves).
+
+    Parameters
+    ----------
+    losses : cross-entropy in nats at each validation of the stage so far, under its strategy
+    plateau : rule, threshold; patience and smoothing of the `relative` rule
+    unigram_entropy : float
+        Nats of the tokens' own distribution, where training stands before it has learned anything
+        of context. The `relative` rule waits until the loss is well below it.
+    first_stage : bool
+        The stage began without knowledge of context: its first drop is that from the unigram
+        entropy, not from the untrained model, which is worse.
+    """
+    if plateau.rule == "paper":
+        return len(losses) > 1 and exp(losses[-2]) - exp(losses[-1]) < plateau.threshold
+    since_start = [unigram_entropy, *losses] if first_stage else losses
+    last = _flat_by_relative_drop(since_start, plateau, unigram_entropy)[-plateau.patience :]
+    return len(last) == plateau.patience and all(last)
+
+
+def _flat_by_relative_drop(
+    losses: Sequence[float], plateau: Plateau, unigram_entropy: float
+) -> list[bool]:
+    """For each validation but the first."""
+    smooth = smoothed([min(loss, unigram_entropy) for loss in losses], plateau.smoothing)
+    perplexity = [exp(loss) for loss in smooth]
+    drops = [before - now for before, now in pairwise(perplexity)]
+    left = LEFT_FIRST_PLATEAU * unigram_entropy
+    return [
+        loss < left and drop < plateau.threshold * steepest
+        for loss, drop, steepest in zip(smooth[1:], drops, accumulate(drops, max), strict=True)
+    ]
+
+
+def smoothed(values: Sequence[float], weight: float) -> list[float]:
+    """Exponential mean: each value is mixed with the past, which has `weight`."""
+    means: list[float] = []
+    for value in values:
+        means.append(weight * means[-1] + (1 - weight) * value if means else value)
+    return means

@@ -1,0 +1,38 @@
+"""Spans of random length."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmgems.masking.operations import cover_spans
+from cmgems.masking.tables import made_once
+from cmgems.masking.tokens import Tokens
+
+LONGEST = 10 / 3.8  # SpanBERT cuts at 10 and gets a mean of 3.8
+QUANTILES = 4096
+
+
+def span(tokens: Tokens) -> Tensor:
+    """From each drawn centre on, a span that hides a geometric number of bases.
+
+    A span of b hidden bases is b + k - 1 tokens; the mean of b is the setting `span_width`.
+    Source: SpanBERT (Joshi et al., TACL 2020), with bases in the place of words.
+    """
+    hidden_Q = span_lengths(tokens.settings.span_width, tokens.ids_BT.device)
+    return cover_spans(tokens.centres_BT, hidden_Q + (tokens.k - 1), tokens) & tokens.maskable_BT
+
+
+@made_once
+def span_lengths(mean: float, device: torch.device) -> Tensor:
+    """int32 [Q]: quantiles of a geometric distribution, cut so that the mean is `mean`."""
+    longest = max(1, round(LONGEST * mean))
+    lengths = np.arange(1, longest + 1)
+    low, high = 0.0, 1.0  # bisect for the ratio of one probability to the one before it
+    for _ in range(60):
+        ratio = (low + high) / 2
+        weights = ratio ** (lengths - 1.0)
+        low, high = (ratio, high) if (weights @ lengths) / weights.sum() < mean else (low, ratio)
+    upto = np.cumsum(ratio ** (lengths - 1.0))
+    middle = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    drawn = 1 + np.searchsorted(upto / upto[-1], middle)
+    return torch.from_numpy(drawn.astype(np.int32)).to(device)

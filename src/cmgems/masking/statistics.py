@@ -1,0 +1,102 @@
+"""What a mask selects: figures for TensorBoard and for `cmgems inspect`.
+
+Shapes: B sequences, K k-mer tokens, L = K + k - 1 bases, V = 4**k k-mers.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmgems.kmers import FIRST_KMER
+from cmgems.masking.leak import HUMAN_BITS, leak
+
+DUST_WINDOW = 32  # bases
+DUST_LOW = 2.0  # score above which DNA counts as of low complexity (dustmasker's level 20)
+
+
+class MaskStatistics(NamedTuple):
+    """Over all sequences of a batch. `rank` is 0 for the best-ranked k-mer, 1 for the last."""
+
+    share: float  # masked of maskable tokens
+    hidden_share: float  # hidden of all known bases
+    readable_share: float  # masked tokens that can be copied from their neighbours
+    hidden_per_masked: float  # hidden bases in a masked token, mean
+    perplexity_floor: float  # of a model that copies what it can, at 1.9 bits a hidden base
+    rank_masked: float  # mean rank of masked tokens
+    rank_others: float  # of maskable tokens that are not masked
+    gc_hidden: float  # share of G and C of hidden bases
+    gc_others: float
+    low_complexity_hidden: float  # share of low complexity of hidden bases
+    low_complexity_others: float
+
+
+def mask_statistics(
+    codes_BL: Tensor, ids_BK: Tensor, mask_BK: Tensor, rank_V: Tensor, k: int
+) -> MaskStatistics:
+    """Figures of masks on the sequences that they were made for.
+
+    Parameters
+    ----------
+    codes_BL : uint8, codes above 3 are unknown or padding
+    ids_BK : int32
+    mask_BK : bool
+    rank_V : int32, 1 = first to mask
+    k : int
+    """
+    maskable_BK = ids_BK >= FIRST_KMER
+    leaked = leak(mask_BK, k, maskable_BK)
+    known_BL = codes_BL < 4
+    hidden_BL, others_BL = leaked.hidden_BL & known_BL, ~leaked.hidden_BL & known_BL
+    rank_BK = rank_shares(ids_BK, rank_V)
+    gc_BL = (codes_BL >= 2).double()  # A T C G = 0 1 2 3
+    low_BL = torch.from_numpy(dust_scores(codes_BL.cpu().numpy()) > DUST_LOW).double()
+    low_BL = low_BL.to(codes_BL.device)
+    return MaskStatistics(
+        share=_mean(mask_BK.double(), maskable_BK),
+        hidden_share=_mean(hidden_BL.double(), known_BL),
+        readable_share=leaked.readable / max(leaked.masked, 1),
+        hidden_per_masked=leaked.hidden_per_masked,
+        perplexity_floor=leaked.perplexity_floor(HUMAN_BITS),
+        rank_masked=_mean(rank_BK, mask_BK),
+        rank_others=_mean(rank_BK, maskable_BK & ~mask_BK),
+        gc_hidden=_mean(gc_BL, hidden_BL),
+        gc_others=_mean(gc_BL, others_BL),
+        low_complexity_hidden=_mean(low_BL, hidden_BL),
+        low_complexity_others=_mean(low_BL, others_BL),
+    )
+
+
+def rank_shares(ids_BK: Tensor, rank_V: Tensor) -> Tensor:
+    """float64 [B, K]: rank of each token, 0 for the best-ranked k-mer, 1 for the last."""
+    index_BK = (ids_BK - FIRST_KMER).clamp(min=0)
+    return (rank_V[index_BK] - 1).double() / max(len(rank_V) - 1, 1)
+
+
+def _mean(values: Tensor, where: Tensor) -> float:
+    """nan where nothing is chosen."""
+    return float(values[where].mean())
+
+
+def dust_scores(codes_BL: np.ndarray) -> np.ndarray:
+    """float64 [B, L]: how repetitive the DNA around each base is.
+
+    The score of a window of l triplets is sum c (c - 1) / 2 over the counts c of its triplets,
+    divided by l - 1 (Morgulis et al., J Comput Biol 2006); a base has that of the window of 32
+    bases around it. Random DNA has about 0.25, a homopolymer 15.
+    """
+    rows, bases = codes_BL.shape
+    scores = np.zeros((rows, bases))
+    triplets = min(DUST_WINDOW, bases) - 2
+    if triplets < 2:
+        return scores
+    index = codes_BL[:, :-2].astype(np.int64) * 25 + codes_BL[:, 1:-1] * 5 + codes_BL[:, 2:]
+    windows = np.lib.stride_tricks.sliding_window_view(index, triplets, axis=1)  # [B, W, l]
+    # Each pair of equal triplets counts once.
+    equal = np.zeros(windows.shape[:2])
+    for apart in range(1, triplets):
+        equal += (windows[:, :, apart:] == windows[:, :, :-apart]).sum(2)
+    of_window = equal / (triplets - 1)
+    first = (np.arange(bases) - DUST_WINDOW // 2).clip(0, of_window.shape[1] - 1)
+    return of_window[:, first]

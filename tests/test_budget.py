@@ -1,0 +1,144 @@
+"""One budget: every strategy masks the same share, on any DNA and at any length."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cmgems.draws import sequence_keys, stream
+from cmgems.kmers import FIRST_KMER, token_ids
+from cmgems.masking import STRATEGIES
+from cmgems.masking.budget import Budget, binomial, paper_rate, share_curves, solve_rates
+from cmgems.masking.masker import Masker
+from cmgems.masking.tokens import Settings
+from cmgems.pmi import pmi_table
+
+WINDOW = 510
+WANTED = pytest.approx(0.15, abs=0.005)
+
+
+def random_dna(bases, at, seed=0):
+    """Independent bases; `at` is the probability of A or T."""
+    generator = np.random.default_rng(seed)
+    return generator.choice(4, bases, p=[at / 2, at / 2, (1 - at) / 2, (1 - at) / 2]).astype(
+        np.uint8
+    )
+
+
+def masker_for(codes):
+    """A masker calibrated on a sample of a sequence's windows, as a run is, and other windows."""
+    from cmgems.kmer_counts import count_words
+
+    rank_V = torch.from_numpy(pmi_table(count_words(codes, 6)).rank)
+    windows = len(codes) // WINDOW
+    order = np.random.default_rng(0).permutation(windows)
+    all_codes = torch.from_numpy(codes[: windows * WINDOW].reshape(-1, WINDOW)[order])
+    corpus, other = all_codes[:1024], all_codes[1024:]
+    return Masker(6, rank_V, Budget(token_ids(corpus, 6), rank_V, 6)), other
+
+
+@pytest.fixture(scope="module", params=["human", "random", "AT-rich"])
+def dna(request, genome):
+    if request.param == "human":
+        return masker_for(np.array(genome.codes[:3_000_000]))
+    return masker_for(random_dna(3_000_000, at={"random": 0.5, "AT-rich": 0.8}[request.param]))
+
+
+def share_at(masker, codes_BL, name, lengths):
+    """Masked and maskable tokens of windows cut to the given lengths."""
+    totals = np.zeros(2)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        ids = token_ids(codes_BL[torch.from_numpy(rows), : int(length) + 5], 6)
+        keys = torch.from_numpy(sequence_keys(stream(7, "budget test"), rows))
+        mask = masker.mask(ids, ids >= FIRST_KMER, keys, name)
+        totals += int(mask.sum()), mask.numel()
+    return totals[0] / totals[1]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("length", [64, 199, 505])
+def test_masks_the_wanted_share_at_any_length(name, length, dna):
+    masker, codes_BL = dna
+    many_BL = codes_BL.repeat(-(-300_000 // (len(codes_BL) * length)), 1)
+    assert share_at(masker, many_BL, name, np.full(len(many_BL), length)) == WANTED
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_masks_the_wanted_share_of_dnaberts_mix_of_lengths(name, dna):
+    """Half the windows full, the others uniform in 6 .. 510 bases: 1 .. 505 tokens."""
+    masker, codes_BL = dna
+    generator = np.random.default_rng(1)
+    full = generator.random(len(codes_BL)) < 0.5
+    lengths = np.where(full, 505, generator.integers(1, 506, len(codes_BL)))
+    assert share_at(masker, codes_BL, name, lengths) == WANTED
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("length", [1, 11, 20])
+def test_below_64_tokens_the_share_holds_in_the_mean(name, length, dna):
+    """A short sequence is masked in few large bites or not at all; the mean is kept."""
+    masker, codes_BL = dna
+    many_BL = codes_BL[:, :100].repeat(-(-60_000 // len(codes_BL)), 1)
+    found = share_at(masker, many_BL, name, np.full(len(many_BL), length))
+    bite = min(length, 11) / length  # of the whole; its deviation over the draws
+    assert found == pytest.approx(0.15, abs=0.005 + 3 * math.sqrt(0.15 * bite / len(many_BL)))
+
+
+def test_a_sequence_no_longer_than_a_wide_window_is_masked_whole_or_not_at_all(dna):
+    masker, codes_BL = dna
+    ids = token_ids(codes_BL[:, :11], 6)  # 6 tokens: any wide window covers all
+    keys = torch.from_numpy(sequence_keys(stream(7, "budget test"), np.arange(len(ids))))
+    masked = masker.mask(ids, ids >= FIRST_KMER, keys, "random_wide").sum(1)
+    assert set(masked.tolist()) == {0, 6}
+    assert float((masked == 6).double().mean()) == pytest.approx(0.15, abs=0.03)
+
+
+def expected_share_of_random(rate, length, k=6):
+    """Mean over places of 1 - (1 - rate) ** (centres whose window covers the place)."""
+    covering = [min(p + 2, length - 1) - max(p - 3, 0) + 1 for p in range(length)]
+    return sum(1 - (1 - rate) ** c for c in covering) / length
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.4])
+@pytest.mark.parametrize("length", [6, 20, 64, 200, 505])
+def test_solved_rate_of_random_is_the_analytic_one(length, share, human_ids, human_rank):
+    settings = Settings(mask_fraction=share)
+    curves = share_curves(STRATEGIES["random"], human_ids, human_rank, human_rank, 6, settings)
+    rates = solve_rates(curves, share)
+    found = expected_share_of_random(float(rates[length]), length)
+    assert found == pytest.approx(share, rel=0.03)
+
+
+def test_paper_rates():
+    """0.15 / 6, 0.15 / 8.5 and 0.15 / 11 for k = 6."""
+    assert paper_rate("random", 6) == pytest.approx(0.025)
+    assert paper_rate("genemask", 6) == pytest.approx(0.15 / 8.5)
+    assert paper_rate("global_pmi", 6) == pytest.approx(0.15 / 11)
+    assert paper_rate("random", 3) == pytest.approx(0.05)
+
+
+def test_paper_budget_is_the_paper_rate_at_every_length(human_ids, human_rank):
+    budget = Budget(human_ids, human_rank, 6, paper=True)
+    rates = budget.rates("random", STRATEGIES["random"], Settings(), torch.device("cpu"))
+    assert rates.tolist() == [pytest.approx(0.025)] * 506
+
+
+def test_rates_follow_the_settings_that_a_strategy_reads(human_ids, human_rank):
+    budget, cpu = Budget(human_ids[:64], human_rank, 6), torch.device("cpu")
+
+    def rate(name, **tuned):
+        return float(budget.rates(name, STRATEGIES[name], Settings(**tuned), cpu)[300])
+
+    assert rate("span", span_width=2.0) > 1.2 * rate("span", span_width=6.0)
+    assert rate("random", span_width=2.0) == rate("random", span_width=6.0)
+    assert rate("random", mask_fraction=0.3) > 2 * rate("random", mask_fraction=0.15)
+
+
+def test_binomial():
+    for trials, rate in ((1, 0.3), (5, 0.0), (5, 1.0), (12, 0.15)):
+        wanted = [
+            math.comb(trials, n) * rate**n * (1 - rate) ** (trials - n) for n in range(trials + 1)
+        ]
+        assert binomial(trials, rate) == pytest.approx(wanted, abs=1e-12)

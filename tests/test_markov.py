@@ -1,0 +1,119 @@
+"""Markov references: against brute force over all fillings, and on DNA whose entropy is known."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from cmgems.kmer_counts import count_words
+from cmgems.markov import count_training, fit, predict, references
+
+
+def chain(bases, seed=0):
+    """DNA of order 1 in which a base repeats itself with probability 0.7; its transitions."""
+    generator = np.random.default_rng(seed)
+    transitions = np.full((4, 4), 0.1) + 0.6 * np.eye(4)
+    codes = np.zeros(bases, np.uint8)
+    stays, others = generator.random(bases), generator.integers(0, 4, bases)
+    for i in range(1, bases):
+        codes[i] = codes[i - 1] if stays[i] < 0.6 else others[i]
+    return codes, transitions
+
+
+def brute_force(model, visible, first, end):
+    """float [end - first, 4], by summing over all fillings, one base after the other."""
+    sums = np.zeros((end - first, 4))
+    left, right = first, end
+    while left > 0 and visible[left - 1] < 4:
+        left -= 1
+    while right < len(visible) and visible[right] < 4:
+        right += 1
+    for filling in product(range(4), repeat=end - first):
+        sequence = [*visible[left:first], *filling, *visible[end:right]]
+        chance = 1.0
+        for i in range(first - left, min(len(sequence), end - left + model.order)):
+            context = sequence[max(0, i - model.order) : i]
+            index = 0
+            for base in [*context, sequence[i]]:
+                index = 4 * index + int(base)
+            chance *= model.tables[len(context)][index]
+        for place, base in enumerate(filling):
+            sums[place, base] += chance
+    return sums / sums.sum(1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def human_model(genome):
+    return fit(count_words(np.array(genome.codes[:300_000]), 5).tables)
+
+
+@pytest.mark.parametrize("place", [0, 1, 9, 37])
+@pytest.mark.parametrize("length", [1, 3])
+def test_predicts_from_both_sides_like_brute_force(place, length, human_model, genome):
+    codes = np.array(genome.codes[1_000_000:1_000_040])
+    visible, wanted = codes.copy(), np.zeros(40, bool)
+    wanted[place : place + length] = True
+    visible[wanted] = 4
+    visible[20] = 4  # an unknown base ends a context
+    found = predict(human_model, visible[None], wanted[None])
+    assert found == pytest.approx(brute_force(human_model, visible, place, place + length))
+
+
+def test_finds_the_order_of_a_chain_and_its_entropy():
+    """-0.7 log2 0.7 - 3 x 0.1 log2 0.1 = 1.3568 bits."""
+    codes, _ = chain(400_000)
+    model = fit(count_words(codes, 6).tables)
+    assert model.order >= 1
+    assert model.left_out_bits[0] == pytest.approx(2.0, abs=0.001)
+    assert model.left_out_bits[1] == pytest.approx(1.3568, abs=0.005)
+    assert min(model.left_out_bits[2:]) > model.left_out_bits[1] - 1e-4  # no more to be had
+
+
+def test_a_base_between_two_known_ones_in_a_chain():
+    """P(x | a, b) is proportional to P(a, x) P(x, b): with equal neighbours 0.49 against 0.01."""
+    codes, transitions = chain(400_000)
+    model = fit(count_words(codes, 3).tables)
+    visible = np.array([[0, 4, 0], [1, 4, 2]], np.uint8)
+    wanted = visible == 4
+    found = predict(model, visible, wanted)
+    for row, (a, b) in enumerate([(0, 0), (1, 2)]):
+        exact = transitions[a] * transitions[:, b]
+        assert found[row] == pytest.approx(exact / exact.sum(), abs=0.01)
+
+
+def test_random_dna_cannot_be_predicted():
+    codes = np.random.default_rng(0).integers(0, 4, 500_000).astype(np.uint8)
+    model = fit(count_words(codes[:400_000], 7).tables)
+    rows = codes[400_000:].reshape(-1, 100)
+    wanted = np.zeros(rows.shape, bool)
+    wanted[:, 40:46] = True
+    composition = np.full(4, 0.25)
+    plain, markov, bases = references(model, composition, rows, wanted, wanted)
+    assert bases == 6 * len(rows)
+    assert plain / bases == pytest.approx(2.0)
+    assert markov / bases == pytest.approx(2.0, abs=0.01)
+
+
+def test_other_hidden_bases_are_no_context(human_model, genome):
+    """What is hidden beside the wanted run does not change its figure."""
+    codes = np.array(genome.codes[2_000_000:2_000_030])[None]
+    wanted, hidden = np.zeros((1, 30), bool), np.zeros((1, 30), bool)
+    wanted[0, 10:13] = hidden[0, 10:13] = hidden[0, 14:20] = True
+    other = codes.copy()
+    other[0, 14:20] = 3 - other[0, 14:20]
+    composition = np.full(4, 0.25)
+    one = references(human_model, composition, codes, hidden, wanted)
+    assert one == references(human_model, composition, other, hidden, wanted)
+
+
+def test_counts_of_spans_leave_out_what_lies_between(genome):
+    codes = np.array(genome.codes[:3000])
+    found = count_training(codes, np.array([0, 2000]), np.array([1000, 3000]))
+    parts = [count_words(codes[a:b], 12).tables for a, b in ((0, 1000), (2000, 3000))]
+    for order in range(12):
+        assert np.array_equal(found[order], parts[0][order] + parts[1][order])
+
+
+def test_the_tables_of_every_order_are_distributions(human_model):
+    for order, table in enumerate(human_model.tables):
+        assert table.reshape(-1, 4).sum(1) == pytest.approx(np.ones(4**order), abs=1e-5)
