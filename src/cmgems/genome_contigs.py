@@ -1,8 +1,8 @@
 """The contigs of a genome that is being read: names, lengths, counts and checksums."""
 
-import hashlib
 from pathlib import Path
 
+from cmgems.codes_hash import CodesHash
 from cmgems.errors import UserError
 from cmgems.sequence_files import Piece, Segment, place_of
 
@@ -70,5 +70,5 @@ class ContigList:
             "length": 0,
             "n_count": 0,
             "iupac_count": 0,
-            "sha256": hashlib.sha256(),
+            "sha256": CodesHash(),
         }

@@ -1,0 +1,53 @@
+"""The checksum of a contig against its definition, for any cuts."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmgems.codes_hash import CodesHash, hash_codes
+
+
+def by_definition(codes):
+    """As the docstring of CodesHash says it, in plain Python."""
+    padded = [*codes, *[0] * (-len(codes) % 4)]
+    fours = zip(*[iter(code & 3 for code in padded)] * 4, strict=True)
+    packed = bytes(a << 6 | b << 4 | c << 2 | d for a, b, c, d in fours)
+    turns, before = [], False
+    for place, code in enumerate([*codes, 0]):
+        if (code == 4) != before:
+            turns.append(place.to_bytes(8, "little"))
+            before = code == 4
+    parts = hashlib.sha256(packed).digest() + hashlib.sha256(b"".join(turns)).digest()
+    return hashlib.sha256(parts + len(codes).to_bytes(8, "little")).hexdigest()
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.lists(st.integers(0, 4), max_size=300), st.lists(st.integers(0, 90), max_size=40))
+def test_equals_its_definition_for_any_cuts(codes, cuts):
+    total, first = CodesHash(), 0
+    array = np.array(codes, np.uint8)
+    for size in [*cuts, len(codes)]:
+        total.update(array[first : first + size])
+        first += size
+    assert total.hexdigest() == by_definition(codes) == hash_codes(array)
+
+
+def test_real_dna_with_and_without_a_gap(genome):
+    codes = np.array(genome.codes[:200_003])
+    assert hash_codes(codes) == by_definition(codes.tolist())
+    codes[150_000:150_100] = 4
+    assert hash_codes(codes) == by_definition(codes.tolist())
+
+
+@pytest.mark.parametrize("change", [lambda c: c[:-1], lambda c: np.append(c, np.uint8(0))])
+def test_length_and_ambiguity_count(change):
+    """Packed, an N is an A and the end is filled up with A: the digest tells them apart."""
+    codes = np.zeros(13, np.uint8)
+    assert hash_codes(change(codes)) != hash_codes(codes)
+    for place in range(13):
+        other = codes.copy()
+        other[place] = 4
+        assert hash_codes(other) != hash_codes(codes)
