@@ -5,6 +5,7 @@ Shapes: B sequences, K k-mer tokens of the longest, T packed tokens ([CLS] and [
 M masked tokens.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmgems.cpu_path import has_kernels, keys, view
-from cmgems.draws import integers, uniforms
+from cmgems.draws import integers
 from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP
 from cmgems.masking import kernels
 from cmgems.masking.tokens import CORRUPTION
@@ -24,6 +25,11 @@ class Shares(NamedTuple):
 
     masked: float = 0.8
     random: float = 0.1
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """A draw of 24 bits below the first becomes [MASK], one below the second a random k-mer."""
+        return math.ceil(self.masked * 2**24), math.ceil((self.masked + self.random) * 2**24)
 
 
 BERT = Shares()
@@ -69,7 +75,6 @@ def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
         torch.empty(masked, dtype=torch.int64),
         torch.empty(masked, dtype=torch.int64),
     )
-    limits = np.ceil(np.array([shares.masked, shares.masked + shares.random]) * 2**24)
     kernels.pack(
         view(ids_BK),
         view(mask_BK),
@@ -77,7 +82,7 @@ def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
         keys(keys_B2),
         2 * k,
         np.uint32(CORRUPTION),
-        limits.astype(np.uint32),
+        np.array(shares.limits, np.uint32),
         *(view(part) for part in packed),
     )
     return packed
@@ -92,10 +97,11 @@ def corrupted(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, shares: 
     keys_M2 : int32 [M, 2], the draw keys of their sequences
     places_M : int32 [M], their places in their sequences
     """
-    lot_M = uniforms(keys_M2, places_M, CORRUPTION).double()
+    masked_below, random_below = shares.limits
+    lot_M = integers(keys_M2, places_M, CORRUPTION, bits=24)
     other_M = FIRST_KMER + integers(keys_M2, places_M, CORRUPTION + 1, bits=2 * k)
-    replaced_M = torch.where(lot_M < shares.masked + shares.random, other_M, ids_M)
-    return torch.where(lot_M < shares.masked, MASK, replaced_M)
+    replaced_M = torch.where(lot_M < random_below, other_M, ids_M)
+    return torch.where(lot_M < masked_below, MASK, replaced_M)
 
 
 def _concatenate(

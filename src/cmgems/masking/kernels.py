@@ -177,11 +177,10 @@ def mark(places_BT, which_BT, marked_BT):
 
 
 @kernel
-def pack(ids_BT, mask_BT, lengths_B, keys_B2, bits, purpose, shares, ids_N, place_N, at_M, true_M):
+def pack(ids_BT, mask_BT, lengths_B, keys_B2, bits, purpose, limits, ids_N, place_N, at_M, true_M):
     """Drop padding, put [CLS] and [SEP] around each sequence, corrupt what is masked.
 
-    shares : thresholds in 1 / 2**24 of a draw below which a masked token becomes [MASK], and below
-        which it becomes [MASK] or a random k-mer.
+    limits : a draw of 24 bits below the first becomes [MASK], one below the second a random k-mer.
     """
     n = m = 0
     kmers = np.uint32((1 << bits) - 1)
@@ -201,9 +200,9 @@ def pack(ids_BT, mask_BT, lengths_B, keys_B2, bits, purpose, shares, ids_N, plac
                 m += 1
                 place = np.uint32(t + 1)
                 lot = draw(low, high, place, purpose) & np.uint32(0xFFFFFF)
-                if lot < shares[0]:
+                if lot < limits[0]:
                     ids_N[at] = MASK
-                elif lot < shares[1]:
+                elif lot < limits[1]:
                     other = draw(low, high, place, purpose + np.uint32(1)) & kmers
                     ids_N[at] = FIRST_KMER + np.int32(other)
         ids_N[n + length + 1] = SEP
