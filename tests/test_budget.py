@@ -61,7 +61,7 @@ def share_at(masker, codes_BL, name, lengths):
 @pytest.mark.parametrize("length", [64, 199, 505])
 def test_masks_the_wanted_share_at_any_length(name, length, dna):
     masker, codes_BL = dna
-    many_BL = codes_BL.repeat(-(-300_000 // (len(codes_BL) * length)), 1)
+    many_BL = codes_BL.repeat(-(-200_000 // (len(codes_BL) * length)), 1)
     assert share_at(masker, many_BL, name, np.full(len(many_BL), length)) == WANTED
 
 

@@ -75,10 +75,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         prog="cmgems",
         description="Curriculum masking for gene transformers: pretraining on DNA.",
         epilog=EPILOG,
-        # room for the longest name of a command beside its line
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=28
-        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"cmgems {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
