@@ -95,6 +95,21 @@ def test_a_sequence_no_longer_than_a_wide_window_is_masked_whole_or_not_at_all(d
     assert float((masked == 6).double().mean()) == pytest.approx(0.15, abs=0.03)
 
 
+def test_the_share_is_kept_when_ranks_by_loss_change(genome):
+    """Ranks that crowd: after a refresh the rates are solved for them."""
+    plain, codes_BL = masker_for(np.array(genome.codes[:3_000_000]))
+    masker = Masker(6, plain.rank_V, plain.budget, follow_loss=True)
+    lengths = np.full(len(codes_BL), 505)
+    before = share_at(masker, codes_BL, "loss_adaptive", lengths)
+    # k-mers that begin with A or T are hard: they stand in crowds
+    hard_V = (torch.arange(4096) < 2048).float() + torch.arange(4096) % 7 / 10
+    masker.losses.observe(torch.arange(4096), hard_V)
+    masker.refresh_losses(lambda tensor: tensor)
+    assert not torch.equal(masker.losses.rank_V, plain.rank_V)
+    after = share_at(masker, codes_BL, "loss_adaptive", lengths)
+    assert [before, after] == [WANTED, WANTED]
+
+
 def expected_share_of_random(rate, length, k=6):
     """Mean over places of 1 - (1 - rate) ** (centres whose window covers the place)."""
     covering = [min(p + 2, length - 1) - max(p - 3, 0) + 1 for p in range(length)]

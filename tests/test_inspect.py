@@ -116,3 +116,30 @@ def test_refuses_to_write_into_no_folder(tmp_path, capsys):
     out = tmp_path / "no" / "page.html"
     assert main(["inspect", experiment, f"region={REGION}", f"out={out}"]) == 2
     assert f"out: found {out}, wanted a file in a folder that exists" in capsys.readouterr().err
+
+
+def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
+    """A region with a gap: its [UNK] tokens have no rank and are never masked."""
+    import torch
+
+    from cmgems.config_files import load
+    from cmgems.inspection import Region, inspect
+    from cmgems.kmers import token_ids
+    from cmgems.masking.budget import Budget
+    from cmgems.masking.masker import Masker
+
+    codes = np.array(genome.codes[:1020])
+    corpus_BK = token_ids(torch.from_numpy(codes.reshape(2, 510)), 6)
+    rank_V = torch.arange(1, 4097, dtype=torch.int32)
+    codes[100:150] = 4
+    experiment = load(EXPERIMENTS / "pretrain/random.yaml")
+    masker = Masker(6, rank_V, Budget(corpus_BK, rank_V, 6))
+    found = inspect(experiment, genome, masker, Region("20", 1, 1020, codes))
+    gap = slice(95, 150)  # tokens with an unknown base
+    assert np.isnan(found.rank_K[gap]).all()
+    assert not np.isnan(found.rank_K[:95]).any()
+    assert len(found.rank_all) == 2 * 505 - 55
+    for shown in found.strategies:
+        assert not shown.often_K[gap].any()
+        assert shown.often_K.max() > 0
+        assert not shown.hidden_L[100:150].any()

@@ -42,7 +42,7 @@ class Region(NamedTuple):
 
 
 class Portrait(NamedTuple):
-    """One way of masking on the region's windows; P = places of a window."""
+    """One way of masking on the region's windows."""
 
     title: str
     figures: MaskStatistics  # over all windows and draws
@@ -59,8 +59,9 @@ class Inspection(NamedTuple):
     genome: str
     region: Region
     window_L: np.ndarray  # uint8, the window whose bases are shown
-    rank_K: np.ndarray  # ranks of its tokens, 0 to 1
-    rank_all: np.ndarray  # ranks of all tokens of the region
+    rank_K: np.ndarray  # ranks of its tokens, 0 to 1; nan for [UNK]
+    rank_all: np.ndarray  # ranks of all k-mers of the region
+    windows: int  # that the region is cut in
     strategies: list[Portrait]
     moments: list[tuple[int, Portrait]]  # step, and how it masks
     places: np.ndarray  # where among the strategies each of 0 .. max_steps - 1 is
@@ -72,7 +73,9 @@ def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Regi
     windows = _windows(region, experiment.data.window)
     names = list(STRATEGIES)
     names += [name for name in experiment.curriculum.strategies if name not in STRATEGIES]
-    rank_BK = rank_shares(token_ids(windows.codes_BL, masker.k), masker.rank_V).numpy()
+    ids_BK = token_ids(windows.codes_BL, masker.k)
+    rank_BK = rank_shares(ids_BK, masker.rank_V)
+    known_BK = ids_BK >= FIRST_KMER
     curriculum, max_steps = experiment.curriculum, experiment.train.max_steps
     planned = curriculum.schedule != "plateau"
     switches = () if planned else _evenly(len(curriculum.strategies), max_steps)
@@ -83,8 +86,9 @@ def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Regi
         genome=genome.name,
         region=region,
         window_L=windows.codes_BL[0].numpy(),
-        rank_K=rank_BK[0],
-        rank_all=rank_BK.ravel(),
+        rank_K=rank_BK.masked_fill(~known_BK, float("nan"))[0].numpy(),
+        rank_all=rank_BK[known_BK].numpy(),
+        windows=len(ids_BK),
         strategies=[_portrait(name, _plan(masker, name), windows, masker) for name in names],
         moments=_moments(experiment, switches, windows, masker),
         places=np.array(places),
@@ -121,26 +125,25 @@ def _portrait(title: str, plan: Plan, windows: WindowBatch, masker: Masker) -> P
     count = len(windows.bases)
     ids_BK = token_ids(windows.codes_BL, masker.k)
     rank_BK = rank_shares(ids_BK, masker.rank_V)
-    often, ranks, figures, first = np.zeros(ids_BK.shape[1]), [], [], None
+    often, ranks, first = np.zeros(ids_BK.shape[1]), [], None
     for number in range(DRAWS):
         keys = sequence_keys(stream(number, "inspection"), np.arange(count))
         mask_BK = masker(windows._replace(keys_B2=torch.from_numpy(keys)), plan).mask_BK
         first = mask_BK if first is None else first
         often += mask_BK[0].numpy()
         ranks.append(rank_BK[mask_BK].numpy())
-    figures = _mean_statistics(windows, ids_BK, plan, masker)
     hidden_BL = hidden_bases(first, masker.k, ids_BK >= FIRST_KMER)
     return Portrait(
-        title,
-        figures,
-        first[0].numpy(),
-        hidden_BL[0].numpy(),
-        often / DRAWS,
-        np.concatenate(ranks),
+        title=title,
+        figures=_figures(windows, ids_BK, plan, masker),
+        mask_K=first[0].numpy(),
+        hidden_L=hidden_BL[0].numpy(),
+        often_K=often / DRAWS,
+        rank_masked=np.concatenate(ranks),
     )
 
 
-def _mean_statistics(windows: WindowBatch, ids_BK, plan: Plan, masker: Masker) -> MaskStatistics:
+def _figures(windows: WindowBatch, ids_BK, plan: Plan, masker: Masker) -> MaskStatistics:
     """Over several draws at once: the windows stand there once for each."""
     draws = max(1, FIGURE_WINDOWS // len(ids_BK))
     codes_BL = windows.codes_BL.repeat(draws, 1)

@@ -79,10 +79,9 @@ def page(found: Inspection) -> str:
 
 def _where(found: Inspection) -> str:
     data = found.experiment.data
-    windows = len(found.rank_all) // len(found.rank_K)
     return (
-        f"{found.region.name} of {found.genome}: {windows} windows of {len(found.window_L)} bases, "
-        f"k = {data.k}"
+        f"{found.region.name} of {found.genome}: {found.windows} windows of "
+        f"{len(found.window_L)} bases, k = {data.k}"
     )
 
 

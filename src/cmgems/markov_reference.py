@@ -25,7 +25,8 @@ def base_references(genome: Genome, data: GenomeDataModule, masker: Masker) -> d
 
     Returns
     -------
-    `composition_bits`, `markov_bits` (a hidden base), `markov_order`, `hidden_bases`
+    `composition_bits`, `markov_bits` (a hidden base), `markov_order`, `hidden_bases`; nothing if
+    the validation windows are so few and short that no base is hidden in them
     """
     codes_BL, hidden_BL, wanted_BL = _hidden(data, masker)
     spans = data.train_spans
@@ -48,9 +49,11 @@ def _references(data, codes_BL, hidden_BL, wanted_BL) -> dict[str, float]:
     model = fit(counts)
     composition = counts[0] / counts[0].sum()
     plain, markov, bases = references(model, composition, codes_BL, hidden_BL, wanted_BL)
+    if not bases:
+        return {}
     return {
-        "composition_bits": plain / max(bases, 1),
-        "markov_bits": markov / max(bases, 1),
+        "composition_bits": plain / bases,
+        "markov_bits": markov / bases,
         "markov_order": model.order,
         "hidden_bases": bases,
     }
