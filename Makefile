@@ -8,7 +8,7 @@ PORT ?= 6006
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install pretrain tensorboard test test-faults lint format newcomer bench-pmi clean
+.PHONY: help install pretrain tensorboard test test-faults lint format newcomer bench-pmi bench-masking clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,9 @@ test-faults: $(VENV)/.developer  ## thousands of damaged inputs; `make test` has
 
 bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfish: ARGS="chr20.fa"
 	$(BIN)/python benchmarks/bench_pmi.py $(ARGS)
+
+bench-masking: $(VENV)/.developer  ## tokens a second of each masking strategy, and its share of a step
+	$(BIN)/python benchmarks/bench_masking.py $(ARGS)
 
 clean:  ## remove .venv and what was built; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
