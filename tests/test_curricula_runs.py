@@ -15,12 +15,11 @@ from cmgems.train import pretrain
 
 PATH = EXPERIMENTS / "pretrain/cm_step.yaml"
 CURRICULA = {
-    "by sequence, with ramps": [
+    "by sequence, with a ramp": [
         "curriculum.schedule=cosine",
         "curriculum.mix=sequence",
         "curriculum.strategies=[span,soft_pmi]",
         "curriculum.ramps.mask_fraction={schedule: linear, end: 0.3}",
-        "curriculum.ramps.temperature={schedule: curriculum, end: 0.01}",
     ],
     "shuffled steps of three": [
         "curriculum.schedule=steps",
