@@ -35,19 +35,23 @@ def cached_genome(source: Path) -> Genome:
     key = f"{source.resolve()}\n{found.st_size}\n{found.st_mtime_ns}\n{found.st_ino}"
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     store = cache_folder() / "genomes" / f"{genome_name([source])}-{digest}"
-    try:
-        return open_genome(store)
-    except UserError:
-        pass  # not there, or damaged: build it
+    if (usable := _opened(store)) is not None:
+        return usable
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
         with locked(store, wait=True):
-            try:
-                return open_genome(store)  # another process has built it while we waited
-            except UserError:
+            if _opened(store) is None:  # else another process has built it while we waited
                 build_unlocked([source], store, threads=2, progress=True)
     except OSError as error:
         raise UserError(
             f"{store}: {error.strerror}; set CMGEMS_CACHE to a folder with room"
         ) from error
     return open_genome(store)
+
+
+def _opened(store: Path) -> Genome | None:
+    """The genome of a store; None if it is not there, or damaged, and has to be built."""
+    try:
+        return open_genome(store)
+    except UserError:
+        return None
