@@ -51,3 +51,15 @@ def test_length_and_ambiguity_count(change):
         other = codes.copy()
         other[place] = 4
         assert hash_codes(other) != hash_codes(codes)
+
+
+def test_a_byte_that_is_no_code_changes_the_checksum():
+    """Its two low bits are a base: what is above them must not be lost."""
+    codes = np.tile(np.array([0, 3, 1, 2, 4], np.uint8), 40)
+    whole = hash_codes(codes)
+    for place in (0, 4, 63, 64, 130, 197, 199):
+        for high in range(4, 256, 4):
+            damaged = codes.copy()
+            damaged[place] = high | (codes[place] & 3)
+            if damaged[place] != codes[place]:
+                assert hash_codes(damaged) != whole, (place, damaged[place])

@@ -18,7 +18,7 @@ from cmgems.genome import open_genome
 from cmgems.kmer_counts import count_words
 from cmgems.pmi import pmi_table, read_table, write_table
 
-CASES = int(os.environ.get("CMGEMS_FAULTS", "200"))
+CASES = int(os.environ.get("CMGEMS_FAULTS", "2000"))
 HOSTILE = [b"\0", b"\xff", b">", b"\n", b"\r", b"\r\n", b" ", b"-", b"*", b"@", b"N" * 70, b">x\n"]
 
 

@@ -22,7 +22,8 @@ class CodesHash:
 
     The digest is sha256(P R n): P = sha256 of the codes' two low bits, four codes a byte, the first
     the highest, the last byte filled up with 0; R = sha256 of start and end of each run of codes 4,
-    as little-endian int64; n = number of codes, likewise.
+    as little-endian int64; n = number of codes, likewise. A code above 4, which a damaged file may
+    have and no genome has, goes into R as it is.
     """
 
     def __init__(self) -> None:
@@ -35,14 +36,14 @@ class CodesHash:
         start, self._length = self._length, self._length + len(codes)
         fill = min(-len(self._rest) % 4, len(codes))
         self._rest = np.concatenate([self._rest, codes[:fill]])
-        ambiguous = bool((codes[:fill] == OTHER).any())
+        ambiguous = bool((codes[:fill] >= OTHER).any())
         if len(self._rest) == 4:
             self._packed.update(_pack_few(self._rest))
             self._rest = self._rest[:0]
         body = codes[fill : len(codes) - (len(codes) - fill) % 4]
         if not len(self._rest):
             self._rest = codes[fill + len(body) :].copy()
-            ambiguous |= bool((self._rest == OTHER).any())
+            ambiguous |= bool((self._rest >= OTHER).any())
         out = np.empty(_BLOCK // 4, np.uint8)
         for first in range(0, len(body), _BLOCK):
             block = body[first : first + _BLOCK]
@@ -55,6 +56,7 @@ class CodesHash:
         inside = np.concatenate([[self._run_open], codes == OTHER])
         turns = np.flatnonzero(inside[1:] != inside[:-1]) + start
         self._runs.update(turns.astype("<i8").tobytes())
+        self._runs.update(codes[codes > OTHER].tobytes())
         self._run_open = bool(inside[-1])
 
     def hexdigest(self) -> str:
@@ -84,7 +86,7 @@ def _pack_few(codes: np.ndarray) -> bytes:
 
 @intrinsic
 def _pack_64(typing_context, codes, at, out, to):
-    """Pack codes[at:at+64] into out[to:to+16]; returns a bit for each byte that has a code 4."""
+    """Pack codes[at:at+64] into out[to:to+16]; returns a bit a byte: has it a code above 3."""
     signature = types.uint16(codes, at, out, to)
 
     def codegen(context, builder, signature, arguments):
@@ -103,7 +105,7 @@ def _pack_64(typing_context, codes, at, out, to):
         small = ir.VectorType(ir.IntType(8), 16)
         packed = builder.trunc(builder.lshr(spread, all_lanes(24)), small)
         builder.store(packed, pointer(2, 3, small), align=1)
-        found = builder.and_(four, all_lanes(0x04040404))
+        found = builder.and_(four, all_lanes(0xFCFCFCFC))
         return builder.bitcast(builder.icmp_unsigned("!=", found, all_lanes(0)), ir.IntType(16))
 
     return signature, codegen
@@ -111,7 +113,7 @@ def _pack_64(typing_context, codes, at, out, to):
 
 @kernel
 def _pack(codes, out):
-    """Pack a multiple of 4 codes; returns whether one of them is 4."""
+    """Pack a multiple of 4 codes; returns whether one of them is above 3."""
     ambiguous = np.uint16(0)
     whole = len(codes) & ~63
     for at in range(0, whole, 64):
