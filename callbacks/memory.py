@@ -6,7 +6,7 @@ import lightning as L
 
 
 class TrimMemory(L.Callback):
-    """Gives free heap back to the system every `every` steps.
+    """Gives free heap back to the system every `every` micro-batches.
 
     Every batch has other shapes, and glibc's heap fragments under large blocks of ever new sizes:
     without this, a run of the quickstart grew from 0.6 to 1.7 GB. (mallopt's mmap threshold

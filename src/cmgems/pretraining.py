@@ -38,7 +38,7 @@ class Pretraining(L.LightningModule):
     ----------
     experiment : Experiment
     masker : Masker
-        With the rates of all strategies of the curriculum and of `COMMON_MASKS`.
+        Prepared for all strategies of the curriculum and for `COMMON_MASKS`.
     """
 
     def __init__(self, experiment: Experiment, masker: Masker):
