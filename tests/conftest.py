@@ -62,3 +62,15 @@ def tiny():
         "model.heads=2",
         "model.feed_forward=64",
     ]
+
+
+@pytest.fixture(scope="session")
+def pretrained_run(tiny, tmp_path_factory):
+    """The folder of a finished run of three steps (k = 6); to be read only."""
+    from cmgems.config_files import load
+    from cmgems.train import pretrain
+
+    folder = tmp_path_factory.mktemp("pretrained") / "run"
+    overrides = [*tiny, "train.max_steps=3", f"run.dir={folder}"]
+    pretrain(load(EXPERIMENTS / "pretrain/random.yaml", overrides))
+    return folder

@@ -5,10 +5,10 @@ A file may begin with `extends: OTHER.yaml` (relative to itself); its own keys w
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
@@ -18,6 +18,7 @@ from cmgems.config import Experiment, leaves, read
 from cmgems.config_rules import broken_rules
 from cmgems.errors import UserError
 
+T = TypeVar("T")
 WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -27,8 +28,35 @@ class Origin(NamedTuple):
     text: str
 
 
+class Reading(NamedTuple):
+    """What is known while values become a dataclass."""
+
+    schema: type  # the whole, of which a section is built
+    origins: dict[str, Origin]
+    problems: list[str]  # added to
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read, merge and check an experiment.
+
+    Raises
+    ------
+    UserError
+        With one line for each problem.
+    """
+    experiment = load_as(Experiment, path, overrides, broken_rules)
+    return _with_defaults(experiment, experiment.name or Path(path).stem)
+
+
+def load_as(
+    schema: type[T],
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    rules: Callable[[T], Iterable[tuple[str, str]]] = lambda _: (),
+) -> T:
+    """Read and merge a file as the frozen dataclass `schema`, whose fields are `config.key`s.
+
+    `rules` yields (key, message) of each rule between keys that the result breaks.
 
     Raises
     ------
@@ -41,13 +69,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         origins.update(where)
     values = _merged(layers, Path(path))
     problems: list[str] = []
-    experiment = _build(Experiment, values, "", origins, problems)
+    read_in = _build(schema, values, "", Reading(schema, origins, problems))
     if not problems:
-        problems = [f"{_where(origins, key)}{text}" for key, text in broken_rules(experiment)]
+        problems = [f"{_where(origins, key)}{text}" for key, text in rules(read_in)]
     if problems:
         raise UserError("\n".join(problems))
-    name = experiment.name or Path(path).stem
-    return _with_defaults(experiment, name)
+    return read_in
 
 
 def dump(experiment: Experiment) -> str:
@@ -127,26 +154,27 @@ def _merged(layers: list, path: Path) -> dict:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
 
 
-def _build(section: type, values: Any, prefix: str, origins: dict, problems: list[str]) -> Any:
+def _build(section: type, values: Any, prefix: str, reading: Reading) -> Any:
     """The frozen dataclass of a section; problems are noted and the default is taken."""
+
+    def note(dotted: str, text: str) -> None:
+        reading.problems.append(f"{_where(reading.origins, dotted)}{dotted}: {text}")
+
     if not isinstance(values, dict):
-        found = f"{_where(origins, prefix[:-1])}{prefix[:-1]}: found {values!r}"
-        problems.append(f"{found}, wanted a section with the keys {_names(section)}")
+        note(prefix[:-1], f"found {values!r}, wanted a section with the keys {_names(section)}")
         return section()
     known = {part.name: part for part in fields(section)}
     chosen = {}
     for name, value in values.items():
         dotted = f"{prefix}{name}"
         if name not in known:
-            problems.append(
-                f"{_where(origins, dotted)}{dotted}: no such key{_hint(dotted, section)}"
-            )
+            note(dotted, f"no such key{_hint(dotted, reading.schema, section)}")
         elif is_dataclass(known[name].type):
-            chosen[name] = _build(known[name].type, value, f"{dotted}.", origins, problems)
+            chosen[name] = _build(known[name].type, value, f"{dotted}.", reading)
         else:
             problem, chosen[name] = _convert(known[name], value)
             if problem:
-                problems.append(f"{_where(origins, dotted)}{dotted}: {problem}")
+                note(dotted, problem)
     return section(**chosen)
 
 
@@ -161,8 +189,9 @@ def _names(section: type) -> str:
     return ", ".join(part.name for part in fields(section))
 
 
-def _hint(dotted: str, section: type) -> str:
-    close = difflib.get_close_matches(dotted, [name for name, _ in leaves()], n=1, cutoff=0.75)
+def _hint(dotted: str, schema: type, section: type) -> str:
+    names = [name for name, _ in leaves(schema)]
+    close = difflib.get_close_matches(dotted, names, n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else f", wanted one of {_names(section)}"
 
 

@@ -85,8 +85,8 @@ class SafeCheckpoints(CheckpointIO):
         _digest_path(Path(path)).unlink(missing_ok=True)
 
 
-def check_digest(path: Path) -> None:
-    """Refuse a checkpoint that is not what was saved."""
+def check_digest(path: Path) -> str:
+    """The sha256 of a checkpoint; refuse one that is not what was saved."""
     known = _digests(path)
     if not known:
         raise UserError(
@@ -95,6 +95,7 @@ def check_digest(path: Path) -> None:
     found = sha256(path)
     if found not in known:
         raise UserError(f"{path}: damaged: its sha256 is {found[:12]}…, saved was {known[0][:12]}…")
+    return found
 
 
 def sha256(path: Path) -> str:
