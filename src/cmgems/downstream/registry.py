@@ -15,19 +15,17 @@ TRANSFORMER = (
     "Nucleotide Transformer (Dalla-Torre et al., Nature Methods 2024), "
     "huggingface.co/datasets/InstaDeepAI/nucleotide_transformer_downstream_tasks"
 )
-MARKS = tuple(
-    [
-        "H3",
-        "H3K14ac",
-        "H3K36me3",
-        "H3K4me1",
-        "H3K4me2",
-        "H3K4me3",
-        "H3K79me3",
-        "H3K9ac",
-        "H4",
-        "H4ac",
-    ]
+MARKS = (
+    "H3",
+    "H3K14ac",
+    "H3K36me3",
+    "H3K4me1",
+    "H3K4me2",
+    "H3K4me3",
+    "H3K79me3",
+    "H3K9ac",
+    "H4",
+    "H4ac",
 )
 SAMPLE = "the sample genome of this package, and each window dinucleotide-shuffled"
 
