@@ -10,14 +10,14 @@ one of them, drawn anew each epoch; in evaluation all, and `mean_over_windows` g
 their logits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.downstream.labelled import Labelled, offsets_of
 from cmgems.draws import stream
@@ -146,8 +146,8 @@ class ClassificationDataModule(L.LightningDataModule):
                 refuse_unusable(name, data, k)
 
     def train_dataloader(self) -> DataLoader:
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        return DataLoader(self.epoch(epoch), batch_size=None)
+        order = EpochOrder(-(-len(self.train) // self.batch))
+        return DataLoader(EpochBatches(self.epoch), batch_size=None, sampler=order)
 
     def val_dataloader(self) -> DataLoader | list:
         return [] if self.dev is None else DataLoader(self.evaluation_batches(self.dev), None)
@@ -202,3 +202,32 @@ class Batches(Dataset):
 
     def __iter__(self) -> Iterator[LabelledBatch]:
         return (self[number] for number in range(len(self)))
+
+
+class EpochOrder(Sampler[tuple[int, int]]):
+    """(epoch, number of the batch) of each batch; Lightning calls `set_epoch` before each epoch."""
+
+    def __init__(self, batches: int):
+        self.batches, self.epoch = batches, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.epoch, number) for number in range(self.batches))
+
+
+class EpochBatches(Dataset):
+    """The batches of all epochs, by (epoch, number); the current epoch's order is held."""
+
+    def __init__(self, epoch: Callable[[int], Batches]):
+        self._epoch, self._held = epoch, (-1, None)
+
+    def __getitem__(self, place: tuple[int, int]) -> LabelledBatch:
+        epoch, number = place
+        if self._held[0] != epoch:
+            self._held = epoch, self._epoch(epoch)
+        return self._held[1][number]
