@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmgems.downstream.intervals import compare, holm, sign_flip_p, summarise
+from cmgems.downstream.intervals import compare, sign_flip_p, summarise
 
 
 def scores(generator, draws, seeds, between, within):
@@ -77,13 +77,6 @@ def test_sign_flips_are_wrong_as_often_as_they_say():
     generator = np.random.default_rng(3)
     p = np.array([sign_flip_p(generator.normal(size=10)) for _ in range(600)])
     assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.03)
-
-
-def test_holm_by_hand():
-    # of 4: 0.01 x 4, 0.02 x 3, 0.03 x 2, 0.04 x 1, none below the one before it
-    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
 
 
 def test_models_are_compared_draw_by_draw():
