@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from labelled_samples import REAL, csv_table, kmer_table, kmers
+from labelled_samples import REAL, csv_table, kmer_table, kmers, random_sequences
 
 from cmgems.downstream.labelled import from_sequences, joined, keys
 from cmgems.downstream.labelled_files import Reading, read_examples
@@ -204,8 +204,19 @@ def test_faults_of_numbers_lengths_and_names(tmp_path):
         with pytest.raises(UserError) as caught:
             read_examples("fasta_table", [fasta, write(tmp_path / "l.csv", text)], BINARY)
         assert str(caught.value) == wanted
+    twice = write(tmp_path / "twice.fa", ">a\nACGT\n>a\nACGA\n")
+    table = write(tmp_path / "l.csv", "name,label\na,0\n")
+    with pytest.raises(UserError, match=r"twice\.fa: a: stands there a second time"):
+        read_examples("fasta_table", [twice, table], BINARY)
     with pytest.raises(UserError, match=r"x\.fa: a: has no label, wanted 0, 1"):
         read_examples("fasta_header", [fasta], BINARY)
+
+
+def test_sequences_may_be_long(tmp_path):
+    """The csv module takes 131,072 letters a field unless it is told otherwise."""
+    long = random_sequences(2, 30_000)
+    path = write(tmp_path / "l.tsv", kmer_table([(long[0], "0"), (long[1], "1")]))
+    assert texts(read_examples("table", [path], BINARY)) == long
 
 
 def test_take_reverse_and_join():
