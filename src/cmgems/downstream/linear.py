@@ -19,7 +19,7 @@ from cmgems.draws import stream
 Features = np.ndarray | sparse.csr_matrix
 # C, the inverse of the penalty, for features of length 1
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-LARGE = 2000  # training examples
+LARGE = 1000  # training examples
 NEVER = 50.0  # nats
 
 
