@@ -12,7 +12,7 @@ from cmgems.downstream.labelled import keys
 from cmgems.downstream.registry import TASKS, task_table
 from cmgems.downstream.scores import metrics_of
 from cmgems.downstream.task_data import as_published, draw_pool, few_shot, read
-from cmgems.downstream.tasks import task, tasks
+from cmgems.downstream.tasks import Recipe, task, tasks
 from cmgems.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +43,8 @@ def test_the_registry_has_what_the_benchmarks_have():
     assert {one.metric for one in found["GUE"]} == {"mcc", "f1"}
     assert [one.name for one in found["GUE"] if one.metric == "f1"] == ["gue/virus/covid"]
     assert len(task("gue/virus/covid").classes) == 9
+    recipe = Recipe(epochs=10, rate=3e-5, batch=32, warmup_steps=50)
+    assert task("gue/prom/prom_core_tata").recipe == recipe
     assert task("splice-40").shots == (100, 500, 1000, 5000)
     for one in TASKS.values():
         assert one.metric in metrics_of(one.kind), one.name
