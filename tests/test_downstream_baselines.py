@@ -14,7 +14,14 @@ from cmgems.downstream.baselines import (
     one_hot_baseline,
 )
 from cmgems.downstream.labelled import from_sequences
-from cmgems.downstream.linear import Target, best_strength, fit, folds_of, predict
+from cmgems.downstream.linear import (
+    Target,
+    best_strength,
+    fit,
+    folds_of,
+    predict,
+    to_choose_on,
+)
 from cmgems.downstream.probe import probe
 from cmgems.downstream.scores import score
 from cmgems.kmers import vocabulary
@@ -122,6 +129,29 @@ def test_folds_are_balanced():
     assert all(np.bincount(labels[fold == n]).tolist() == [4, 4, 4] for n in range(5))
     assert (folds_of(target, 0) == fold).all()
     assert (folds_of(target, 1) != fold).any()
+
+
+def test_a_choice_among_many_examples_looks_at_some(monkeypatch):
+    labels = np.arange(600) % 2
+    target = Target(labels, "binary", 2)
+    assert to_choose_on(target, 0).tolist() == list(range(600))
+    monkeypatch.setattr("cmgems.downstream.linear.MOST", 200)
+    part = to_choose_on(target, 0)
+    assert len(set(part.tolist())) == 200
+    assert 0.35 < labels[part].mean() < 0.65
+    assert (to_choose_on(target, 0) == part).all()
+    assert (to_choose_on(target, 1) != part).any()
+    train, test = planted(600, 1, place=20), planted(200, 2, place=20)
+    found = one_hot_baseline(train, test, "binary", 2)
+    assert score(found.logits, test.labels, "binary").accuracy > 0.95
+
+
+def test_many_examples_choose_k_as_well(monkeypatch):
+    monkeypatch.setattr("cmgems.downstream.baselines.LARGE", 100)
+    train, test = planted(300, 1), planted(300, 2)
+    found = kmer_baseline(train, test, "binary", 2)
+    assert found.settings["k"] >= 4
+    assert score(found.logits, test.labels, "binary").accuracy > 0.8
 
 
 def test_the_penalty_follows_the_signal():
