@@ -20,7 +20,7 @@ Features = np.ndarray | sparse.csr_matrix
 # C, the inverse of the penalty, for features of length 1
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 LARGE = 1000  # training examples, from which on 3 folds are enough
-MOST = 5000  # training examples that a choice looks at: it needs no more, and each fit costs
+MOST = 20_000  # training examples that a choice looks at: more hardly change it, and each fit costs
 NEVER = 50.0  # nats
 
 
@@ -127,7 +127,7 @@ def validated_loss(features: Features, target: Target, strength: float, fold: np
 
 
 def to_choose_on(target: Target, seed: int) -> np.ndarray:
-    """int64: numbers of the training examples by which something is chosen, at most 5,000.
+    """int64: numbers of the training examples by which something is chosen, at most 20,000.
 
     Of more, a sample; then the choice leans to what fewer examples allow (a stronger penalty).
     """
