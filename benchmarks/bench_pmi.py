@@ -30,7 +30,7 @@ import numpy as np
 
 from cmgems import fasta
 from cmgems.genome_counts import counts_of_file
-from cmgems.kmer_counts import KmerCounts, count_pieces, pieces_in_use
+from cmgems.kmer_counts import KmerCounts, count_pieces
 from cmgems.pmi import pmi_table
 from cmgems.sequence_files import read_pieces
 
@@ -123,7 +123,7 @@ def read(path: Path) -> None:
 
 
 def count(path: Path, k: int, threads: int) -> KmerCounts:
-    pieces = (piece.codes for piece in read_pieces(path, alive=pieces_in_use(threads) + 1))
+    pieces = (piece.codes for piece in read_pieces(path))
     return count_pieces(pieces, k, threads=threads)
 
 
