@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from cmgems.compiled import kernel
 from cmgems.fasta import OTHER
 
-_BLOCK = 1 << 16  # codes packed at a time: what is hashed is still in cache
+_BLOCK = 1 << 18  # codes packed at a time: what is hashed is still in cache
 
 
 class CodesHash:
