@@ -27,7 +27,6 @@ from cmgems.files import replacing, sync_folder
 FORMAT = "cmgems genome store"
 VERSION = 2
 CODES, MANIFEST = "codes.u8", "genome.json"
-_BLOCK = 1 << 22  # codes verified between two steps of the progress bar
 
 
 def genome_hash(contigs: list[dict]) -> str:
@@ -100,19 +99,15 @@ def map_codes(folder: Path, manifest: dict) -> np.ndarray:
 def verify_codes(folder: Path, manifest: dict, codes: np.ndarray) -> None:
     """Compare every contig with its checksum."""
     # compiled; a store that is as it was needs none of this
-    from cmgems.codes_hash import CodesHash
+    from cmgems.codes_hash import hash_codes
     from cmgems.progress import progress_bar
 
     start = 0
     with progress_bar(len(codes), f"verifying {folder.name}", "b") as advance:
         for contig in manifest["contigs"]:
             stop = start + contig["length"]
-            found = CodesHash()
-            for first in range(start, stop, _BLOCK):
-                block = codes[first : min(first + _BLOCK, stop)]
-                found.update(block)
-                advance(len(block))
-            if found.hexdigest() != contig["sha256"] or (stop < len(codes) and codes[stop] != 4):
+            found = hash_codes(codes[start:stop], advance)
+            if found != contig["sha256"] or (stop < len(codes) and codes[stop] != 4):
                 raise UserError(
                     f"{folder / CODES}: contig {contig['name']!r} is damaged (its checksum is"
                     f" wrong); build it again: cmgems genome SOURCE --out {folder}"
@@ -160,7 +155,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
                 raise UserError(f"{path}: another process is building this store") from error
-            if not _is(lock, handle):
+            if not is_file_of(lock, handle.fileno()):
                 continue  # the holder before us removed the file: take the new one
             try:
                 yield
@@ -171,9 +166,10 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
             handle.close()
 
 
-def _is(path: Path, handle) -> bool:
+def is_file_of(path: Path, descriptor: int) -> bool:
+    """Whether an open file is still the one at `path`."""
     try:
-        return os.path.samestat(path.stat(), os.fstat(handle.fileno()))
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 
