@@ -10,7 +10,7 @@ from cmgems import fasta
 from cmgems.errors import UserError
 from cmgems.sequence_files import Piece, Segment, line_at
 
-PIECE = 1 << 21
+PIECE = 1 << 20  # bytes of text; smaller ones cost calls, larger ones leave the caches
 _MAX_HEADERS = 4096
 
 
