@@ -116,7 +116,9 @@ def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = 
     with ThreadPoolExecutor(max(helpers, 1)) as pool:
         try:
             others = [pool.submit(counter.work) for _ in range(helpers)]
-            parts = [counter.work(), *(other.result() for other in others)]
+            first = counter.work() or _Tables(k)
+            counter.end(first)
+            parts = [first, *filter(None, (other.result() for other in others))]
         except BaseException:
             counter.stopped = True
             raise
@@ -132,22 +134,28 @@ class _Counter:
         self._turn = threading.Lock()
         self._carry = np.empty(0, np.uint8)  # the k - 1 codes behind which the next piece goes on
 
-    def work(self) -> "_Tables":
-        """Count pieces until there are no more."""
-        tables = _Tables(self._k)
+    def work(self) -> "_Tables | None":
+        """Count pieces until there are no more; None if there was none for this thread."""
+        tables = None
         while not self.stopped:
             with self._turn:
                 piece = next(self._pieces, None)
-                # the end is a break; each thread comes to see it, which adds nothing
-                self._join(np.full(self._k, 4, np.uint8) if piece is None else piece, tables)
-            if piece is None:
-                break
+                if piece is None:
+                    break
+                tables = tables or _Tables(self._k)
+                self._join(piece, tables)
             tables.count(piece)
-        tables.fold()
+        if tables:
+            tables.fold()
         return tables
+
+    def end(self, tables: "_Tables") -> None:
+        """Count the words that nothing follows. Once there are no more pieces."""
+        self._join(np.full(self._k, 4, np.uint8), tables)  # the end is a break
 
     def _join(self, piece: np.ndarray, tables: "_Tables") -> None:
         """Count the words that begin before this piece and end in it."""
+        # these few codes go straight to `counts`, so it may come behind `fold`, too
         keep = self._k - 1
         tables.count(np.concatenate([self._carry, piece[:keep]]))
         last = np.concatenate([self._carry, piece[max(len(piece) - keep, 0) :]])
@@ -167,6 +175,7 @@ class _Tables:
         count_starts(codes, self.k, self.words, self.counts, self.shorter)
 
     def fold(self) -> None:
+        """Have all that was counted in `counts`. Once, at the end."""
         fold(self.words, self.counts)
 
 
