@@ -1,6 +1,6 @@
 """How fast genomes are read and counted, against a memory copy, Biopython, KMC and Jellyfish.
 
-    python benchmarks/bench_pmi.py chr20.fa chrX.fa [--rounds 9] [--big BASES]
+    python benchmarks/bench_pmi.py chr20.fa chrX.fa [--rounds 9] [--big BASES] [--only ROW]
 
 The candidates of a group are measured in turn, round after round, so that whatever else the
 machine does hits all of them; best and median wall time and the least processor time (of all
@@ -8,7 +8,9 @@ threads together) are printed, and their ratios to the first of the group. Every
 page cache and compiled before the first round. KMC and Jellyfish (Debian packages kmc, jellyfish)
 are left out where they are not installed. With --big, FASTA files of that size are made of the
 given ones (in many lines, and in one line) and whole processes are compared on them (not
-Jellyfish, which takes minutes).
+Jellyfish, which takes minutes). --only measures one group of rows: copy, fasta, pmi, gzip, kmc,
+big or memory (may be given several times); `--only check` compares all counts of words of 1 to 10
+bases with a slow reference that is numpy alone.
 """
 
 import argparse
@@ -30,9 +32,11 @@ import numpy as np
 
 from cmgems import fasta
 from cmgems.genome_counts import counts_of_file
-from cmgems.kmer_counts import KmerCounts, count_pieces, pieces_in_use
+from cmgems.kmer_counts import KmerCounts, count_pieces
 from cmgems.pmi import pmi_table
 from cmgems.sequence_files import read_pieces
+
+PMI = [sys.executable, "-m", "cmgems", "pmi", "--k", "10", "--threads", "2"]
 
 
 def main() -> None:
@@ -40,16 +44,38 @@ def main() -> None:
     parser.add_argument("fasta", nargs="+", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--big", type=float, default=0, metavar="BASES", help="for example 3e9")
+    rows = ["copy", "fasta", "pmi", "gzip", "kmc", "big", "memory", "check"]
+    parser.add_argument(
+        "--only", action="append", choices=rows, metavar="ROW", help=", ".join(rows)
+    )
     args = parser.parse_args()
-    chromosome = args.fasta[0]
+    chosen = set(args.only or rows[:-1])
+    if not args.big and chosen & {"big", "memory"}:
+        if args.only:
+            parser.error("--only big and --only memory want --big BASES")
+        chosen -= {"big", "memory"}
+    chromosome, rounds = args.fasta[0], args.rounds
     print(f"{machine()}; {chromosome.name}, {chromosome.stat().st_size:,} bytes")
     print(f"load before the start: {os.getloadavg()[0]:.1f} (a quiet machine has less than 0.3)")
-    with tempfile.TemporaryDirectory() as folder:
-        in_process(chromosome, args.rounds)
-        packed(chromosome, Path(folder), args.rounds)
-        counters(chromosome, Path(folder), args.rounds)
-        if args.big:
-            whole_processes(args.fasta, int(args.big), Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        groups = {
+            "copy": lambda: against_a_copy(chromosome, 3 * rounds),
+            "fasta": lambda: from_the_file(chromosome, rounds),
+            "pmi": lambda: all_counts(chromosome, rounds),
+            "gzip": lambda: packed(chromosome, folder),
+            "kmc": lambda: counters(chromosome, folder, rounds),
+            "check": lambda: check(chromosome),
+        }
+        for row, group in groups.items():
+            if row in chosen:
+                group()
+        if chosen & {"big", "memory"}:
+            make_big(args.fasta, int(args.big), folder / "big.fa", folder / "line.fa")
+        if "big" in chosen:
+            whole_processes(folder, rounds)
+        if "memory" in chosen:
+            peaks([folder / "big.fa", folder / "line.fa", chromosome])
 
 
 def machine() -> str:
@@ -89,7 +115,7 @@ def processor_time() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def in_process(path: Path, rounds: int) -> None:
+def against_a_copy(path: Path, rounds: int) -> None:
     raw = np.frombuffer(path.read_bytes() + bytes(fasta.PAD), np.uint8)
     size = len(raw) - fasta.PAD
     codes = np.empty(len(raw), np.uint8)
@@ -101,13 +127,19 @@ def in_process(path: Path, rounds: int) -> None:
             raw, size, False, codes, headers, tally
         ),
     }
-    measure("FASTA to base codes, against a memory copy", candidates, 3 * rounds)
+    measure("FASTA to base codes, against a memory copy", candidates, rounds)
+
+
+def from_the_file(path: Path, rounds: int) -> None:
     candidates = {
         "FASTA to codes, from the file, 1 thread": lambda: read(path),
         "k = 6 counts, from the file, 1 thread": lambda: count(path, 6, 1),
         "Biopython SimpleFastaParser + table": lambda: biopython(path),
     }
     measure("FASTA to base codes and counts, against Biopython", candidates, rounds)
+
+
+def all_counts(path: Path, rounds: int) -> None:
     candidates = {
         f"all counts 1..10 and both PMI for k = 6, {threads} threads": functools.partial(
             both_definitions, path, threads
@@ -123,7 +155,7 @@ def read(path: Path) -> None:
 
 
 def count(path: Path, k: int, threads: int) -> KmerCounts:
-    pieces = (piece.codes for piece in read_pieces(path, alive=pieces_in_use(threads) + 1))
+    pieces = (piece.codes for piece in read_pieces(path))
     return count_pieces(pieces, k, threads=threads)
 
 
@@ -142,7 +174,7 @@ def both_definitions(path: Path, threads: int) -> None:
         pmi_table(counts.upto(6), definition)
 
 
-def packed(path: Path, folder: Path, rounds: int) -> None:
+def packed(path: Path, folder: Path) -> None:
     """What gzip costs: unpacking with ISA-L, as we do, and with zlib."""
     archive = folder / "packed.fa.gz"
     with open(path, "rb") as source, gzip.open(archive, "wb", 6) as target:
@@ -185,19 +217,50 @@ def quietly(command: list) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def whole_processes(parts: list[Path], bases: int, folder: Path) -> None:
+def whole_processes(folder: Path, rounds: int) -> None:
     big, line = folder / "big.fa", folder / "line.fa"
-    make_big(parts, bases, big, line)
-    ours = [sys.executable, "-m", "cmgems", "pmi", "--k", "10", "--threads", "2"]
-    candidates = {f"cmgems {' '.join(map(str, ours[3:]))}": [*ours, big]} | others(big, folder)
+    candidates = {"cmgems pmi --k 10 --threads 2": [*PMI, big]} | others(big, folder)
     candidates.pop("Jellyfish", None)  # minutes a run
     runs = {name: functools.partial(quietly, command) for name, command in candidates.items()}
-    measure(f"Whole processes, {big.stat().st_size:,} bytes of FASTA", runs, 2)
-    runs = {"cmgems pmi, one line": functools.partial(quietly, [*ours, line])}
+    measure(f"Whole processes, {big.stat().st_size:,} bytes of FASTA", runs, max(rounds // 3, 2))
+    runs = {"cmgems pmi, one line": functools.partial(quietly, [*PMI, line])}
     measure(f"Whole process, {line.stat().st_size:,} bytes in one line", runs, 2)
+
+
+def peaks(sources: list[Path]) -> None:
     print("\nPeak resident memory")
-    for source in (big, line, parts[0]):
-        print(f"  cmgems pmi --k 10 {source.name:<12} {peak([*ours, source]) / 2**20:7.0f} MiB")
+    for source in sources:
+        print(f"  cmgems pmi --k 10 {source.name:<12} {peak([*PMI, source]) / 2**20:7.0f} MiB")
+
+
+def check(path: Path) -> None:
+    """The counts of a file without anything compiled: numpy, a word length at a time."""
+    values = np.full(256, 4, np.uint8)
+    for value, letters in enumerate((b"Aa", b"TtUu", b"Cc", b"Gg")):
+        values[list(letters)] = value
+    expected = [np.zeros(4**k, np.int64) for k in range(1, 11)]
+    for record in path.read_bytes().split(b">")[1:]:
+        sequence = record.split(b"\n", 1)[1].translate(None, b"\r\n")
+        codes = values[np.frombuffer(sequence, np.uint8)]
+        for run in np.split(codes, np.flatnonzero(np.diff(codes > 3)) + 1):
+            if len(run) and run[0] < 4:
+                add_words(run, expected)
+    found = counts_of_file(path, 10).tables
+    for k in range(1, 11):
+        equal = np.array_equal(found[k - 1], expected[k - 1])
+        print(f"  k = {k:<2}  {expected[k - 1].sum():,} words: {'equal' if equal else 'DIFFERENT'}")
+        if not equal:
+            sys.exit(1)
+
+
+def add_words(run: np.ndarray, totals: list[np.ndarray]) -> None:
+    """Add the words of a stretch of A, C, G and T to the counts of each length."""
+    words = np.zeros(len(run) + 1, np.int64)
+    for k, total in enumerate(totals, 1):
+        words = 4 * words[: len(run) - k + 1] + run[k - 1 :]
+        if not len(words):
+            break
+        total += np.bincount(words, minlength=4**k)
 
 
 def make_big(parts: list[Path], bases: int, big: Path, line: Path) -> None:

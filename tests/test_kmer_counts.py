@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ from reference_pmi import all_kmers, reference_counts
 from cmgems.errors import UserError
 from cmgems.genome import genome_for
 from cmgems.genome_counts import counts_for, counts_of, counts_of_file
-from cmgems.kmer_counts import KmerCounts, count_kmers, count_words, reverse_complements
+from cmgems.kmer_counts import (
+    KmerCounts,
+    count_kmers,
+    count_pieces,
+    count_words,
+    reverse_complements,
+)
 from cmgems.kmer_counts_file import read_counts, write_counts
 
 LETTERS = np.frombuffer(b"ATCGN", np.uint8)
@@ -59,6 +66,33 @@ def test_a_count_that_carries_many_times(k):
     counts = count_kmers(np.full(size, 3, np.uint8), k, threads=2)
     assert np.flatnonzero(counts).tolist() == [4**k - 1]
     assert counts[-1] == size - k + 1
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_thread_may_overwrite_its_piece_when_it_takes_the_next(threads):
+    codes = random_codes(5, 60_000)
+    cuts = np.sort(np.random.default_rng(6).integers(0, len(codes) + 1, 200)).tolist()
+    buffers = {}
+
+    def pieces():
+        for start, stop in zip([0, *cuts], [*cuts, len(codes)], strict=True):
+            buffer = buffers.setdefault(threading.get_ident(), np.empty(len(codes), np.uint8))
+            buffer[:] = 3  # what the thread had before is no more
+            buffer[: stop - start] = codes[start:stop]
+            yield buffer[: stop - start]
+
+    assert same(count_pieces(pieces(), 7, threads=threads), count_words(codes, 7, threads=1))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_an_error_in_a_piece_ends_the_count_on_whatever_thread(threads):
+    def pieces():
+        for _ in range(20):
+            yield random_codes(1, 10_000)
+        raise UserError("the twenty-first is bad")
+
+    with pytest.raises(UserError, match="the twenty-first is bad"):
+        count_pieces(pieces(), 6, threads=threads)
 
 
 def test_a_file_is_counted_as_its_store(tmp_path):
@@ -152,7 +186,7 @@ def test_what_cannot_be_counted(tmp_path):
         counts_for(str(tmp_path / "c.counts"), 6)
 
 
-@pytest.mark.parametrize("k", [3, 6, 9, 11])
+@pytest.mark.parametrize("k", [3, 6, 9, 10, 11])
 def test_counts_of_human_dna_by_another_road(k, tmp_path, monkeypatch):
     monkeypatch.setenv("CMGEMS_CACHE", str(tmp_path))
     codes = genome_for("sample").codes  # no N in it

@@ -1,6 +1,7 @@
 """PMI of both definitions against brute force over all segmentations."""
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -70,3 +71,18 @@ def test_a_table_reads_back_without_loss(sample_codes, tmp_path):
     for name in ("counts", "pmi", "npmi", "rank"):
         np.testing.assert_array_equal(getattr(again, name), getattr(table, name))
     assert (again.k, again.definition, again.genome_name) == (4, "published", "some")
+
+
+@pytest.mark.parametrize("definition", ["exact", "published"])
+def test_progress_ends_at_its_total(definition, sample_codes, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def bar(total, what, unit):
+        done = []
+        yield done.append
+        seen.append((total, sum(done)))
+
+    monkeypatch.setattr("cmgems.pmi.progress_bar", bar)
+    pmi_table(counts_of(sample_codes, 5), definition)
+    assert seen[0][0] == seen[0][1] > 0

@@ -5,6 +5,7 @@ and where the codes are not A, T, C or G is hashed apart, as runs.
 """
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
@@ -14,7 +15,8 @@ from numba.extending import intrinsic
 from cmgems.compiled import kernel
 from cmgems.fasta import OTHER
 
-_BLOCK = 1 << 16  # codes packed at a time: what is hashed is still in cache
+_BLOCK = 1 << 18  # codes packed at a time: what is hashed is still in cache
+_STEP = 1 << 22  # codes from one word on the progress to the next
 
 
 class CodesHash:
@@ -72,10 +74,13 @@ class CodesHash:
         return hashlib.sha256(packed.digest() + runs.digest() + length).hexdigest()
 
 
-def hash_codes(codes: np.ndarray) -> str:
-    """The checksum of a whole contig."""
+def hash_codes(codes: np.ndarray, advance: Callable[[int], object] = lambda n: None) -> str:
+    """The checksum of a whole contig; `advance` is told the codes done since the last call."""
     total = CodesHash()
-    total.update(codes)
+    for first in range(0, len(codes), _STEP):
+        part = codes[first : first + _STEP]
+        total.update(part)
+        advance(len(part))
     return total.hexdigest()
 
 

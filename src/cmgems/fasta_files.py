@@ -1,6 +1,6 @@
 """FASTA files as pieces of base codes: cut at line ends, contigs named, faults named."""
 
-import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,18 +10,18 @@ from cmgems import fasta
 from cmgems.errors import UserError
 from cmgems.sequence_files import Piece, Segment, line_at
 
-PIECE = 1 << 21
+PIECE = 1 << 20  # bytes of text; smaller ones cost calls, larger ones leave the caches
 _MAX_HEADERS = 4096
 
 
-def fasta_pieces(path: Path, stream, alive: int = 1, size: int = PIECE) -> Iterator[Piece]:
+def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
     """Pieces of at most `size` bytes of text, cut behind a line end wherever there is one.
 
-    The codes of a piece are overwritten when the piece `alive` places further on is asked for.
+    The codes of a piece are overwritten when the thread that asked for it asks for another.
     """
     text = bytearray(size + fasta.PAD)
     raw = np.frombuffer(text, np.uint8)
-    buffers = itertools.cycle([np.empty(size + fasta.PAD, np.uint8) for _ in range(alive)])
+    buffers: dict[int, np.ndarray] = {}  # of each thread
     headers = np.empty((_MAX_HEADERS, fasta.HEADER_COLUMNS), np.int64)
     tally = np.empty(fasta.TALLY_FIELDS, np.int64)
     offset = filled = 0  # of raw[0] in the file; bytes in raw
@@ -31,7 +31,8 @@ def fasta_pieces(path: Path, stream, alive: int = 1, size: int = PIECE) -> Itera
         if not filled:
             return
         cut = filled if filled < size else _cut(text, size, mid_line, path, offset)
-        codes = next(buffers)
+        if (codes := buffers.get(threading.get_ident())) is None:
+            codes = buffers[threading.get_ident()] = np.empty(size + fasta.PAD, np.uint8)
         fasta.convert(raw, cut, mid_line, codes, headers, tally)
         if tally[fasta.BAD] >= 0:
             raise UserError(_bad_byte(path, offset + int(tally[fasta.BAD])))

@@ -1,14 +1,30 @@
-"""Stores that are built once for a sequence file and kept in the user's cache."""
+"""Stores that are built once for a sequence file and kept in the user's cache.
 
+Whenever a store is added, the cache is tidied: see `tidy`. A process that has a store open holds
+a shared lock on its manifest for as long as it lives; what is locked is not removed.
+"""
+
+import contextlib
+import fcntl
 import hashlib
+import json
 import os
+import re
+import shutil
+import time
 from importlib import resources
 from pathlib import Path
 
 from cmgems.errors import UserError
 from cmgems.genome import SAMPLE, Genome, build_unlocked, genome_name, open_genome
-from cmgems.genome_store import locked
+from cmgems.genome_store import MANIFEST, is_file_of, locked
 from cmgems.sequence_files import open_source
+
+_STORE = re.compile(r"-([0-9a-f]{16})$")
+_LEFTOVER = re.compile(r"^\.(.+-[0-9a-f]{16})\.(part|old)$")
+_WITHOUT_SOURCE = 7 * 24 * 3600  # seconds that a store outlives its last use: a disk may come back
+_LIMIT_GB = 50
+_held: dict[Path, int] = {}  # descriptors of the manifests that this process has locked
 
 
 def cache_folder() -> Path:
@@ -27,13 +43,11 @@ def sample_path() -> Path:
 def cached_genome(source: Path) -> Genome:
     """The store of a sequence file; built first if it is not there or cannot be used any more.
 
-    The key is the resolved path, size, time and inode: a file that was replaced, by an older one
-    too, gets another store.
+    A file that was replaced, by an older one too, gets another store.
     """
     with open_source(source):
-        found = source.stat()
-    key = f"{source.resolve()}\n{found.st_size}\n{found.st_mtime_ns}\n{found.st_ino}"
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        digest = _digest(source)
+    limit = _limit()
     store = cache_folder() / "genomes" / f"{genome_name([source])}-{digest}"
     if (usable := _opened(store)) is not None:
         return usable
@@ -42,16 +56,114 @@ def cached_genome(source: Path) -> Genome:
         with locked(store, wait=True):
             if _opened(store) is None:  # else another process has built it while we waited
                 build_unlocked([source], store, threads=2, progress=True)
+            _hold(store)
     except OSError as error:
         raise UserError(
             f"{store}: {error.strerror}; set CMGEMS_CACHE to a folder with room"
         ) from error
+    with contextlib.suppress(OSError):  # another process tidies, or we may not remove
+        tidy(store.parent, keep=store, limit=limit)
     return open_genome(store)
+
+
+def tidy(folder: Path, keep: Path, limit: float) -> None:
+    """Remove from the cache what is of no use any more, and more than fits.
+
+    Removed are stores whose source has changed since, stores whose source is gone and that nobody
+    has used for a week, and what builders that were killed have left. If the rest exceeds `limit`
+    bytes, the stores that were not used for the longest time go. A store that a process has open
+    or builds stays, and so does `keep`.
+    """
+    for leftover in folder.iterdir():
+        if found := _LEFTOVER.search(leftover.name):
+            with contextlib.suppress(UserError), locked(folder / found[1], wait=False):
+                shutil.rmtree(leftover, ignore_errors=True)
+    stores = [path for path in folder.iterdir() if _STORE.search(path.name) and path != keep]
+    useful = [store for store in stores if not _is_obsolete(store) or not _removed(store)]
+    taken = _size(keep)
+    for store in sorted(useful, key=_last_use, reverse=True):
+        size = _size(store)
+        if taken + size <= limit or not _removed(store):
+            taken += size
+
+
+def _digest(source: Path) -> str:
+    """What tells a store from those of other files, and of other states of the same file."""
+    found = source.stat()
+    key = f"{source.resolve()}\n{found.st_size}\n{found.st_mtime_ns}\n{found.st_ino}"
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _limit() -> float:
+    """Bytes that the cache may hold."""
+    text = os.environ.get("CMGEMS_CACHE_GB", str(_LIMIT_GB))
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
+        raise UserError(f"CMGEMS_CACHE_GB is {text!r}; wanted: gigabytes, such as {_LIMIT_GB}")
+    return 1e9 * limit
 
 
 def _opened(store: Path) -> Genome | None:
     """The genome of a store; None if it is not there, or damaged, and has to be built."""
     try:
+        _hold(store)
         return open_genome(store)
     except UserError:
         return None
+
+
+def _hold(store: Path) -> None:
+    """Keep a store, if it is there, from being removed while this process lives."""
+    with contextlib.suppress(OSError):  # not there; or a file system without locks
+        while True:
+            manifest = os.open(store / MANIFEST, os.O_RDONLY)
+            fcntl.flock(manifest, fcntl.LOCK_SH)
+            if is_file_of(store / MANIFEST, manifest):
+                break
+            os.close(manifest)  # it was removed or built again while we waited
+        if store in _held:
+            os.close(_held[store])
+        _held[store] = manifest
+        os.utime(store)  # its last use
+
+
+def let_go() -> None:
+    """Let others remove the stores that this process has opened."""
+    while _held:
+        os.close(_held.popitem()[1])
+
+
+def _last_use(store: Path) -> float:
+    return store.stat().st_mtime
+
+
+def _size(store: Path) -> int:
+    return sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+
+
+def _is_obsolete(store: Path) -> bool:
+    """Whether no source leads to this store any more."""
+    try:
+        source = Path(json.loads((store / MANIFEST).read_bytes())["sources"][0]["path"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return True  # damaged; it would be built again
+    try:
+        return _digest(source) != _STORE.search(store.name)[1]
+    except (FileNotFoundError, NotADirectoryError):
+        return time.time() - _last_use(store) > _WITHOUT_SOURCE
+    except OSError:
+        return False
+
+
+def _removed(store: Path) -> bool:
+    """Remove a store unless somebody uses or builds it; returns whether it is gone."""
+    old = store.with_name(f".{store.name}.old")
+    with contextlib.suppress(UserError, OSError), locked(store, wait=False):
+        with open(store / MANIFEST, "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(store, old)
+        shutil.rmtree(old, ignore_errors=True)
+    return not store.exists()

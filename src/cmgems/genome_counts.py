@@ -11,14 +11,7 @@ from cmgems.errors import UserError
 from cmgems.genome import Genome, genome_for, genome_name, source_identity
 from cmgems.genome_contigs import ContigList
 from cmgems.genome_store import genome_hash
-from cmgems.kmer_counts import (
-    MAX_K,
-    KmerCounts,
-    cores,
-    count_pieces,
-    count_words,
-    pieces_in_use,
-)
+from cmgems.kmer_counts import MAX_K, KmerCounts, count_pieces, count_words
 from cmgems.kmer_counts_file import is_counts_file, read_counts, write_counts
 from cmgems.progress import progress_bar
 from cmgems.sequence_files import read_pieces
@@ -62,14 +55,12 @@ def counts_of(genome: Genome, k: int, *, threads: int | None = None) -> KmerCoun
 def counts_of_file(path: Path, k: int, *, threads: int | None = None) -> KmerCounts:
     """Counts of a sequence file, in one pass over it that also takes the genome's hash."""
     _check_k(k)
-    threads = threads or cores()
     contigs = ContigList()
-
     identity = source_identity(path)
 
     def pieces():
         with progress_bar(identity["size"], f"counting {path.name}", "B") as advance:
-            for piece in read_pieces(path, advance, alive=pieces_in_use(threads) + 1):
+            for piece in read_pieces(path, advance):
                 contigs.add(path, piece)
                 yield piece.codes
             contigs.close(path)

@@ -98,19 +98,21 @@ def map_codes(folder: Path, manifest: dict) -> np.ndarray:
 
 def verify_codes(folder: Path, manifest: dict, codes: np.ndarray) -> None:
     """Compare every contig with its checksum."""
-    from cmgems.codes_hash import hash_codes  # compiled; a store that is as it was needs none
+    # compiled; a store that is as it was needs none of this
+    from cmgems.codes_hash import hash_codes
+    from cmgems.progress import progress_bar
 
     start = 0
-    for contig in manifest["contigs"]:
-        stop = start + contig["length"]
-        if hash_codes(codes[start:stop]) != contig["sha256"] or (
-            stop < len(codes) and codes[stop] != 4
-        ):
-            raise UserError(
-                f"{folder / CODES}: contig {contig['name']!r} is damaged (its checksum is wrong);"
-                f" build it again: cmgems genome SOURCE --out {folder}"
-            )
-        start = stop + 1
+    with progress_bar(len(codes), f"verifying {folder.name}", "b") as advance:
+        for contig in manifest["contigs"]:
+            stop = start + contig["length"]
+            found = hash_codes(codes[start:stop], advance)
+            if found != contig["sha256"] or (stop < len(codes) and codes[stop] != 4):
+                raise UserError(
+                    f"{folder / CODES}: contig {contig['name']!r} is damaged (its checksum is"
+                    f" wrong); build it again: cmgems genome SOURCE --out {folder}"
+                )
+            start = stop + 1
 
 
 def refuse_stale(folder: Path, manifest: dict) -> None:
@@ -153,7 +155,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as error:
                 raise UserError(f"{path}: another process is building this store") from error
-            if not _is(lock, handle):
+            if not is_file_of(lock, handle.fileno()):
                 continue  # the holder before us removed the file: take the new one
             try:
                 yield
@@ -164,9 +166,10 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
             handle.close()
 
 
-def _is(path: Path, handle) -> bool:
+def is_file_of(path: Path, descriptor: int) -> bool:
+    """Whether an open file is still the one at `path`."""
     try:
-        return os.path.samestat(path.stat(), os.fstat(handle.fileno()))
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 

@@ -10,15 +10,14 @@ contig, are not counted.
 """
 
 import os
-from collections import deque
+import threading
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 
 import numpy as np
 
-from cmgems.kmer_kernels import MAX_K, count_starts, fold, shorter_offset, stride_for
+from cmgems.kmer_kernels import MAX_K, count_starts, fold, shorter_offset
 
 _PIECE = 1 << 22  # codes that a thread takes at a time
 
@@ -104,94 +103,94 @@ def count_words(
     return count_pieces(pieces(), k, threads=threads)
 
 
-def pieces_in_use(threads: int) -> int:
-    """How many pieces `count_pieces` may still read when the next one is asked for."""
-    return 2 * threads
-
-
 def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
     """Count all words of 1, 2, ... k bases of a sequence that comes in consecutive pieces.
 
-    A piece may be overwritten once `pieces_in_use(threads)` more of them have been asked for.
-    The pieces are made on the calling thread, which counts as well while the others are busy.
+    Each thread takes the next piece, counts it and comes back for another. A piece is made on the
+    thread that takes it, one at a time, and may be overwritten when that thread takes the next.
     """
     if not 1 <= k <= MAX_K:
         raise ValueError(f"k is {k}; wanted: 1 to {MAX_K}")
-    threads = threads or cores()
-    counter = _Counter(k, threads)
-    with ThreadPoolExecutor(max(threads - 1, 1)) as pool:
-        work: deque[tuple[int, Future]] = deque()
+    counter = _Counter(pieces, k)
+    helpers = (threads or cores()) - 1
+    with ThreadPoolExecutor(max(helpers, 1)) as pool:
         try:
-            for number, piece in enumerate(pieces):
-                counter.join(piece)
-                while work and (work[0][1].done() or number - work[0][0] >= pieces_in_use(threads)):
-                    work.popleft()[1].result()
-                if len(work) < 2 * (threads - 1):  # one at work and one waiting for each thread
-                    work.append((number, pool.submit(counter.add, piece)))
-                else:
-                    counter.add(piece)
-            for _, future in work:
-                future.result()
+            others = [pool.submit(counter.work) for _ in range(helpers)]
+            first = counter.work() or _Tables(k)
+            counter.end(first)
+            parts = [first, *filter(None, (other.result() for other in others))]
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            counter.stopped = True
             raise
-    return counter.finish()
+    return _together(parts)
 
 
 class _Counter:
-    """Tables for each thread, and the k - 1 codes behind which the next piece goes on."""
+    """Hands out pieces, each to one thread; counts the words that lie on their cuts."""
 
-    def __init__(self, k: int, threads: int):
-        self.k = k
-        self._carry = np.empty(0, np.uint8)
-        self._edges = _Tables(k, for_short=True)
-        self._tables = [_Tables(k) for _ in range(threads)]
-        self._free: SimpleQueue = SimpleQueue()
-        for tables in self._tables:
-            self._free.put(tables)
+    def __init__(self, pieces: Iterable[np.ndarray], k: int):
+        self.stopped = False
+        self._pieces, self._k = iter(pieces), k
+        self._turn = threading.Lock()
+        self._carry = np.empty(0, np.uint8)  # the k - 1 codes behind which the next piece goes on
 
-    def join(self, piece: np.ndarray) -> None:
-        """Count the words that begin before this piece and end in it. In order of the pieces."""
-        keep = self.k - 1
-        self._edges.count(np.concatenate([self._carry, piece[:keep]]))
+    def work(self) -> "_Tables | None":
+        """Count pieces until there are no more; None if there was none for this thread."""
+        tables = None
+        while not self.stopped:
+            with self._turn:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                tables = tables or _Tables(self._k)
+                self._join(piece, tables)
+            tables.count(piece)
+        if tables:
+            tables.fold()
+        return tables
+
+    def end(self, tables: "_Tables") -> None:
+        """Count the words that nothing follows. Once there are no more pieces."""
+        self._join(np.full(self._k, 4, np.uint8), tables)  # the end is a break
+
+    def _join(self, piece: np.ndarray, tables: "_Tables") -> None:
+        """Count the words that begin before this piece and end in it."""
+        # these few codes go straight to `counts`, so it may come behind `fold`, too
+        keep = self._k - 1
+        tables.count(np.concatenate([self._carry, piece[:keep]]))
         last = np.concatenate([self._carry, piece[max(len(piece) - keep, 0) :]])
         self._carry = last[max(len(last) - keep, 0) :]
-
-    def add(self, piece: np.ndarray) -> None:
-        """Count the words inside a piece. In any order, on any thread."""
-        tables = self._free.get()
-        try:
-            tables.count(piece)
-        finally:
-            self._free.put(tables)
-
-    def finish(self) -> KmerCounts:
-        self.join(np.full(max(self.k - 1, 1), 4, np.uint8))  # the end is a break
-        counts, shorter = self._edges.counts, self._edges.shorter
-        for tables in self._tables:
-            fold(tables.small, tables.stride, tables.counts)
-            counts += tables.counts
-            shorter += tables.shorter
-        tables = [counts]
-        for j in range(self.k - 1, 0, -1):
-            # the first j bases of each k-mer, and the words too close to a break to have one
-            counts = _without_last_base(counts)
-            tables.append(counts + shorter[shorter_offset(j) : shorter_offset(j + 1)])
-        return KmerCounts(tuple(reversed(tables)))
 
 
 class _Tables:
     """What one thread counts into: see `kmer_kernels`."""
 
-    def __init__(self, k: int, for_short: bool = False):
-        self.k, self.stride = k, stride_for(k)
-        words = 0 if for_short else 4 ** (k + self.stride - 1)
-        self.small = np.zeros(words, np.uint8)
+    def __init__(self, k: int):
+        self.k = k
+        self.words = np.zeros(4 ** (k + 1), np.uint8)
         self.counts = np.zeros(4**k, np.int64)
         self.shorter = np.zeros(shorter_offset(k), np.int64)
 
     def count(self, codes: np.ndarray) -> None:
-        count_starts(codes, self.k, self.stride, self.small, self.counts, self.shorter)
+        count_starts(codes, self.k, self.words, self.counts, self.shorter)
+
+    def fold(self) -> None:
+        """Have all that was counted in `counts`. Once, at the end."""
+        fold(self.words, self.counts)
+
+
+def _together(parts: list[_Tables]) -> KmerCounts:
+    """The counts of all threads; those of the shorter words follow from the longest."""
+    counts, shorter = parts[0].counts, parts[0].shorter
+    for part in parts[1:]:
+        counts += part.counts
+        shorter += part.shorter
+    tables = [counts]
+    for j in range(parts[0].k - 1, 0, -1):
+        # the first j bases of each k-mer, and the words too close to a break to have one
+        counts = _without_last_base(counts)
+        tables.append(counts + shorter[shorter_offset(j) : shorter_offset(j + 1)])
+    return KmerCounts(tuple(reversed(tables)))
 
 
 def _without_last_base(table: np.ndarray) -> np.ndarray:

@@ -3,31 +3,33 @@
 Contract
 --------
 codes : uint8 [n], A T C G = 0 1 2 3, anything else breaks the sequence
-small : uint8 [4**L], counts of words of L bases since the last carry
-counts : int64 [4**k], counts of k-mers; complete once `fold` has added what is in `small`
+words : uint8 [4**(k + 1)], counts of words of k + 1 bases since the last carry
+counts : int64 [4**k], counts of k-mers; complete once `fold` has added what is in `words`
 shorter : int64 [(4**k - 4) / 3], counts of words of 1, 2, ... k - 1 bases, table after table
 
 How it gets fast: four bases are packed in a byte, and words are cut from 32 bits by a shift, which
 the compiler turns into vector instructions; what remains is one increment a word. Words are one
 base longer than k and taken at every second base, so that there are half as many: a word stands
-for both k-mers in it. Counters of one byte keep their table in the cache; the carry, once in 256
-increments, goes to `counts`, which is far away: carries are put aside and added together, so that
-their cache misses overlap. Runs of bases are cut in blocks whose words fit in the first cache.
+for both k-mers in it. Counters of one byte keep their table small; where it is larger than a cache
+of one core all the same (k of 10 and more), the cell of a word is asked for long before its turn.
+The carry, once in 256 increments, goes to `counts`, which is far away: carries are put aside and
+added together, so that their cache misses overlap. Runs of bases are cut in blocks whose packed
+bases fit in the first cache.
 """
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from cmgems.compiled import kernel
 
 MAX_K = 12
-_BLOCK = 1 << 13  # groups of four bases whose words lie in the first cache
+_BLOCK = 1 << 13  # groups of four bases whose 32 bits lie in the first cache
+_AHEAD = 128  # groups between the request for a cell and its increment; 64 to 256 do as well
+_FAR = 1 << 20  # a larger table does not lie in the second cache of a core
 _LOOK = 256  # codes that are tested together for a break
-SHORT = 64  # runs of less are counted without `small`
-
-
-def stride_for(k: int) -> int:
-    """Bases from word to word: 2 while the table of longer words still fits in the cache."""
-    return 2 if k <= 9 else 1
+SHORT = 64  # runs of less are counted without `words`
 
 
 def shorter_offset(k: int) -> int:
@@ -42,10 +44,10 @@ def _pack(run, packed, groups):
 
 
 @kernel
-def _sixteen_bases(packed, words, groups):
-    """words[g]: the 16 bases from base 4 g on, first base highest."""
+def _sixteen_bases(packed, sixteen, groups):
+    """sixteen[g]: the 16 bases from base 4 g on, first base highest."""
     for g in range(groups):
-        words[g] = (
+        sixteen[g] = (
             np.uint32(packed[g]) << np.uint32(24)
             | np.uint32(packed[g + 1]) << np.uint32(16)
             | np.uint32(packed[g + 2]) << np.uint32(8)
@@ -53,36 +55,52 @@ def _sixteen_bases(packed, words, groups):
         )
 
 
+@intrinsic
+def _ask_for(typing_context, array, index):
+    """Have array[index] brought to the cache, without waiting for it."""
+
+    def codegen(context, builder, signature, arguments):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0])
+        cell = builder.bitcast(builder.gep(data.data, [arguments[1]]), byte)
+        wanted = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], wanted)
+        # to be read, to be kept in all caches, as data
+        builder.call(prefetch, [cell, *(ir.Constant(number, value) for value in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, index), codegen
+
+
 @kernel
-def _add_words(words, shift, mask, stride, small, counts, carries):
+def _add_words(sixteen, groups, k, words, counts, carries):
+    """Count the words that begin at the first and at the third base of each group."""
+    mask = np.uint32((1 << 2 * (k + 1)) - 1)
+    shifts = np.uint32(32 - 2 * (k + 1)), np.uint32(32 - 2 * (k + 3))
+    far = len(words) > _FAR
     carried = 0
-    for i in range(len(words)):
-        word = np.uint64((words[i] >> shift) & mask)
-        count = np.uint8(small[word] + np.uint8(1))
-        small[word] = count
-        if count == 0:
-            carries[carried] = word
-            carried += 1
+    for g in range(groups):
+        for shift in shifts:
+            if far:  # behind the last group stands what stood there before
+                _ask_for(words, np.uint64(sixteen[g + _AHEAD] >> shift & mask))
+            word = np.uint64(sixteen[g] >> shift & mask)
+            count = np.uint8(words[word] + np.uint8(1))
+            words[word] = count
+            if count == 0:
+                carries[carried] = word
+                carried += 1
     for i in range(carried):
-        _add_to_kmers(carries[i], 256, stride, counts)
+        counts[carries[i] >> 2] += 256
+        counts[carries[i] & (len(counts) - 1)] += 256
 
 
 @kernel
-def _add_to_kmers(word, amount, stride, counts):
-    """Add to the k-mers that a word stands for: itself, or its first and its last k bases."""
-    if stride == 1:
-        counts[word] += amount
-    else:
-        counts[word >> 2] += amount
-        counts[word & (len(counts) - 1)] += amount
-
-
-@kernel
-def fold(small, stride, counts):
-    """Add the counts of the words to those of their k-mers."""
-    for word in range(len(small)):
-        if small[word]:
-            _add_to_kmers(word, np.int64(small[word]), stride, counts)
+def fold(words, counts):
+    """Add the counts of the words to those of the two k-mers in each."""
+    n = len(counts)
+    for kmer in range(n):
+        for base in range(4):
+            counts[kmer] += np.int64(words[4 * kmer + base]) + np.int64(words[base * n + kmer])
 
 
 @kernel
@@ -138,24 +156,20 @@ def _next_run(codes, start):
 
 
 @kernel
-def _count_run(run, k, stride, small, counts, packed, words, carries):
+def _count_run(run, k, words, counts, packed, sixteen, carries):
     """Count the k-mers of a stretch of bases."""
-    length = k + stride - 1
-    mask = np.uint32((1 << 2 * length) - 1)
     # groups with 16 bases from their first base on
     groups = (len(run) - 12) // 4 if len(run) >= SHORT else 0
     for first in range(0, groups, _BLOCK):
         here = min(_BLOCK, groups - first)
         _pack(run[4 * first :], packed, here + 3)
-        _sixteen_bases(packed, words, here)
-        for offset in range(0, 4, stride):
-            shift = np.uint32(32 - 2 * (offset + length))
-            _add_words(words[:here], shift, mask, stride, small, counts, carries)
+        _sixteen_bases(packed, sixteen, here)
+        _add_words(sixteen, here, k, words, counts, carries)
     _add_kmers(run[4 * groups :], k, counts)
 
 
 @kernel
-def count_starts(codes, k, stride, small, counts, shorter):
+def count_starts(codes, k, words, counts, shorter):
     """Count the words that begin in codes[: n - k + 1], where all k codes are in sight.
 
     From a start with k bases before the next break its k-mer is counted (the shorter words that
@@ -163,13 +177,13 @@ def count_starts(codes, k, stride, small, counts, shorter):
     """
     n = len(codes)
     packed = np.empty(_BLOCK + 3, np.uint8)
-    words = np.empty(_BLOCK, np.uint32)
-    carries = np.empty(_BLOCK, np.uint32)
+    sixteen = np.zeros(_BLOCK + _AHEAD, np.uint32)
+    carries = np.empty(2 * _BLOCK, np.uint32)
     end = 0
     while end < n:
         start, end = _next_run(codes, end)
         run = codes[start:end]
-        _count_run(run, k, stride, small, counts, packed, words, carries)
+        _count_run(run, k, words, counts, packed, sixteen, carries)
         if end < n:
             first = max(len(run) - k + 1, 0)
             last = min(len(run), n - k + 1 - start)

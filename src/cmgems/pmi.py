@@ -13,7 +13,7 @@ published  the same over segmentations in pieces of 1 or 2 bases only, with ever
 NPMI(w) = PMI(w) * ln f(w) / (ln f(w) + ln c); a k-mer with f(w) < c has no score and ranks last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome import Genome
+from cmgems.progress import progress_bar
 
 if TYPE_CHECKING:
     from cmgems.kmer_counts import KmerCounts
@@ -72,8 +73,12 @@ def pmi_table(
     """The table of the longest k-mers in counts of words of 1, 2, ... k bases."""
     check_settings(counts.k, definition, min_count)
     f = counts.tables[-1]
-    pmi = pmi_scores(counts.tables, definition)
-    npmi = normalised(pmi, f, min_count)
+    splits = sum(4**n * min(n - 1, _longest(counts.k, definition)) for n in range(2, counts.k + 1))
+    with progress_bar(splits + len(f), "computing PMI", " words") as advance:
+        pmi = pmi_scores(counts.tables, definition, advance)
+        npmi = normalised(pmi, f, min_count)
+        rank = ranks(npmi)
+        advance(len(f))
     if np.isnan(npmi).all():
         raise UserError(
             f"no {counts.k}-mer occurs {min_count} times (the most frequent {f.max()} times), so"
@@ -85,7 +90,7 @@ def pmi_table(
         counts=f,
         pmi=np.where(np.isnan(npmi), np.nan, pmi),
         npmi=npmi,
-        rank=ranks(npmi),
+        rank=rank,
         min_count=min_count,
         both_strands=counts.both_strands,
         genome_name="+".join(g["name"] for g in counts.genomes),
@@ -93,13 +98,16 @@ def pmi_table(
     )
 
 
-def pmi_scores(counts: Sequence[np.ndarray], definition: str) -> np.ndarray:
+def pmi_scores(
+    counts: Sequence[np.ndarray], definition: str, advance: Callable[[int], object] = lambda n: None
+) -> np.ndarray:
     """PMI of the longest k-mers.
 
     Parameters
     ----------
     counts : int64 [4], [16], ... [4**k]: counts of the k-mers of length 1, 2, ... k
     definition : exact or published
+    advance : called with the number of words that were split, once for each length of a last piece
 
     Returns
     -------
@@ -109,17 +117,24 @@ def pmi_scores(counts: Sequence[np.ndarray], definition: str) -> np.ndarray:
     halved = 2.0 if definition == "published" else 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
         log_p = [np.log(c / (halved * c.sum())) for c in counts]
-        longest = 2 if definition == "published" else k
+        longest = _longest(k, definition)
         # best[n - 1]: the highest log probability of each word of n bases in one or more pieces.
         # The last piece is what is split off. The id of a word is (id of its head) * 4**m + (id
         # of its last m bases), so an outer sum runs over all words in the order of their ids.
         best = [log_p[0]]
         for n in range(2, k + 1):
-            pieces = range(1, min(n - 1, longest) + 1)
-            split = [np.add.outer(best[n - m - 1], log_p[m - 1]).ravel() for m in pieces]
-            in_pieces = np.maximum.reduce(split)
+            in_pieces, split = np.full(4**n, -np.inf), np.empty(4**n)
+            for m in range(1, min(n - 1, longest) + 1):
+                np.add.outer(best[n - m - 1], log_p[m - 1], out=split.reshape(-1, 4**m))
+                np.maximum(in_pieces, split, out=in_pieces)
+                advance(4**n)
             best.append(np.maximum(in_pieces, log_p[n - 1]) if n <= longest else in_pieces)
         return log_p[-1] - in_pieces
+
+
+def _longest(k: int, definition: str) -> int:
+    """Bases of the longest piece that a segmentation may have."""
+    return 2 if definition == "published" else k - 1
 
 
 def normalised(pmi: np.ndarray, counts: np.ndarray, min_count: int) -> np.ndarray:

@@ -40,18 +40,21 @@ _SCORE_NAMES = (
 _NO_SCORE = ("", "nan", "na", "none", "null", "-")
 
 
-def kmer_letters(k: int) -> np.ndarray:
-    """All k-mers in the order of their ids, as bytes, S{k} [4**k]."""
-    ids = np.arange(4**k)
-    letters = np.empty((4**k, k), np.uint8)
+def letters_of(ids: np.ndarray, k: int) -> np.ndarray:
+    """The k-mers with these ids, as bytes, S{k} [n]."""
+    letters = np.empty((len(ids), k), np.uint8)
     bases = np.frombuffer(BASES.encode(), np.uint8)
     for i in range(k):
         letters[:, i] = bases[ids >> 2 * (k - 1 - i) & 3]
     return letters.view(f"S{k}").ravel()
 
 
+def kmer_letters(k: int) -> np.ndarray:
+    """All k-mers in the order of their ids, as bytes, S{k} [4**k]."""
+    return letters_of(np.arange(4**k), k)
+
+
 def write(table: PmiTable, path) -> None:
-    kmers = kmer_letters(table.k)
     order = np.argsort(table.rank)
     with replacing(path) as handle, progress_bar(len(order), "writing", " k-mers") as advance:
         handle.write(f"{TITLE}\n")
@@ -61,7 +64,8 @@ def write(table: PmiTable, path) -> None:
         for start in range(0, len(order), _ROWS):
             rows = order[start : start + _ROWS]
             numbers = (table.counts, table.pmi, table.npmi, table.rank)
-            columns = [kmers[rows].astype(str).tolist(), *(n[rows].tolist() for n in numbers)]
+            kmers = letters_of(rows, table.k).astype(str)
+            columns = [kmers.tolist(), *(n[rows].tolist() for n in numbers)]
             handle.writelines(
                 f"{w}\t{f}\t{p!r}\t{n!r}\t{r}\n" for w, f, p, n, r in zip(*columns, strict=True)
             )
@@ -161,7 +165,7 @@ class _Rows:
             raise UserError(f"{self.path}: has a header and no k-mers; wanted: a PMI table")
         missing = np.flatnonzero(self.line == 0)
         if len(missing):
-            word = kmer_letters(self.k)[missing[0]].decode()
+            word = letters_of(missing[:1], self.k)[0].decode()
             raise UserError(
                 f"{self.path}: {len(missing):,} of the {4**self.k:,} {self.k}-mers are missing,"
                 f" first {word}; wanted: each of them once"

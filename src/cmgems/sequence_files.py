@@ -52,17 +52,15 @@ class Piece(NamedTuple):
     segments: list[Segment]
 
 
-def read_pieces(
-    path: Path, advance: Callable[[int], object] = lambda n: None, alive: int = 1
-) -> Iterator[Piece]:
+def read_pieces(path: Path, advance: Callable[[int], object] = lambda n: None) -> Iterator[Piece]:
     """The sequence of a file in pieces of a few megabytes.
 
     Parameters
     ----------
     path : a FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL file
     advance : called with the number of bytes of the file that were read since the last call
-    alive : pieces that are in use together; the codes of one are overwritten when the piece
-        `alive` places further on is asked for
+
+    The codes of a piece are overwritten when the thread that asked for it asks for another.
 
     Raises
     ------
@@ -75,7 +73,7 @@ def read_pieces(
         if not head:
             raise UserError(f"{path}: is empty; {WANTED}")
         handle.seek(0)
-        for piece in _reader(path, handle, head, advance, alive):
+        for piece in _reader(path, handle, head, advance):
             begun = begun or any(s.name is not None for s in piece.segments)
             yield piece
     if not begun:
@@ -105,27 +103,27 @@ def _reason(error: OSError) -> str:
     return known.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
 
 
-def _reader(path: Path, handle, head: bytes, advance, alive: int) -> Iterator[Piece]:
+def _reader(path: Path, handle, head: bytes, advance) -> Iterator[Piece]:
     if head[:4] in TWOBIT_SIGNATURES:
         from cmgems.twobit import twobit_pieces
 
         return twobit_pieces(path, handle, advance)
     if not is_gzip(head):
-        return _text_reader(path, Plain(handle, advance), head, alive)
+        return _text_reader(path, Plain(handle, advance), head)
     from cmgems.gzipped import Unpacked
 
     stream = Unpacked(path, handle, advance)
     head = stream.peek(8192)
     if not head:
         raise UserError(f"{path}: is empty once unpacked; {WANTED}")
-    return _text_reader(path, stream, head, alive)
+    return _text_reader(path, stream, head)
 
 
 def is_gzip(head: bytes) -> bool:
     return head[:2] == b"\x1f\x8b"
 
 
-def _text_reader(path: Path, stream, head: bytes, alive: int) -> Iterator[Piece]:
+def _text_reader(path: Path, stream, head: bytes) -> Iterator[Piece]:
     for magic, sentence in _FOREIGN:
         if head.startswith(magic):
             raise UserError(f"{path}: {sentence}; {WANTED}")
@@ -138,7 +136,7 @@ def _text_reader(path: Path, stream, head: bytes, alive: int) -> Iterator[Piece]
         raise UserError(f"{path}: {_no_header(text)}; {WANTED}")
     from cmgems.fasta_files import fasta_pieces
 
-    return fasta_pieces(path, stream, alive)
+    return fasta_pieces(path, stream)
 
 
 def _no_header(text: bytes) -> str:

@@ -113,18 +113,19 @@ def _table(args: argparse.Namespace):
 def _summary(table) -> str:
     import numpy as np
 
-    from cmgems.pmi_table import kmer_letters
+    from cmgems.pmi_table import letters_of
 
-    kmers, order = kmer_letters(table.k), np.argsort(table.rank)
     scored = int(np.sum(~np.isnan(table.npmi)))
     lines = [
-        f"{table.genome_name or 'table'}: {len(order):,} {table.k}-mers, {table.definition},"
+        f"{table.genome_name or 'table'}: {len(table.rank):,} {table.k}-mers, {table.definition},"
         f" {scored:,} with a score; first to be masked:"
     ]
+    first = np.flatnonzero(table.rank <= SHOWN)
+    first = first[np.argsort(table.rank[first])]
     lines += [
-        f"  {table.rank[i]:>3}  {kmers[i].decode()}  NPMI {table.npmi[i]:.4f}"
+        f"  {table.rank[i]:>3}  {kmer.decode()}  NPMI {table.npmi[i]:.4f}"
         f"  count {table.counts[i]:,}"
-        for i in order[:SHOWN]
+        for i, kmer in zip(first, letters_of(first, table.k), strict=True)
     ]
     return "\n".join(lines)
 
