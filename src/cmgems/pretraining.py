@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from cmgems.config import Experiment, Optim
 from cmgems.draws import seed_torch, stream
-from cmgems.encoder import EncoderShape, MaskedLanguageModel
+from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import RunFailed
 from cmgems.initialisation import initialise
-from cmgems.kmers import FIRST_KMER, vocabulary_size
+from cmgems.kmers import FIRST_KMER
 from cmgems.masking.corrupt import ALL_MASKED, BERT
 from cmgems.masking.masker import MaskedBatch, Masker, Plan
 from cmgems.metrics import HiddenBases, HiddenFigures, MaskedFigures, MaskedTokens
-from cmgems.presets import sizes
+from cmgems.presets import encoder_shape
 from cmgems.windows import WindowBatch
 
 # Their places do not depend on content, so runs with different curricula compare under them.
@@ -168,17 +168,10 @@ class Pretraining(L.LightningModule):
 
 def build_model(experiment: Experiment) -> MaskedLanguageModel:
     """The model of an experiment with its initial weights, a function of the seed."""
-    data, model = experiment.data, experiment.model
-    shape = EncoderShape(
-        **sizes(model),
-        vocabulary=vocabulary_size(data.k),
-        positions=model.positions,
-        dropout=model.dropout,
-    )
     with torch.random.fork_rng(devices=[]):
         seed_torch(experiment.seed, "weights")
-        built = MaskedLanguageModel(shape)
-        initialise(built, model.init, data.k)
+        built = MaskedLanguageModel(encoder_shape(experiment))
+        initialise(built, experiment.model.init, experiment.data.k)
     return built
 
 
