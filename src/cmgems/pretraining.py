@@ -171,7 +171,7 @@ def build_model(experiment: Experiment) -> MaskedLanguageModel:
     with torch.random.fork_rng(devices=[]):
         seed_torch(experiment.seed, "weights")
         built = MaskedLanguageModel(encoder_shape(experiment))
-        initialise(built, experiment.model.init, experiment.data.k)
+        initialise(built, experiment.model, experiment.data.k)
     return built
 
 
