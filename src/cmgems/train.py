@@ -24,6 +24,7 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.errors import UserError
 from cmgems.genome import Genome, genome_for
 from cmgems.kmers import token_ids
+from cmgems.launch import check_launch
 from cmgems.markov_reference import base_references
 from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
@@ -44,6 +45,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
         print(summary(experiment, folder.read_results(), folder.path))
         return folder.read_results()
     quieten_lightning()
+    check_launch(experiment.train)
     accelerator = choose_accelerator(experiment)
     genome = genome_for(experiment.data.genome)
     data = GenomeDataModule(
