@@ -1,7 +1,7 @@
 """Two processes on one machine (gloo): one run, the same weights, other windows.
 
-Lightning starts the two of a whole run, torchrun the two that go on with half of the run of one
-process; srun's environment is tried as well by `make test-scaling`.
+Lightning starts the two of a whole run (DDP); torchrun the two that go on, each with a share of the
+weights (FSDP), where a run of one process stood at half. `make test-scaling` tries more.
 """
 
 import csv
@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import EXPERIMENTS
 
+SLOW = pytest.mark.skipif("CMGEMS_LAUNCHERS" not in os.environ, reason="make test-scaling runs it")
 TWELVE = [
     "train.max_steps=12",
     "train.micro_batch=1",  # two accumulated on each of two ranks, four on one
@@ -29,13 +30,14 @@ import lightning as L
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from cmgems import train
 from cmgems.config_files import load
+from cmgems.sharding import whole
 
 class Witness(L.Callback):
     def __init__(self):
         self.keys, self.strategies, self.reduced = [], [], []
 
     def on_train_start(self, trainer, module):
-        if trainer.world_size > 1:
+        if hasattr(trainer.model, "register_comm_hook"):
             trainer.model.register_comm_hook(None, self.reduce)
 
     def reduce(self, _, bucket):
@@ -49,8 +51,9 @@ class Witness(L.Callback):
         self.strategies.append(module.strategy)
 
     def on_train_end(self, trainer, module):
-        total = sum(float(p.detach().double().abs().sum()) for p in module.parameters())
-        first = next(module.parameters()).detach().flatten()[:50].tolist()
+        weights = [whole(p.detach()) for p in module.parameters()]
+        total = sum(float(p.double().abs().sum()) for p in weights)
+        first = weights[0].flatten()[:50].tolist()
         seen = {"keys": self.keys, "strategies": self.strategies, "total": total, "first": first}
         seen["reduced"] = self.reduced
         with open(f"{sys.argv[2]}/rank{trainer.global_rank}.json", "w") as handle:
@@ -100,6 +103,10 @@ def free_port():
         return listening.getsockname()[1]
 
 
+def fsdp(command):
+    torchrun([*command, "train.strategy=fsdp"])
+
+
 def torchrun(command):
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
     start([sys.executable, *launcher, f"--master-port={free_port()}", *command])
@@ -134,15 +141,7 @@ def srun(command):
 
 @pytest.fixture(
     scope="module",
-    params=[
-        torchrun,
-        pytest.param(
-            srun,
-            marks=pytest.mark.skipif(
-                "CMGEMS_LAUNCHERS" not in os.environ, reason="make test-scaling runs it"
-            ),
-        ),
-    ],
+    params=[fsdp, pytest.param(torchrun, marks=SLOW), pytest.param(srun, marks=SLOW)],
 )
 def resumed(request, runs, tiny, tmp_path_factory):
     """Six steps of one process, six more of two that another launcher starts."""
@@ -170,7 +169,7 @@ def test_ranks_see_disjoint_windows_and_together_those_of_one_process(runs):
 
 def test_ranks_are_in_the_same_stage(runs):
     one, two = runs[1][2]
-    assert one["strategies"] == two["strategies"] == ["genemask"] * 6 + ["global_pmi"] * 6
+    assert one["strategies"] == two["strategies"] == ["genemask"] * 12 + ["global_pmi"] * 12
 
 
 def test_two_processes_train_like_one(runs):
@@ -221,10 +220,9 @@ def test_a_run_resumed_on_another_number_of_ranks_learns_the_same(runs, resumed)
         assert torch.allclose(tensor, weights[1][name], rtol=0, atol=2e-4), name
 
 
-def test_gradients_are_summed_over_ranks_once_a_step(runs, resumed):
+def test_gradients_are_summed_over_ranks_once_a_step(runs):
     """Not after each accumulated micro-batch: the last of two alone."""
-    for ranks, steps in ((runs[1][2], 12), (resumed[1], 6)):
-        for rank in ranks:
-            assert len(rank["keys"]) == 2 * steps
-            assert sorted(set(rank["reduced"])) == [2 * step for step in range(1, steps + 1)]
-            assert len(rank["reduced"]) % steps == 0
+    for rank in runs[1][2]:
+        assert len(rank["keys"]) == 2 * 12
+        assert sorted(set(rank["reduced"])) == [2 * step for step in range(1, 13)]
+        assert len(rank["reduced"]) % 12 == 0

@@ -10,6 +10,7 @@ import math
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from cmgems.config import Experiment, Optim
@@ -22,6 +23,7 @@ from cmgems.masking.corrupt import ALL_MASKED, BERT
 from cmgems.masking.masker import MaskedBatch, Masker, Plan
 from cmgems.metrics import HiddenBases, HiddenFigures, MaskedFigures, MaskedTokens
 from cmgems.presets import encoder_shape
+from cmgems.sharding import is_sharded, shard, whole
 from cmgems.windows import WindowBatch
 
 # Their places do not depend on content, so runs with different curricula compare under them.
@@ -58,6 +60,12 @@ class Pretraining(L.LightningModule):
         # masked and maskable tokens by strategy, of this process since somebody took them
         self.mask_counts: dict[str, Tensor] = {}
         self.gradient_norm = torch.zeros(())
+
+    def configure_model(self) -> None:
+        """Called when the processes have found each other, before each validation or fit."""
+        wanted = isinstance(self.trainer.strategy, ModelParallelStrategy)
+        if wanted and not is_sharded(self.model):
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def on_train_batch_start(self, batch: WindowBatch, batch_idx: int) -> None:
         if self.model.encoder.shape.dropout:
@@ -140,7 +148,7 @@ class Pretraining(L.LightningModule):
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **_) -> None:
         limit = self.optim.clip or math.inf
-        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+        self.gradient_norm = whole(nn.utils.clip_grad_norm_(self.parameters(), limit))
         if self.gradient_norm.device.type == "cpu":
             self.check_finite()
 

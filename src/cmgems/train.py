@@ -33,6 +33,7 @@ from cmgems.pmi import PmiTable, read_table, table_for
 from cmgems.pretraining import COMMON_MASKS, Pretraining
 from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest
 from cmgems.runs import RunFolder, provenance
+from cmgems.sharding import strategy
 from cmgems.summary import summary
 
 CORPUS_WINDOWS = 1024  # of the training genome, on which the masks' budget is measured
@@ -162,7 +163,7 @@ def build_trainer(
         accelerator=accelerator,
         devices=train.devices,
         num_nodes=train.nodes,
-        strategy="ddp" if train.devices * train.nodes > 1 else "auto",
+        strategy=strategy(train),
         precision=train.precision,
         max_steps=train.max_steps,
         max_epochs=-1,
