@@ -8,7 +8,7 @@ PORT ?= 6006
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install pretrain tensorboard test test-faults lint format newcomer bench-pmi bench-masking clean
+.PHONY: help install pretrain tensorboard test test-faults lint format newcomer bench-pmi bench-masking bench-scaling test-scaling clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,6 +43,12 @@ bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfi
 
 bench-masking: $(VENV)/.developer  ## tokens a second of each masking strategy, and its share of a step
 	$(BIN)/python benchmarks/bench_masking.py $(ARGS)
+
+bench-scaling: $(VENV)/.developer  ## weak scaling over 1 and 2 processes, and its model for many GPUs
+	$(BIN)/python benchmarks/bench_scaling.py $(ARGS)
+
+test-scaling: $(VENV)/.developer  ## several processes, started by Lightning, torchrun and srun's way
+	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/test_ddp.py tests/test_launch.py $(ARGS)
 
 clean:  ## remove .venv and what was built; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

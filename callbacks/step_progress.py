@@ -56,6 +56,12 @@ class StepProgress(ProgressBar):
         self._bar.set_postfix(figures, refresh=False)
 
     def teardown(self, trainer: L.Trainer, module: Pretraining, stage: str) -> None:
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, module: Pretraining, exception) -> None:
+        self._close()  # before somebody writes the reason
+
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None

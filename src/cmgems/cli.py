@@ -20,6 +20,8 @@ COMMANDS = {
     "inspect": ("cmgems.commands.inspect", "show what the masks of an experiment do, as a page"),
     "check-masking": ("cmgems.commands.check_masking", "try a masking strategy of your own"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
+    "plan": ("cmgems.commands.plan", "what an experiment costs: FLOPs, memory, hours"),
+    "export": ("cmgems.commands.export", "write a model as a folder for Hugging Face transformers"),
 }
 
 EPILOG = """\

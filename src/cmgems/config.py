@@ -170,6 +170,11 @@ class Train:
     )
     devices: int = key(1, "processes on this machine, one a device", low=1)
     nodes: int = key(1, "machines", low=1)
+    strategy: str = key(
+        "auto",
+        "of several processes: `auto` each holds the model (DDP), `fsdp` each a share of it",
+        choices=("auto", "fsdp"),
+    )
     precision: str = key("32-true", "arithmetic", choices=("32-true", "bf16-mixed"))
     log_every: int = key(10, "steps between two lines of the log", low=1)
 
