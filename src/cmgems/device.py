@@ -18,6 +18,11 @@ class Memory(NamedTuple):
     free: int
 
 
+def device_of(accelerator: str) -> torch.device:
+    """torch's device of a Lightning accelerator."""
+    return torch.device("cuda" if accelerator == "gpu" else accelerator)
+
+
 def device_memory(device: torch.device) -> Memory:
     """Memory of a GPU, or of this machine (of the container, where that has less)."""
     if device.type == "cuda":

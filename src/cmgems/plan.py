@@ -138,8 +138,7 @@ def memory_of(experiment: Experiment, micro_batch: int, device: torch.device) ->
         accumulated=train.batch > micro_batch * ranks,
         device=device.type,
     )
-    sharded = getattr(train, "strategy", "auto") == "fsdp"
-    return step_memory(encoder_shape(experiment), micro, ranks, sharded)
+    return step_memory(encoder_shape(experiment), micro, ranks, train.strategy == "fsdp")
 
 
 def largest_fitting(experiment: Experiment, device: torch.device, memory: Memory) -> int | None:
