@@ -47,7 +47,7 @@ class GenomeDataModule(L.LightningDataModule):
 
     def __init__(self, genome: Genome, data: Data, train: Train, validation: Validation, seed: int):
         super().__init__()
-        self.codes = genome.codes
+        self.genome, self.codes = genome, genome.codes
         self.batch, self.micro_batch = train.batch, train.micro_batch
         self.max_steps = train.max_steps
         cut = Cut(data.window, data.shortest, data.full_share)

@@ -161,7 +161,12 @@ class Train:
     )
     devices: int = key(1, "processes on this machine, one a device", low=1)
     nodes: int = key(1, "machines", low=1)
-    precision: str = key("32-true", "arithmetic", choices=("32-true", "bf16-mixed"))
+    precision: str = key(
+        "32-true",
+        "arithmetic; `bf16` rounds weights and states where they are used, weights, their updates "
+        "and the loss stay in float32",
+        choices=("32-true", "bf16"),
+    )
     log_every: int = key(10, "steps between two lines of the log", low=1)
 
 

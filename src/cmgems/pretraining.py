@@ -48,6 +48,8 @@ class Pretraining(L.LightningModule):
         self.seed = experiment.seed
         self.masker = masker
         self.model = build_model(experiment)
+        if experiment.train.precision == "bf16":
+            self.model.encoder.compute = torch.bfloat16
         self.plan = Plan(experiment.curriculum.strategies[:1], settings=masker.settings)
         self.training_figures = MaskedTokens()
         self.view_names = sorted({*COMMON_MASKS, *experiment.curriculum.strategies})

@@ -121,6 +121,7 @@ def sample_windows(codes: np.ndarray, spans: Spans, count: int, length: int) -> 
     """Base codes, uint8 [at most count, length], of windows spread at random over spans; always
     the same ones."""
     cut = Cut(full=length, shortest=length, full_share=1.0)
+    codes = np.asarray(codes)  # each slice of a memory map makes a memory map, in 0.1 ms
     pieces = cut_pieces(spans, cut, seed=0, epoch=0)
     starts = pieces.start[pieces.length == length][:count]
     return np.stack([codes[start : start + length] for start in starts])
@@ -156,7 +157,9 @@ class WindowStream:
     """
 
     def __init__(self, codes: np.ndarray, spans: Spans, cut: Cut, seed: int):
-        self.codes, self.spans, self.cut, self.seed = codes, spans, cut, seed
+        # each slice of a memory map makes a memory map, in 0.1 ms
+        self.codes = np.asarray(codes)
+        self.spans, self.cut, self.seed = spans, cut, seed
         self._mask_stream = stream(seed, "masks")
         self._epoch = -1
         self._first = self._end = 0  # window numbers of the current epoch
