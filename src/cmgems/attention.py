@@ -3,6 +3,11 @@
 The tokens of all sequences of a batch lie one behind the other; `Layout` says where each belongs.
 Queries are wanted at all tokens or, in the last layer, at the predicted ones (`at_M`) alone.
 
+On a CPU, where lengths are at hand, runs of sequences of equal length are one call each. On other
+devices nothing may depend on the host knowing them: there the sequences' ends are a tensor, and
+the kernel for packed sequences takes it as it is; where it does not serve (float32, float64,
+dropout, other devices) the sequences are spread over a grid [B, S].
+
 Shapes: B sequences, T packed tokens, M predicted positions, N = T or M queries, D width, H heads,
 E = D / H, S the longest sequence.
 """
@@ -15,17 +20,22 @@ from torch import Tensor
 
 
 class Layout(NamedTuple):
-    """Where each packed token belongs.
+    """Where each packed token belongs."""
 
-    `lengths` stays on the host, so that splitting the batch needs no device synchronisation.
-    """
-
-    lengths: tuple[int, ...]  # tokens of each of the B sequences, [CLS] and [SEP] included
+    # tokens of each of the B sequences, [CLS] and [SEP] included; on the host, and empty where
+    # `offsets` are given
+    lengths: tuple[int, ...]
     positions_T: Tensor  # int64, place of each token in its sequence
+    offsets: Tensor | None = None  # int64 [B + 1], first token of each sequence, then the end T
+    longest: int = 0  # S or more; read with `offsets` alone
 
     @classmethod
     def of(cls, lengths: tuple[int, ...], device: torch.device | str = "cpu") -> "Layout":
-        return cls(lengths, torch.cat([torch.arange(n, device=device) for n in lengths]))
+        positions_T = torch.cat([torch.arange(n, device=device) for n in lengths])
+        if positions_T.device.type == "cpu":
+            return cls(lengths, positions_T)
+        offsets = torch.tensor((0, *lengths)).cumsum(0).to(device, non_blocking=True)
+        return cls((), positions_T, offsets, max(lengths))
 
 
 def attention(
@@ -47,6 +57,63 @@ def attention(
     -------
     [N, D]
     """
+    if layout.offsets is None:
+        return _by_runs(query_ND, kv, layout, at_M, heads, dropout)
+    q, k, v = (x.unflatten(-1, (heads, -1)) for x in (query_ND, *kv.chunk(2, -1)))  # [N, H, E]
+    keys = queries = layout.offsets
+    if at_M is not None:
+        queries = torch.searchsorted(at_M, keys)
+    if dropout == 0.0 and _has_kernel(q):
+        from torch.nn.attention.varlen import varlen_attn
+
+        longest = layout.longest
+        mixed = varlen_attn(q, k, v, queries.int(), keys.int(), longest, longest)
+    else:
+        mixed = _on_grid(q, k, v, queries, keys, layout.longest, dropout)
+    return mixed.flatten(1)
+
+
+def _has_kernel(q: Tensor) -> bool:
+    """Whether the kernel for packed sequences takes these queries [N, H, E]."""
+    half = q.dtype in (torch.bfloat16, torch.float16)
+    return q.device.type == "cuda" and half and q.shape[-1] % 8 == 0 and _is_ampere_or_later()
+
+
+@torch.compiler.assume_constant_result
+def _is_ampere_or_later() -> bool:
+    return torch.cuda.get_device_capability() >= (8, 0)
+
+
+def _on_grid(
+    q: Tensor, k: Tensor, v: Tensor, queries: Tensor, keys: Tensor, longest: int, dropout: float
+) -> Tensor:
+    """[N, H, E]: attention with every sequence in a row of its own, as long as the longest.
+
+    `queries` and `keys` [B + 1] are where each sequence begins among queries and tokens.
+    """
+    place_S = torch.arange(longest, device=q.device)
+    inside_BS = place_S < keys.diff()[:, None]
+    # A row without tokens would be all -inf; it has no queries, so what it attends to is no matter.
+    inside_BS = inside_BS | (place_S == 0)
+    k, v = (_rows(x, keys, place_S).transpose(1, 2) for x in (k, v))
+    q_grid = _rows(q, queries, place_S).transpose(1, 2)  # [B, H, S, E]
+    mask = inside_BS[:, None, None, :]
+    mixed = F.scaled_dot_product_attention(q_grid, k, v, attn_mask=mask, dropout_p=dropout)
+    number_N = torch.arange(len(q), device=q.device)
+    row_N = torch.searchsorted(queries, number_N, right=True) - 1
+    at_N = row_N * longest + number_N - queries[row_N]
+    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, at_N)
+
+
+def _rows(x: Tensor, starts: Tensor, place_S: Tensor) -> Tensor:
+    """[N, H, E] -> [B, S, H, E]; behind a sequence's end stands whatever comes next."""
+    at_BS = (starts[:-1, None] + place_S).clamp(max=len(x) - 1)
+    return x.index_select(0, at_BS.flatten()).unflatten(0, at_BS.shape)
+
+
+def _by_runs(
+    query_ND: Tensor, kv: Tensor, layout: Layout, at_M: Tensor | None, heads: int, dropout: float
+) -> Tensor:
     runs = _runs(layout.lengths)
     tokens = [length * count for length, count in runs]
     queries = _queries(layout.lengths, at_M)

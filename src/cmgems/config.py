@@ -167,6 +167,11 @@ class Train:
         "and the loss stay in float32",
         choices=("32-true", "bf16"),
     )
+    compile: str = key(
+        "auto",
+        "torch.compile of the training step; auto: on a CUDA GPU",
+        choices=("auto", "always", "never"),
+    )
     log_every: int = key(10, "steps between two lines of the log", low=1)
 
 

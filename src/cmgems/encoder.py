@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from cmgems.attention import Layout, attention
 from cmgems.linear import Linear, linear
 
+ALIGNED = 64  # classes of the output product are a multiple of this on a GPU
+
 
 @dataclass(frozen=True)
 class EncoderShape:
@@ -98,7 +100,21 @@ class MaskedLanguageModel(nn.Module):
         """Logits [M, V] at the packed places `at_M`."""
         x_MD = self.encoder(ids_T, layout, at_M)
         x_MD = self.norm(F.gelu(self.transform(x_MD)))
-        return linear(x_MD, self.encoder.tokens.weight, self.bias)
+        return logits(x_MD, self.encoder.tokens.weight, self.bias)
+
+
+def logits(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
+    """[M, V]: x W^T + b.
+
+    In half precision on a GPU V is filled up to a multiple of 64 within the product, since rows of
+    odd length (4101) are not aligned; the extra classes are cut off again.
+    """
+    classes = len(weight_VD)
+    if not x_MD.is_cuda or x_MD.dtype == torch.float32 or classes % ALIGNED == 0:
+        return linear(x_MD, weight_VD, bias_V)
+    extra = -classes % ALIGNED
+    padded = F.pad(weight_VD, (0, 0, 0, extra)), F.pad(bias_V, (0, extra))
+    return linear(x_MD, *padded)[:, :classes]
 
 
 class LayerNorm(nn.LayerNorm):

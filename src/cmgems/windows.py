@@ -47,12 +47,13 @@ class Cut(NamedTuple):
 class WindowBatch(NamedTuple):
     """What the loader ships: one byte a base, and where things are. B windows, longest first.
 
-    `bases` stays on the host when the rest goes to the device.
+    `bases` stays on the host when the rest goes to the device, which has the same as `bases_B`.
     """
 
     codes_BL: Tensor  # uint8 base codes, padded on the right with AMBIGUOUS
     bases: tuple[int, ...]  # length of each window
     keys_B2: Tensor  # int32 draw keys, a function of the window's number in the run alone
+    bases_B: Tensor | None = None  # int64
 
 
 def unambiguous_spans(codes: np.ndarray) -> Spans:
@@ -181,6 +182,7 @@ class WindowStream:
             self.codes,
             self.pieces(first, count),
             sequence_keys(self._mask_stream, np.arange(first, first + count)),
+            self.cut.full,
         )
 
     def _seek(self, number: int) -> None:
@@ -193,11 +195,15 @@ class WindowStream:
             self._first, self._end = self._end, self._end + len(self._pieces.start)
 
 
-def gather(codes: np.ndarray, pieces: Pieces, keys_B2: np.ndarray) -> WindowBatch:
-    """Copy pieces out of a genome, longest first: equal lengths share an attention call."""
+def gather(codes: np.ndarray, pieces: Pieces, keys_B2: np.ndarray, width: int = 0) -> WindowBatch:
+    """Copy pieces out of a genome, longest first: equal lengths share an attention call.
+
+    `width` is the least number of columns.
+    """
     order = np.argsort(-pieces.length, kind="stable")
     lengths = pieces.length[order].tolist()
-    codes_BL = np.full((len(order), lengths[0]), AMBIGUOUS, np.uint8)
+    codes_BL = np.full((len(order), max(lengths[0], width)), AMBIGUOUS, np.uint8)
     for row, (start, length) in enumerate(zip(pieces.start[order].tolist(), lengths, strict=True)):
         codes_BL[row, :length] = codes[start : start + length]
-    return WindowBatch(torch.from_numpy(codes_BL), tuple(lengths), torch.from_numpy(keys_B2[order]))
+    keys_B2 = torch.from_numpy(keys_B2[order])
+    return WindowBatch(torch.from_numpy(codes_BL), tuple(lengths), keys_B2, torch.tensor(lengths))

@@ -137,6 +137,18 @@ def binomial(trials: int, rate: float) -> np.ndarray:
     return np.exp(log_choose + n * np.log(rate) + (trials - n) * np.log1p(-rate))
 
 
+def _read(name: str) -> tuple[str, ...]:
+    """The settings that a strategy reads; a user's own may read any."""
+    return READS.get(name, ()) if name in STRATEGIES else Settings._fields[1:]
+
+
+def settings_read(name: str, settings: Settings) -> Settings:
+    """The settings, those at their defaults that a strategy of the catalogue does not read."""
+    if name not in STRATEGIES:
+        return settings
+    return Settings(**{field: getattr(settings, field) for field in _read(name)})
+
+
 class Budget:
     """The centre rates of strategies, solved when first asked for.
 
@@ -168,9 +180,7 @@ class Budget:
 
     def rates(self, name: str, strategy, settings: Settings, device: torch.device) -> Tensor:
         """float32 [T + 1] on `device`: the centre rate by number of maskable tokens."""
-        # A user's own strategy may read any setting.
-        relevant = READS.get(name, ()) if name in STRATEGIES else Settings._fields[1:]
-        about = (name, *(getattr(settings, field) for field in relevant))
+        about = (name, *(getattr(settings, field) for field in _read(name)))
         key = (*about, settings.mask_fraction, device)
         if key not in self._rates:
             self._rates[key] = self._solved(about, strategy, settings).to(device)
