@@ -22,7 +22,7 @@ from cmgems.kmers import FIRST_KMER, vocabulary_size
 from cmgems.masking.corrupt import ALL_MASKED, BERT
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.room import LEVELS, Room
-from cmgems.masking.schedule import largest_fraction
+from cmgems.masking.schedule import largest_fraction, largest_width
 from cmgems.metrics import HiddenBases, HiddenFigures, Judged, MaskedFigures, MaskedTokens, judge
 from cmgems.presets import sizes
 from cmgems.windows import WindowBatch
@@ -58,7 +58,8 @@ class Pretraining(L.LightningModule):
         self.compile_how = experiment.train.compile
         self._compiled, self._untried, self._predict = False, (), predict
         self.longest = experiment.data.window - masker.k + 3  # tokens of a window
-        self.largest_fraction = largest_fraction(experiment.curriculum, experiment.masking)
+        how = experiment.curriculum, experiment.masking
+        self.most_masked = largest_fraction(*how), largest_width(*how, masker.k)
         self.training_figures = MaskedTokens()
         self.view_names = sorted({*COMMON_MASKS, *experiment.curriculum.strategies})
         self.views = nn.ModuleList(MaskedTokens() for _ in self.view_names)
@@ -114,7 +115,7 @@ class Pretraining(L.LightningModule):
         if not self._compiled and has_kernels(batch.codes_BL):
             return None
         lengths = tuple(bases - self.masker.k + 3 for bases in batch.bases)
-        return Room.of(lengths, self.longest, self.largest_fraction)
+        return Room.of(lengths, self.longest, *self.most_masked)
 
     @property
     def validation_masks(self) -> list[str]:

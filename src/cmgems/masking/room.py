@@ -21,7 +21,7 @@ from cmgems.masking.corrupt import IGNORED, Packed, Shares, corrupted
 
 LEVELS = 16  # numbers of tokens that there can be
 ALIGNED = 64  # masked tokens come in multiples of it
-SPREAD = 2.0  # of the masked share of a sequence, in shares: 7 deviations of `random`'s
+DEVIATIONS = 5.0  # of the number of masked tokens that there is room for
 
 
 class Room(NamedTuple):
@@ -33,7 +33,7 @@ class Room(NamedTuple):
     fillers: int  # sequences of [PAD] behind the real ones
 
     @classmethod
-    def of(cls, lengths: tuple[int, ...], longest: int, share: float) -> "Room":
+    def of(cls, lengths: tuple[int, ...], longest: int, share: float, width: float) -> "Room":
         """Room for sequences of these lengths, [CLS] and [SEP] included.
 
         Parameters
@@ -42,13 +42,17 @@ class Room(NamedTuple):
         longest : int
             Tokens that a sequence can have.
         share : float
-            The largest expected share of masked tokens. A batch in which more are masked than
-            (1 + 2 / sqrt(B)) times that predicts the first of them alone.
+            The largest expected share of masked tokens.
+        width : float
+            Tokens that are masked together. There is room for 5 deviations more than expected, with
+            centres as rare events (a Poisson distribution) that mask so many tokens each; of a
+            batch with more masked tokens than that the first are predicted.
         """
         most = len(lengths) * longest
         level = -(-most // LEVELS)
         tokens = min(-(-sum(lengths) // level) * level, most)
-        masked = math.ceil(tokens * share * (1 + SPREAD / math.sqrt(len(lengths))))
+        expected = share * tokens
+        masked = math.ceil(expected + DEVIATIONS * math.sqrt(width * expected))
         masked = min(-(-masked // ALIGNED) * ALIGNED, tokens)
         return cls(tokens, masked, longest, -(-level // longest))
 

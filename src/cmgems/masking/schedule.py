@@ -138,6 +138,13 @@ def largest_fraction(curriculum: Curriculum, masking: Masking) -> float:
     return max(masking.mask_fraction, 0.0 if ramp.schedule == "constant" else ramp.end)
 
 
+def largest_width(curriculum: Curriculum, masking: Masking, k: int) -> float:
+    """Tokens that a strategy masks together: the mean of their squares over their mean, at most."""
+    ramp = curriculum.ramps.span_width
+    hidden = max(masking.span_width, 0.0 if ramp.schedule == "constant" else ramp.end)
+    return max(2 * k - 1, k + 1.5 * hidden)
+
+
 def start_settings(masking: Masking) -> Settings:
     """The settings before any ramp: those of evaluation, the same throughout a run."""
     return Settings(masking.mask_fraction, masking.span_width, masking.temperature)
