@@ -172,6 +172,7 @@ class Train:
         "torch.compile of the training step; auto: on a CUDA GPU",
         choices=("auto", "always", "never"),
     )
+    profile: bool = key(False, "write a profiler's trace of a few steps into run.dir/profile")
     log_every: int = key(10, "steps between two lines of the log", low=1)
 
 

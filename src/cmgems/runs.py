@@ -5,6 +5,7 @@ checkpoints/       last.ckpt, best.ckpt, each with a .sha256 beside it
 events.out.*       TensorBoard
 metrics.csv        the same scalars, one line each: step,name,value
 results.json       the final figures, where they come from and what they cost
+profile/           with train.profile=true: a trace of some steps, and the operations by cost
 """
 
 import fcntl
@@ -23,7 +24,15 @@ from cmgems.errors import UserError
 from cmgems.files import replacing
 
 # They change how a run is computed, not what it is.
-FREE_TO_CHANGE = ("train.accelerator", "train.devices", "train.nodes", "train.log_every", "name")
+FREE_TO_CHANGE = (
+    "train.accelerator",
+    "train.devices",
+    "train.nodes",
+    "train.compile",
+    "train.profile",
+    "train.log_every",
+    "name",
+)
 PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
 
 

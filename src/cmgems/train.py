@@ -128,12 +128,14 @@ class RunCallbacks:
         every = experiment.train.log_every
         self.curriculum = callbacks.CurriculumCallback(experiment, unigram)
         self.log = callbacks.TrainingLog(self.curriculum, every, references)
-        self.throughput = callbacks.Throughput(every, experiment.data.k)
+        self.throughput = callbacks.Throughput(every, experiment.data.k, self.log)
         self.picture = callbacks.SchedulePicture(self.curriculum)
         self.masks = callbacks.MaskLog()
         self.pmi_pictures = callbacks.PmiPictures(table)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
         self.memory = callbacks.TrimMemory(every)
+        if experiment.train.profile:
+            self.profile = callbacks.Profile(folder.path / "profile")
         # Behind everything that has state to save.
         self.checkpoints = callbacks.RunCheckpoints(folder.checkpoints)
         self.stop = callbacks.StopOnSignal(folder.checkpoints, agree_every=every)
@@ -208,6 +210,7 @@ def figures(parts: RunCallbacks) -> dict[str, Any]:
         "tokens": throughput.tokens,
         "training_seconds": throughput.seconds,
         "tokens_per_second": throughput.tokens / max(throughput.seconds, 1e-9),
+        "speed": throughput.results(),
     }
 
 
