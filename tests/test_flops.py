@@ -5,7 +5,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cmgems.encoder import EncoderShape, Layout, MaskedLanguageModel
+from cmgems.attention import Layout
+from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.flops import flops_per_token, forward_flops_per_token, parameters
 
 SHAPES = [
