@@ -47,8 +47,8 @@ bench-masking: $(VENV)/.developer  ## tokens a second of each masking strategy, 
 bench-scaling: $(VENV)/.developer  ## weak scaling over 1 and 2 processes, and its model for many GPUs
 	$(BIN)/python benchmarks/bench_scaling.py $(ARGS)
 
-test-scaling: $(VENV)/.developer  ## several processes, started by Lightning, torchrun and srun's way
-	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/test_ddp.py tests/test_launch.py $(ARGS)
+test-scaling: $(VENV)/.developer  ## processes started by Lightning, torchrun and srun's way; a run out of memory
+	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/test_ddp.py tests/test_plan.py $(ARGS)
 
 clean:  ## remove .venv and what was built; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

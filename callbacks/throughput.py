@@ -1,50 +1,123 @@
-"""Tokens a second, and how long training took over all its sittings."""
+"""Tokens a second, and what became of the time of training."""
 
 import time
+from itertools import pairwise
 
 import lightning as L
+import torch
 
-from cmgems.callbacks.training_log import write
+from cmgems.callbacks.training_log import TrainingLog, write
+from cmgems.device_speed import matmul_rate, peak_memory
+from cmgems.flops import flops_per_token
+from cmgems.pretraining import Pretraining
+from cmgems.windows import WindowBatch
+
+PARTS = ("data", "forward", "backward", "optimizer")  # the rest is Lightning and callbacks
 
 
 class Throughput(L.Callback):
-    """Counts tokens and seconds of training; validation and saving are not counted.
+    """Counts tokens and seconds of training, over all sittings; validation and saving do not count.
 
-    On a GPU the clock runs ahead of the device between two readings; the figures are right over
-    the `every` steps between them, because logging waits for the device.
+    On a GPU the parts of a step are timed by events of the device, which are read together with
+    what is logged; the host waits for nothing else. There the time in `data` is the host's, and may
+    lie under the device's.
+
+    Parameters
+    ----------
+    every : int
+        Steps between two lines of the log.
+    k : int
+    log : TrainingLog
+        Logs as often, and before this callback.
     """
 
-    def __init__(self, every: int, k: int):
-        self.every, self.k = every, k
+    def __init__(self, every: int, k: int, log: TrainingLog):
+        self.every, self.k, self.training_log = every, k, log
         self.tokens = 0  # of all ranks, [CLS] and [SEP] included
+        self.bases = 0  # of all ranks
         self.seconds = 0.0
+        self.flops = 0.0  # of this rank
+        self.parts = dict.fromkeys(PARTS, 0.0)  # seconds
         self.tokens_per_second = 0.0
-        self._since = (0, 0.0)  # tokens and seconds at the last reading
+        self.rate = 0.0  # of the device, FLOPs a second
+        self._since: dict[str, float] = {}  # what had been counted at the last reading
+        self._squares = 0  # sum of squared lengths since then, for the FLOPs of attention
         self._started: float | None = None
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: Pretraining) -> None:
+        compute = module.model.encoder.compute or torch.float32
+        self.rate = matmul_rate(module.device, compute)
+        self._marks = _Marks(module.device)
+        self._loaded = 0.0
         self._started = time.perf_counter()
-        self._since = (self.tokens, self.seconds)
+        self._since, self._squares = self._counted(), 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: Pretraining, batch: WindowBatch, batch_idx: int
+    ) -> None:
+        self._marks.set("forward")
+
+    def on_before_backward(self, trainer: L.Trainer, module: Pretraining, loss) -> None:
+        self._marks.set("backward")
+
+    def on_after_backward(self, trainer: L.Trainer, module: Pretraining) -> None:
+        self._marks.set("optimizer")
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx: int
+        self, trainer: L.Trainer, module: Pretraining, outputs, batch: WindowBatch, batch_idx: int
     ) -> None:
-        per_window = 3 - self.k  # k - 1 tokens fewer than bases, [CLS] and [SEP] more
-        tokens = sum(batch.bases) + per_window * len(batch.bases)
-        self.tokens += tokens * trainer.world_size
+        self._marks.set(None)
+        lengths = [bases - self.k + 3 for bases in batch.bases]  # with [CLS] and [SEP]
+        self.tokens += sum(lengths) * trainer.world_size
+        self.bases += sum(batch.bases) * trainer.world_size
+        self._squares += sum(length * length for length in lengths)
         self._read_clock()
         step_ended = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if step_ended and trainer.global_step % self.every == 0:
-            tokens, seconds = self._since
-            self.tokens_per_second = (self.tokens - tokens) / max(self.seconds - seconds, 1e-9)
-            self._since = (self.tokens, self.seconds)
-            write(
-                trainer,
-                {
-                    "speed/tokens_per_second": self.tokens_per_second,
-                    "speed/million_tokens": self.tokens / 1e6,
-                },
-            )
+            self._read(trainer, module)
+
+    def _read(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Log what has been counted since the last time."""
+        for part, seconds in self._marks.seconds().items():
+            self.parts[part] += seconds
+        loaded = trainer.datamodule.loading_seconds
+        self.parts["data"] += loaded - self._loaded
+        self._loaded = loaded
+        tokens = (self.tokens - self._since["tokens"]) / trainer.world_size
+        self.flops += tokens * self._flops_per_token(module, tokens)
+        counted = self._counted()
+        self._last = {name: value - self._since[name] for name, value in counted.items()}
+        self._since, self._squares = counted, 0
+        figures = self._figures(self._last)
+        self.tokens_per_second = figures["tokens_per_second"]
+        figures["million_tokens"] = self.tokens / 1e6
+        figures["peak_memory_gb"] = peak_memory(module.device) / 1e9
+        write(trainer, {f"speed/{name}": value for name, value in figures.items()})
+
+    def _flops_per_token(self, module: Pretraining, tokens: float) -> float:
+        """Of the tokens since the last reading, with the masked share of the last step."""
+        share = self.training_log.latest.get("masked_share", 0.0)
+        return flops_per_token(module.model.encoder.shape, self._squares / tokens, share)
+
+    def _counted(self) -> dict[str, float]:
+        counted = {name: getattr(self, name) for name in ("tokens", "bases", "seconds", "flops")}
+        return counted | self.parts
+
+    def _figures(self, counted: dict[str, float]) -> dict[str, float]:
+        seconds = max(counted["seconds"], 1e-9)
+        shares = {f"share_{part}": counted[part] / seconds for part in PARTS}
+        shares["share_other"] = max(1.0 - sum(shares.values()), 0.0)
+        return {
+            "tokens_per_second": counted["tokens"] / seconds,
+            "bases_per_second": counted["bases"] / seconds,
+            "mfu": counted["flops"] / seconds / self.rate,
+            **shares,
+        }
+
+    def results(self) -> dict[str, float]:
+        """Figures of the whole run. Without a step in this sitting there is no rate, and no mfu."""
+        figures = self._figures(self._counted()) if self.rate else {}
+        return figures | {"matmul_flops_per_second": self.rate}
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._read_clock()
@@ -60,7 +133,40 @@ class Throughput(L.Callback):
         self._started = now
 
     def state_dict(self) -> dict:
-        return {"tokens": self.tokens, "seconds": self.seconds}
+        return self._counted()
 
     def load_state_dict(self, state: dict) -> None:
-        self.tokens, self.seconds = state["tokens"], state["seconds"]
+        for name in ("tokens", "bases", "seconds", "flops"):
+            setattr(self, name, state[name])
+        self.parts = {part: state[part] for part in PARTS}
+
+
+class _Marks:
+    """Moments at which parts of a step begin, by the device's own clock."""
+
+    def __init__(self, device: torch.device):
+        self.on_gpu = device.type == "cuda"
+        self._marks: list[tuple[str | None, object]] = []
+
+    def set(self, part: str | None) -> None:
+        """From here on it is this part; None: none of them."""
+        if not self.on_gpu:
+            self._marks.append((part, time.perf_counter()))
+            return
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._marks.append((part, event))
+
+    def seconds(self) -> dict[str, float]:
+        """Of each part since the last call; waits for a GPU."""
+        marks, self._marks = self._marks, []
+        if self.on_gpu and marks:
+            marks[-1][1].synchronize()
+        found: dict[str, float] = {}
+        for (part, begin), (_, end) in pairwise(marks):
+            if part is not None:
+                found[part] = found.get(part, 0.0) + self._between(begin, end)
+        return found
+
+    def _between(self, begin, end) -> float:
+        return begin.elapsed_time(end) / 1e3 if self.on_gpu else end - begin

@@ -1,5 +1,7 @@
 """Figures of training and validation, to the loggers, at optimiser steps."""
 
+from collections.abc import Callable
+
 import lightning as L
 import torch
 
@@ -20,7 +22,12 @@ class TrainingLog(L.Callback):
         Validation of the untrained model, and the last one.
     """
 
-    def __init__(self, curriculum: CurriculumCallback, every: int, references: dict[str, float]):
+    def __init__(
+        self,
+        curriculum: CurriculumCallback,
+        every: int,
+        references: Callable[[], dict[str, float]],
+    ):
         self.curriculum, self.every = curriculum, every
         self.references = references  # bits a hidden base of models without a network
         self.strategies = curriculum.curriculum.strategies
@@ -90,7 +97,7 @@ class TrainingLog(L.Callback):
                 for mask, named in self.after.items()
                 for name, value in named.items()
             }
-            | {f"validation_reference/{name}": value for name, value in self.references.items()},
+            | {f"validation_reference/{name}": value for name, value in self.references().items()},
         )
 
     def state_dict(self) -> dict:

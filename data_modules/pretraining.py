@@ -5,6 +5,7 @@ whatever came before, so a resumed run needs no position saved, and a run on ano
 ranks sees the same windows in the same steps.
 """
 
+import time
 from collections.abc import Iterator
 
 import lightning as L
@@ -47,7 +48,7 @@ class GenomeDataModule(L.LightningDataModule):
 
     def __init__(self, genome: Genome, data: Data, train: Train, validation: Validation, seed: int):
         super().__init__()
-        self.codes = genome.codes
+        self.genome, self.codes = genome, genome.codes
         self.batch, self.micro_batch = train.batch, train.micro_batch
         self.max_steps = train.max_steps
         cut = Cut(data.window, data.shortest, data.full_share)
@@ -77,10 +78,15 @@ class GenomeDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         total = self.max_steps * self.accumulate
         start = self.trainer.global_step * self.accumulate
-        windows = MicroBatches(
+        windows = self._training_windows = MicroBatches(
             self.windows, self.micro_batch, self.trainer.global_rank, self.trainer.world_size
         )
         return DataLoader(windows, batch_size=None, sampler=From(start, total))
+
+    @property
+    def loading_seconds(self) -> float:
+        """What training has waited for windows, in this sitting."""
+        return self._training_windows.seconds
 
     def val_dataloader(self) -> DataLoader:
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
@@ -96,9 +102,13 @@ class MicroBatches(Dataset):
 
     def __init__(self, windows: WindowStream, size: int, rank: int, ranks: int):
         self.windows, self.size, self.rank, self.ranks = windows, size, rank, ranks
+        self.seconds = 0.0  # spent here
 
     def __getitem__(self, number: int) -> WindowBatch:
-        return self.windows.batch((number * self.ranks + self.rank) * self.size, self.size)
+        start = time.perf_counter()
+        batch = self.windows.batch((number * self.ranks + self.rank) * self.size, self.size)
+        self.seconds += time.perf_counter() - start
+        return batch
 
 
 class From(Sampler[int]):

@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cmgems.attention import Layout
 from cmgems.cli import main
 from cmgems.config import Experiment, Model
-from cmgems.encoder import EncoderShape, Layout, MaskedLanguageModel
+from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.hf import bert_config, bert_states, classifier_states, masked_lm_states, name_map
 from cmgems.hf_folder import write_folder
@@ -30,11 +31,15 @@ def preset_shape(preset, k):
 
 
 def scramble(module, seed=0):
-    """Weights with nothing at 0 or 1, where a slip would not show."""
+    """Weights with nothing at 0 or 1, where a slip would not show.
+
+    A little larger than BERT's at the start (0.02). Rounding grows with them: at 0.05 either
+    implementation is up to 1e-5 away from what it computes in float64.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator) * 0.05
+            noise = torch.randn(parameter.shape, generator=generator) * 0.03
             parameter.copy_(noise + (1 if "norm.weight" in name.lower() else 0))
     return module.eval()
 
@@ -57,7 +62,7 @@ def assert_alike(ours, theirs):
     wanted = theirs(input_ids=ids, attention_mask=real.long(), labels=labels)
     layout, everywhere = Layout.of(LENGTHS), torch.arange(sum(LENGTHS))
     logits = ours(ids[real], layout, everywhere)
-    assert wanted.logits.abs().max() > 1
+    assert wanted.logits.abs().max() > 0.3
     assert (logits - wanted.logits[real]).abs().max() < 1e-5
     at = (labels != -100)[real].nonzero()[:, 0]
     loss = F.cross_entropy(ours(ids[real], layout, at), labels[real][at])

@@ -175,7 +175,18 @@ class Train:
         "of several processes: `auto` each holds the model (DDP), `fsdp` each a share of it",
         choices=("auto", "fsdp"),
     )
-    precision: str = key("32-true", "arithmetic", choices=("32-true", "bf16-mixed"))
+    precision: str = key(
+        "32-true",
+        "arithmetic; `bf16` rounds weights and states where they are used, weights, their updates "
+        "and the loss stay in float32",
+        choices=("32-true", "bf16"),
+    )
+    compile: str = key(
+        "auto",
+        "torch.compile of the training step; auto: on a CUDA GPU",
+        choices=("auto", "always", "never"),
+    )
+    profile: bool = key(False, "write a profiler's trace of a few steps into run.dir/profile")
     log_every: int = key(10, "steps between two lines of the log", low=1)
 
 

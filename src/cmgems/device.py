@@ -1,14 +1,12 @@
-"""What the device at hand has and does: its memory, its rate of matrix products."""
+"""What the device at hand has: its name, its memory. (What it does: `cmgems.device_speed`.)"""
 
 import os
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
-SIDE = 2048  # of the matrices on a CPU; a GPU gets 4 times that
 
 
 class Memory(NamedTuple):
@@ -16,6 +14,11 @@ class Memory(NamedTuple):
 
     total: int
     free: int
+
+
+def device_of(accelerator: str) -> torch.device:
+    """torch's device of a Lightning accelerator."""
+    return torch.device("cuda" if accelerator == "gpu" else accelerator)
 
 
 def device_memory(device: torch.device) -> Memory:
@@ -32,23 +35,6 @@ def device_memory(device: torch.device) -> Memory:
     limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
     total = total if limit == "max" else min(total, int(limit))
     return Memory(total, min(free, total))
-
-
-def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.5) -> float:
-    """FLOPs a second of large square matrix products, the best of those made in `seconds`."""
-    side = SIDE * 4 if device.type == "cuda" else SIDE
-    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    best, end = 0.0, time.perf_counter() + seconds
-    warm = False
-    while time.perf_counter() < end or best == 0.0:
-        start = time.perf_counter()
-        left @ right
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if warm:
-            best = max(best, 2 * side**3 / (time.perf_counter() - start))
-        warm = True
-    return best
 
 
 def device_name(device: torch.device) -> str:

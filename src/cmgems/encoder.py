@@ -10,11 +10,15 @@ E = D / H, F feed-forward width, V vocabulary, S the longest sequence.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cmgems.attention import Layout, attention
+from cmgems.linear import Linear, linear
+
+ALIGNED = 64  # classes of the output product are a multiple of this on a GPU
 
 
 @dataclass(frozen=True)
@@ -30,26 +34,15 @@ class EncoderShape:
     dropout: float = 0.0
 
 
-class Layout(NamedTuple):
-    """Where each packed token belongs.
-
-    `lengths` stays on the host, so that splitting the batch needs no device synchronisation.
-    """
-
-    lengths: tuple[int, ...]  # tokens of each of the B sequences, [CLS] and [SEP] included
-    positions_T: Tensor  # int64, place of each token in its sequence
-
-    @classmethod
-    def of(cls, lengths: tuple[int, ...], device: torch.device | str = "cpu") -> "Layout":
-        return cls(lengths, torch.cat([torch.arange(n, device=device) for n in lengths]))
-
-
 class Encoder(nn.Module):
     """Token ids in, contextual states out."""
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
         self.shape = shape
+        # Arithmetic behind the embeddings; None: that of the weights. The weights stay what they
+        # are and are rounded where they are used, so their updates and gradients add up in float32.
+        self.compute: torch.dtype | None = None
         self.tokens = nn.Embedding(shape.vocabulary, shape.width)
         self.positions = nn.Embedding(shape.positions, shape.width)
         self.norm = LayerNorm(shape.width)
@@ -60,6 +53,7 @@ class Encoder(nn.Module):
         """States [M, D] at the packed places `at_M` (int64), or [T, D] at all of them."""
         x_TD = self.tokens(ids_T) + self.positions(layout.positions_T)
         x_TD = F.dropout(self.norm(x_TD), self.shape.dropout, self.training)
+        x_TD = x_TD.to(self.compute or x_TD.dtype)
         for layer in self.layers[:-1]:
             x_TD = layer(x_TD, layout)
         return self.layers[-1](x_TD, layout, at_M)
@@ -72,12 +66,12 @@ class Layer(nn.Module):
         super().__init__()
         self.heads = shape.heads
         self.dropout = shape.dropout
-        self.query = nn.Linear(shape.width, shape.width)
-        self.key_value = nn.Linear(shape.width, 2 * shape.width)
-        self.output = nn.Linear(shape.width, shape.width)
+        self.query = Linear(shape.width, shape.width)
+        self.key_value = Linear(shape.width, 2 * shape.width)
+        self.output = Linear(shape.width, shape.width)
         self.attention_norm = LayerNorm(shape.width)
-        self.up = nn.Linear(shape.width, shape.feed_forward)
-        self.down = nn.Linear(shape.feed_forward, shape.width)
+        self.up = Linear(shape.width, shape.feed_forward)
+        self.down = Linear(shape.feed_forward, shape.width)
         self.norm = LayerNorm(shape.width)
 
     def forward(self, x_TD: Tensor, layout: Layout, at_M: Tensor | None = None) -> Tensor:
@@ -91,71 +85,13 @@ class Layer(nn.Module):
         return self.norm(x + hidden)
 
 
-def attention(
-    query: Tensor, kv: Tensor, layout: Layout, at_M: Tensor | None, heads: int, dropout: float
-) -> Tensor:
-    """Every token attends to the tokens of its own sequence.
-
-    query [T, D] or, with `at_M`, [M, D]; kv [T, 2 D]; returns the shape of `query`.
-    """
-    if at_M is not None:
-        return _attention_at(query, kv, layout, at_M, heads, dropout)
-    out, done = [], 0
-    # Runs of equal length (DNABERT's mix has half its windows at full length) are one call each.
-    for length, count in _runs(layout.lengths):
-        part = slice(done, done + length * count)
-        q = _split_heads(query[part], count, heads)
-        k, v = (_split_heads(x, count, heads) for x in kv[part].chunk(2, -1))
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)  # [n, H, L, E]
-        out.append(mixed.transpose(1, 2).reshape(length * count, -1))
-        done = part.stop
-    return torch.cat(out) if len(out) > 1 else out[0]
-
-
-def _attention_at(
-    query_MD: Tensor, kv: Tensor, layout: Layout, at_M: Tensor, heads: int, dropout: float
-) -> Tensor:
-    """Attention for some positions only; `at_M` ascends."""
-    ends = torch.tensor(layout.lengths).cumsum(0)
-    upto = torch.searchsorted(at_M.cpu(), ends).tolist()
-    out, token, row = [], 0, 0
-    for length, stop in zip(layout.lengths, upto, strict=True):
-        if stop > row:
-            q = _split_heads(query_MD[row:stop], 1, heads)
-            k, v = (_split_heads(x, 1, heads) for x in kv[token : token + length].chunk(2, -1))
-            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-            out.append(mixed[0].transpose(0, 1).reshape(stop - row, -1))
-        token, row = token + length, stop
-    if (
-        not out
-    ):  # nothing is masked: keep keys and values in the graph, DDP waits for their gradients
-        return query_MD + 0.0 * kv.sum()
-    return torch.cat(out)
-
-
-def _runs(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(length, how many in a row) of consecutive sequences of equal length."""
-    runs: list[tuple[int, int]] = []
-    for length in lengths:
-        if runs and runs[-1][0] == length:
-            runs[-1] = (length, runs[-1][1] + 1)
-        else:
-            runs.append((length, 1))
-    return runs
-
-
-def _split_heads(x: Tensor, count: int, heads: int) -> Tensor:
-    """[n * L, D] -> [n, H, L, E]"""
-    return x.view(count, x.shape[0] // count, heads, -1).transpose(1, 2)
-
-
 class MaskedLanguageModel(nn.Module):
     """Encoder and BERT's prediction head, whose output weights are the token embeddings."""
 
     def __init__(self, shape: EncoderShape):
         super().__init__()
         self.encoder = Encoder(shape)
-        self.transform = nn.Linear(shape.width, shape.width)
+        self.transform = Linear(shape.width, shape.width)
         self.norm = LayerNorm(shape.width)
         self.bias = nn.Parameter(torch.zeros(shape.vocabulary))
         initialise_bert(self)
@@ -164,14 +100,32 @@ class MaskedLanguageModel(nn.Module):
         """Logits [M, V] at the packed places `at_M`."""
         x_MD = self.encoder(ids_T, layout, at_M)
         x_MD = self.norm(F.gelu(self.transform(x_MD)))
-        return F.linear(x_MD, self.encoder.tokens.weight, self.bias)
+        return logits(x_MD, self.encoder.tokens.weight, self.bias)
+
+
+def logits(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
+    """[M, V]: x W^T + b.
+
+    In half precision on a GPU V is filled up to a multiple of 64 within the product, since rows of
+    odd length (4101) are not aligned; the extra classes are cut off again.
+    """
+    classes = len(weight_VD)
+    if not x_MD.is_cuda or x_MD.dtype == torch.float32 or classes % ALIGNED == 0:
+        return linear(x_MD, weight_VD, bias_V)
+    extra = -classes % ALIGNED
+    padded = F.pad(weight_VD, (0, 0, 0, extra)), F.pad(bias_V, (0, extra))
+    return linear(x_MD, *padded)[:, :classes]
 
 
 class LayerNorm(nn.LayerNorm):
-    """BERT's epsilon."""
+    """BERT's epsilon; computed in the type of what comes in."""
 
     def __init__(self, width: int):
         super().__init__(width, eps=1e-12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 def initialise_bert(module: nn.Module) -> None:

@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -16,19 +18,32 @@ from cmgems.masking.masker import Masker
 from cmgems.pretraining import HIDING_MASKS
 
 
-def base_references(genome: Genome, data: GenomeDataModule, masker: Masker) -> dict[str, float]:
+def base_references(
+    genome: Genome, data: GenomeDataModule, masker: Masker
+) -> Callable[[], dict[str, float]]:
     """What the composition and the best Markov model of the training DNA pay for the hidden bases
     of the validation windows, under the masks that the model is measured with.
 
-    Kept in the genome store: it takes some seconds, and is the same for all runs with the same
-    windows and masks.
+    Computed in the background from here on, and kept in the genome store: it takes
+    some seconds, and is the same for all runs with the same windows and masks.
 
     Returns
     -------
+    A function that waits for the figures if need be:
     `composition_bits`, `markov_bits` (a hidden base), `markov_order`, `hidden_bases`; nothing if
     the validation windows are so few and short that no base is hidden in them
     """
-    codes_BL, hidden_BL, wanted_BL = _hidden(data, masker)
+    # Masks are made here: the masker may move to another device while the thread counts.
+    masks = _hidden(data, masker)
+    pool = ThreadPoolExecutor(1, "references")
+    found = pool.submit(_kept_references, genome, data, *masks)
+    pool.shutdown(wait=False)
+    return found.result
+
+
+def _kept_references(
+    genome: Genome, data: GenomeDataModule, codes_BL, hidden_BL, wanted_BL
+) -> dict[str, float]:
     spans = data.train_spans
     digest = hashlib.sha256(f"{genome.sha256} {MAX_ORDER}".encode())
     for array in (spans.start, spans.end, codes_BL, hidden_BL, wanted_BL):

@@ -8,7 +8,23 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from cmgems.masking.corrupt import IGNORED
 from cmgems.masking.leak import hidden_bases, in_short_runs
+
+
+class Judged(NamedTuple):
+    """Predictions against the truth. M predicted positions, some of which need not count."""
+
+    nats_M: Tensor  # float32 cross-entropy, 0 where a position does not count
+    correct: Tensor  # int64 scalar: positions whose best logit is the true one
+    masked: Tensor  # int64 scalar: positions that count
+
+
+def judge(logits_MV: Tensor, targets_M: Tensor) -> Judged:
+    """Cross-entropy and hits; a target of IGNORED does not count."""
+    nats_M = F.cross_entropy(logits_MV.float(), targets_M, ignore_index=IGNORED, reduction="none")
+    correct = (logits_MV.detach().argmax(1) == targets_M).sum()
+    return Judged(nats_M, correct, (targets_M != IGNORED).sum())
 
 
 class MaskedFigures(NamedTuple):
@@ -33,11 +49,10 @@ class MaskedTokens(Metric):
         for name in ("correct", "masked", "maskable"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, logits_MV: Tensor, targets_M: Tensor, nats: Tensor, maskable: Tensor) -> None:
-        """`nats` is the summed cross-entropy of the batch."""
-        self.nats += nats
-        self.correct += (logits_MV.argmax(1) == targets_M).sum()
-        self.masked += len(targets_M)
+    def update(self, judged: Judged, maskable: Tensor) -> None:
+        self.nats += judged.nats_M.detach().sum()
+        self.correct += judged.correct
+        self.masked += judged.masked
         self.maskable += maskable
 
     def compute(self) -> MaskedFigures:

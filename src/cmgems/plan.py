@@ -11,10 +11,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from cmgems.attention import Layout
 from cmgems.config import Experiment
-from cmgems.device import Memory, device_memory, device_name, matmul_rate
+from cmgems.device import Memory, device_memory, device_name
+from cmgems.device_speed import matmul_rate, wait_for
 from cmgems.draws import seed_torch
-from cmgems.encoder import EncoderShape, Layout
+from cmgems.encoder import EncoderShape
 from cmgems.flops import flops_per_token, parameters
 from cmgems.memory_model import FLOAT, Micro, StepMemory, step_memory
 from cmgems.presets import encoder_shape
@@ -138,8 +140,7 @@ def memory_of(experiment: Experiment, micro_batch: int, device: torch.device) ->
         accumulated=train.batch > micro_batch * ranks,
         device=device.type,
     )
-    sharded = getattr(train, "strategy", "auto") == "fsdp"
-    return step_memory(encoder_shape(experiment), micro, ranks, sharded)
+    return step_memory(encoder_shape(experiment), micro, ranks, train.strategy == "fsdp")
 
 
 def largest_fitting(experiment: Experiment, device: torch.device, memory: Memory) -> int | None:
@@ -162,21 +163,20 @@ def timed(
     from cmgems.pretraining import adamw, build_model
 
     model = build_model(experiment).to(device)
+    model.encoder.compute = compute_type(experiment)
     optimizer = adamw(model, experiment.optim)
     batches = [_random_batch(experiment, shape, windows, n, device) for n in range(STEPS + 1)]
     start = tokens = 0
     for number, (ids_T, layout, at_M) in enumerate(batches):
         if number == 1:  # the first warms up
-            _wait(device)
+            wait_for(device)
             start = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, compute_type(experiment) != torch.float32):
-            logits_MV = model(ids_T, layout, at_M).float()
-            loss = F.cross_entropy(logits_MV, ids_T[at_M].long())
-        loss.backward()
+        logits_MV = model(ids_T, layout, at_M).float()
+        F.cross_entropy(logits_MV, ids_T[at_M].long()).backward()
         optimizer.step()
         optimizer.zero_grad()
         tokens += len(ids_T) if number else 0
-    _wait(device)
+    wait_for(device)
     return tokens / (time.perf_counter() - start)
 
 
@@ -192,11 +192,6 @@ def _random_batch(
         ids_T = torch.randint(5, shape.vocabulary, (sum(lengths),), dtype=torch.int32)
         at_M = (torch.rand(sum(lengths)) < windows.masked).nonzero()[:, 0]
     return ids_T.to(device), Layout.of(tuple(lengths), device), at_M.to(device)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def memory_advice(experiment: Experiment, device: torch.device) -> str:

@@ -9,19 +9,22 @@ import math
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
+from cmgems.attention import Layout
 from cmgems.config import Experiment, Optim
+from cmgems.cpu_path import has_kernels
 from cmgems.draws import seed_torch, stream
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import RunFailed
 from cmgems.initialisation import initialise
 from cmgems.kmers import FIRST_KMER
 from cmgems.masking.corrupt import ALL_MASKED, BERT
-from cmgems.masking.masker import MaskedBatch, Masker, Plan
-from cmgems.metrics import HiddenBases, HiddenFigures, MaskedFigures, MaskedTokens
+from cmgems.masking.masker import Masker, Plan
+from cmgems.masking.room import LEVELS, Room
+from cmgems.masking.schedule import largest_fraction, largest_width
+from cmgems.metrics import HiddenBases, HiddenFigures, Judged, MaskedFigures, MaskedTokens, judge
 from cmgems.presets import encoder_shape
 from cmgems.sharding import is_sharded, shard, whole
 from cmgems.windows import WindowBatch
@@ -50,7 +53,15 @@ class Pretraining(L.LightningModule):
         self.seed = experiment.seed
         self.masker = masker
         self.model = build_model(experiment)
+        if experiment.train.precision == "bf16":
+            self.model.encoder.compute = torch.bfloat16
         self.plan = Plan(experiment.curriculum.strategies[:1], settings=masker.settings)
+        self.strategies = experiment.curriculum.strategies
+        self.compile_how = experiment.train.compile
+        self._compiled, self._untried, self._predict = False, (), predict
+        self.longest = experiment.data.window - masker.k + 3  # tokens of a window
+        how = experiment.curriculum, experiment.masking
+        self.most_masked = largest_fraction(*how), largest_width(*how, masker.k)
         self.training_figures = MaskedTokens()
         self.view_names = sorted({*COMMON_MASKS, *experiment.curriculum.strategies})
         self.views = nn.ModuleList(MaskedTokens() for _ in self.view_names)
@@ -78,19 +89,43 @@ class Pretraining(L.LightningModule):
         """What is in force: a strategy, or two joined by +."""
         return "+".join(self.plan.strategies)
 
+    def on_fit_start(self) -> None:
+        how = self.compile_how
+        # FSDP gathers weights between layers, which one graph of the whole step cannot hold.
+        on_gpu = self.device.type == "cuda" and not is_sharded(self.model)
+        if how == "always" or (how == "auto" and on_gpu):
+            self.compile_step()
+
+    def compile_step(self, **options) -> None:
+        """Let torch.compile make graphs of the training step, one for each number of tokens."""
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, 4 * LEVELS)
+        self._predict = torch.compile(predict, fullgraph=True, dynamic=False, **options)
+        self.masker.compile_parts(**options)
+        self._compiled, self._untried = True, self.strategies
+
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        masked = self.masker(batch, self.plan)
+        room = self._room(batch)
+        for name in self._untried:  # now, not amid the run
+            self.masker(batch, name, room=room)
+        self._untried = ()
+        masked = self.masker(batch, self.plan, room=room)
         for name, counts in zip(self.plan.strategies, masked.counts_S2, strict=True):
             self.mask_counts[name] = self.mask_counts.get(name, 0) + counts
-        logits_MV = self._logits(masked)
-        if self.masker.losses is None:
-            nats = F.cross_entropy(logits_MV, masked.targets_M, reduction="sum")
-        else:
-            nats_M = F.cross_entropy(logits_MV, masked.targets_M, reduction="none")
-            self.masker.losses.observe(masked.targets_M - FIRST_KMER, nats_M)
-            nats = nats_M.sum()
-        self._note(self.training_figures, masked, logits_MV, nats)
-        return nats / max(len(masked.targets_M), 1)
+        judged = self._predict(
+            self.model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M
+        )
+        if self.masker.losses is not None:
+            self.masker.losses.observe(masked.targets_M - FIRST_KMER, judged.nats_M)
+        self.training_figures.update(judged, masked.maskable)
+        return judged.nats_M.sum() / judged.masked.clamp(min=1)
+
+    def _room(self, batch: WindowBatch) -> Room | None:
+        """Fixed shapes where something would wait for the device, or be compiled anew."""
+        if not self._compiled and has_kernels(batch.codes_BL):
+            return None
+        lengths = tuple(bases - self.masker.k + 3 for bases in batch.bases)
+        return Room.of(lengths, self.longest, *self.most_masked)
 
     @property
     def validation_masks(self) -> list[str]:
@@ -111,9 +146,8 @@ class Pretraining(L.LightningModule):
             plan = name if name in COMMON_MASKS else Plan((name,), settings=self.plan.settings)
             hiding = name == HIDING_MASKS
             masked = self.masker(batch, plan, ALL_MASKED if hiding else BERT)
-            logits_MV = self._logits(masked)
-            nats = F.cross_entropy(logits_MV, masked.targets_M, reduction="sum")
-            self._note(self.view(name), masked, logits_MV, nats)
+            logits_MV = self.model(masked.ids_T, masked.layout, masked.at_M).float()
+            self.view(name).update(judge(logits_MV, masked.targets_M), masked.maskable)
             if hiding:
                 self.hidden_view.update(
                     logits_MV,
@@ -137,14 +171,6 @@ class Pretraining(L.LightningModule):
     def add_up(self, tensor: Tensor) -> Tensor:
         """Sum over all ranks."""
         return self.trainer.strategy.reduce(tensor, reduce_op="sum")
-
-    def _logits(self, masked: MaskedBatch) -> Tensor:
-        return self.model(masked.ids_T, masked.layout, masked.at_M).float()
-
-    def _note(
-        self, figures: MaskedTokens, masked: MaskedBatch, logits_MV: Tensor, nats: Tensor
-    ) -> None:
-        figures.update(logits_MV.detach(), masked.targets_M, nats.detach(), masked.maskable)
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **_) -> None:
         limit = self.optim.clip or math.inf
@@ -172,6 +198,13 @@ class Pretraining(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def predict(
+    model: MaskedLanguageModel, ids_T: Tensor, layout: Layout, at_M: Tensor, targets_M: Tensor
+) -> Judged:
+    """Predictions at the packed places `at_M`, judged."""
+    return judge(model(ids_T, layout, at_M), targets_M)
 
 
 def build_model(experiment: Experiment) -> MaskedLanguageModel:

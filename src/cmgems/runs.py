@@ -5,6 +5,7 @@ checkpoints/       last.ckpt, best.ckpt, each with a .sha256 beside it
 events.out.*       TensorBoard
 metrics.csv        the same scalars, one line each: step,name,value
 results.json       the final figures, where they come from and what they cost
+profile/           with train.profile=true: a trace of some steps, and the operations by cost
 """
 
 import fcntl
@@ -28,6 +29,8 @@ FREE_TO_CHANGE = (
     "train.devices",
     "train.nodes",
     "train.strategy",
+    "train.compile",
+    "train.profile",
     "train.log_every",
     "name",
 )

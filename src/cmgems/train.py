@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     table = difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
     is_first_rank = rank_zero_only.rank == 0
-    references = base_references(genome, data, module.masker) if is_first_rank else {}
+    references = base_references(genome, data, module.masker) if is_first_rank else dict
     entropy = unigram_entropy(table, genome)
     parts = RunCallbacks(experiment, folder, table, entropy, references)
     with folder.claimed(experiment) if is_first_rank else nullcontext():
@@ -104,7 +105,8 @@ def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable
     codes = torch.from_numpy(data.corpus(CORPUS_WINDOWS, experiment.data.window))
     rank_V = torch.from_numpy(table.rank)
     masking, strategies = experiment.masking, experiment.curriculum.strategies
-    budget = Budget(token_ids(codes, k), rank_V, k, paper=masking.center_rate == "paper")
+    paper, folder = masking.center_rate == "paper", data.genome.path / "rates"
+    budget = Budget(token_ids(codes, k), rank_V, k, paper, folder)
     follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
     masker = Masker(k, rank_V, budget, follow_loss, start_settings(masking))
     masker.prepare({*COMMON_MASKS, *strategies})
@@ -129,17 +131,19 @@ class RunCallbacks:
         folder: RunFolder,
         table: PmiTable,
         unigram: float,
-        references: dict[str, float],
+        references: Callable[[], dict[str, float]],
     ):
         every = experiment.train.log_every
         self.curriculum = callbacks.CurriculumCallback(experiment, unigram)
         self.log = callbacks.TrainingLog(self.curriculum, every, references)
-        self.throughput = callbacks.Throughput(every, experiment.data.k)
+        self.throughput = callbacks.Throughput(every, experiment.data.k, self.log)
         self.picture = callbacks.SchedulePicture(self.curriculum)
         self.masks = callbacks.MaskLog()
         self.pmi_pictures = callbacks.PmiPictures(table)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
         self.memory = callbacks.TrimMemory(every)
+        if experiment.train.profile:
+            self.profile = callbacks.Profile(folder.path / "profile")
         # Behind everything that has state to save.
         self.checkpoints = callbacks.RunCheckpoints(folder.checkpoints)
         self.stop = callbacks.StopOnSignal(folder.checkpoints, agree_every=every)
@@ -164,7 +168,6 @@ def build_trainer(
         devices=train.devices,
         num_nodes=train.nodes,
         strategy=strategy(train),
-        precision=train.precision,
         max_steps=train.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=accumulate,
@@ -208,13 +211,14 @@ def figures(parts: RunCallbacks) -> dict[str, Any]:
         "before": log.before,
         "after": log.after,
         "masked_share": log.masked_shares(),
-        "reference": log.references,
+        "reference": log.references(),
         "switches": parts.curriculum.switches,
         "switched_at": parts.curriculum.switched_at,
         "best_step": parts.checkpoints.best_step,
         "tokens": throughput.tokens,
         "training_seconds": throughput.seconds,
         "tokens_per_second": throughput.tokens / max(throughput.seconds, 1e-9),
+        "speed": throughput.results(),
     }
 
 

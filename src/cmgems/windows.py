@@ -47,12 +47,13 @@ class Cut(NamedTuple):
 class WindowBatch(NamedTuple):
     """What the loader ships: one byte a base, and where things are. B windows, longest first.
 
-    `bases` stays on the host when the rest goes to the device.
+    `bases` stays on the host when the rest goes to the device, which has the same as `bases_B`.
     """
 
     codes_BL: Tensor  # uint8 base codes, padded on the right with AMBIGUOUS
     bases: tuple[int, ...]  # length of each window
     keys_B2: Tensor  # int32 draw keys, a function of the window's number in the run alone
+    bases_B: Tensor | None = None  # int64
 
 
 def unambiguous_spans(codes: np.ndarray) -> Spans:
@@ -121,6 +122,7 @@ def sample_windows(codes: np.ndarray, spans: Spans, count: int, length: int) -> 
     """Base codes, uint8 [at most count, length], of windows spread at random over spans; always
     the same ones."""
     cut = Cut(full=length, shortest=length, full_share=1.0)
+    codes = np.asarray(codes)  # each slice of a memory map makes a memory map, in 0.1 ms
     pieces = cut_pieces(spans, cut, seed=0, epoch=0)
     starts = pieces.start[pieces.length == length][:count]
     return np.stack([codes[start : start + length] for start in starts])
@@ -156,7 +158,9 @@ class WindowStream:
     """
 
     def __init__(self, codes: np.ndarray, spans: Spans, cut: Cut, seed: int):
-        self.codes, self.spans, self.cut, self.seed = codes, spans, cut, seed
+        # each slice of a memory map makes a memory map, in 0.1 ms
+        self.codes = np.asarray(codes)
+        self.spans, self.cut, self.seed = spans, cut, seed
         self._mask_stream = stream(seed, "masks")
         self._epoch = -1
         self._first = self._end = 0  # window numbers of the current epoch
@@ -178,6 +182,7 @@ class WindowStream:
             self.codes,
             self.pieces(first, count),
             sequence_keys(self._mask_stream, np.arange(first, first + count)),
+            self.cut.full,
         )
 
     def _seek(self, number: int) -> None:
@@ -190,11 +195,15 @@ class WindowStream:
             self._first, self._end = self._end, self._end + len(self._pieces.start)
 
 
-def gather(codes: np.ndarray, pieces: Pieces, keys_B2: np.ndarray) -> WindowBatch:
-    """Copy pieces out of a genome, longest first: equal lengths share an attention call."""
+def gather(codes: np.ndarray, pieces: Pieces, keys_B2: np.ndarray, width: int = 0) -> WindowBatch:
+    """Copy pieces out of a genome, longest first: equal lengths share an attention call.
+
+    `width` is the least number of columns.
+    """
     order = np.argsort(-pieces.length, kind="stable")
     lengths = pieces.length[order].tolist()
-    codes_BL = np.full((len(order), lengths[0]), AMBIGUOUS, np.uint8)
+    codes_BL = np.full((len(order), max(lengths[0], width)), AMBIGUOUS, np.uint8)
     for row, (start, length) in enumerate(zip(pieces.start[order].tolist(), lengths, strict=True)):
         codes_BL[row, :length] = codes[start : start + length]
-    return WindowBatch(torch.from_numpy(codes_BL), tuple(lengths), torch.from_numpy(keys_B2[order]))
+    keys_B2 = torch.from_numpy(keys_B2[order])
+    return WindowBatch(torch.from_numpy(codes_BL), tuple(lengths), keys_B2, torch.tensor(lengths))

@@ -30,12 +30,11 @@ def run(args: argparse.Namespace) -> None:
 
     experiment = load(args.experiment, args.overrides)
 
-    import torch
-
+    from cmgems.device import device_of
     from cmgems.plan import plan
     from cmgems.train import choose_accelerator
 
-    device = torch.device(choose_accelerator(experiment))
+    device = device_of(choose_accelerator(experiment))
     print(report(plan(experiment, device, args.measure)))
 
 

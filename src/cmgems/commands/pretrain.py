@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         pretrain(experiment)
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if args.traceback or not out_of_memory(error):
             raise
         raise RunFailed(f"out of memory: {advice(experiment)}") from None
 
@@ -51,12 +51,11 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def advice(experiment) -> str:
-    import torch
-
+    from cmgems.device import device_of
     from cmgems.plan import memory_advice
     from cmgems.train import choose_accelerator
 
-    return memory_advice(experiment, torch.device(choose_accelerator(experiment)))
+    return memory_advice(experiment, device_of(choose_accelerator(experiment)))
 
 
 def describe_keys() -> str:

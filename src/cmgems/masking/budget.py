@@ -7,6 +7,7 @@ rate p at which sum_n Binomial(n; T, p) S(n) is the wanted share.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from cmgems.draws import sequence_keys, stream, uniforms
 from cmgems.masking import READS, STRATEGIES
 from cmgems.masking.genemask import LENGTH_A_CENTRE
+from cmgems.masking.kept_rates import KeptRates
 from cmgems.masking.tokens import Settings, Tokens
 
 EVERY_LENGTH_TO = 16  # solved for one by one; a window is as long as the sequence there
@@ -90,7 +92,9 @@ def _share_curve(
     ids_BT = corpus_BT[:rows].contiguous()
     keys_B2 = torch.from_numpy(sequence_keys(stream(0, "budget"), np.arange(rows)))
     drawn_BT = uniforms(keys_B2[:, None], torch.arange(length, dtype=torch.int32), 0)
-    place_BT = drawn_BT.argsort(1).argsort(1)  # place in the order of the draws
+    order_BT = drawn_BT.argsort(1)
+    place_BT = torch.empty_like(order_BT)  # of each token in the order of the draws
+    place_BT.scatter_(1, order_BT, torch.arange(length).expand_as(order_BT))
     few = np.arange(1, min(EVERY_COUNT_TO, length) + 1)
     counts = np.union1d(few, np.geomspace(len(few), length, COUNTS).round().astype(int))
     shares = [0.0]
@@ -133,6 +137,18 @@ def binomial(trials: int, rate: float) -> np.ndarray:
     return np.exp(log_choose + n * np.log(rate) + (trials - n) * np.log1p(-rate))
 
 
+def _read(name: str) -> tuple[str, ...]:
+    """The settings that a strategy reads; a user's own may read any."""
+    return READS.get(name, ()) if name in STRATEGIES else Settings._fields[1:]
+
+
+def settings_read(name: str, settings: Settings) -> Settings:
+    """The settings, those at their defaults that a strategy of the catalogue does not read."""
+    if name not in STRATEGIES:
+        return settings
+    return Settings(**{field: getattr(settings, field) for field in _read(name)})
+
+
 class Budget:
     """The centre rates of strategies, solved when first asked for.
 
@@ -144,19 +160,27 @@ class Budget:
     k : int
     paper : bool
         The paper's fixed rates, whatever share they mask.
+    folder : Path, optional
+        Where solved rates are kept for later runs.
     """
 
-    def __init__(self, corpus_BT: Tensor, rank_V: Tensor, k: int, paper: bool = False):
+    def __init__(
+        self,
+        corpus_BT: Tensor,
+        rank_V: Tensor,
+        k: int,
+        paper: bool = False,
+        folder: Path | None = None,
+    ):
         self.corpus_BT, self.rank_V, self.k, self.paper = corpus_BT, rank_V, k, paper
         self.loss_rank_V = rank_V
+        self._kept = KeptRates(folder, corpus_BT, rank_V, k) if folder else None
         self._curves: dict[tuple, list[ShareCurve]] = {}
         self._rates: dict[tuple, Tensor] = {}
 
     def rates(self, name: str, strategy, settings: Settings, device: torch.device) -> Tensor:
         """float32 [T + 1] on `device`: the centre rate by number of maskable tokens."""
-        # A user's own strategy may read any setting.
-        relevant = READS.get(name, ()) if name in STRATEGIES else Settings._fields[1:]
-        about = (name, *(getattr(settings, field) for field in relevant))
+        about = (name, *(getattr(settings, field) for field in _read(name)))
         key = (*about, settings.mask_fraction, device)
         if key not in self._rates:
             self._rates[key] = self._solved(about, strategy, settings).to(device)
@@ -166,6 +190,14 @@ class Budget:
         if self.paper:
             rate = paper_rate(about[0], self.k)
             return torch.full((self.corpus_BT.shape[1] + 1,), rate)
+        # A user's strategy may do anything, and ranks by the loss are never the same again.
+        once = about[0] == "loss_adaptive" and self.loss_rank_V is not self.rank_V
+        if self._kept is None or about[0] not in STRATEGIES or once:
+            return self._measured(about, strategy, settings)
+        about = (*about, settings.mask_fraction)
+        return self._kept.rates(about, lambda: self._measured(about[:-1], strategy, settings))
+
+    def _measured(self, about: tuple, strategy, settings: Settings) -> Tensor:
         # Curves are measured up to some multiple of the share, and again for a much larger one.
         curves = self._curves.get(about)
         if curves is None or curves[-1].shares[-1] < min(0.99, 2 * settings.mask_fraction):

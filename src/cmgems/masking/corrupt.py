@@ -32,6 +32,8 @@ class Shares(NamedTuple):
         return math.ceil(self.masked * 2**24), math.ceil((self.masked + self.random) * 2**24)
 
 
+IGNORED = -100  # the target of a position that does not count: torch's own default
+
 BERT = Shares()
 ALL_MASKED = Shares(1.0, 0.0)  # nothing that is masked shows: for figures of hidden bases
 
@@ -42,7 +44,7 @@ class Packed(NamedTuple):
     ids_T: Tensor  # int32, what the encoder sees
     place_T: Tensor  # int64, place of each token in its sequence
     at_M: Tensor  # int64, packed places of the masked tokens, ascending
-    true_M: Tensor  # int64, their true ids
+    true_M: Tensor  # int64, their true ids; IGNORED where a position does not count
 
 
 def pack(

@@ -41,12 +41,14 @@ class KmerLosses(torch.nn.Module):
         self._pending_V2: Tensor | None = None
 
     def observe(self, index_M: Tensor, nats_M: Tensor) -> None:
-        """Note the losses (nats) of masked tokens, given as int64 index of their k-mers."""
+        """Note the losses (nats) of masked tokens, given as int64 index of their k-mers; one below
+        0 stands for nothing."""
         if self._pending_V2 is None:
             self._pending_V2 = torch.zeros_like(self.sums_V2)
         units_M = (nats_M.detach().double() * UNIT).round().long()
         seen_M2 = torch.stack([units_M, torch.full_like(units_M, UNIT)], dim=1)
-        self._pending_V2.index_add_(0, index_M, seen_M2)
+        seen_M2 *= (index_M >= 0)[:, None]
+        self._pending_V2.index_add_(0, index_M.clamp(min=0), seen_M2)
 
     def collect(self, add_up) -> None:
         """Take in what all processes have observed; `add_up` sums a tensor over them."""

@@ -10,14 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cmgems.attention import Layout
 from cmgems.draws import uniforms
-from cmgems.encoder import Layout
 from cmgems.kmers import FIRST_KMER, token_ids
-from cmgems.masking.budget import Budget
+from cmgems.masking import STRATEGIES, Strategy
+from cmgems.masking.budget import Budget, settings_read
 from cmgems.masking.corrupt import BERT, Shares, pack
 from cmgems.masking.custom import strategy
 from cmgems.masking.loss_adaptive import KmerLosses
 from cmgems.masking.operations import draw_centres
+from cmgems.masking.room import Room, pack_into
 from cmgems.masking.tokens import CENTRES, MIXING, Settings, Tokens
 from cmgems.windows import WindowBatch
 
@@ -38,7 +40,7 @@ class MaskedBatch(NamedTuple):
     ids_T: Tensor  # int32, what the encoder sees
     layout: Layout
     at_M: Tensor  # int64, packed places of the masked tokens, ascending
-    targets_M: Tensor  # int64, their true ids
+    targets_M: Tensor  # int64, their true ids; IGNORED where a position does not count
     mask_BK: Tensor  # bool, the same before packing
     maskable_BK: Tensor  # bool
     counts_S2: Tensor  # int64, masked and maskable tokens by strategy of the plan
@@ -77,8 +79,19 @@ class Masker(nn.Module):
         # Derived from the genome and the experiment, both of which a resumed run reads again.
         self.register_buffer("rank_V", rank_V, persistent=False)
         self.losses = KmerLosses(rank_V) if follow_loss else None
+        self._token_ids, self._mask_by, self._pack_into = token_ids, mask_by_strategy, pack_into
         if self.losses is not None:
             self.losses.register_load_state_dict_post_hook(lambda *_: self._renew_budget())
+
+    def compile_parts(self, **options) -> None:
+        """Let torch.compile make one graph of each strategy, and one of everything else.
+
+        They are apart so that nothing is compiled anew when the strategy changes. Batches need a
+        room from then on.
+        """
+        parts = token_ids, mask_by_strategy, pack_into
+        compiled = (torch.compile(part, fullgraph=True, dynamic=False, **options) for part in parts)
+        self._token_ids, self._mask_by, self._pack_into = compiled
 
     def _renew_budget(self) -> None:
         self.budget.renew(self.losses.rank_V)
@@ -96,14 +109,27 @@ class Masker(nn.Module):
             self.budget.rates(name, strategy(name), self.settings, self.rank_V.device)
 
     @torch.no_grad()
-    def forward(self, batch: WindowBatch, plan: Plan | str, shares: Shares = BERT) -> MaskedBatch:
-        ids_BK = token_ids(batch.codes_BL, self.k)
+    def forward(
+        self,
+        batch: WindowBatch,
+        plan: Plan | str,
+        shares: Shares = BERT,
+        room: Room | None = None,
+    ) -> MaskedBatch:
+        """Mask a batch; with a `room` its shapes are fixed and the host waits for nothing."""
+        ids_BK = self._token_ids(batch.codes_BL, self.k)
         if isinstance(plan, str):
             plan = Plan((plan,), settings=self.settings)
         mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan)
-        lengths = tuple(bases - self.k + 1 for bases in batch.bases)
-        packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, self.k, shares)
-        layout = Layout(tuple(length + 2 for length in lengths), packed.place_T)
+        if room is None:
+            lengths = tuple(bases - self.k + 1 for bases in batch.bases)
+            packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, self.k, shares)
+            layout = self._layout(lengths, packed.place_T)
+        else:
+            lengths_B = batch.bases_B - self.k + 1
+            packed, layout = self._pack_into(
+                room, ids_BK, mask_BK, lengths_B, batch.keys_B2, self.k, shares
+            )
         return MaskedBatch(
             packed.ids_T, layout, packed.at_M, packed.true_M, mask_BK, maskable_BK, counts_S2
         )
@@ -137,15 +163,31 @@ class Masker(nn.Module):
         """bool [B, K]: the mask of a strategy."""
         settings, masks = settings or self.settings, strategy(name)
         rate_L = self.budget.rates(name, masks, settings, ids_BK.device)
-        rate_B1 = rate_L[maskable_BK.sum(1, keepdim=True)]
+        # Code of the user's need not be one graph.
+        mask_by = self._mask_by if name in STRATEGIES else mask_by_strategy
         tokens = Tokens(
             k=self.k,
             ids_BT=ids_BK,
             maskable_BT=maskable_BK,
-            centres_BT=draw_centres(maskable_BK, keys_B2, rate_B1, CENTRES),
+            centres_BT=maskable_BK,  # those that are drawn take its place
             keys_B2=keys_B2,
             rank_V=self.rank_V,
             loss_rank_V=self.rank_V if self.losses is None else self.losses.rank_V,
-            settings=settings,
+            settings=settings_read(name, settings),
         )
-        return masks(tokens)
+        return mask_by(masks, tokens, rate_L)
+
+    def _layout(self, lengths: tuple[int, ...], place_T: Tensor) -> Layout:
+        """Of sequences of so many k-mer tokens."""
+        lengths = tuple(length + 2 for length in lengths)
+        if place_T.device.type == "cpu":
+            return Layout(lengths, place_T)
+        return Layout.of(lengths, place_T.device)
+
+
+def mask_by_strategy(masks: Strategy, tokens: Tokens, rate_L: Tensor) -> Tensor:
+    """bool [B, K]: draw centres at the rate of each sequence's length, and mask around them."""
+    maskable_BK = tokens.maskable_BT
+    rate_B1 = rate_L[maskable_BK.sum(1, keepdim=True)]
+    centres_BT = draw_centres(maskable_BK, tokens.keys_B2, rate_B1, CENTRES)
+    return masks(tokens._replace(centres_BT=centres_BT))

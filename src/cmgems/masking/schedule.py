@@ -14,6 +14,7 @@ from cmgems.masking.masker import Plan
 from cmgems.masking.tokens import Settings
 
 EXPONENTIAL_BASE = 100.0  # `exponential` has a tenth of its way behind it at 51 % of the run
+PAPER_SHARE = 0.2  # more than any strategy masks at the paper's centre rates
 RAMP_LEVELS = 20  # a ramp moves in so many jumps: centre rates are solved for each level
 
 
@@ -127,6 +128,21 @@ def settings_at(
         value(masking.span_width, ramps.span_width),
         value(masking.temperature, ramps.temperature, logarithmic=True),
     )
+
+
+def largest_fraction(curriculum: Curriculum, masking: Masking) -> float:
+    """The largest expected share of masked tokens of a run."""
+    if masking.center_rate == "paper":
+        return PAPER_SHARE
+    ramp = curriculum.ramps.mask_fraction
+    return max(masking.mask_fraction, 0.0 if ramp.schedule == "constant" else ramp.end)
+
+
+def largest_width(curriculum: Curriculum, masking: Masking, k: int) -> float:
+    """Tokens that a strategy masks together: the mean of their squares over their mean, at most."""
+    ramp = curriculum.ramps.span_width
+    hidden = max(masking.span_width, 0.0 if ramp.schedule == "constant" else ramp.end)
+    return max(2 * k - 1, k + 1.5 * hidden)
 
 
 def start_settings(masking: Masking) -> Settings:

@@ -1,0 +1,54 @@
+"""Rates that are kept are those that were solved, and found only where nothing has changed."""
+
+import pytest
+import torch
+
+from cmgems.masking import STRATEGIES, kept_rates
+from cmgems.masking.budget import Budget
+from cmgems.masking.tokens import Settings
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def corpus(human_ids):
+    return human_ids[:40, :40]
+
+
+def rates_of(corpus, rank, folder, name="genemask", settings=Settings()):  # noqa: B008
+    return Budget(corpus, rank, 6, folder=folder).rates(name, STRATEGIES[name], settings, CPU)
+
+
+def test_kept_rates_equal_solved_ones(corpus, human_rank, tmp_path, monkeypatch):
+    folder = tmp_path / "rates"
+    solved = rates_of(corpus, human_rank, None)
+    assert torch.equal(rates_of(corpus, human_rank, folder), solved)
+    assert len(list(folder.iterdir())) == 1
+    monkeypatch.setattr(Budget, "_measured", None)  # must not be called any more
+    found = rates_of(corpus, human_rank, folder)
+    assert found.dtype == solved.dtype
+    assert torch.equal(found, solved)
+
+
+def test_each_dependence_has_its_own_file(corpus, human_rank, tmp_path, monkeypatch):
+    rates_of(corpus, human_rank, tmp_path)
+    rates_of(corpus, human_rank, tmp_path, "global_pmi")
+    rates_of(corpus, human_rank, tmp_path, settings=Settings(mask_fraction=0.2))
+    rates_of(corpus, human_rank.flip(0).contiguous(), tmp_path)
+    rates_of(corpus.flip(0).contiguous(), human_rank, tmp_path)
+    monkeypatch.setattr(kept_rates, "_source_digest", lambda: "another version")
+    rates_of(corpus, human_rank, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_a_damaged_file_is_solved_anew(corpus, human_rank, tmp_path):
+    solved = rates_of(corpus, human_rank, tmp_path)
+    for content in (b"", b"nothing of the kind"):
+        next(tmp_path.iterdir()).write_bytes(content)
+        assert torch.equal(rates_of(corpus, human_rank, tmp_path), solved)
+
+
+def test_a_user_strategy_is_not_kept(corpus, human_rank, tmp_path):
+    budget = Budget(corpus, human_rank, 6, folder=tmp_path)
+    budget.rates("my_masks:random", STRATEGIES["random"], Settings(), CPU)
+    assert not list(tmp_path.iterdir())
