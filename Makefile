@@ -8,7 +8,7 @@ PORT ?= 6006
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install pretrain tensorboard test test-faults lint format newcomer bench-pmi bench-masking clean
+.PHONY: help install pretrain tensorboard test test-faults lint format newcomer bench-pmi bench-masking bench-train clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,6 +43,9 @@ bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfi
 
 bench-masking: $(VENV)/.developer  ## tokens a second of each masking strategy, and its share of a step
 	$(BIN)/python benchmarks/bench_masking.py $(ARGS)
+
+bench-train: $(VENV)/.developer  ## our training step against Hugging Face's: ARGS="--only cpu-full"
+	$(BIN)/python benchmarks/bench_train.py $(ARGS)
 
 clean:  ## remove .venv and what was built; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
