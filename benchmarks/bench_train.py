@@ -273,6 +273,7 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[float], float]:
     module = Pretraining(experiment, build_masker(experiment, windows, table))
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
+        run.checkpoints.mkdir()
         parts = RunCallbacks(experiment, run, table, unigram_entropy(table, genome), dict)
         trainer = build_trainer(experiment, "cpu", run, parts)
         parts.progress.disable()
