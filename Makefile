@@ -8,7 +8,7 @@ PORT ?= 6006
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install pretrain tensorboard test test-faults lint format newcomer bench-pmi bench-masking bench-scaling test-scaling clean
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,6 +49,9 @@ bench-scaling: $(VENV)/.developer  ## weak scaling over 1 and 2 processes, and i
 
 test-scaling: $(VENV)/.developer  ## processes started by Lightning, torchrun and srun's way; a run out of memory
 	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/test_ddp.py tests/test_plan.py $(ARGS)
+
+bench-train: $(VENV)/.developer  ## our training step against Hugging Face's: ARGS="--only cpu-full"
+	$(BIN)/python benchmarks/bench_train.py $(ARGS)
 
 clean:  ## remove .venv and what was built; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -12,23 +12,39 @@ one, and say so where there is none.
 """
 
 import argparse
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
 from cmgems.config import Data, Experiment, Model, Train
+from cmgems.config_files import load
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome import Genome, genome_for
 from cmgems.kmers import CLS, SEP, token_ids, vocabulary_size
 from cmgems.presets import sizes
 from cmgems.pretraining import Pretraining, adamw
+from cmgems.runs import RunFolder
 from cmgems.tokenizer import kmer_tokenizer
-from cmgems.train import build_masker, difficulty
+from cmgems.train import (
+    RunCallbacks,
+    build_masker,
+    build_trainer,
+    difficulty,
+    fit,
+    quieten_lightning,
+    unigram_entropy,
+)
 
 K = 6
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -101,6 +117,8 @@ def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:
     genome, data = data_of(experiment)
     masker = build_masker(experiment, data, difficulty(experiment, genome))
     module = Pretraining(experiment, masker).to(device)
+    if device == "cuda":
+        module.compile_step()
     optimizer = adamw(module.model, experiment.optim)
     windows = experiment.train.micro_batch
 
@@ -192,7 +210,170 @@ def _cpu_race(full_share: float, rounds: int) -> None:
     race(contestants, rounds)
 
 
-ROWS = {"cpu-full": cpu_full, "cpu-mix": cpu_mix}
+def lightning(rounds: int) -> None:
+    """Lightning and callbacks over a bare loop of the same steps; wanted: at most 3 % more time."""
+    for name, overrides in (("quickstart", []), ("logo", ["model.preset=logo"])):
+        bare, whole = [], []
+        for _ in range(max(rounds // 4, 2)):
+            bare += _bare_steps(_run_of(overrides))
+            whole += _lightning_steps(_run_of(overrides))[0]
+        for clock, what in ((0, "wall clock"), (1, "processor time")):
+            ones, others = (sorted(each[clock] for each in steps) for steps in (bare, whole))
+            best, median = others[0] / ones[0], statistics.median(others) / statistics.median(ones)
+            print(
+                f"  {name:<12}{what:<16}{statistics.median(ones) * 1e3:>8.1f} ms a bare step,"
+                f"{statistics.median(others) * 1e3:>8.1f} ms with Lightning and callbacks:"
+                f" {best - 1:+.1%} by the best, {median - 1:+.1%} by the median"
+            )
+
+
+def data(rounds: int) -> None:
+    """Share of the step that waits for windows; wanted: at most 1 %."""
+    for name, overrides in (("quickstart", []), ("logo", ["model.preset=logo"])):
+        share = statistics.median(
+            _lightning_steps(_run_of(overrides))[1] for _ in range(max(rounds // 4, 1))
+        )
+        print(f"  {name:<12}{share:.2%}")
+
+
+STEPS = 24  # of a run for `lightning` and `data`; the first are left out
+LEFT_OUT = 4
+
+
+def _run_of(overrides: list[str]) -> Experiment:
+    # No validation but the first, which is not timed.
+    steps = [f"train.max_steps={STEPS}", f"validation.every={STEPS}", "validation.windows=1"]
+    settings = [*steps, "optim.warmup_steps=2", *overrides]
+    return load(EXPERIMENTS / "pretrain/quickstart.yaml", settings)
+
+
+Clocks = tuple[float, float]  # wall clock and processor time, seconds
+
+
+def clocks() -> Clocks:
+    return time.perf_counter(), time.process_time()
+
+
+def _steps(begins: list[Clocks]) -> list[Clocks]:
+    """How long each step but the first ones took."""
+    lasted = [(end[0] - begin[0], end[1] - begin[1]) for begin, end in pairwise(begins)]
+    return lasted[LEFT_OUT:]
+
+
+def _bare_steps(experiment: Experiment) -> list[Clocks]:
+    """Each step of a loop without Lightning."""
+    contestant = ours("bare", experiment)
+    begins = [clocks()]
+    for number in range(STEPS - 1):
+        contestant.step(number)
+        begins.append(clocks())
+    return _steps(begins)
+
+
+class StepTimes(L.Callback):
+    """When each batch began."""
+
+    def __init__(self) -> None:
+        self.begins: list[Clocks] = []
+
+    def on_train_batch_start(self, *_) -> None:
+        self.begins.append(clocks())
+
+
+def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
+    """Each step of the run that `cmgems pretrain` makes, and the share of time spent on data."""
+    quieten_lightning()
+    genome, windows = data_of(experiment)
+    table = difficulty(experiment, genome)
+    module = Pretraining(experiment, build_masker(experiment, windows, table))
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        run.checkpoints.mkdir()
+        parts = RunCallbacks(experiment, run, table, unigram_entropy(table, genome), dict)
+        trainer = build_trainer(experiment, "cpu", run, parts)
+        parts.progress.disable()
+        times = StepTimes()
+        trainer.callbacks.insert(0, times)
+        fit(trainer, module, windows, run)
+    return _steps(times.begins), parts.throughput.results()["share_data"]
+
+
+# The process says when its first optimiser step is done, and ends.
+FIRST_STEP = """
+import os, time
+import lightning as L
+from cmgems import cli, train
+
+class Stop(L.Callback):
+    def on_train_batch_end(self, *_):
+        os._exit(0)
+
+in_order = train.RunCallbacks.in_order
+train.RunCallbacks.in_order = lambda self: [*in_order(self), Stop()]
+import sys
+sys.exit(cli.main(["pretrain", *sys.argv[1:]]))
+"""
+
+
+def start(rounds: int) -> None:
+    """From the command to the first step on a built store, and `--help`; wanted: 10 s and 0.5 s."""
+    command = [sys.executable, "-m", "cmgems", "--help"]
+    print(f"  cmgems --help                 {_process_seconds([command] * 5)}")
+    with tempfile.TemporaryDirectory() as folder:
+        experiment = str(EXPERIMENTS / "pretrain/quickstart.yaml")
+        repeats = range(max(rounds // 3, 3) + 1)
+        commands = [
+            [sys.executable, "-c", FIRST_STEP, experiment, f"run.dir={folder}/{n}"] for n in repeats
+        ]
+        print(f"  first step, nothing kept yet  {_process_seconds(commands[:1])}")
+        print(f"  first step, a later run       {_process_seconds(commands[1:])}")
+
+
+def _process_seconds(commands: list[list[str]]) -> str:
+    times, busy = [], []
+    for command in commands:
+        begin, before = time.perf_counter(), _children_seconds()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - begin)
+        busy.append(_children_seconds() - before)
+    return (
+        f"{min(times):.2f} s best, {statistics.median(times):.2f} s median of {len(times)}; "
+        f"processor time {statistics.median(busy):.2f} s"
+    )
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def gpu(rounds: int) -> None:
+    """LOGO and BERT-base in bf16 on a GPU; wanted: 2.5 and 1.8, 1.6 and 1.25 times the peer."""
+    if not torch.cuda.is_available():
+        print("  not run: no CUDA GPU here")
+        return
+    for preset, windows in (("logo", 256), ("dnabert", 64)):
+        for full_share in (1.0, 0.5):
+            plain = experiment_of(preset, windows, full_share)
+            print(f"  {preset}, {windows} windows, {full_share:.0%} of them at full length")
+            contestants = [
+                peer("transformers, eager", plain, "cuda", bf16=True),
+                peer("transformers, compiled", plain, "cuda", bf16=True, compiled=True),
+                ours(
+                    "cmgems", experiment_of(preset, windows, full_share, precision="bf16"), "cuda"
+                ),
+            ]
+            race(contestants, 3 * rounds, "cuda")
+
+
+ROWS = {
+    "cpu-full": cpu_full,
+    "cpu-mix": cpu_mix,
+    "lightning": lightning,
+    "data": data,
+    "start": start,
+    "gpu": gpu,
+}
 
 if __name__ == "__main__":
     main()

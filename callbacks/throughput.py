@@ -41,7 +41,9 @@ class Throughput(L.Callback):
         self.tokens_per_second = 0.0
         self.rate = 0.0  # of the device, FLOPs a second
         self._since: dict[str, float] = {}  # what had been counted at the last reading
-        self._squares = 0  # sum of squared lengths since then, for the FLOPs of attention
+        # this rank's tokens since the last collection, and the sum of squared lengths: FLOPs of
+        # attention grow with it
+        self._tokens = self._squares = 0
         self._started: float | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: Pretraining) -> None:
@@ -50,7 +52,8 @@ class Throughput(L.Callback):
         self._marks = _Marks(module.device)
         self._loaded = 0.0
         self._started = time.perf_counter()
-        self._since, self._squares = self._counted(), 0
+        self._since = self._counted()
+        self._tokens = self._squares = 0
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: Pretraining, batch: WindowBatch, batch_idx: int
@@ -70,34 +73,37 @@ class Throughput(L.Callback):
         lengths = [bases - self.k + 3 for bases in batch.bases]  # with [CLS] and [SEP]
         self.tokens += sum(lengths) * trainer.world_size
         self.bases += sum(batch.bases) * trainer.world_size
+        self._tokens += sum(lengths)
         self._squares += sum(length * length for length in lengths)
         self._read_clock()
         step_ended = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if step_ended and trainer.global_step % self.every == 0:
             self._read(trainer, module)
 
-    def _read(self, trainer: L.Trainer, module: Pretraining) -> None:
-        """Log what has been counted since the last time."""
+    def _collect(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Take in what the marks, the loader and the lengths say since the last time."""
         for part, seconds in self._marks.seconds().items():
             self.parts[part] += seconds
         loaded = trainer.datamodule.loading_seconds
         self.parts["data"] += loaded - self._loaded
         self._loaded = loaded
-        tokens = (self.tokens - self._since["tokens"]) / trainer.world_size
-        self.flops += tokens * self._flops_per_token(module, tokens)
+        if self._tokens:
+            # The share is of k-mers, without [CLS] and [SEP], and of the last step logged.
+            shape, share = module.model.encoder.shape, self.training_log.latest["masked_share"]
+            mean_length = self._squares / self._tokens
+            self.flops += self._tokens * flops_per_token(shape, mean_length, share)
+        self._tokens = self._squares = 0
+
+    def _read(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Log what has been counted since the last time."""
+        self._collect(trainer, module)
         counted = self._counted()
-        self._last = {name: value - self._since[name] for name, value in counted.items()}
-        self._since, self._squares = counted, 0
-        figures = self._figures(self._last)
+        figures = self._figures({key: value - self._since[key] for key, value in counted.items()})
+        self._since = counted
         self.tokens_per_second = figures["tokens_per_second"]
         figures["million_tokens"] = self.tokens / 1e6
         figures["peak_memory_gb"] = peak_memory(module.device) / 1e9
         write(trainer, {f"speed/{name}": value for name, value in figures.items()})
-
-    def _flops_per_token(self, module: Pretraining, tokens: float) -> float:
-        """Of the tokens since the last reading, with the masked share of the last step."""
-        share = self.training_log.latest.get("masked_share", 0.0)
-        return flops_per_token(module.model.encoder.shape, self._squares / tokens, share)
 
     def _counted(self) -> dict[str, float]:
         counted = {name: getattr(self, name) for name in ("tokens", "bases", "seconds", "flops")}
@@ -122,6 +128,8 @@ class Throughput(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._read_clock()
         self._started = None
+        if trainer.state.fn == "fit" and self.training_log.latest:
+            self._collect(trainer, module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._started = time.perf_counter()
