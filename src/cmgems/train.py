@@ -127,6 +127,7 @@ class RunCallbacks:
         self.curriculum = callbacks.CurriculumCallback(experiment, unigram)
         self.log = callbacks.TrainingLog(self.curriculum, every, references)
         self.throughput = callbacks.Throughput(every, experiment.data.k)
+        self.comparison = callbacks.Comparison(experiment, self.log, self.throughput)
         self.picture = callbacks.SchedulePicture(self.curriculum)
         self.masks = callbacks.MaskLog()
         self.pmi_pictures = callbacks.PmiPictures(table)
@@ -146,9 +147,10 @@ def build_trainer(
     train = experiment.train
     accumulate = train.batch // (train.micro_batch * train.devices * train.nodes)
     last = folder.last_checkpoint
-    step = saved_step(last) if last else None
+    # A run that was killed before its first checkpoint begins again: -1 drops all its lines.
+    step = saved_step(last) if last else -1
     loggers = [
-        TensorBoardLogger(folder.path, name="", version="", purge_step=step and step + 1),
+        TensorBoardLogger(folder.path, name="", version="", purge_step=step + 1),
         ScalarFile(folder.path / "metrics.csv", resume_step=step),
     ]
     return L.Trainer(

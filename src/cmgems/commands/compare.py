@@ -1,0 +1,3 @@
+"""`cmgems compare`"""
+def configure(parser): pass
+def run(args): pass
