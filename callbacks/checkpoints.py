@@ -54,8 +54,24 @@ class StopOnSignal(L.Callback):
         self.received: int | None = None
         self._previous: dict[int, object] = {}
 
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        self._previous = {number: signal.getsignal(number) for number in self.SIGNALS}
+
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        self._take_over()
+
+    # Once more, behind Lightning's own handler of SIGTERM: that one ends a run in the middle of a
+    # validation, unsaved and with exit code 0, or is forgotten if there is one batch only.
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._take_over()
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._take_over()
+
+    def _take_over(self) -> None:
+        if self.received is None:
+            for number in self.SIGNALS:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: object) -> None:
         self.received = number
@@ -70,8 +86,7 @@ class StopOnSignal(L.Callback):
             self._stop_if_told(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.state.fn == "fit":
-            self._stop_if_told(trainer, saved=True)
+        self._stop_if_told(trainer, saved=True)
 
     def _stop_if_told(self, trainer: L.Trainer, saved: bool = False) -> None:
         if trainer.world_size > 1 and not saved and trainer.global_step % self.agree_every:

@@ -14,10 +14,11 @@ class RunFailed(Exception):
 
 
 class RunStopped(Exception):
-    """A signal ended a run after its state was saved."""
+    """A signal ended a run after its state was saved, or before there was any."""
 
     def __init__(self, signal_number: int, step: int):
-        super().__init__(f"stopped at step {step}, state saved")
+        saved = f"at step {step}, state saved" if step else "before the first step"
+        super().__init__(f"stopped {saved}")
         self.signal_number = signal_number
 
 

@@ -67,6 +67,8 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
 def quieten_lightning() -> None:
     """Its notices on devices and stopping say nothing that our progress and summary do not."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Where Slurm is installed. A run starts its own ranks, also in a job (`cmgems sweep`).
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
 
 
 def choose_accelerator(experiment: Experiment) -> str:

@@ -22,7 +22,8 @@ from cmgems.sweeps.state import (
 )
 
 LOOK_EVERY = 0.3  # seconds
-STOP_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+# 0 without results: told to stop before it could, Lightning ends a run as if it were done.
+STOP_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM, 0)
 IN_USE = "is in use by another process"
 
 
@@ -142,6 +143,7 @@ def _stop(jobs: Jobs, signals: Signals) -> None:
     while jobs.running:
         if signals.count > 1:
             jobs.kill()
+            jobs.ended()
             break
         for ended in jobs.ended():
             settle(ended)

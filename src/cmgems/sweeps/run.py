@@ -62,7 +62,7 @@ def _grid(file: SweepFile, planned: list[Planned], jobs: Jobs) -> None:
     todo.sort(key=lambda run: state(run.folder) is State.NEW)
     counts = Counter(states.values())
     listed = ", ".join(f"{counts[each]} {each.value}" for each in State if counts[each])
-    print(f"{sweep_name(file)}: {len(planned)} runs: {listed}")
+    print(f"{sweep_name(file)}: {len(planned)} runs: {listed}", flush=True)
     total = sum(run.experiment.train.max_steps for run in planned)
     waiting = iter(todo)
     with _bar(total, sum(steps_done(run.folder) for run in planned)) as bar:
