@@ -1,9 +1,8 @@
 """What lets TensorBoard compare this run with others."""
 
-from pathlib import Path
-
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
 
 from cmgems.callbacks.throughput import Throughput
 from cmgems.callbacks.training_log import TrainingLog
@@ -13,43 +12,48 @@ from cmgems.tensorboard_layout import BY_TOKENS, COMPARED, layout, session_start
 
 class Comparison(L.Callback):
     """Writes the page of charts and the run's hyper-parameters, once; and at validations the
-    figures that compare once more, against thousands of tokens.
+    figures that compare a second time, against thousands of tokens.
 
-    These lie in a folder of their own: TensorBoard forgets events by their step when a run goes on,
-    and their steps are others.
+    TensorBoard forgets what has a later step than the one at which a run goes on, and thousands of
+    tokens are later: so a resumed run writes these figures again, from its checkpoint.
     """
 
     def __init__(self, experiment: Experiment, log: TrainingLog, throughput: Throughput):
         self.experiment, self.training_log, self.throughput = experiment, log, throughput
-        self._by_tokens = None
+        self._by_tokens: list[list[float]] = []  # thousands of tokens, and the figures
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.global_step or not trainer.is_global_zero:
-            return  # a resumed run has them
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_custom_scalars(layout())
-                start = session_start(self.experiment)
-                logger.experiment.file_writer.add_summary(start)
+        for writer in _writers(trainer):
+            if trainer.global_step:
+                for row in self._by_tokens:
+                    _write(writer, row)
+            else:
+                writer.add_custom_scalars(layout())
+                writer.file_writer.add_summary(session_start(self.experiment))
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        step = self.throughput.tokens // 1000
-        if self._by_tokens is None:
-            self._by_tokens = self._writer(trainer, step)
+        figures = []
         for tag, _ in COMPARED:
             mask, _, name = tag.removeprefix("validation_").partition("/")
-            value = self.training_log.after[mask][name]
-            self._by_tokens.add_scalar(f"{BY_TOKENS}/{tag}", value, step)
+            figures.append(self.training_log.after[mask][name])
+        self._by_tokens.append([self.throughput.tokens // 1000, *figures])
+        for writer in _writers(trainer):
+            _write(writer, self._by_tokens[-1])
 
-    def _writer(self, trainer: L.Trainer, step: int):
-        from torch.utils.tensorboard import SummaryWriter
+    def state_dict(self) -> dict:
+        return {"by_tokens": self._by_tokens}
 
-        folder = next(each.log_dir for each in trainer.loggers if hasattr(each, "log_dir"))
-        return SummaryWriter(str(Path(folder) / "by_tokens"), purge_step=step)
+    def load_state_dict(self, state: dict) -> None:
+        self._by_tokens = state["by_tokens"]
 
-    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        if self._by_tokens is not None:
-            self._by_tokens.close()
-            self._by_tokens = None
+
+def _writers(trainer: L.Trainer) -> list[SummaryWriter]:
+    """TensorBoard's, on the first rank."""
+    if not trainer.is_global_zero:
+        return []
+    return [each.experiment for each in trainer.loggers if isinstance(each, TensorBoardLogger)]
+
+
+def _write(writer: SummaryWriter, row: list[float]) -> None:
+    for (tag, _), figure in zip(COMPARED, row[1:], strict=True):
+        writer.add_scalar(f"{BY_TOKENS}/{tag}", figure, int(row[0]))

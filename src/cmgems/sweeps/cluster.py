@@ -77,7 +77,7 @@ class ClusterJobs:
         self.executor.update_parameters(
             timeout_min=slurm.minutes,
             cpus_per_task=slurm.cpus,
-            gpus_per_node=slurm.gpus,
+            gpus_per_node=slurm.gpus or None,  # 0 keeps Slurm from sharing a node
             mem_gb=slurm.memory,
             slurm_partition=slurm.partition or None,
         )
@@ -104,13 +104,17 @@ class ClusterJobs:
         over = []
         gone = self._gone()
         for name, job in list(self._jobs.items()):
-            done = job is not None and job.done()
+            done = job is not None and self._done(job)
             if done or name in gone:
                 run = self.running.pop(name)
                 del self._jobs[name]
                 (run.folder / JOB).unlink(missing_ok=True)
                 over.append(Ended(run, *_result(job, done)))
         return over
+
+    def _done(self, job: Any) -> bool:
+        # submitit's own question to Slurm is `sacct`, which not every cluster answers
+        return job.paths.result_pickle.exists() if self.cluster == "slurm" else job.done()
 
     def _gone(self) -> set[str]:
         """Runs whose job has left the queue; asked for now and then."""

@@ -121,9 +121,10 @@ def _in_hand(run: Planned) -> bool:
 def settle(ended: Ended) -> Outcome | None:
     """What became of a run whose process is over; None if another process has it."""
     run, found = ended.run, state(ended.run.folder)
-    if found is State.FINISHED or ended.code in STOP_CODES:
+    last = reason(run.folder, ended.code)
+    if found is State.FINISHED or ended.code in STOP_CODES or last.startswith("stopped "):
         return Outcome(run, found, "")
-    why = reason(run.folder, ended.code) if not ended.word else ended.word
+    why = ended.word or last
     if IN_USE in why:
         return None
     note_failure(run.folder, why)
@@ -145,7 +146,6 @@ def _stop(jobs: Jobs, signals: Signals) -> None:
             jobs.kill()
             jobs.ended()
             break
-        for ended in jobs.ended():
-            settle(ended)
+        jobs.ended()  # however they ended: their folders say how far they are
         time.sleep(LOOK_EVERY / 3)
     raise SweepStopped(signals.number, told)
