@@ -1,6 +1,8 @@
 """Checkpoints of a run: `last.ckpt` after every validation, `best.ckpt` when it is the best."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
@@ -52,10 +54,17 @@ class StopOnSignal(L.Callback):
     def __init__(self, folder: Path, agree_every: int):
         self.folder, self.agree_every = folder, agree_every
         self.received: int | None = None
-        self._previous: dict[int, object] = {}
 
-    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        self._previous = {number: signal.getsignal(number) for number in self.SIGNALS}
+    @contextmanager
+    def signals_restored(self) -> Iterator[None]:
+        """Around the whole run. (A teardown hook would not do: Lightning's own comes after it, and
+        installs again what it found when it began.)"""
+        before = {number: signal.getsignal(number) for number in self.SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._take_over()
@@ -97,8 +106,3 @@ class StopOnSignal(L.Callback):
         if not saved:
             trainer.save_checkpoint(self.folder / "last.ckpt")
         raise RunStopped(self.received or signal.SIGTERM, trainer.global_step)
-
-    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}

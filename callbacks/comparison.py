@@ -26,7 +26,8 @@ class Comparison(L.Callback):
         for writer in _writers(trainer):
             if trainer.global_step:
                 for row in self._by_tokens:
-                    _write(writer, row)
+                    if row[0] > trainer.global_step:
+                        _write(writer, row)
             else:
                 writer.add_custom_scalars(layout())
                 writer.file_writer.add_summary(session_start(self.experiment))

@@ -15,6 +15,7 @@ from cmgems.comparison.compare import HIDDEN_BITS, compare
 from cmgems.comparison.page import page
 from cmgems.comparison.records import read_runs
 from cmgems.comparison.words import verdict
+from cmgems.comparison.write import terminal
 from cmgems.config_files import dump, load
 from cmgems.errors import UserError
 
@@ -89,7 +90,7 @@ def test_a_difference_is_paired_by_seed(sweep):
 
 def test_the_verdict_says_what_was_found_and_what_was_not(sweep):
     lines = verdict(compare(read_runs([sweep])))
-    assert re.match(r"bits a hidden base: best is better than random by 0\.0\d+ bits", lines[0])
+    assert re.match(r"bits a hidden base: better than random: best by 0\.0\d+ bits \(", lines[0])
     assert "no difference found from random for 1 of 2" in lines[0]
     assert lines[-1].startswith("No model beats the best Markov model (1.910 bits a hidden base")
 
@@ -102,6 +103,15 @@ def test_no_difference_found_is_said(tmp_path):
             write_run(tmp_path / f"{strategy}-seed{seed}", strategy, seed, bits)
     lines = verdict(compare(read_runs([tmp_path])))
     assert lines[0].startswith("bits a hidden base: no difference found from random for any of 2")
+
+
+def test_there_is_nothing_to_match_where_the_baseline_has_not_learned(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / f"random-seed{seed}", "random", seed, 2.01 + 0.001 * seed)
+        write_run(tmp_path / f"best-seed{seed}", "genemask", seed, 1.90 + 0.002 * seed)
+    found = compare(read_runs([tmp_path]))
+    assert found.rows[HIDDEN_BITS][1].match is None
+    assert "random does not end better than it began: there is nothing to match." in terminal(found)
 
 
 def test_one_seed_says_nothing(tmp_path):
@@ -135,8 +145,14 @@ def test_warns_where_figures_do_not_compare(sweep):
         (lambda folder: [p.unlink() for p in folder.glob("*/config.yaml")], "holds no runs"),
         (lambda folder: [p.unlink() for p in folder.glob("*/results.json")], "found no finished"),
         (lambda folder: (folder / "best-seed0/results.json").write_text("{"), "damaged"),
-        (lambda folder: (folder / "best-seed0/metrics.csv").write_text("x\n1\n"), "not a run's sca"),
-        (lambda folder: shutil.copytree(folder / "best-seed0", folder / "b"), "are the same experi"),
+        (
+            lambda folder: (folder / "best-seed0/metrics.csv").write_text("x\n1\n"),
+            "not a run's sca",
+        ),
+        (
+            lambda folder: shutil.copytree(folder / "best-seed0", folder / "b"),
+            "are the same experi",
+        ),
     ],
 )
 def test_refuses(change, message, sweep, capsys):
@@ -176,8 +192,10 @@ def test_the_page_needs_nothing_else_and_no_name_breaks_it(sweep):
     found = compare(read_runs([sweep]))
     group = found.groups[1]
     renamed = group._replace(label="</script><b>")
-    rows = {m: [r._replace(group=renamed) if r.group is group else r for r in rows]
-            for m, rows in found.rows.items()}
+    rows = {
+        m: [r._replace(group=renamed) if r.group is group else r for r in rows]
+        for m, rows in found.rows.items()
+    }
     groups = [renamed if each is group else each for each in found.groups]
     text = page(type(found)(groups, found.baseline, rows, found.varied, []), "a <title>")
     assert "</script><b>" not in text

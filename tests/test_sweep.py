@@ -60,7 +60,7 @@ def stand_in(monkeypatch, tmp_path):
     monkeypatch.setattr(local, "command", command)
     monkeypatch.setattr(cluster, "command", command)
     monkeypatch.setattr("cmgems.sweeps.drive.LOOK_EVERY", 0.02)
-    monkeypatch.setattr("cmgems.sweeps.local.visible_gpus", lambda: [])
+    monkeypatch.setattr("cmgems.sweeps.local.visible_gpus", list)
 
     def behave(**behaviour):
         (tmp_path / "sweep").mkdir(exist_ok=True)

@@ -36,7 +36,8 @@ def session_start(experiment: Experiment) -> Any:
     """The summary that names a run's hyper-parameters: every key but where the run lies."""
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-    return hparams_pb({name: plain(read(experiment, name)) for name in compared_keys()})
+    values = {name: plain(read(experiment, name)) for name in compared_keys()}
+    return hparams_pb(values, trial_id=experiment.name)
 
 
 def compared_keys() -> list[str]:

@@ -56,7 +56,8 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     parts = RunCallbacks(experiment, folder, table, entropy, references)
     with folder.claimed(experiment) if is_first_rank else nullcontext():
         trainer = build_trainer(experiment, accelerator, folder, parts)
-        fit(trainer, module, data, folder)
+        with parts.stop.signals_restored():
+            fit(trainer, module, data, folder)
         results = figures(parts) | sources(genome, table) | provenance()
         if is_first_rank:
             folder.write_results(results)

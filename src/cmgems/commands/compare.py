@@ -21,9 +21,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "words", metavar="RUN | SWEEP | baseline=NAME | out=FOLDER", nargs="+"
-    )
+    parser.add_argument("words", metavar="RUN | SWEEP | baseline=NAME | out=FOLDER", nargs="+")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -49,7 +49,8 @@ class Difference(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A group under one measure; the last two are None for the baseline itself."""
+    """A group under one measure; the last two are None for the baseline itself, and there is no
+    match where the baseline ends no better than it began."""
 
     group: Group
     figure: Figure
@@ -166,7 +167,17 @@ def _pairs(baseline: Group, group: Group, measure: Measure):
     return seeds, [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
 
 
-def _match(baseline: Group, group: Group, measure: Measure) -> Match:
+def learned(group: Group, measure: Measure) -> bool:
+    """Whether a group is better at the end than at its first validation, beyond its seeds."""
+    _, curves_RT = matrix(group, measure)
+    gain = mean_interval(curves_RT[:, -1] - curves_RT[:, 0])
+    worst = (gain.high if measure.lower_is_better else gain.low) if gain.count > 1 else gain.mean
+    return bool(worst < 0) if measure.lower_is_better else bool(worst > 0)
+
+
+def _match(baseline: Group, group: Group, measure: Measure) -> Match | None:
+    if not learned(baseline, measure):
+        return None  # an untrained model matches it
     steps, curves = matrix(group, measure)
     target = np.array([final(run, measure) for run in baseline.runs])
     rng = np.random.default_rng(stream(0, f"match {measure.tag} {group.label}"))

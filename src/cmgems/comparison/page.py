@@ -20,9 +20,18 @@ from cmgems.pages import document
 
 AXES = (("steps", "optimiser steps"), ("tokens", "million tokens"), ("seconds", "seconds"))
 # Okabe and Ito's, told apart by colour-blind readers too; black is the baseline's.
-COLOURS = (
-    "#000000 #e69f00 #56b4e9 #009e73 #d55e00 #0072b2 #cc79a7 #8a7d00 #7b4ab3 #888888".split()
-)
+COLOURS = [
+    "#000000",
+    "#e69f00",
+    "#56b4e9",
+    "#009e73",
+    "#d55e00",
+    "#0072b2",
+    "#cc79a7",
+    "#8a7d00",
+    "#7b4ab3",
+    "#888888",
+]
 STYLE = """
 .legend { position: sticky; top: 0; background: #fffd; padding: .4em 0; z-index: 1; }
 .legend button { font: inherit; border: 0; background: none; cursor: pointer; padding: .1em .5em; }
@@ -86,7 +95,7 @@ def _legend(found: Comparison) -> str:
 
 
 def _chart(measure: Measure, number: int) -> str:
-    unit = f", {measure.unit}" if measure.unit else ""
+    unit = f", {measure.unit}" if measure.unit not in measure.title else ""
     return (
         f"<h3>{escape(measure.title)}{unit}</h3>"
         f'<svg class="chart" id="chart-{number}"></svg><pre class="told"></pre>'

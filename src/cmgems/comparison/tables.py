@@ -9,8 +9,8 @@ from cmgems.comparison.compare import (
     HIDDEN_BITS,
     Comparison,
     Measure,
-    Row,
     final,
+    learned,
     seconds_per_step,
     tokens_per_step,
 )
@@ -57,7 +57,9 @@ def _finals(found: Comparison) -> Table:
         )
     note = (
         "At the end of the runs: mean over seeds, 95 % interval (Student). Validation under masks "
-        f"that are the same for all runs; lower is better, of probes higher.{markov}"
+        "that are the same for all runs; lower is better, of probes higher. Under the masks that "
+        "it was trained with a model is at home, so the losses favour `random` and `random_wide`; "
+        f"hidden bases and probes favour none.{markov}"
     )
     return Table("Final figures", head, rows, note)
 
@@ -88,6 +90,12 @@ def _differences(found: Comparison, measure: Measure) -> Table:
 
 def _matches(found: Comparison, measure: Measure) -> Table:
     rows = []
+    base = found.baseline
+    head = ["experiment", "steps", "million tokens", "seconds", "reached"]
+    title = f"Steps to match {base.label}: {measure.title}"
+    if not learned(base, measure):
+        note = f"{base.label} does not end better than it began: there is nothing to match."
+        return Table(title, head, [], note)
     for row in found.rows[measure][1:]:
         tokens, seconds = tokens_per_step(row.group) / 1e6, seconds_per_step(row.group)
         rows.append(
@@ -99,7 +107,6 @@ def _matches(found: Comparison, measure: Measure) -> Table:
                 "" if math.isnan(row.match.reached) else f"{row.match.reached:.0%}",
             ]
         )
-    base = found.baseline
     steps = base.runs[0].experiment.train.max_steps
     own = (
         f"{base.label} itself: {steps:,} steps, {tokens_per_step(base) * steps / 1e6:.2f} million "
@@ -112,8 +119,7 @@ def _matches(found: Comparison, measure: Measure) -> Table:
         f"run, whose rate falls sooner, may do better than this curve at the same step. Seconds "
         f"are those of the machine that ran it."
     )
-    head = ["experiment", "steps", "million tokens", "seconds", "reached"]
-    return Table(f"Steps to match {base.label}: {measure.title}", head, rows, note)
+    return Table(title, head, rows, note)
 
 
 def _configurations(found: Comparison) -> Table:
@@ -151,7 +157,7 @@ def as_text(table: Table) -> str:
         first = row[0].ljust(widths[0])
         rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
         lines.append("  " + "  ".join([first, *rest]).rstrip())
-    return "\n".join(lines)
+    return "\n".join(lines if table.rows else [table.title, f"  {table.note}"])
 
 
 def as_markdown(table: Table) -> str:
@@ -175,5 +181,3 @@ def runs_csv(found: Comparison) -> str:
                 value = repr(final(run, measure))
                 writer.writerow([group.label, seed, measure.title, measure.tag, value, place])
     return out.getvalue()
-
-

@@ -20,7 +20,7 @@ def differs(row: Row) -> bool:
 
 
 def better(row: Row, measure: Measure) -> bool:
-    return (row.difference.paired.difference.mean < 0) == measure.lower_is_better
+    return bool((row.difference.paired.difference.mean < 0) == measure.lower_is_better)
 
 
 def _measure_line(found: Comparison, measure: Measure, rows: list[Row]) -> str:
@@ -30,16 +30,14 @@ def _measure_line(found: Comparison, measure: Measure, rows: list[Row]) -> str:
         return f"{measure.title}: {label} alone, nothing to compare it with."
     tested = [row for row in others if not math.isnan(row.difference.paired.p)]
     if not tested:
-        return (
-            f"{measure.title}: nothing can be said: fewer than two seeds in common with {label}."
-        )
-    sentences = [
-        f"{row.group.label} is {'better' if better(row, measure) else 'worse'} than {label} by "
-        f"{_size(row, measure)}"
-        for row in tested
-        if differs(row)
-    ]
-    alike = len(tested) - len(sentences)
+        return f"{measure.title}: nothing can be said: fewer than two seeds in common with {label}."
+    sentences = []
+    for word, wanted in (("better", True), ("worse", False)):
+        named = [row for row in tested if differs(row) and better(row, measure) is wanted]
+        if named:
+            listed = ", ".join(f"{row.group.label} by {_size(row, measure)}" for row in named)
+            sentences.append(f"{word} than {label}: {listed}")
+    alike = sum(not differs(row) for row in tested)
     if alike:
         sentences.append(_none_found(alike, len(tested), label, tested))
     return f"{measure.title}: " + "; ".join(sentences) + "."
@@ -63,17 +61,15 @@ def _size(row: Row, measure: Measure) -> str:
     low, high = sorted(abs(end) for end in interval[1:3])
     unit = f" {measure.unit}" if measure.unit else ""
     return (
-        f"{_number(abs(interval.mean))}{unit} ({_number(low)} to {_number(high)}, corrected "
-        f"p = {row.difference.corrected_p:.2g})"
+        f"{_number(abs(interval.mean))}{unit} ({_number(low)} to {_number(high)}, p = "
+        f"{row.difference.corrected_p:.2g})"
     )
 
 
 def _markov_line(found: Comparison) -> list[str]:
     """Whether any model knows more of hidden bases than a Markov model."""
     references = {
-        run.results["reference"].get("markov_bits")
-        for group in found.groups
-        for run in group.runs
+        run.results["reference"].get("markov_bits") for group in found.groups for run in group.runs
     } - {None}
     if HIDDEN_BITS not in found.rows or not references:
         return []
@@ -85,8 +81,10 @@ def _markov_line(found: Comparison) -> list[str]:
             f"No model beats the best Markov model ({markov:.3f} bits a hidden base; the best here "
             f"has {bits:.3f}): what differs so far is how well k-mers are copied from neighbours."
         ]
-    return [f"The best model, {best.group.label}, has {bits:.3f} bits a hidden base; the best "
-            f"Markov model {markov:.3f}."]
+    return [
+        f"The best model, {best.group.label}, has {bits:.3f} bits a hidden base; the best "
+        f"Markov model {markov:.3f}."
+    ]
 
 
 def _number(value: float) -> str:

@@ -140,7 +140,9 @@ def import_submitit():
     try:
         import submitit
     except ImportError:
-        raise UserError("executor: submitit is not installed; pip install 'cmgems[slurm]'") from None
+        raise UserError(
+            "executor: submitit is not installed; pip install 'cmgems[slurm]'"
+        ) from None
     return submitit
 
 

@@ -132,8 +132,10 @@ class Trials:
         done.sort(key=lambda t: t.value, reverse=self.search.direction == "maximize")
         lines = [f"best of {len(done)} trials by {self.search.metric}:"]
         for trial in done[:5]:
-            values = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
-                               for k, v in trial.user_attrs["values"].items())
+            values = ", ".join(
+                f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
+                for k, v in trial.user_attrs["values"].items()
+            )
             lines.append(f"  trial-{trial.number:03d}  {trial.value:.4f}  {values}")
         return lines
 
@@ -188,5 +190,3 @@ def _optuna() -> Any:
         raise UserError("search: optuna is not installed; pip install 'cmgems[search]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
