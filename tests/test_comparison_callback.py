@@ -1,4 +1,4 @@
-"""What a run writes so that TensorBoard can compare it; and runs that stop before they have begun."""
+"""What a run writes so that TensorBoard can compare it; and runs that stop in a validation."""
 
 import os
 import signal

@@ -168,7 +168,7 @@ def test_all_problems_of_all_runs_come_before_the_first_run(sweep_file, tmp_path
 
 
 def test_a_genome_that_cannot_be_read_stops_all(sweep_file, tmp_path, stand_in):
-    with pytest.raises(UserError, match="none.fa"):
+    with pytest.raises(UserError, match=r"none\.fa"):
         run_sweep(sweep_file(GRID, "data.genome=none.fa"))
     assert not (tmp_path / "sweep").exists()
 
@@ -347,11 +347,11 @@ def test_a_search_goes_on_where_it_stopped(sweep_file, tmp_path, stand_in, capsy
 def test_a_search_that_changed_is_refused(sweep_file, tmp_path, stand_in):
     run_sweep(sweep_file(SEARCH, "search.trials=1"))
     file = sweep_file(SEARCH.replace("1e-4", "1e-3"))
-    with pytest.raises(UserError, match="search.keys: the search in .* wanted the same"):
+    with pytest.raises(UserError, match=r"search.keys: the search in .* wanted the same"):
         run_sweep(file)
     assert [run.name for run in range_ends(file)] == ["trial-low", "trial-high"]
     file = sweep_file(SEARCH, "search.metric=after.random.nothing")
-    with pytest.raises(UserError, match="no nothing in results.json, there is perplexity"):
+    with pytest.raises(UserError, match=r"no nothing in results.json, there is perplexity"):
         run_sweep(file)
     assert Trials(file).next().name == "trial-001"
 

@@ -18,7 +18,7 @@ BY_TOKENS = "by_thousand_tokens"  # in front of the tags whose steps are thousan
 
 
 def layout() -> dict[str, dict[str, list]]:
-    """The page of the tab Custom Scalars. A chart shows every run's tags that match its patterns."""
+    """The page of the tab Custom Scalars. A chart shows the tags that match its patterns."""
     charts = {title: ["Multiline", [f"{tag}$"]] for tag, title in COMPARED}
     charts["bits a hidden base, and the best Markov model's"] = [
         "Multiline",

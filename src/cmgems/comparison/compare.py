@@ -188,9 +188,11 @@ def _match(baseline: Group, group: Group, measure: Measure) -> Match | None:
 def _warnings(found: Found, varied: list[str]) -> list[str]:
     lines = [f"{path}: not finished, left out" for path in found.unfinished]
     runs = [run for group in found.groups for run in group.runs]
-    for key in SAME_VALIDATION:
-        if key in varied:
-            lines.append(f"{key} differs: the runs are not validated alike, figures do not compare")
+    lines += [
+        f"{key} differs: the runs are not validated alike, figures do not compare"
+        for key in SAME_VALIDATION
+        if key in varied
+    ]
     if len({run.results["genome"]["sha256"] for run in runs}) > 1 and "data.genome" not in varied:
         lines.append("the genome differs under one name: the figures do not compare")
     if len({run.results["git_revision"] for run in runs}) > 1:

@@ -5,6 +5,7 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,7 +107,7 @@ def grouped(runs: list[Run]) -> list[Group]:
             same.append(run)
     for group in sorted_out:
         group.sort(key=lambda run: run.experiment.seed)
-        for one, other in zip(group, group[1:], strict=False):
+        for one, other in pairwise(group):
             if one.experiment.seed == other.experiment.seed:
                 raise UserError(
                     f"{one.path} and {other.path} are the same experiment with the same seed; "

@@ -114,10 +114,10 @@ def _matches(found: Comparison, measure: Measure) -> Table:
     )
     note = (
         f"Where the mean curve first reaches the final figure of {base.label} ({own}), and the 95 "
-        f"% interval over seeds (bootstrap with Student's weights, curve and figure together); last "
-        f"column: share of the draws that reach it. One schedule of the learning rate: a shorter "
-        f"run, whose rate falls sooner, may do better than this curve at the same step. Seconds "
-        f"are those of the machine that ran it."
+        f"% interval over seeds (bootstrap with Student's weights, curve and figure together); "
+        f"last column: share of the draws that reach it. One schedule of the learning rate: a "
+        f"shorter run, whose rate falls sooner, may do better than this curve at the same step. "
+        f"Seconds are those of the machine that ran it."
     )
     return Table(title, head, rows, note)
 
