@@ -14,6 +14,7 @@ import numpy as np
 from cmgems.config import Experiment, read
 from cmgems.config_files import differences, load
 from cmgems.errors import UserError
+from cmgems.runs import FREE_TO_CHANGE
 from cmgems.tensorboard_layout import plain
 
 RESULTS = "results.json"
@@ -130,8 +131,8 @@ def shown_value(run: Run, key: str) -> str:
 
 
 def _differ(one: Experiment, other: Experiment) -> list[str]:
-    ours = ("name", "train.log_every")  # they say nothing of what was learned
-    return [k for k in differences(one, replace(other, seed=one.seed)) if k not in ours]
+    changed = differences(one, replace(other, seed=one.seed))
+    return [key for key in changed if key not in FREE_TO_CHANGE]
 
 
 def _labels(groups: list[list[Run]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -33,7 +34,13 @@ class PretrainJob:
             environment["OMP_NUM_THREADS"] = cpus
         with open(self.output, "ab") as output:
             self._process = subprocess.Popen(
-                self.words, stdout=output, stderr=output, env=environment
+                self.words,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                # Slurm tells all processes of a job that its time is nearly over, and submitit,
+                # which answers, lets the run know by `checkpoint`.
+                preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
             )
         try:
             # Not wait(): checkpoint() is called out of a signal handler, and could not wait itself.

@@ -39,7 +39,7 @@ def run_sweep(file: SweepFile) -> None:
     else:
         planned = matching(file, plan(file, points(file)))
         check_unchanged(planned)
-    check_inputs([run.experiment for run in planned])
+    check_inputs([run.experiment for run in planned], here=file.sweep.executor != "slurm")
     folder = sweep_folder(file)
     with _claimed(folder):
         from cmgems.tensorboard_layout import write_experiment
@@ -107,8 +107,13 @@ def _jobs(file: SweepFile) -> Jobs:
     return LocalJobs(sweep.jobs, visible_gpus())
 
 
-def check_inputs(experiments: list[Experiment]) -> None:
+def check_inputs(experiments: list[Experiment], here: bool) -> None:
     """Read every genome and difficulty table that the runs need, once, before any of them.
+
+    Parameters
+    ----------
+    experiments : of all runs
+    here : whether they are computed on this machine, and need what it has
 
     Raises
     ------
@@ -126,7 +131,8 @@ def check_inputs(experiments: list[Experiment]) -> None:
             continue
         seen.append(parts)
         try:
-            choose_accelerator(experiment)
+            if here:
+                choose_accelerator(experiment)
             genome = genome_for(experiment.data.genome)
             GenomeDataModule(genome, *parts[:1], *parts[2:], experiment.seed)
             difficulty(experiment, genome)
