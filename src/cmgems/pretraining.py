@@ -178,7 +178,7 @@ def build_model(experiment: Experiment) -> MaskedLanguageModel:
     with torch.random.fork_rng(devices=[]):
         seed_torch(experiment.seed, "weights")
         built = MaskedLanguageModel(shape)
-        initialise(built, model.init, data.k)
+        initialise(built, model, data.k)
     return built
 
 
