@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 PORT ?= 6006
 ARGS ?=
+GENOME ?=
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
@@ -17,6 +18,19 @@ install: $(VENV)/.installed  ## make .venv with everything that running needs
 
 pretrain: $(VENV)/.installed  ## the first run: a curriculum on real human DNA, minutes on 2 cores
 	$(BIN)/cmgems pretrain experiments/pretrain/quickstart.yaml $(ARGS)
+
+sweep: $(VENV)/.installed  ## all maskings, three seeds each, on the sample genome; ARGS="jobs=2"
+	$(BIN)/cmgems sweep experiments/sweep/maskings.yaml dir=$(RUNS)/maskings $(ARGS)
+
+compare: $(VENV)/.installed  ## what they say about each other: tables and one HTML page
+	$(BIN)/cmgems compare $(RUNS)/maskings
+
+evidence: $(VENV)/.installed  ## an evening on 2 cores, resumable: GENOME="chr20.fa chrX.fa"
+	RUNS=$(RUNS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
+
+paper: $(VENV)/.installed  ## the same at the authors' size, on one GPU, after `make evidence` made runs/genome
+	$(BIN)/cmgems sweep experiments/sweep/paper.yaml dir=$(RUNS)/paper set.data.genome=$(RUNS)/genome $(ARGS)
+	$(BIN)/cmgems compare $(RUNS)/paper baseline=random out=docs/results/paper
 
 tensorboard: $(VENV)/.installed  ## look at the runs: http://127.0.0.1:$(PORT)
 	$(BIN)/tensorboard --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
@@ -37,6 +51,9 @@ newcomer:  ## a fresh clone, the README's two commands, in a folder that is remo
 
 test-faults: $(VENV)/.developer  ## tens of thousands of damaged inputs; `make test` has a tenth of them
 	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/test_genome_faults.py $(ARGS)
+
+test-slurm: $(VENV)/.developer  ## sweeps on a real one-node Slurm that the test starts; as root, Debian's packages
+	CMGEMS_SLURM=1 $(BIN)/python -m pytest tests/test_slurm.py $(ARGS)
 
 bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfish: ARGS="chr20.fa"
 	$(BIN)/python benchmarks/bench_pmi.py $(ARGS)

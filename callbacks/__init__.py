@@ -4,6 +4,7 @@ To add one: a file here, its line in `run_callbacks` in `cmgems.train`, its test
 """
 
 from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal
+from cmgems.callbacks.comparison import Comparison
 from cmgems.callbacks.curriculum import CurriculumCallback
 from cmgems.callbacks.mask_log import MaskLog
 from cmgems.callbacks.memory import TrimMemory
@@ -15,6 +16,7 @@ from cmgems.callbacks.throughput import Throughput
 from cmgems.callbacks.training_log import TrainingLog
 
 __all__ = [
+    "Comparison",
     "CurriculumCallback",
     "MaskLog",
     "PmiPictures",

@@ -1,6 +1,8 @@
 """Checkpoints of a run: `last.ckpt` after every validation, `best.ckpt` when it is the best."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
@@ -52,10 +54,33 @@ class StopOnSignal(L.Callback):
     def __init__(self, folder: Path, agree_every: int):
         self.folder, self.agree_every = folder, agree_every
         self.received: int | None = None
-        self._previous: dict[int, object] = {}
+
+    @contextmanager
+    def signals_restored(self) -> Iterator[None]:
+        """Around the whole run. (A teardown hook would not do: Lightning's own comes after it, and
+        installs again what it found when it began.)"""
+        before = {number: signal.getsignal(number) for number in self.SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        self._take_over()
+
+    # Once more, behind Lightning's own handler of SIGTERM: that one ends a run in the middle of a
+    # validation, unsaved and with exit code 0, or is forgotten if there is one batch only.
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._take_over()
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._take_over()
+
+    def _take_over(self) -> None:
+        if self.received is None:
+            for number in self.SIGNALS:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: object) -> None:
         self.received = number
@@ -70,8 +95,7 @@ class StopOnSignal(L.Callback):
             self._stop_if_told(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.state.fn == "fit":
-            self._stop_if_told(trainer, saved=True)
+        self._stop_if_told(trainer, saved=True)
 
     def _stop_if_told(self, trainer: L.Trainer, saved: bool = False) -> None:
         if trainer.world_size > 1 and not saved and trainer.global_step % self.agree_every:
@@ -82,8 +106,3 @@ class StopOnSignal(L.Callback):
         if not saved:
             trainer.save_checkpoint(self.folder / "last.ckpt")
         raise RunStopped(self.received or signal.SIGTERM, trainer.global_step)
-
-    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}

@@ -19,6 +19,8 @@ COMMANDS = {
     "pmi": ("cmgems.commands.pmi", "compute the PMI of k-mers, the difficulty that masking uses"),
     "inspect": ("cmgems.commands.inspect", "show what the masks of an experiment do, as a page"),
     "check-masking": ("cmgems.commands.check_masking", "try a masking strategy of your own"),
+    "sweep": ("cmgems.commands.sweep", "many runs from one file: a grid, a list or a search"),
+    "compare": ("cmgems.commands.compare", "tables, plots and a verdict over finished runs"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
     "plan": ("cmgems.commands.plan", "what an experiment costs: FLOPs, memory, hours"),
     "export": ("cmgems.commands.export", "write a model as a folder for Hugging Face transformers"),

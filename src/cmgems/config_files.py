@@ -19,7 +19,13 @@ from cmgems.config_rules import broken_rules
 from cmgems.errors import UserError
 
 T = TypeVar("T")
-WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+WANTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "`key: value` lines",  # as it stands: what is in it is checked by its reader
+}
 
 
 class Origin(NamedTuple):

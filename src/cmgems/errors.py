@@ -14,8 +14,20 @@ class RunFailed(Exception):
 
 
 class RunStopped(Exception):
-    """A signal ended a run after its state was saved."""
+    """A signal ended a run after its state was saved, or before there was any."""
 
     def __init__(self, signal_number: int, step: int):
-        super().__init__(f"stopped at step {step}, state saved")
+        saved = f"at step {step}, state saved" if step else "before the first step"
+        super().__init__(f"stopped {saved}")
         self.signal_number = signal_number
+
+
+class SweepStopped(RunStopped):
+    """A signal ended a sweep after its runs had saved themselves."""
+
+    def __init__(self, signal_number: int, runs: int):
+        super().__init__(signal_number, 0)
+        self.runs = runs
+
+    def __str__(self) -> str:
+        return f"stopped, with {self.runs} runs under way; the same command goes on"

@@ -9,24 +9,16 @@ import numpy as np
 from cmgems.callbacks.schedule_picture import schedule_figure
 from cmgems.inspection import DRAWS, Inspection, Portrait
 from cmgems.kmers import BASES
+from cmgems.pages import document
 
 LINE = 102  # bases a line
 SHOWN = 306  # bases of the window that are spelled out
 LETTERS = BASES + "N"
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 1120px; margin: 2em auto;
-       padding: 0 1em; }
-h1 { font-size: 1.6em; margin-bottom: 0; } h2 { font-size: 1.2em; margin-top: 2em;
-     border-bottom: 1px solid #ccc; } h3 { font-size: 1em; margin: 1.3em 0 .2em; }
-p { max-width: 85ch; } .note { color: #555; margin-top: .2em; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .15em .7em; border-bottom: 1px solid #e5e5e5; }
-th { font-weight: 600; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; }
 pre { font: 12.5px/1.55 ui-monospace, Menlo, Consolas, monospace; margin: .2em 0; }
 .h { background: #b3261e; color: #fff; } .m { background: #fbd9a5; } .n { color: #aaa; }
-.at { color: #888; } svg { max-width: 100%; height: auto; display: block; }
+.at { color: #888; }
 """
 
 COLUMNS = (
@@ -73,8 +65,7 @@ def page(found: Inspection) -> str:
         "the best-ranked highest.</p>",
         _places(found),
     ]
-    head = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}: masks'
-    return f"{head}</title><style>{STYLE}</style></head><body>\n" + "\n".join(sections) + "</body>"
+    return document(f"{found.experiment.name}: masks", sections, STYLE)
 
 
 def _where(found: Inspection) -> str:

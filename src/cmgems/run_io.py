@@ -17,13 +17,14 @@ from cmgems.files import replacing
 class ScalarFile(Logger):
     """`metrics.csv`: step,name,value.
 
-    A run that resumes at step n first drops the lines after it, which it will write again.
+    A run that resumes at step n first drops the lines after it, which it will write again; one that
+    begins (n = -1) drops all.
     """
 
-    def __init__(self, path: Path, resume_step: int | None):
+    def __init__(self, path: Path, resume_step: int):
         super().__init__()
         self.path = path
-        self._resume_step = resume_step
+        self._resume_step: int | None = resume_step
 
     @property
     def name(self) -> str:

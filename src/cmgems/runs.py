@@ -81,21 +81,47 @@ class RunFolder:
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            with replacing(config) as handle:
-                handle.write(dump(experiment))
+            self.write_config(experiment)
             yield
 
     def _check_resumable(self, experiment: Experiment, config: Path) -> None:
         if not config.exists():
             raise UserError(f"run.resume: {self.path} holds no run (no config.yaml) to go on with")
-        before = load(config)
-        changed = [key for key in differences(before, experiment) if key not in FREE_TO_CHANGE]
+        changed = self.changes(experiment)
         if changed:
-            key = changed[0]
-            raise UserError(
-                f"{key}: the run in {self.path} has {read(before, key)!r}, found "
-                f"{read(experiment, key)!r}; a resumed run keeps its experiment"
-            )
+            raise UserError(changed[0])
+
+    def changes(self, experiment: Experiment) -> list[str]:
+        """What keeps `experiment` from going on with the run in this folder, a line for each key.
+
+        Raises
+        ------
+        UserError
+            If the folder's config.yaml cannot be read.
+        """
+        before = load(self.path / "config.yaml")
+        return [
+            f"{key}: the run in {self.path} has {read(before, key)!r}, found "
+            f"{read(experiment, key)!r}; a resumed run keeps its experiment"
+            for key in differences(before, experiment)
+            if key not in FREE_TO_CHANGE
+        ]
+
+    def write_config(self, experiment: Experiment) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path / "config.yaml") as handle:
+            handle.write(dump(experiment))
+
+    def in_use(self) -> bool:
+        """Whether a process is at work in the folder now."""
+        try:
+            with open(self.path / ".lock") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ with what the user gave is found out before the run folder is made.
 
 import hashlib
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -61,7 +60,8 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     parts = RunCallbacks(experiment, folder, table, entropy, references)
     with folder.claimed(experiment) if is_first_rank else nullcontext():
         trainer = build_trainer(experiment, accelerator, folder, parts)
-        fit(trainer, module, data, folder)
+        with parts.stop.signals_restored():
+            fit(trainer, module, data, folder)
         results = figures(parts) | sources(genome, table) | provenance()
         if is_first_rank:
             folder.write_results(results)
@@ -72,10 +72,8 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
 def quieten_lightning() -> None:
     """Its notices on devices and stopping say nothing that our progress and summary do not."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    if (
-        "SLURM_JOB_ID" not in os.environ
-    ):  # a machine of a cluster, but nothing of Slurm's started us
-        warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # Where Slurm is installed. A run starts its own ranks, also in a job (`cmgems sweep`).
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
 
 
 def choose_accelerator(experiment: Experiment) -> str:
@@ -137,6 +135,7 @@ class RunCallbacks:
         self.curriculum = callbacks.CurriculumCallback(experiment, unigram)
         self.log = callbacks.TrainingLog(self.curriculum, every, references)
         self.throughput = callbacks.Throughput(every, experiment.data.k, self.log)
+        self.comparison = callbacks.Comparison(experiment, self.log, self.throughput)
         self.picture = callbacks.SchedulePicture(self.curriculum)
         self.masks = callbacks.MaskLog()
         self.pmi_pictures = callbacks.PmiPictures(table)
@@ -158,9 +157,10 @@ def build_trainer(
     train = experiment.train
     accumulate = train.batch // (train.micro_batch * train.devices * train.nodes)
     last = folder.last_checkpoint
-    step = saved_step(last) if last else None
+    # A run that was killed before its first checkpoint begins again: -1 drops all its lines.
+    step = saved_step(last) if last else -1
     loggers = [
-        TensorBoardLogger(folder.path, name="", version="", purge_step=step and step + 1),
+        TensorBoardLogger(folder.path, name="", version="", purge_step=step + 1),
         ScalarFile(folder.path / "metrics.csv", resume_step=step),
     ]
     return L.Trainer(

@@ -1,0 +1,53 @@
+"""`cmgems sweep`: the runs of a sweep file."""
+
+import argparse
+import textwrap
+
+DESCRIPTION = """\
+Run what a sweep file describes: a base experiment and what varies, or a search. All runs are
+checked before the first one starts. What is finished is not run again, what was stopped goes on,
+what failed is listed and tried again with retry=true. Overrides of config keys go to every run,
+the others to the sweep.
+"""
+EXAMPLES = """\
+examples:
+  cmgems sweep experiments/sweep/maskings.yaml
+  cmgems sweep experiments/sweep/maskings.yaml jobs=2 data.genome=chr20.fa dir=runs/chr20
+  cmgems sweep experiments/sweep/maskings.yaml axes.seed=[0,1,2] only='cm_*' train.max_steps=200
+  cmgems sweep experiments/sweep/rate_search.yaml search.trials=30
+  cmgems sweep experiments/sweep/maskings.yaml executor=slurm slurm.gpus=1 slurm.partition=gpu
+
+Ctrl-C saves and stops all runs; the same command goes on.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.epilog = EXAMPLES + "\nkeys of a sweep:\n" + describe_keys()
+    parser.add_argument("sweep", metavar="SWEEP.yaml")
+    parser.add_argument("overrides", metavar="key=value", nargs="*")
+
+
+def run(args: argparse.Namespace) -> None:
+    from cmgems.sweeps.config import read_sweep
+
+    file = read_sweep(args.sweep, args.overrides)
+
+    from cmgems.sweeps.run import run_sweep  # seconds
+
+    run_sweep(file)
+
+
+def describe_keys() -> str:
+    from cmgems.config import leaves, read
+    from cmgems.sweeps.config import Sweep
+
+    lines = []
+    for name, part in leaves(Sweep):
+        value = read(Sweep(), name)
+        lines.append(f"  {name} = {'' if value in ('', {}) else value}".rstrip(" ="))
+        text = part.metadata["text"]
+        if part.metadata["choices"]:
+            text += f" ({' | '.join(part.metadata['choices'])})"
+        lines += textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Finished runs against each other: what was found (`compare`), as tables, words and a page."""

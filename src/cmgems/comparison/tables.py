@@ -1,0 +1,183 @@
+"""A comparison as tables, and the tables as text, Markdown and CSV."""
+
+import csv
+import io
+import math
+from typing import NamedTuple
+
+from cmgems.comparison.compare import (
+    HIDDEN_BITS,
+    Comparison,
+    Measure,
+    final,
+    learned,
+    seconds_per_step,
+    tokens_per_step,
+)
+from cmgems.comparison.matching import Match
+from cmgems.comparison.records import shown_value
+from cmgems.comparison.words import interval_text
+
+NOT_REACHED = "not reached"
+
+
+class Table(NamedTuple):
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    note: str
+
+
+def tables(found: Comparison) -> list[Table]:
+    """All of them, in the order in which they are read."""
+    shown = [_finals(found)]
+    if len(found.groups) > 1:
+        shown += [_differences(found, measure) for measure in found.rows]
+        shown += [_matches(found, measure) for measure in found.rows]
+    return [*shown, _configurations(found)]
+
+
+def _finals(found: Comparison) -> Table:
+    head = ["experiment", "seeds", *(measure.title for measure in found.rows)]
+    head += ["million tokens", "seconds"]
+    rows = []
+    for place, group in enumerate(found.groups):
+        figures = [interval_text(rows[place].figure.interval) for rows in found.rows.values()]
+        steps = group.runs[0].experiment.train.max_steps
+        cost = [tokens_per_step(group) * steps / 1e6, seconds_per_step(group) * steps]
+        costs = [f"{cost[0]:.2f}", f"{cost[1]:.0f}"]
+        rows.append([group.label, str(len(group.runs)), *figures, *costs])
+    reference = found.baseline.runs[0].results["reference"]
+    markov = ""
+    if HIDDEN_BITS in found.rows and reference:
+        markov = (
+            f" Without a network: composition {reference['composition_bits']:.4f} bits a hidden "
+            f"base, best Markov model (order {reference['markov_order']}) "
+            f"{reference['markov_bits']:.4f}."
+        )
+    note = (
+        "At the end of the runs: mean over seeds, 95 % interval (Student). Validation under masks "
+        "that are the same for all runs; lower is better, of probes higher. Under the masks that "
+        "it was trained with a model is at home, so the losses favour `random` and `random_wide`; "
+        f"hidden bases and probes favour none.{markov}"
+    )
+    return Table("Final figures", head, rows, note)
+
+
+def _differences(found: Comparison, measure: Measure) -> Table:
+    rows = []
+    for row in found.rows[measure][1:]:
+        test = row.difference.paired
+        rows.append(
+            [
+                row.group.label,
+                str(len(row.difference.seeds)),
+                _signed(test.difference.mean),
+                f"{_signed(test.difference.low)} to {_signed(test.difference.high)}",
+                _p(test.p),
+                _p(row.difference.corrected_p),
+            ]
+        )
+    head = ["experiment", "seeds", "difference", "95 % interval", "p", "corrected p"]
+    better = "negative" if measure.lower_is_better else "positive"
+    note = (
+        f"{measure.title} less that of {found.baseline.label} with the same seed; {better} is "
+        f"better. Student's paired test, p corrected for the {len(rows)} comparisons of this table "
+        f"(Holm)."
+    )
+    return Table(f"Differences from {found.baseline.label}: {measure.title}", head, rows, note)
+
+
+def _matches(found: Comparison, measure: Measure) -> Table:
+    rows = []
+    base = found.baseline
+    head = ["experiment", "steps", "million tokens", "seconds", "reached"]
+    title = f"Steps to match {base.label}: {measure.title}"
+    if not learned(base, measure):
+        note = f"{base.label} does not end better than it began: there is nothing to match."
+        return Table(title, head, [], note)
+    for row in found.rows[measure][1:]:
+        tokens, seconds = tokens_per_step(row.group) / 1e6, seconds_per_step(row.group)
+        rows.append(
+            [
+                row.group.label,
+                _reached(row.match, 1, "{:,.0f}"),
+                _reached(row.match, tokens, "{:.2f}"),
+                _reached(row.match, seconds, "{:.0f}"),
+                "" if math.isnan(row.match.reached) else f"{row.match.reached:.0%}",
+            ]
+        )
+    steps = base.runs[0].experiment.train.max_steps
+    own = (
+        f"{base.label} itself: {steps:,} steps, {tokens_per_step(base) * steps / 1e6:.2f} million "
+        f"tokens, {seconds_per_step(base) * steps:.0f} s"
+    )
+    note = (
+        f"Where the mean curve first reaches the final figure of {base.label} ({own}), and the 95 "
+        f"% interval over seeds (bootstrap with Student's weights, curve and figure together); "
+        f"last column: share of the draws that reach it. One schedule of the learning rate: a "
+        f"shorter run, whose rate falls sooner, may do better than this curve at the same step. "
+        f"Seconds are those of the machine that ran it."
+    )
+    return Table(title, head, rows, note)
+
+
+def _configurations(found: Comparison) -> Table:
+    rows = [
+        [group.label, *(shown_value(group.runs[0], key) for key in found.varied)]
+        for group in found.groups
+    ]
+    note = "Config keys that differ between the experiments; all others are the same."
+    return Table("Configurations", ["experiment", *found.varied], rows, note)
+
+
+def _reached(match: Match, unit: float, form: str) -> str:
+    def text(step: float) -> str:
+        return form.format(step * unit) if math.isfinite(step) else NOT_REACHED
+
+    if math.isnan(match.low):
+        return text(match.step)
+    return f"{text(match.step)} ({text(match.low)} to {text(match.high)})"
+
+
+def _signed(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:+.4f}"
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
+
+
+def as_text(table: Table) -> str:
+    """Aligned columns for a terminal."""
+    cells = [table.head, *table.rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(table.head))]
+    lines = [table.title]
+    for row in cells:
+        first = row[0].ljust(widths[0])
+        rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        lines.append("  " + "  ".join([first, *rest]).rstrip())
+    return "\n".join(lines if table.rows else [table.title, f"  {table.note}"])
+
+
+def as_markdown(table: Table) -> str:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = line(["---", *["---:"] * (len(table.head) - 1)])
+    rows = [line(table.head), rule, *map(line, table.rows)]
+    return f"### {table.title}\n\n" + "\n".join(rows) + f"\n\n{table.note}\n"
+
+
+def runs_csv(found: Comparison) -> str:
+    """Every single figure: one line a run and measure, with the results.json that it is of."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["experiment", "seed", "measure", "tag", "value", "results"])
+    for group in found.groups:
+        for run in group.runs:
+            for measure in found.rows:
+                seed, place = run.experiment.seed, run.path / "results.json"
+                value = repr(final(run, measure))
+                writer.writerow([group.label, seed, measure.title, measure.tag, value, place])
+    return out.getvalue()

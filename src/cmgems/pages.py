@@ -1,0 +1,33 @@
+"""HTML pages that need nothing else: no font, no network, and no script but their own."""
+
+from collections.abc import Iterable
+from html import escape
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 1120px; margin: 2em auto;
+       padding: 0 1em; }
+h1 { font-size: 1.6em; margin-bottom: 0; } h2 { font-size: 1.2em; margin-top: 2em;
+     border-bottom: 1px solid #ccc; } h3 { font-size: 1em; margin: 1.3em 0 .2em; }
+p { max-width: 85ch; } .note { color: #555; margin-top: .2em; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .15em .7em; border-bottom: 1px solid #e5e5e5; }
+th { font-weight: 600; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; }
+svg { max-width: 100%; height: auto; display: block; }
+"""
+
+
+def document(title: str, sections: Iterable[str], style: str = "", script: str = "") -> str:
+    """A whole page.
+
+    Parameters
+    ----------
+    title : text, escaped here
+    sections : HTML
+    style : rules beside the common ones
+    script : JavaScript, run at the end of the body; must not hold a closing script tag
+    """
+    head = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
+    code = f"<script>{script}</script>" if script else ""
+    body = "\n".join(sections)
+    return f"{head}</title><style>{STYLE}{style}</style></head><body>\n{body}{code}</body></html>"

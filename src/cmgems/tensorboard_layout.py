@@ -1,0 +1,71 @@
+"""What makes runs comparable in TensorBoard: a page of charts and the table of hyper-parameters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cmgems.config import Experiment, leaves, read
+
+# Figures that compare across maskings: under masks that are the same for all runs, or downstream.
+COMPARED = (
+    ("validation_random/perplexity", "perplexity, random masks"),
+    ("validation_random_wide/perplexity", "perplexity, wide random masks"),
+    ("validation_random_wide/hidden_base_bits", "bits a hidden base"),
+    ("validation_random_wide/hidden_base_accuracy", "accuracy on hidden bases"),
+)
+PAGE = "masking baselines"
+BY_TOKENS = "by_thousand_tokens"  # in front of the tags whose steps are thousands of tokens
+
+
+def layout() -> dict[str, dict[str, list]]:
+    """The page of the tab Custom Scalars. A chart shows the tags that match its patterns."""
+    charts = {title: ["Multiline", [f"{tag}$"]] for tag, title in COMPARED}
+    charts["bits a hidden base, and the best Markov model's"] = [
+        "Multiline",
+        ["validation_random_wide/hidden_base_bits$", "validation_reference/markov_bits$"],
+    ]
+    charts["probe score"] = ["Multiline", ["probe/.*"]]
+    charts["masked share in training"] = ["Multiline", ["train/masked_share$"]]
+    charts["place in the curriculum"] = ["Multiline", ["train/place$"]]
+    for tag, title in COMPARED[:3]:
+        charts[f"{title}, against thousands of tokens"] = ["Multiline", [f"{BY_TOKENS}/{tag}$"]]
+    return {PAGE: charts}
+
+
+def session_start(experiment: Experiment) -> Any:
+    """The summary that names a run's hyper-parameters: every key but where the run lies."""
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+    values = {name: plain(read(experiment, name)) for name in compared_keys()}
+    return hparams_pb(values, trial_id=experiment.name)
+
+
+def compared_keys() -> list[str]:
+    return [name for name, _ in leaves() if name != "name" and not name.startswith("run.")]
+
+
+def plain(value: Any) -> str | int | float | bool:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def write_experiment(folder: Path, experiments: Sequence[Experiment]) -> None:
+    """Say, in a folder of runs, which keys vary and which figures the table has.
+
+    The figures are those of each run's last validation: TensorBoard takes the last value of a tag.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    varied = [
+        name
+        for name in compared_keys()
+        if len({plain(read(experiment, name)) for experiment in experiments}) > 1
+    ]
+    metrics = [Metric(tag, display_name=title) for tag, title in COMPARED]
+    summary = hparams_config_pb([HParam(name) for name in varied], metrics)
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    writer = EventFileWriter(str(folder))
+    writer.add_event(Event(summary=summary))
+    writer.close()
