@@ -1,0 +1,1 @@
+"""Downstream evaluation: labelled tasks, scores with their uncertainty, baselines and audits."""

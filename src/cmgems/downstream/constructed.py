@@ -1,0 +1,103 @@
+"""Tasks whose examples are made: silencers against half-replaced ones, human against shuffled."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cmgems.downstream.labelled import Labelled, from_codes
+from cmgems.downstream.labelled_files import Reading, fasta_records
+from cmgems.downstream.shuffling import dinucleotide_shuffled
+from cmgems.draws import stream
+from cmgems.errors import UserError
+
+LONGEST_SILENCER = 300  # bases; SilencerDB has few longer ones
+PARTS, REPLACED = 20, 12
+WINDOW = 200  # bases of an example of `shuffled`
+DEV_EVERY = 10  # one in so many of its training regions is for dev
+REGION = 20_000  # bases
+
+
+def replaced_sequence(codes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A negative as the authors of CM-GEMS made theirs.
+
+    12 stretches of a 20th of the sequence are overwritten by random bases, one after the other.
+    A stretch begins at a uniform place (in their code; their text says that 12 of 20 parts are
+    replaced), so stretches overlap, and about 0.95**12 = 54 % of
+    the bases stay as they were (in their text, 40 %).
+    """
+    codes = codes.copy()
+    size = len(codes) // PARTS
+    for _ in range(REPLACED):
+        bases = generator.integers(0, 4, size, dtype=np.uint8)
+        start = int(generator.integers(0, len(codes) - size))
+        codes[start : start + size] = bases
+    return codes
+
+
+def silencers(paths: Sequence[Path], reading: Reading) -> Labelled:
+    """Each positive of a sequence file, of at most 300 bases, followed by its negative.
+
+    The two have the name of the positive. The same file gives the same negatives.
+    """
+    generator = np.random.Generator(np.random.Philox(key=stream(0, "silencer negatives")))
+    sequences, names = [], []
+    for name, codes in fasta_records(paths[0]):
+        if not max(PARTS, reading.shortest) <= len(codes) <= LONGEST_SILENCER:
+            continue
+        sequences += [codes, replaced_sequence(codes, generator)]
+        names += [name, name]
+    if not sequences:
+        raise UserError(
+            f"{paths[0]}: has no sequence of {max(PARTS, reading.shortest)} to "
+            f"{LONGEST_SILENCER} bases, wanted silencers"
+        )
+    return from_codes(sequences, np.tile([1, 0], len(sequences) // 2), tuple(names))
+
+
+def human_and_shuffled(split: str) -> Labelled:
+    """Windows of the sample genome (label 1), each followed by itself shuffled (label 0).
+
+    A window and its shuffled copy have the same dinucleotides, so no count of them tells the two
+    apart. The test windows lie in the regions that pretraining on the sample keeps for
+    validation (at the default data.validation_share), so no model has seen them.
+    """
+    from cmgems.genome import genome_for
+
+    codes = genome_for("sample").codes
+    starts = _window_starts(codes, split)
+    sequences = []
+    for start in starts.tolist():
+        window = np.array(codes[start : start + WINDOW])
+        seed = stream(start, "dinucleotide shuffle")
+        sequences += [window, dinucleotide_shuffled(window, seed)]
+    return from_codes(sequences, np.tile([1, 0], len(starts)))
+
+
+def _window_starts(codes: np.ndarray, split: str) -> np.ndarray:
+    """Where the windows of a split begin: end to end in its regions, a twentieth of train's."""
+    from cmgems.config import Data
+    from cmgems.windows import split_spans, unambiguous_spans
+
+    data = Data()
+    train, test = split_spans(
+        unambiguous_spans(codes), data.validation_share, data.validation_block
+    )
+    spans = test if split == "test" else train
+    starts = np.concatenate(
+        [
+            np.arange(start, end - WINDOW + 1, WINDOW)
+            for start, end in zip(spans.start.tolist(), spans.end.tolist(), strict=True)
+        ]
+    )
+    if split == "test":
+        return starts
+    # A window over the edge of a region would lie in two splits.
+    starts = starts[starts // REGION == (starts + WINDOW - 1) // REGION]
+    dev = starts // REGION % DEV_EVERY == 0
+    return starts[dev][::4] if split == "dev" else starts[~dev][::6]
+
+
+# format of `Files` -> what makes the examples of a split, or makes them from files
+MAKERS: dict[str, Callable[[str], Labelled]] = {"shuffled": human_and_shuffled}
+FROM_FILES: dict[str, Callable[[Sequence[Path], Reading], Labelled]] = {"replaced": silencers}

@@ -1,0 +1,114 @@
+"""Labelled sequences in memory.
+
+Base codes are uint8, A T C G = 0 1 2 3, N and every other IUPAC code = 4; all sequences lie one
+behind the other, sequence i at codes[offsets[i] : offsets[i + 1]].
+
+    >>> data = from_sequences(["ACGT", "GGN"], np.array([1, 0]))
+    >>> len(data), data.lengths.tolist(), data.text(1)
+    (2, [4, 3], 'GGN')
+    >>> data.take([1, 1]).labels.tolist()
+    [0, 0]
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmgems.kmers import AMBIGUOUS, BASES, encode_bases
+
+_LETTERS = np.frombuffer((BASES + "N").encode(), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """N sequences with their labels.
+
+    Attributes
+    ----------
+    codes : uint8 [total bases]
+    offsets : int64 [N + 1]
+    labels : int64 [N], index of the class; int64 [N, C], 0 or 1 (multi-label);
+        float32 [N] (regression)
+    names : of the sequences, where their file has some
+    """
+
+    codes: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [N]: bases of each sequence."""
+        return np.diff(self.offsets)
+
+    def sequence(self, i: int) -> np.ndarray:
+        """Base codes of sequence i, a view."""
+        return self.codes[self.offsets[i] : self.offsets[i + 1]]
+
+    def text(self, i: int) -> str:
+        """Sequence i in letters; N for what is not A, C, G or T."""
+        return _LETTERS[self.sequence(i)].tobytes().decode()
+
+    def take(self, index: np.ndarray | Sequence[int]) -> "Labelled":
+        """The sequences with these numbers, in this order."""
+        index = np.asarray(index, np.int64)
+        lengths = self.lengths[index]
+        offsets = offsets_of(lengths)
+        # place in `codes` of each base: the start of its sequence, and its place in it
+        places = np.repeat(self.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        names = None if self.names is None else tuple(self.names[i] for i in index.tolist())
+        return Labelled(self.codes[places], offsets, self.labels[index], names)
+
+    def reverse_complemented(self) -> "Labelled":
+        """The same examples, each sequence read on the other strand."""
+        n = len(self)
+        owner = np.repeat(np.arange(n), self.lengths)
+        places = self.offsets[owner] + self.offsets[owner + 1] - 1 - np.arange(len(self.codes))
+        codes = self.codes[places]
+        codes = np.where(codes < AMBIGUOUS, codes ^ 1, codes)  # A-T and C-G differ in the low bit
+        return Labelled(codes, self.offsets, self.labels, self.names)
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """int64 [N + 1]: where each of N sequences begins, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def from_codes(
+    sequences: Sequence[np.ndarray], labels: np.ndarray, names: tuple[str, ...] | None = None
+) -> Labelled:
+    """Labelled sequences from base codes, one uint8 array a sequence."""
+    lengths = np.array([len(s) for s in sequences], np.int64)
+    codes = np.concatenate([np.empty(0, np.uint8), *sequences])
+    return Labelled(codes, offsets_of(lengths), labels, names)
+
+
+def from_sequences(
+    sequences: Sequence[str], labels: np.ndarray, names: tuple[str, ...] | None = None
+) -> Labelled:
+    """Labelled sequences from text in either case; what is not A, C, G or T becomes code 4."""
+    return from_codes([encode_bases(s) for s in sequences], labels, names)
+
+
+def joined(parts: Sequence[Labelled]) -> Labelled:
+    """All examples of several sets, one set behind the other."""
+    names = None
+    if all(part.names is not None for part in parts):
+        names = tuple(name for part in parts for name in part.names or ())
+    return Labelled(
+        np.concatenate([part.codes for part in parts]),
+        offsets_of(np.concatenate([part.lengths for part in parts])),
+        np.concatenate([part.labels for part in parts]),
+        names,
+    )
+
+
+def keys(data: Labelled) -> list[bytes]:
+    """Of each sequence a key that it shares with its reverse complement and with its copies."""
+    other = data.reverse_complemented()
+    return [min(data.sequence(i).tobytes(), other.sequence(i).tobytes()) for i in range(len(data))]

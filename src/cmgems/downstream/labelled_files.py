@@ -1,0 +1,273 @@
+"""Labelled sequences from the files that people have.
+
+| format | what it is |
+| --- | --- |
+| `table` | a line an example, tab- or comma-separated, quoted or not, with a header line: `sequence`, `label`. A sequence is plain DNA, or overlapping k-mers with spaces between (DNABERT, GeneMask) |
+| `fasta_classes` | a sequence file for each class, in the order of the classes |
+| `fasta_table` | a sequence file, and a table `name`, `label` |
+| `fasta_header` | a sequence file whose names end in `|label` (Nucleotide Transformer) |
+| `folders` | a folder for each class, a text file for each sequence (Genomic Benchmarks) |
+
+Any of them plain or gzip. Letters in either case, U is T, N and other IUPAC codes become code 4;
+any other letter, another set of labels or a file without examples is refused, with its line.
+"""  # noqa: E501
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cmgems.downstream.labelled import Labelled, from_codes
+from cmgems.errors import UserError
+from cmgems.fasta import BYTE_CLASSES
+from cmgems.sequence_files import open_source, read_pieces
+
+KINDS = ("binary", "multiclass", "multilabel", "regression")
+_IUPAC = 5  # the byte class of IUPAC codes other than N; below it are the codes 0 to 4
+
+
+class Reading(NamedTuple):
+    """How the examples of a file are to be understood."""
+
+    kind: str  # one of KINDS
+    classes: tuple[str, ...]  # labels as they stand in the file; of regression ()
+    sequence_column: str = "sequence"
+    label_column: str = "label"
+    shortest: int = 1  # bases; a shorter sequence is refused
+
+
+class Example(NamedTuple):
+    """One example, before it is checked."""
+
+    where: str  # `file: line 7`
+    codes: np.ndarray  # uint8
+    label: str
+    name: str | None = None
+
+
+def read_examples(format: str, paths: Sequence[Path], reading: Reading) -> Labelled:
+    """Read and check the examples of one split.
+
+    Parameters
+    ----------
+    format : a key of READERS
+    paths : its files: one a class (fasta_classes), sequences and table (fasta_table), else one
+    reading : what labels and columns are wanted
+
+    Raises
+    ------
+    UserError
+        One line: file, line, what was found, what is wanted.
+    """
+    examples = list(READERS[format](paths, reading))
+    if not examples:
+        raise UserError(f"{paths[0]}: has no examples, wanted at least one")
+    for example in examples:
+        if len(example.codes) < reading.shortest:
+            raise UserError(
+                f"{example.where}: the sequence has {len(example.codes)} bases, wanted at least "
+                f"{reading.shortest}"
+            )
+    labels = labels_of(examples, reading)
+    refuse_one_class(paths[0], labels, reading)
+    names = tuple(e.name for e in examples) if examples[0].name is not None else None
+    return from_codes([e.codes for e in examples], labels, names)
+
+
+def labels_of(examples: Sequence[Example], reading: Reading) -> np.ndarray:
+    """Labels as numbers: see `Labelled.labels`."""
+    if reading.kind == "regression":
+        return np.array([_number(e) for e in examples], np.float32)
+    index = {name: number for number, name in enumerate(reading.classes)}
+    if reading.kind == "multilabel":
+        labels = np.zeros((len(examples), len(index)), np.int64)
+        for row, example in enumerate(examples):
+            for name in filter(None, example.label.split(";")):
+                labels[row, _class(example, name.strip(), index)] = 1
+        return labels
+    return np.array([_class(e, e.label, index) for e in examples], np.int64)
+
+
+def _class(example: Example, name: str, index: dict[str, int]) -> int:
+    if name not in index:
+        found = f"the label {name!r}" if name else "no label"
+        wanted = ", ".join(index) if len(index) <= 12 else f"one of the {len(index)} classes"
+        raise UserError(f"{example.where}: has {found}, wanted {wanted}")
+    return index[name]
+
+
+def _number(example: Example) -> float:
+    try:
+        value = float(example.label)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise UserError(f"{example.where}: has the label {example.label!r}, wanted a number")
+    return value
+
+
+def refuse_one_class(path: Path, labels: np.ndarray, reading: Reading) -> None:
+    """A split in which all labels are the same can neither be learned from nor scored."""
+    if reading.kind in ("binary", "multiclass") and labels.min() == labels.max():
+        raise UserError(
+            f"{path}: all {len(labels)} examples have the label "
+            f"{reading.classes[labels[0]]!r}, wanted at least two of {', '.join(reading.classes)}"
+        )
+
+
+def bases_of(where: str, letters: bytes) -> np.ndarray:
+    """Base codes of a sequence in letters, or of k-mers with spaces between."""
+    letters = letters.strip()
+    if b" " in letters:
+        letters = _joined_kmers(where, letters)
+    codes = BYTE_CLASSES[np.frombuffer(letters, np.uint8)]
+    if codes.size and codes.max() > _IUPAC:
+        at = int((codes > _IUPAC).argmax())
+        raise UserError(
+            f"{where}: letter {at + 1} of the sequence is {chr(letters[at])!r}, wanted A C G T U N "
+            f"or another IUPAC nucleotide code"
+        )
+    return np.minimum(codes, 4)
+
+
+def _joined_kmers(where: str, letters: bytes) -> bytes:
+    """The sequence of overlapping k-mers, each of which must go on where the one before was."""
+    k = letters.index(b" ")
+    table = np.frombuffer(letters + b" " * (-(len(letters) + 1) % (k + 1) + 1), np.uint8)
+    table = table.reshape(-1, k + 1)
+    if (len(letters) + 1) % (k + 1) or (table[:, :k] == 32).any() or (table[:, k] != 32).any():
+        raise UserError(
+            f"{where}: the k-mers have different lengths (the first has {k} bases), wanted "
+            f"overlapping k-mers with one space between"
+        )
+    differs = (table[1:, : k - 1] != table[:-1, 1:k]).any(axis=1)
+    if differs.any():
+        at = int(differs.argmax())
+        one, two = table[at, :k].tobytes().decode(), table[at + 1, :k].tobytes().decode()
+        raise UserError(
+            f"{where}: k-mer {at + 2} is {two}, which does not go on where {one} before it was, "
+            f"wanted overlapping k-mers"
+        )
+    return table[0, :k].tobytes() + table[1:, k - 1].tobytes()
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, plain or gzip."""
+    with open_source(path) as handle:
+        data = handle.read()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise UserError(
+                f"{path}: the gzip file is damaged ({error}); fetch it again"
+            ) from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not text (byte {error.start}), wanted a table") from error
+
+
+def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line, the fields of these columns) of each row of a table with a header line.
+
+    Tabs or commas: whatever the header line has. Other columns are passed over.
+    """
+    text = read_text(path)
+    head = text.split("\n", 1)[0]
+    rows = csv.reader(io.StringIO(text), delimiter="\t" if "\t" in head else ",")
+    try:
+        header = [name.strip() for name in next(rows, [])]
+        missing = [name for name in columns if name not in header]
+        if missing:
+            found = ", ".join(header) or "nothing"
+            raise UserError(
+                f"{path}: line 1: found the columns {found[:80]}, wanted {', '.join(columns)}"
+            )
+        places = [header.index(name) for name in columns]
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise UserError(
+                    f"{path}: line {rows.line_num}: found {len(row)} fields, wanted {len(header)} "
+                    f"as in the header"
+                )
+            yield rows.line_num, [row[place] for place in places]
+    except csv.Error as error:
+        raise UserError(f"{path}: line {rows.line_num}: {error}") from error
+
+
+def _from_table(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
+    (path,) = paths
+    for line, (letters, label) in table_rows(path, (reading.sequence_column, reading.label_column)):
+        where = f"{path}: line {line}"
+        yield Example(where, bases_of(where, letters.encode()), label.strip())
+
+
+def fasta_records(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, base codes) of each record of a sequence file."""
+    name, parts = None, []
+    for piece in read_pieces(path):
+        for segment in piece.segments:
+            if segment.name is not None:
+                if name is not None:
+                    yield name, np.concatenate(parts)
+                name, parts = segment.name, []
+            parts.append(piece.codes[segment.start : segment.stop].copy())
+    if name is not None:
+        yield name, np.concatenate(parts)
+
+
+def _from_fasta_classes(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
+    for path, label in zip(paths, reading.classes, strict=True):
+        for name, codes in fasta_records(path):
+            yield Example(f"{path}: {name}", codes, label, name)
+
+
+def _from_fasta_table(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
+    path, table = paths
+    labels: dict[str, str] = {}
+    for line, (name, label) in table_rows(table, ("name", reading.label_column)):
+        if name in labels:
+            raise UserError(f"{table}: line {line}: {name!r} stands there a second time")
+        labels[name] = label.strip()
+    for name, codes in fasta_records(path):
+        if name not in labels:
+            raise UserError(f"{path}: {name}: has no label in {table}")
+        yield Example(f"{path}: {name}", codes, labels.pop(name), name)
+    if labels:
+        raise UserError(f"{table}: {next(iter(labels))!r} has no sequence in {path}")
+
+
+def _from_fasta_header(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
+    (path,) = paths
+    for name, codes in fasta_records(path):
+        yield Example(
+            f"{path}: {name}", codes, name.rpartition("|")[2] if "|" in name else "", name
+        )
+
+
+def _from_folders(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
+    (path,) = paths
+    for label in reading.classes:
+        folder = path / label
+        if not folder.is_dir():
+            raise UserError(f"{folder}: does not exist, wanted a folder for each class")
+        for file in sorted(folder.glob("*.txt*"), key=lambda f: (len(f.name), f.name)):
+            letters = read_text(file).strip()
+            yield Example(str(file), bases_of(str(file), letters.encode()), label, file.stem)
+
+
+READERS: dict[str, Callable[[Sequence[Path], Reading], Iterator[Example]]] = {
+    "table": _from_table,
+    "fasta_classes": _from_fasta_classes,
+    "fasta_table": _from_fasta_table,
+    "fasta_header": _from_fasta_header,
+    "folders": _from_folders,
+}

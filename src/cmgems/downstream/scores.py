@@ -1,0 +1,137 @@
+"""Scores of a whole split: torchmetrics' functions, once, over all examples at once.
+
+Contract
+--------
+logits : float [N, C] (binary and multiclass, C classes), [N, C] (multilabel), [N] (regression)
+labels : as in `Labelled`
+
+A mean over batches would be another number for everything but accuracy; nothing here takes batches.
+"""
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional import (
+    accuracy,
+    auroc,
+    average_precision,
+    calibration_error,
+    f1_score,
+    matthews_corrcoef,
+    mean_squared_error,
+    pearson_corrcoef,
+    r2_score,
+    spearman_corrcoef,
+)
+
+BINS = 15  # of the calibration error (Guo et al., ICML 2017)
+_CLASS_METRICS = ("mcc", "accuracy", "auroc", "auprc", "f1", "ece")
+_REGRESSION_METRICS = ("pearson", "spearman", "r2", "mse")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of one model on one split; nan where a figure does not belong to the kind of task.
+
+    auroc, auprc and f1 are means over the classes (macro); of binary tasks they are those of
+    class 1, but f1, which is macro as GUE has it.
+    """
+
+    count: int  # examples
+    accuracy: float = math.nan
+    auroc: float = math.nan
+    auprc: float = math.nan  # average precision
+    f1: float = math.nan
+    mcc: float = math.nan
+    ece: float = math.nan  # expected calibration error, 15 bins, l1
+    pearson: float = math.nan
+    spearman: float = math.nan
+    r2: float = math.nan
+    mse: float = math.nan
+    # The model gave one answer to everything (so far as classes go, the same class): whatever the
+    # figures are, it has learned nothing that can be scored.
+    collapsed: bool = False
+
+    def figures(self) -> dict[str, float]:
+        """The figures that belong to the task, by name."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        del values["count"], values["collapsed"]
+        return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+def metrics_of(kind: str) -> tuple[str, ...]:
+    """Names of the figures of a kind of task, the one that counts by default first."""
+    if kind == "regression":
+        return _REGRESSION_METRICS
+    if kind == "multilabel":
+        return ("auroc", "auprc", "f1", "accuracy")
+    return _CLASS_METRICS
+
+
+def score(logits: Tensor | np.ndarray, labels: Tensor | np.ndarray, kind: str) -> Scores:
+    """All figures of a split.
+
+    Parameters
+    ----------
+    logits, labels : see the top of this module
+    kind : binary, multiclass, multilabel or regression
+    """
+    logits = torch.as_tensor(logits).detach().cpu().double()
+    labels = torch.as_tensor(labels).detach().cpu()
+    if kind == "regression":
+        return _score_regression(logits, labels.double())
+    if kind == "multilabel":
+        return _score_multilabel(logits, labels.long())
+    return _score_classes(logits, labels.long())
+
+
+def _score_classes(logits: Tensor, labels: Tensor) -> Scores:
+    classes = logits.shape[1]
+    shares, predicted = logits.softmax(1), logits.argmax(1)
+    of_classes = {"task": "multiclass", "num_classes": classes}
+    if classes == 2:
+        ranked = shares[:, 1], labels
+        area = auroc(*ranked, task="binary")
+        precision = average_precision(*ranked, task="binary")
+    else:
+        area = auroc(shares, labels, average="macro", **of_classes)
+        precision = average_precision(shares, labels, average="macro", **of_classes)
+    return Scores(
+        count=len(labels),
+        accuracy=float(accuracy(predicted, labels, average="micro", **of_classes)),
+        auroc=float(area),
+        auprc=float(precision),
+        f1=float(f1_score(predicted, labels, average="macro", **of_classes)),
+        mcc=float(matthews_corrcoef(predicted, labels, **of_classes)),
+        ece=float(calibration_error(shares, labels, n_bins=BINS, norm="l1", **of_classes)),
+        collapsed=bool((predicted == predicted[0]).all()),
+    )
+
+
+def _score_multilabel(logits: Tensor, labels: Tensor) -> Scores:
+    shares = logits.sigmoid()
+    of_labels = {"task": "multilabel", "num_labels": logits.shape[1], "average": "macro"}
+    return Scores(
+        count=len(labels),
+        accuracy=float(accuracy(shares, labels, **of_labels)),
+        auroc=float(auroc(shares, labels, **of_labels)),
+        auprc=float(average_precision(shares, labels, **of_labels)),
+        f1=float(f1_score(shares, labels, **of_labels)),
+        collapsed=bool(((shares > 0.5) == (shares[:1] > 0.5)).all()),
+    )
+
+
+def _score_regression(values: Tensor, labels: Tensor) -> Scores:
+    constant = bool((values == values[0]).all())
+    return Scores(
+        count=len(labels),
+        # a constant has no correlation with anything
+        pearson=0.0 if constant else float(pearson_corrcoef(values, labels)),
+        spearman=0.0 if constant else float(spearman_corrcoef(values, labels)),
+        r2=float(r2_score(values, labels)),
+        mse=float(mean_squared_error(values, labels)),
+        collapsed=constant,
+    )

@@ -1,0 +1,234 @@
+"""The examples of a task: its splits as published, and few-shot draws.
+
+`read` gives a split. Where a task has no file for it, the split is held out, always the same
+examples: of `train` for dev, and for the test of a few-shot task of its largest file.
+
+`few_shot` gives the published examples, or a draw of our own from everything that is not test.
+Draws are nested: the examples of 10 shots are among those of 50 shots of the same draw.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cmgems.downstream import constructed
+from cmgems.downstream.labelled import Labelled, joined, keys
+from cmgems.downstream.labelled_files import READERS, read_examples
+from cmgems.downstream.tasks import Files, Task
+from cmgems.draws import stream
+from cmgems.errors import UserError
+
+
+def read(task: Task, split: str, root: str | Path = "", shortest: int = 1) -> Labelled:
+    """All examples of a split, in the order of the file.
+
+    Parameters
+    ----------
+    task : from `tasks.task`
+    split : train, dev or test
+    root : folder with the published files, as docs/tasks.md lays them out
+    shortest : bases; a shorter sequence is refused (k, for a model of k-mers)
+
+    Raises
+    ------
+    UserError
+        If the task has no such split or its files cannot be used.
+    """
+    if split not in task.splits:
+        raise UserError(
+            f"task {task.name}: found no {split} split, it has {', '.join(task.splits)}"
+        )
+    if split in task.files and not _is_cut(task, split):
+        return _load(task, task.files[split], split, root, shortest)
+    return getattr(_cut_splits(task, Path(root), shortest, _stamps(task, root)), split)
+
+
+def few_shot(
+    task: Task,
+    shots: int,
+    draw: int | None,
+    root: str | Path = "",
+    seed: int = 0,
+    shortest: int = 1,
+) -> Labelled:
+    """A small training set: `shots` examples of each class (in all, where there are no classes).
+
+    Parameters
+    ----------
+    task, root, shortest : as for `read`
+    shots : examples a class
+    draw : number of our own draw, from 0; None for the file that the publishers drew
+    seed : another seed, other draws; the published file has none
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or a class has fewer examples that are not in the test split.
+    """
+    if draw is None:
+        return _published(task, shots, root, shortest)
+    pool = draw_pool(task, root, shortest)
+    generator = np.random.Generator(
+        np.random.Philox(key=stream(seed, f"shots of {task.name}, draw {draw}"))
+    )
+    chosen = []
+    for name, members in _by_class(task, pool):
+        if shots > len(members):
+            raise UserError(
+                f"task {task.name}: found {shots} shots, wanted at most {len(members)}, the "
+                f"examples{name} that are not in the test split"
+            )
+        # The whole class is put in order, whatever `shots` is: so draws are nested.
+        chosen.append(generator.permutation(members)[:shots])
+    return pool.take(np.concatenate(chosen))
+
+
+def draw_pool(task: Task, root: str | Path = "", shortest: int = 1) -> Labelled:
+    """What `few_shot` draws from: the distinct training examples that are not in the test split.
+
+    A sequence and its reverse complement count as one.
+    """
+    return _pool(task, Path(root), shortest, _stamps(task, root))
+
+
+@lru_cache(maxsize=4)
+def _pool(task: Task, root: Path, shortest: int, stamps: tuple) -> Labelled:
+    train = read(task, "train", root, shortest)
+    seen = set(keys(read(task, "test", root, shortest))) if "test" in task.splits else set()
+    return train.take(_first_of_each(train, seen))
+
+
+def _published(task: Task, shots: int, root: str | Path, shortest: int) -> Labelled:
+    if shots not in task.shot_files:
+        found = ", ".join(map(str, task.shots)) or "no shots"
+        raise UserError(f"task {task.name}: found {shots} shots, published are {found}")
+    if _is_cut(task, "test") and shots == max(task.shots):
+        raise UserError(
+            f"task {task.name}: the published file of {shots} shots has the test split held out of "
+            f"it, wanted fewer shots or draws of our own"
+        )
+    return _load(task, task.shot_files[shots], f"{shots} shots", root, shortest)
+
+
+def _by_class(task: Task, data: Labelled) -> list[tuple[str, np.ndarray]]:
+    """(name for messages, numbers of its examples) of each class, or of everything at once."""
+    if task.kind not in ("binary", "multiclass"):
+        return [("", np.arange(len(data)))]
+    return [
+        (f" of class {name}", np.flatnonzero(data.labels == number))
+        for number, name in enumerate(task.classes)
+    ]
+
+
+class _Splits(NamedTuple):
+    train: Labelled
+    dev: Labelled | None
+    test: Labelled | None
+
+
+def _is_cut(task: Task, split: str) -> bool:
+    """Whether a split is not simply what its file has."""
+    if split == "train":
+        return any(_is_cut(task, other) for other in ("dev", "test") if other in task.splits)
+    return split in task.splits and split not in task.files
+
+
+@lru_cache(maxsize=4)
+def _cut_splits(task: Task, root: Path, shortest: int, stamps: tuple) -> _Splits:
+    """Splits of which at least one has no file. `stamps`: a file that changed is read again."""
+    if "train" in task.files:
+        train = _load(task, task.files["train"], "train", root, shortest)
+        may_be_test = np.ones(len(train), bool)
+    else:
+        train, may_be_test = _all_shots(task, root, shortest)
+    dev = test = None
+    if _is_cut(task, "test"):
+        out = _held_out(task, train, task.test_share, "test", may_be_test)
+        train, test = train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out))
+    if _is_cut(task, "dev"):
+        out = _held_out(task, train, task.dev_share, "dev", np.ones(len(train), bool))
+        train, dev = train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out))
+    return _Splits(train, dev, test)
+
+
+def _all_shots(task: Task, root: Path, shortest: int) -> tuple[Labelled, np.ndarray]:
+    """The distinct examples of all few-shot files, and which of them are in the largest one alone.
+
+    The others may have been used for training by somebody, so they must not become test examples.
+    """
+    parts = [_load(task, task.shot_files[n], f"{n} shots", root, shortest) for n in task.shots]
+    data = joined(parts)
+    test = (
+        set(keys(_load(task, task.files["test"], "test", root, shortest)))
+        if ("test" in task.files)
+        else set()
+    )
+    first = _first_of_each(data, test)
+    return data.take(first), first >= len(data) - len(parts[-1])
+
+
+def _first_of_each(data: Labelled, seen: set[bytes]) -> np.ndarray:
+    """Numbers of the examples whose sequence is neither in `seen` nor came before."""
+    seen, first = set(seen), []
+    for number, key in enumerate(keys(data)):
+        if key not in seen:
+            seen.add(key)
+            first.append(number)
+    return np.array(first, np.int64)
+
+
+def _held_out(
+    task: Task, data: Labelled, share: float, purpose: str, allowed: np.ndarray
+) -> np.ndarray:
+    """bool [N]: the examples that are held out, the same share of each class."""
+    generator = np.random.Generator(np.random.Philox(key=stream(0, f"{purpose} of {task.name}")))
+    out = np.zeros(len(data), bool)
+    classes = _by_class(task, data)
+    for _, members in classes[-1:] if task.paired else classes:
+        members = members[allowed[members]]
+        out[generator.permutation(members)[: round(share * len(members))]] = True
+    if task.paired:
+        names = {data.names[i] for i in np.flatnonzero(out).tolist()}
+        out = np.array([name in names for name in data.names])
+    return out
+
+
+def _load(task: Task, files: Files, split: str, root: str | Path, shortest: int) -> Labelled:
+    if not files.layouts:
+        return constructed.MAKERS[files.format](split)
+    paths = _resolve(task, files, root)
+    if files.format in READERS:
+        return read_examples(files.format, paths, task.reading(shortest))
+    return constructed.FROM_FILES[files.format](paths, task.reading(shortest))
+
+
+def _resolve(task: Task, files: Files, root: str | Path) -> list[Path]:
+    """The files where they are: the first layout that is complete."""
+    folder = task.base if task.base is not None else Path(root)
+    if task.base is None and not str(root):
+        raise UserError(
+            f"tasks.root: found nothing, wanted the folder with the files of {task.name} "
+            f"({files.layouts[0][0]}; see docs/tasks.md)"
+        )
+    for layout in files.layouts:
+        for ending in ("", ".gz"):
+            paths = [folder.expanduser() / f"{name}{ending}" for name in layout]
+            if all(path.exists() for path in paths):
+                return paths
+    absent = next(n for n in files.layouts[0] if not (folder.expanduser() / n).exists())
+    raise UserError(
+        f"{folder / absent}: does not exist, wanted by task {task.name}; it comes from "
+        f"{task.source}"
+    )
+
+
+def _stamps(task: Task, root: str | Path) -> tuple:
+    """Size and time of the files of a task."""
+    stamps = []
+    for files in (*task.files.values(), *task.shot_files.values()):
+        for path in _resolve(task, files, root) if files.layouts else ():
+            found = path.stat()
+            stamps.append((str(path), found.st_size, found.st_mtime_ns))
+    return tuple(stamps)
