@@ -9,6 +9,7 @@ A mean over batches would be another number for everything but accuracy; nothing
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -36,8 +37,9 @@ _REGRESSION_METRICS = ("pearson", "spearman", "r2", "mse")
 class Scores:
     """Figures of one model on one split; nan where a figure does not belong to the kind of task.
 
-    auroc, auprc and f1 are means over the classes (macro); of binary tasks they are those of
-    class 1, but f1, which is macro as GUE has it.
+    auroc and auprc are means over the classes, each against the rest; of binary tasks they are
+    those of class 1. A class of which there are no examples, or nothing else, has none. f1 is the
+    mean over the classes of binary tasks too, as GUE has it.
     """
 
     count: int  # examples
@@ -92,18 +94,13 @@ def _score_classes(logits: Tensor, labels: Tensor) -> Scores:
     classes = logits.shape[1]
     shares, predicted = logits.softmax(1), logits.argmax(1)
     of_classes = {"task": "multiclass", "num_classes": classes}
-    if classes == 2:
-        ranked = shares[:, 1], labels
-        area = auroc(*ranked, task="binary")
-        precision = average_precision(*ranked, task="binary")
-    else:
-        area = auroc(shares, labels, average="macro", **of_classes)
-        precision = average_precision(shares, labels, average="macro", **of_classes)
+    ranked = (1,) if classes == 2 else range(classes)
+    area, precision = _ranking(shares, labels[:, None] == torch.arange(classes), ranked)
     return Scores(
         count=len(labels),
         accuracy=float(accuracy(predicted, labels, average="micro", **of_classes)),
-        auroc=float(area),
-        auprc=float(precision),
+        auroc=area,
+        auprc=precision,
         f1=float(f1_score(predicted, labels, average="macro", **of_classes)),
         mcc=float(matthews_corrcoef(predicted, labels, **of_classes)),
         ece=float(calibration_error(shares, labels, n_bins=BINS, norm="l1", **of_classes)),
@@ -111,14 +108,27 @@ def _score_classes(logits: Tensor, labels: Tensor) -> Scores:
     )
 
 
+def _ranking(shares: Tensor, truth: Tensor, columns: Iterable[int]) -> tuple[float, float]:
+    """Area under the ROC curve and average precision, means over the columns that have both."""
+    areas, precisions = [], []
+    for column in columns:
+        positive = truth[:, column].long()
+        if 0 < int(positive.sum()) < len(positive):
+            areas.append(float(auroc(shares[:, column], positive, task="binary")))
+            precisions.append(float(average_precision(shares[:, column], positive, task="binary")))
+    count = len(areas) or math.nan
+    return sum(areas) / count, sum(precisions) / count
+
+
 def _score_multilabel(logits: Tensor, labels: Tensor) -> Scores:
     shares = logits.sigmoid()
     of_labels = {"task": "multilabel", "num_labels": logits.shape[1], "average": "macro"}
+    area, precision = _ranking(shares, labels, range(logits.shape[1]))
     return Scores(
         count=len(labels),
         accuracy=float(accuracy(shares, labels, **of_labels)),
-        auroc=float(auroc(shares, labels, **of_labels)),
-        auprc=float(average_precision(shares, labels, **of_labels)),
+        auroc=area,
+        auprc=precision,
         f1=float(f1_score(shares, labels, **of_labels)),
         collapsed=bool(((shares > 0.5) == (shares[:1] > 0.5)).all()),
     )

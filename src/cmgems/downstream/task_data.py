@@ -93,6 +93,13 @@ def draw_pool(task: Task, root: str | Path = "", shortest: int = 1) -> Labelled:
     return _pool(task, Path(root), shortest, _stamps(task, root))
 
 
+def as_published(task: Task, root: str | Path = "", shortest: int = 1) -> Labelled:
+    """All training examples that the publishers give, repetitions and all: for an audit."""
+    if "train" in task.files:
+        return _load(task, task.files["train"], "train", root, shortest)
+    return joined(_shot_sets(task, root, shortest))
+
+
 @lru_cache(maxsize=4)
 def _pool(task: Task, root: Path, shortest: int, stamps: tuple) -> Labelled:
     train = read(task, "train", root, shortest)
@@ -158,15 +165,18 @@ def _all_shots(task: Task, root: Path, shortest: int) -> tuple[Labelled, np.ndar
 
     The others may have been used for training by somebody, so they must not become test examples.
     """
-    parts = [_load(task, task.shot_files[n], f"{n} shots", root, shortest) for n in task.shots]
+    parts = _shot_sets(task, root, shortest)
     data = joined(parts)
-    test = (
-        set(keys(_load(task, task.files["test"], "test", root, shortest)))
-        if ("test" in task.files)
-        else set()
-    )
+    test: set[bytes] = set()
+    if "test" in task.files:
+        test = set(keys(_load(task, task.files["test"], "test", root, shortest)))
     first = _first_of_each(data, test)
     return data.take(first), first >= len(data) - len(parts[-1])
+
+
+def _shot_sets(task: Task, root: str | Path, shortest: int) -> list[Labelled]:
+    """The published few-shot files, from few to many shots."""
+    return [_load(task, task.shot_files[n], f"{n} shots", root, shortest) for n in task.shots]
 
 
 def _first_of_each(data: Labelled, seen: set[bytes]) -> np.ndarray:

@@ -1,0 +1,150 @@
+"""What makes a score too good: test sequences that were seen, classes that lengths give away."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.tree import DecisionTreeClassifier
+
+from cmgems.downstream.duplicates import containment, duplicates
+from cmgems.downstream.labelled import Labelled, keys
+from cmgems.windows import Spans
+
+SEEN = 0.9  # share of a sequence's k-mers in the pretraining genome from which on it was seen
+
+
+class LengthRange(NamedTuple):
+    """Bases of the sequences of a split."""
+
+    least: int
+    median: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Figures of one task; counts are of test sequences unless they say otherwise."""
+
+    train: int  # sequences
+    test: int
+    exact: int  # with an identical training sequence
+    reverse: int  # with the reverse complement of a training sequence, and no identical one
+    near: int  # with a near duplicate among the training sequences, and none of the above
+    k: int  # of the k-mers of near duplicates
+    conflicts: int  # exact or reverse duplicates that have another label in training
+    repeated_in_train: int  # training sequences that came before, on either strand
+    repeated_in_test: int
+    class_shares: dict[str, tuple[float, float]]  # of train and of test, by class
+    lengths: dict[str, LengthRange]  # of train and test
+    length_accuracy: float | None  # of telling the classes apart by length alone, on the test split
+    majority: float | None  # accuracy of always saying the commonest class of training, likewise
+    seen: int | None = None  # in the pretraining spans, on either strand (SEEN of its k-mers)
+
+
+def audit(train: Labelled, test: Labelled, classes: tuple[str, ...]) -> Audit:
+    """Compare a test split with training examples.
+
+    Parameters
+    ----------
+    train, test : the two splits
+    classes : names of the classes; empty for regression
+    """
+    duplicate = duplicates(train, test)
+    one_of_each = len(classes) > 0 and train.labels.ndim == 1
+    train_keys, test_keys = keys(train), keys(test)
+    return Audit(
+        train=len(train),
+        test=len(test),
+        exact=int(duplicate.exact.sum()),
+        reverse=int(duplicate.reverse.sum()),
+        near=int(duplicate.near.sum()),
+        k=duplicate.k,
+        conflicts=_conflicts(train, test, train_keys, test_keys),
+        repeated_in_train=len(train_keys) - len(set(train_keys)),
+        repeated_in_test=len(test_keys) - len(set(test_keys)),
+        class_shares=_class_shares(train, test, classes),
+        lengths={name: _length_range(data) for name, data in (("train", train), ("test", test))},
+        length_accuracy=_length_accuracy(train, test) if one_of_each else None,
+        majority=_majority(train, test) if one_of_each else None,
+    )
+
+
+def with_pretraining(found: Audit, codes: np.ndarray, spans: Spans, test: Labelled) -> Audit:
+    """The audit, with the test sequences counted that lie in the DNA of pretraining.
+
+    Parameters
+    ----------
+    codes : uint8, `Genome.codes`
+    spans : those that were pretrained on, `GenomeDataModule.train_spans`
+    """
+    return replace(found, seen=int((containment(codes, spans, test) >= SEEN).sum()))
+
+
+def _conflicts(train: Labelled, test: Labelled, train_keys: list, test_keys: list) -> int:
+    labels: dict[bytes, set[bytes]] = {}
+    for key, label in zip(train_keys, train.labels, strict=True):
+        labels.setdefault(key, set()).add(label.tobytes())
+    return sum(
+        key in labels and label.tobytes() not in labels[key]
+        for key, label in zip(test_keys, test.labels, strict=True)
+    )
+
+
+def _class_shares(
+    train: Labelled, test: Labelled, classes: tuple[str, ...]
+) -> dict[str, tuple[float, float]]:
+    def share(data: Labelled, number: int) -> float:
+        labels = data.labels
+        return float((labels == number).mean() if labels.ndim == 1 else labels[:, number].mean())
+
+    return {name: (share(train, i), share(test, i)) for i, name in enumerate(classes)}
+
+
+def _length_range(data: Labelled) -> LengthRange:
+    lengths = data.lengths
+    return LengthRange(int(lengths.min()), int(np.median(lengths)), int(lengths.max()))
+
+
+def _length_accuracy(train: Labelled, test: Labelled) -> float:
+    """Accuracy of a small tree that sees the lengths alone."""
+    tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=5, random_state=0)
+    tree.fit(train.lengths[:, None], train.labels)
+    return float(tree.score(test.lengths[:, None], test.labels))
+
+
+def _majority(train: Labelled, test: Labelled) -> float:
+    return float((test.labels == np.bincount(train.labels).argmax()).mean())
+
+
+def audit_table(found: Audit) -> str:
+    """The audit as text, a line a figure."""
+
+    def of_test(count: int) -> str:
+        return f"{count:,} of {found.test:,} ({100 * count / found.test:.2f} %)"
+
+    lines = [
+        ("sequences", f"{found.train:,} train, {found.test:,} test"),
+        ("test identical to train", of_test(found.exact)),
+        ("reverse complement in train", of_test(found.reverse)),
+        (f"near duplicate in train ({found.k}-mers)", of_test(found.near)),
+        ("of these with another label", f"{found.conflicts:,}"),
+        (
+            "repeated within a split",
+            f"{found.repeated_in_train:,} train, {found.repeated_in_test:,} test",
+        ),
+        *(
+            (f"class {name}", f"{a:.3f} train, {b:.3f} test")
+            for name, (a, b) in found.class_shares.items()
+        ),
+        *(
+            (f"bases, {split}", f"{bases.least} to {bases.most}, median {bases.median}")
+            for split, bases in found.lengths.items()
+        ),
+    ]
+    if found.majority is not None:
+        lines.append(("accuracy of the commonest class", f"{found.majority:.4f}"))
+        lines.append(("accuracy by length alone", f"{found.length_accuracy:.4f}"))
+    if found.seen is not None:
+        lines.append(("test in the pretraining DNA", of_test(found.seen)))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in lines) + "\n"

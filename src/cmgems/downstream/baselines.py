@@ -1,0 +1,138 @@
+"""What a task gives away without any pretraining: logistic regression on counts and on bases.
+
+`kmer_baseline`   counts of k-mers, in any place; k chosen on the training examples
+`one_hot_baseline` the base at each place, counted from the middle of the sequence
+
+A task that these solve says little about pretraining. Features are scaled so that a sequence has
+length 1 (of counts: the normalised spectrum kernel of Leslie et al., Pacific Symposium on
+Biocomputing 2002), so that the same strengths of the penalty fit all of them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from cmgems.compiled import kernel
+from cmgems.downstream.labelled import Labelled
+from cmgems.downstream.linear import (
+    LARGE,
+    Target,
+    best_strength,
+    fit,
+    folds_of,
+    predict,
+    validated_loss,
+)
+
+K_CHOICES = (1, 2, 3, 4, 5, 6)
+FIRST_STRENGTH = 10.0  # with which k is chosen where there are many examples
+
+
+class Prediction(NamedTuple):
+    """Of a baseline for the test examples."""
+
+    logits: np.ndarray  # as `scores.score` takes them
+    settings: dict[str, float | int]  # what was chosen on the training examples
+
+
+def kmer_counts(data: Labelled, k: int) -> sparse.csr_matrix:
+    """float64 [N, 4**k]: how often each k-mer occurs in each sequence; one with N is not counted.
+
+    Columns are k-mer indices (`cmgems.kmers`): base order A T C G, the first base highest.
+    """
+    words = np.empty(len(data.codes), np.int64)
+    ends = np.empty(len(data), np.int64)
+    _kmer_indices(data.codes, data.offsets, k, words, ends)
+    rows = sparse.csr_matrix(
+        (np.ones(ends[-1] if len(ends) else 0), words[: ends[-1]], np.concatenate([[0], ends])),
+        shape=(len(data), 4**k),
+    )
+    rows.sum_duplicates()
+    return rows
+
+
+@kernel
+def _kmer_indices(codes, offsets, k, words, ends):
+    """The indices of the k-mers of all sequences one behind the other, and where each one ends."""
+    mask = (np.int64(1) << np.int64(2 * k)) - 1
+    filled = 0
+    for i in range(len(offsets) - 1):
+        word, known = np.int64(0), 0
+        for place in range(offsets[i], offsets[i + 1]):
+            if codes[place] > 3:
+                known = 0
+                continue
+            word = (word << 2 | np.int64(codes[place])) & mask
+            known += 1
+            if known >= k:
+                words[filled] = word
+                filled += 1
+        ends[i] = filled
+
+
+def one_hot(data: Labelled, length: int) -> sparse.csr_matrix:
+    """float64 [N, 4 * length]: which base is at each place; N is none.
+
+    Sequences are laid middle on middle; what is beyond `length` bases is cut off at both ends.
+    """
+    lengths = data.lengths
+    owner = np.repeat(np.arange(len(data)), lengths)
+    place = np.arange(len(data.codes)) - data.offsets[owner] + (length // 2 - lengths // 2)[owner]
+    kept = (place >= 0) & (place < length) & (data.codes < 4)
+    columns = 4 * place[kept] + data.codes[kept]
+    shape = (len(data), 4 * length)
+    return sparse.csr_matrix((np.ones(len(columns)), (owner[kept], columns)), shape=shape)
+
+
+def unit_rows(features: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The rows scaled to length 1; an empty row stays empty."""
+    norms = np.sqrt(features.multiply(features).sum(axis=1)).A1
+    return sparse.diags(1 / np.maximum(norms, 1e-12)) @ features
+
+
+def kmer_baseline(
+    train: Labelled, test: Labelled, kind: str, classes: int, seed: int = 0
+) -> Prediction:
+    """Logistic regression on k-mer counts; k and the penalty chosen by cross-validation.
+
+    Parameters
+    ----------
+    train, test : examples
+    kind, classes : of the task
+    seed : of the folds
+    """
+    target = Target(train.labels, kind, classes)
+    fold = folds_of(target, seed)
+    tables = {k: unit_rows(kmer_counts(train, k)) for k in K_CHOICES if k <= train.lengths.max()}
+    if len(train) < LARGE:
+        choices = {k: best_strength(table, target, fold) for k, table in tables.items()}
+        k = min(choices, key=lambda k: choices[k].loss)
+        strength = choices[k].strength
+    else:  # where each fit takes a second: one after the other
+        losses = {k: validated_loss(t, target, FIRST_STRENGTH, fold) for k, t in tables.items()}
+        k = min(losses, key=losses.get)
+        strength = best_strength(tables[k], target, fold).strength
+    model = fit(tables[k], target, strength)
+    logits = predict(model, unit_rows(kmer_counts(test, k)))
+    return Prediction(logits, {"k": k, "strength": strength})
+
+
+def one_hot_baseline(
+    train: Labelled, test: Labelled, kind: str, classes: int, seed: int = 0
+) -> Prediction:
+    """Logistic regression on the base at each place; the penalty chosen by cross-validation.
+
+    Parameters as for `kmer_baseline`. The places are those of the longest training sequence.
+    """
+    length = int(train.lengths.max())
+    table = unit_rows(one_hot(train, length))
+    target = Target(train.labels, kind, classes)
+    strength = best_strength(table, target, folds_of(target, seed)).strength
+    model = fit(table, target, strength)
+    logits = predict(model, unit_rows(one_hot(test, length)))
+    return Prediction(logits, {"length": length, "strength": strength})
+
+
+# name in tables -> function
+BASELINES = {"k-mer counts": kmer_baseline, "one-hot bases": one_hot_baseline}

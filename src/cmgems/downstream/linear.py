@@ -1,0 +1,144 @@
+"""Linear models on features: what the baselines and the probe of frozen features share.
+
+Logistic regression (ridge of regression), its strength chosen on the training examples alone, by
+cross-validation. Features are arrays [N, D], dense or in scipy's CSR.
+"""
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.special import log_expit, logsumexp
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from cmgems.draws import stream
+
+Features = np.ndarray | sparse.csr_matrix
+# C, the inverse of the penalty, for features of length 1
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+LARGE = 2000  # training examples
+
+
+class Target(NamedTuple):
+    """What is to be predicted: labels as in `Labelled`, the kind of task, and how many classes."""
+
+    labels: np.ndarray
+    kind: str
+    classes: int
+
+    def where(self, chosen: np.ndarray) -> "Target":
+        return self._replace(labels=self.labels[chosen])
+
+
+class Linear(NamedTuple):
+    """A fitted model of one output, or of one a label (multilabel)."""
+
+    kind: str
+    classes: int
+    models: tuple[Any, ...]
+
+
+def fit(features: Features, target: Target, strength: float) -> Linear:
+    """Fit on all examples: features [N, D], targets of N examples; strength is C."""
+    kind, labels = target.kind, target.labels
+    if kind == "regression":
+        return Linear(kind, 1, (Ridge(alpha=1 / strength).fit(features, labels),))
+    columns = labels.T if kind == "multilabel" else [labels]
+    return Linear(kind, target.classes, tuple(_fit_one(features, y, strength) for y in columns))
+
+
+def _fit_one(features: Features, labels: np.ndarray, strength: float) -> Any:
+    if labels.min() == labels.max():
+        return int(labels[0])  # a label that all examples have, or none
+    model = LogisticRegression(C=strength, max_iter=1000)
+    with warnings.catch_warnings():
+        # nearly separable at a large C: further steps move the weights, not the decisions
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(features, labels)
+
+
+def predict(model: Linear, features: Features) -> np.ndarray:
+    """Logits, as `scores.score` takes them: [N, C], or [N] of regression."""
+    if model.kind == "regression":
+        return model.models[0].predict(features)
+    if model.kind == "multilabel":
+        columns = [_log_odds(one, features) for one in model.models]
+        return np.stack(columns, axis=1)
+    (one,) = model.models
+    # A class without a training example gets a share of (nearly) nothing.
+    logits = np.full((features.shape[0], model.classes), -50.0)
+    if isinstance(one, int):
+        logits[:, one] = 0.0
+    else:
+        logits[:, one.classes_] = np.maximum(one.predict_log_proba(features), -40.0)
+    return logits
+
+
+def _log_odds(model: Any, features: Features) -> np.ndarray:
+    if isinstance(model, int):
+        return np.full(features.shape[0], 50.0 if model else -50.0)
+    return model.decision_function(features)
+
+
+def loss(logits: np.ndarray, target: Target) -> float:
+    """What cross-validation compares: mean negative log-likelihood, squared error of regression."""
+    labels = target.labels
+    if target.kind == "regression":
+        return float(np.mean((logits - labels) ** 2))
+    if target.kind == "multilabel":
+        return float(-np.mean(log_expit(np.where(labels == 1, logits, -logits))))
+    chosen = logits[np.arange(len(labels)), labels]
+    return float(np.mean(logsumexp(logits, axis=1) - chosen))
+
+
+def folds_of(target: Target, seed: int) -> np.ndarray:
+    """int64 [N]: the fold of each example, each class spread evenly over the folds.
+
+    Five folds, three where there are so many examples that time counts.
+    """
+    labels = target.labels
+    folds = 3 if len(labels) >= LARGE else 5
+    generator = np.random.Generator(np.random.Philox(key=stream(seed, "cross-validation")))
+    order = generator.permutation(len(labels))
+    if target.kind in ("binary", "multiclass"):
+        order = order[np.argsort(labels[order], kind="stable")]
+    fold = np.empty(len(labels), np.int64)
+    fold[order] = np.arange(len(labels)) % folds
+    return fold
+
+
+def validated_loss(features: Features, target: Target, strength: float, fold: np.ndarray) -> float:
+    """Mean loss on each fold of the model that was fitted to the others."""
+    losses = []
+    for number in range(fold.max() + 1):
+        out = fold == number
+        model = fit(features[~out], target.where(~out), strength)
+        losses.append(loss(predict(model, features[out]), target.where(out)))
+    return float(np.mean(losses))
+
+
+class Choice(NamedTuple):
+    """A strength and its validated loss."""
+
+    strength: float
+    loss: float
+
+
+def best_strength(features: Features, target: Target, fold: np.ndarray) -> Choice:
+    """The strength with the least validated loss; the more regular one of equals.
+
+    Tried from the strongest penalty on, until the loss has gone up twice.
+    """
+    best, worse = Choice(STRENGTHS[0], math.inf), 0
+    for strength in STRENGTHS:
+        found = validated_loss(features, target, strength, fold)
+        if found < best.loss:
+            best, worse = Choice(strength, found), 0
+        else:
+            worse += 1
+            if worse == 2:
+                break
+    return best
