@@ -20,6 +20,7 @@ COMMANDS = {
     "inspect": ("cmgems.commands.inspect", "show what the masks of an experiment do, as a page"),
     "check-masking": ("cmgems.commands.check_masking", "try a masking strategy of your own"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
+    "export": ("cmgems.commands.export", "write a model as a folder for Hugging Face transformers"),
 }
 
 EPILOG = """\

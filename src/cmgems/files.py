@@ -1,6 +1,7 @@
 """Writing files so that no reader ever sees half of one."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,34 @@ def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
         sync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A folder beside `path` that becomes `path`, synced, when the block ends without an error.
+
+    On an error, Ctrl-C included, nothing stays behind. `path` may be an empty folder.
+
+    Raises
+    ------
+    OSError
+        If `path` has become a file or a folder that is not empty.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside.mkdir()
+    try:
+        yield beside
+        for file in beside.iterdir():
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+        sync_folder(beside)
+        os.rename(beside, path)
+        sync_folder(path.parent)
+    finally:
+        if beside.exists():
+            shutil.rmtree(beside)
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -11,9 +11,11 @@ import torch
 from cmgems.config_files import load
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import UserError
+from cmgems.hf_folder import is_folder, read_folder
 from cmgems.pretraining import build_model
-from cmgems.run_io import check_digest
+from cmgems.run_io import check_digest, sha256
 
+SOURCES = "a run folder, a checkpoint in one, or a Hugging Face folder (config.json)"
 PREFIX = "model."  # of the model among the states of the LightningModule
 
 
@@ -28,7 +30,8 @@ class Pretrained(NamedTuple):
 
 
 def load_pretrained(source: str | Path) -> Pretrained:
-    """Read a model from a run folder (its best checkpoint) or a checkpoint in one.
+    """Read a model from a run folder (its best checkpoint), a checkpoint in one, or a Hugging Face
+    folder with a BERT on k-mers (DNABERT's, or what `cmgems export` wrote).
 
     Raises
     ------
@@ -37,11 +40,15 @@ def load_pretrained(source: str | Path) -> Pretrained:
     """
     path = Path(source)
     if "://" in str(source):
-        raise UserError(f"{source}: found an address, wanted a run folder or a checkpoint")
+        raise UserError(f"{source}: found an address, wanted {SOURCES}")
+    if is_folder(path):
+        found = read_folder(path)
+        weights = found.weights
+        return Pretrained(found.model.eval(), found.k, str(weights), sha256(weights), step=None)
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        raise UserError(f"{source}: no checkpoint there, wanted a run folder or a checkpoint in it")
+        raise UserError(f"{source}: no checkpoint there, wanted {SOURCES}")
     config = path.parent.parent / "config.yaml"
     if not config.is_file():
         raise UserError(f"{path}: no {config} beside it, wanted a checkpoint in its run folder")

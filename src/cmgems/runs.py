@@ -46,6 +46,9 @@ class RunFolder:
     def results(self) -> Path:
         return self.path / "results.json"
 
+    def experiment(self) -> Experiment:
+        return load(self.path / "config.yaml")
+
     @contextmanager
     def claimed(self, experiment: Experiment) -> Iterator[None]:
         """Make the folder this process's run, new or resumed, and nobody else's meanwhile.

@@ -6,6 +6,7 @@ with what the user gave is found out before the run folder is made.
 
 import hashlib
 import logging
+import os
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -67,6 +68,10 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
 def quieten_lightning() -> None:
     """Its notices on devices and stopping say nothing that our progress and summary do not."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    if (
+        "SLURM_JOB_ID" not in os.environ
+    ):  # a machine of a cluster, but nothing of Slurm's started us
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 def choose_accelerator(experiment: Experiment) -> str:

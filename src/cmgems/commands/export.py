@@ -1,0 +1,41 @@
+"""`cmgems export`: a model as a folder that Hugging Face's transformers reads."""
+
+import argparse
+
+DESCRIPTION = """\
+Write a pretrained model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
+vocab.txt, and a model card with the figures of the run. Its logits in transformers'
+BertForMaskedLM equal ours.
+"""
+EXAMPLES = """\
+examples:
+  cmgems export runs/quickstart exported/quickstart
+  cmgems export runs/quickstart/checkpoints/last.ckpt exported/last
+
+In Python: AutoModelForMaskedLM.from_pretrained("exported/quickstart").
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "run", metavar="RUN", help="a run folder (its best checkpoint), or a checkpoint in one"
+    )
+    parser.add_argument("folder", metavar="DIR", help="a new or empty folder")
+
+
+def run(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from cmgems.hf import bert_config, masked_lm_states
+    from cmgems.hf_folder import check_free, write_folder
+    from cmgems.model_card import card
+    from cmgems.pretrained import load_pretrained
+
+    folder = Path(args.folder)
+    check_free(folder)
+    found = load_pretrained(args.run)
+    states, config = masked_lm_states(found.model), bert_config(found.model.encoder.shape, found.k)
+    write_folder(folder, states, config, found.k, card(found, folder.resolve().name))
+    print(f'{folder}: AutoModelForMaskedLM.from_pretrained("{folder}") reads it')

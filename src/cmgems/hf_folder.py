@@ -1,0 +1,200 @@
+"""Folders that Hugging Face's `from_pretrained` reads: written from our models, and read as ours.
+
+config.json               sizes, under BERT's names
+model.safetensors         weights; `pytorch_model.bin` is read as well, with weights_only=True
+tokenizer.json            k-mer text -> ids, with tokenizer_config.json for AutoTokenizer
+vocab.txt                 the same tokens, one a line, as DNABERT ships them
+README.md                 the model card
+"""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from cmgems.encoder import MaskedLanguageModel
+from cmgems.errors import UserError
+from cmgems.files import new_folder
+from cmgems.hf import States, from_bert, shape_of
+from cmgems.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
+from cmgems.tokenizer import kmer_tokenizer
+
+CONFIG = "config.json"
+WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
+ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+
+
+class ReadFolder(NamedTuple):
+    """What a folder holds."""
+
+    model: MaskedLanguageModel
+    k: int
+    weights: Path  # the file they were read from
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises
+    ------
+    UserError
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: found a file, wanted a new or empty folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: found a folder that holds something, wanted a new or empty one")
+
+
+def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, card: str) -> None:
+    """Write a model; nothing is there before all of it is.
+
+    Parameters
+    ----------
+    folder : Path
+        New or empty.
+    states : dict of tensors
+        From `cmgems.hf.masked_lm_states` or `classifier_states`, or `bert_states` and a head.
+    config : dict
+        From `cmgems.hf.bert_config`.
+    k : int
+    card : str
+        The model card, Markdown.
+    """
+    check_free(folder)
+    with new_folder(folder) as beside:
+        (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        # not save_file: that makes the file unreadable to others, whatever the umask
+        (beside / WEIGHTS).write_bytes(save(states, metadata={"format": "pt"}))
+        write_tokenizer(beside, k, config["max_position_embeddings"])
+        (beside / "README.md").write_text(card)
+
+
+def write_tokenizer(folder: Path, k: int, positions: int = 512) -> None:
+    """Add what AutoTokenizer needs; it takes k-mer text (`cmgems.tokenizer.kmer_text`)."""
+    kmer_tokenizer(k).save(str(folder / "tokenizer.json"))
+    roles = dict(zip(ROLES, SPECIAL_TOKENS, strict=True))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": positions,
+        "clean_up_tokenization_spaces": False,
+        **roles,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / "special_tokens_map.json").write_text(json.dumps(roles, indent=2) + "\n")
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary(k)))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this looks like a folder for `from_pretrained`."""
+    return (path / CONFIG).is_file()
+
+
+def read_folder(folder: Path) -> ReadFolder:
+    """Read a BERT on k-mers, ours or DNABERT's.
+
+    Raises
+    ------
+    UserError
+        If it is another architecture, has another vocabulary, lacks weights or is damaged.
+    """
+    config = _read_json(folder / CONFIG)
+    try:
+        shape = shape_of(config)
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG}: {error}") from error
+    tokens = _read_vocabulary(folder)
+    k = _k_of(*tokens)
+    if shape.vocabulary != len(vocabulary(k)):
+        raise UserError(
+            f"{folder / CONFIG}: vocab_size: found {shape.vocabulary}, but {tokens[0].name} has "
+            f"{len(vocabulary(k))} tokens"
+        )
+    weights = _weights_file(folder)
+    model = MaskedLanguageModel(shape)
+    try:
+        _fill(model, from_bert(_read_states(weights), shape.layers))
+    except UserError as error:
+        raise UserError(f"{weights}: {error}") from error
+    return ReadFolder(model, k, weights)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: found {type(content).__name__}, wanted an object of keys")
+    return content
+
+
+def _read_vocabulary(folder: Path) -> tuple[Path, list[str]]:
+    """(file, tokens in the order of their ids); transformers 5 saves no vocab.txt."""
+    text, fast = folder / "vocab.txt", folder / "tokenizer.json"
+    if text.is_file():
+        return text, text.read_text().split()
+    if not fast.is_file():
+        raise UserError(f"{folder}: no vocab.txt there, wanted DNABERT's k-mers, one a line")
+    ids = _read_json(fast).get("model", {}).get("vocab")
+    if not isinstance(ids, dict) or set(ids.values()) != set(range(len(ids))):
+        raise UserError(
+            f"{fast}: no vocabulary with the ids 0 to its size, wanted DNABERT's k-mers"
+        )
+    return fast, sorted(ids, key=ids.get)
+
+
+def _k_of(path: Path, tokens: list[str]) -> int:
+    """k, if these are all k-mers in our order: another order would give ids another meaning."""
+    sizes = {len(vocabulary(k)): k for k in K_VALUES}
+    if len(tokens) not in sizes:
+        raise UserError(
+            f"{path}: found {len(tokens)} tokens, wanted {', '.join(map(str, sizes))} "
+            f"(5 special tokens and all k-mers of 3, 4, 5 or 6 bases)"
+        )
+    k = sizes[len(tokens)]
+    for id_, (found, wanted) in enumerate(zip(tokens, vocabulary(k), strict=True)):
+        if found != wanted:
+            raise UserError(
+                f"{path}: found {found} as token {id_}, wanted {wanted}: k-mers in another order "
+                f"have other ids (wanted base order A T C G)"
+            )
+    return k
+
+
+def _weights_file(folder: Path) -> Path:
+    for name in (WEIGHTS, PICKLED_WEIGHTS):
+        if (folder / name).is_file():
+            return folder / name
+        if (folder / f"{name}.index.json").is_file():
+            raise UserError(f"{folder / name}: found weights in several files, wanted one file")
+    raise UserError(f"{folder}: no weights there, wanted {WEIGHTS} or {PICKLED_WEIGHTS}")
+
+
+def _read_states(path: Path) -> States:
+    try:
+        if path.name == WEIGHTS:
+            states = load_file(path)
+        else:
+            states = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"damaged, or not tensors alone ({reason[:120]})") from error
+    if not isinstance(states, dict) or not all(map(torch.is_tensor, states.values())):
+        raise UserError("found no table of named tensors, wanted the weights of a BERT")
+    return states
+
+
+def _fill(model: MaskedLanguageModel, states: States) -> None:
+    for name, own in model.state_dict().items():
+        if states[name].shape != own.shape:
+            raise UserError(
+                f"{name}: found the shape {list(states[name].shape)}, wanted {list(own.shape)} by "
+                f"{CONFIG}"
+            )
+        if not states[name].isfinite().all():
+            raise UserError(f"{name}: holds values that are not finite")
+    model.load_state_dict(states)

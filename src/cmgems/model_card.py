@@ -1,0 +1,140 @@
+"""The README of an exported model: what it is, how to use it, where its weights come from."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cmgems import __version__
+from cmgems.config import Experiment, Run
+from cmgems.config_files import dump
+from cmgems.flops import parameters
+from cmgems.pretrained import Pretrained
+from cmgems.runs import RunFolder
+from cmgems.summary import MASK_NAMES
+
+HEAD = """\
+---
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [dna, genomics, bert, masked-lm, cmgems]
+---
+
+# {title}
+
+A BERT for DNA, pretrained on masked overlapping {k}-mers with cmgems {version}.
+
+| layers | width | heads | feed-forward | tokens at most | vocabulary | parameters |
+| --- | --- | --- | --- | --- | --- | --- |
+| {layers} | {width} | {heads} | {feed_forward} | {positions} | {vocabulary} | {parameters:,} |
+
+## Use
+
+The tokenizer takes {k}-mers between blanks, one for every base that begins one; the ids are those
+of DNABERT's vocabulary. A {k}-mer with anything but A, C, G, T (upper case) is [UNK].
+
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH")
+model = AutoModelForMaskedLM.from_pretrained("PATH").eval()
+sequence = "{example}"
+kmers = [sequence[i : i + {k}] for i in range(len(sequence) - {k} + 1)]
+kmers[3 : 3 + {k}] = [tokenizer.mask_token] * {k}  # fewer could be read off their neighbours
+logits = model(**tokenizer(" ".join(kmers), return_tensors="pt")).logits
+```
+
+cmgems reads the folder as well, wherever it takes a run.
+"""
+EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
+
+
+def card(pretrained: Pretrained, title: str) -> str:
+    """The model card; with the figures and the experiment of its run, if it comes from one."""
+    shape = pretrained.model.encoder.shape
+    sizes = {name: getattr(shape, name) for name in shape.__dataclass_fields__}
+    text = HEAD.format(
+        title=title,
+        k=pretrained.k,
+        version=__version__,
+        parameters=parameters(shape),
+        example=EXAMPLE,
+        **sizes,
+    )
+    run = run_of(pretrained)
+    return "\n".join([text, *(_of_run(pretrained, run) if run else _of_file(pretrained)), ""])
+
+
+def run_of(pretrained: Pretrained) -> RunFolder | None:
+    """The run folder of a model that was read from one."""
+    if pretrained.step is None:
+        return None
+    return RunFolder(Path(pretrained.source).parent.parent)
+
+
+def _of_file(pretrained: Pretrained) -> list[str]:
+    name = Path(pretrained.source).name
+    return ["## Origin", "", f"Converted from `{name}`, sha256 `{pretrained.sha256}`."]
+
+
+def _of_run(pretrained: Pretrained, run: RunFolder) -> list[str]:
+    lines = ["## Origin", ""]
+    lines.append(
+        f"Optimiser step {pretrained.step:,} of run `{run.path.resolve().name}`, checkpoint sha256 "
+        f"`{pretrained.sha256}`."
+    )
+    if run.results.exists():
+        results = run.read_results()
+        lines += ["", *_provenance(results), "", *_figures(results, run.experiment())]
+    else:
+        lines.append("The run was not finished when this was written: it has no final figures.")
+    shown = dump(_without_paths(run.experiment())).strip()
+    return [*lines, "", "## Experiment", "", "```yaml", shown, "```"]
+
+
+def _without_paths(experiment: Experiment) -> Experiment:
+    """A card is published: it names files, not the folders of this machine."""
+    data, pmi = experiment.data, experiment.pmi
+    return replace(
+        experiment,
+        run=Run(),
+        data=replace(data, genome=Path(data.genome).name),
+        pmi=replace(pmi, table=Path(pmi.table).name),
+    )
+
+
+def _provenance(results: dict[str, Any]) -> list[str]:
+    genome, pmi, versions = results["genome"], results["pmi"], results["versions"]
+    return [
+        f"- genome: {genome['name']}, {genome['bases']:,} bases, sha256 `{genome['sha256']}`",
+        f"- difficulty: PMI `{pmi['definition']}`, k = {pmi['k']}, sha256 of the ranks "
+        f"`{pmi['rank_sha256']}`",
+        f"- seen: {results['tokens']:,} tokens in {results['training_seconds']:,.0f} s of training",
+        f"- versions: {', '.join(f'{name} {v}' for name, v in versions.items())}; git revision "
+        f"{results['git_revision'] or 'unknown'}",
+    ]
+
+
+def _figures(results: dict[str, Any], experiment: Experiment) -> list[str]:
+    """The validation figures at the end of the run."""
+    lines = [
+        f"## Figures after {experiment.train.max_steps:,} steps (best step: "
+        f"{results['best_step']:,})",
+        "",
+        "On held-out regions of the same genome, under fixed masks and under the run's own.",
+        "",
+        "| masks | perplexity | accuracy |",
+        "| --- | --- | --- |",
+    ]
+    for mask, figures in results["after"].items():
+        title = MASK_NAMES.get(mask, mask)
+        lines.append(f"| {title} | {figures['perplexity']:.2f} | {figures['accuracy']:.2%} |")
+    bits = results["after"].get("random_wide", {}).get("hidden_base_bits")
+    reference = results["reference"]
+    if bits is not None and reference:
+        lines += [
+            "",
+            f"Bases that no visible k-mer shows cost {bits:.3f} bits each; base composition alone "
+            f"{reference['composition_bits']:.3f}, the best Markov model (order "
+            f"{reference['markov_order']}) {reference['markov_bits']:.3f}.",
+        ]
+    return lines
