@@ -26,7 +26,7 @@ from cmgems.downstream.linear import (
 )
 
 K_CHOICES = (1, 2, 3, 4, 5, 6)
-FIRST_STRENGTH = 10.0  # with which k is chosen where there are many examples
+FIRST_STRENGTHS = (1.0, 10.0)  # with which k is chosen where there are many examples
 
 
 class Prediction(NamedTuple):
@@ -110,8 +110,12 @@ def kmer_baseline(
         k = min(choices, key=lambda k: choices[k].loss)
         strength = choices[k].strength
     else:  # where each fit takes a second: one after the other
-        losses = {k: validated_loss(t, target, FIRST_STRENGTH, fold) for k, t in tables.items()}
-        k = min(losses, key=losses.get)
+        losses = {
+            (k, first): validated_loss(table, target, first, fold)
+            for k, table in tables.items()
+            for first in FIRST_STRENGTHS
+        }
+        k, _ = min(losses, key=losses.get)
         strength = best_strength(tables[k], target, fold).strength
     model = fit(tables[k], target, strength)
     logits = predict(model, unit_rows(kmer_counts(test, k)))

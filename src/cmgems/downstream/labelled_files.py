@@ -180,6 +180,8 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[s
     """
     text = read_text(path)
     head = text.split("\n", 1)[0]
+    # The limit of the csv module is 131,072 letters a field, a sequence of 18,000 bases in 6-mers.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     rows = csv.reader(io.StringIO(text), delimiter="\t" if "\t" in head else ",")
     try:
         header = [name.strip() for name in next(rows, [])]
@@ -237,12 +239,16 @@ def _from_fasta_table(paths: Sequence[Path], reading: Reading) -> Iterator[Examp
         if name in labels:
             raise UserError(f"{table}: line {line}: {name!r} stands there a second time")
         labels[name] = label.strip()
+    seen: set[str] = set()
     for name, codes in fasta_records(path):
-        if name not in labels:
-            raise UserError(f"{path}: {name}: has no label in {table}")
-        yield Example(f"{path}: {name}", codes, labels.pop(name), name)
-    if labels:
-        raise UserError(f"{table}: {next(iter(labels))!r} has no sequence in {path}")
+        if name not in labels or name in seen:
+            what = "stands there a second time" if name in seen else f"has no label in {table}"
+            raise UserError(f"{path}: {name}: {what}")
+        seen.add(name)
+        yield Example(f"{path}: {name}", codes, labels[name], name)
+    for name in labels:
+        if name not in seen:
+            raise UserError(f"{table}: {name!r} has no sequence in {path}")
 
 
 def _from_fasta_header(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:

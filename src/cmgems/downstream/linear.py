@@ -19,7 +19,8 @@ from cmgems.draws import stream
 Features = np.ndarray | sparse.csr_matrix
 # C, the inverse of the penalty, for features of length 1
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-LARGE = 2000  # training examples
+LARGE = 1000  # training examples
+NEVER = 50.0  # nats
 
 
 class Target(NamedTuple):
@@ -69,17 +70,21 @@ def predict(model: Linear, features: Features) -> np.ndarray:
         return np.stack(columns, axis=1)
     (one,) = model.models
     # A class without a training example gets a share of (nearly) nothing.
-    logits = np.full((features.shape[0], model.classes), -50.0)
+    logits = np.full((features.shape[0], model.classes), -NEVER)
     if isinstance(one, int):
         logits[:, one] = 0.0
-    else:
-        logits[:, one.classes_] = np.maximum(one.predict_log_proba(features), -40.0)
+        return logits
+    found = one.decision_function(features)
+    if found.ndim == 1:  # two classes: the log-odds of the second one
+        found = np.stack([np.zeros_like(found), found], axis=1)
+    # nothing else about a class counts than its distance from the best one
+    logits[:, one.classes_] = found - found.max(axis=1, keepdims=True)
     return logits
 
 
 def _log_odds(model: Any, features: Features) -> np.ndarray:
     if isinstance(model, int):
-        return np.full(features.shape[0], 50.0 if model else -50.0)
+        return np.full(features.shape[0], NEVER if model else -NEVER)
     return model.decision_function(features)
 
 

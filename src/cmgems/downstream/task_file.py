@@ -16,6 +16,7 @@ from cmgems.config_files import load_as
 from cmgems.downstream.labelled_files import KINDS, READERS
 from cmgems.downstream.scores import metrics_of
 from cmgems.downstream.tasks import Files, Task
+from cmgems.errors import UserError
 
 FORMATS = tuple(READERS)
 
@@ -49,6 +50,8 @@ def read_task(path: Path) -> Task:
         With one line for each problem.
     """
     found = load_as(TaskFile, path, (), broken_rules)
+    if not found.train:
+        raise UserError(f"{path}: train: found no file, wanted the examples to train on")
     kind = _kind(found)
     layouts = {"train": found.train, "dev": found.dev, "test": found.test}
     return Task(
@@ -91,8 +94,6 @@ def broken_rules(found: TaskFile) -> Iterator[tuple[str, str]]:
             "metric",
             f"metric: found {found.metric!r}, wanted one of {', '.join(metrics)} (kind {kind})",
         )
-    if not found.train:
-        yield "train", "train: found no file, wanted the examples to train on"
     yield from _file_rules(found, classes)
 
 
