@@ -20,6 +20,9 @@ COMMANDS = {
     "inspect": ("cmgems.commands.inspect", "show what the masks of an experiment do, as a page"),
     "check-masking": ("cmgems.commands.check_masking", "try a masking strategy of your own"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
+    "evaluate": ("cmgems.commands.evaluate", "score pretrained models on labelled tasks"),
+    "embed": ("cmgems.commands.embed", "write sequences as vectors of a pretrained model"),
+    "score": ("cmgems.commands.score", "likelihood of sequences and variants, without training"),
     "export": ("cmgems.commands.export", "write a model as a folder for Hugging Face transformers"),
 }
 

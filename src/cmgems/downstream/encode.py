@@ -1,7 +1,6 @@
 """Labelled sequences as token ids, and what an encoder makes of them.
 
-What is longer than the positions is cut to its middle (`cut="middle"`), or read in consecutive
-windows whose logits or states are averaged (`cut="windows"`, only where nothing is trained).
+A sequence that has more tokens than the encoder has positions is cut to its middle.
 """
 
 from typing import NamedTuple
@@ -10,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmgems.data_modules.classification import most_bases, rows_of
 from cmgems.downstream.labelled import Labelled
-from cmgems.encoder import Encoder, Layout
+from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.errors import UserError
 from cmgems.kmers import CLS, PAD, SEP, token_ids
 
-TOKENS_AT_ONCE = 32_768  # of a batch of encoding
+TOKENS_AT_ONCE = 8192  # of a batch that is only read; more fit no cache
 
 
 class Tokens(NamedTuple):
@@ -46,13 +46,12 @@ def tokenise(data: Labelled, k: int, positions: int) -> Tokens:
     UserError
         If a sequence has fewer than k bases.
     """
-    lengths = np.minimum(data.lengths, positions - 2 + k - 1)
+    starts, lengths, _ = rows_of(data, most_bases(positions, k))
     if len(lengths) and lengths.min() < k:
         i = int(np.argmin(lengths))
         raise UserError(
             f"sequence {i + 1}: found {lengths[i]} bases, wanted at least {k}, the k of the model"
         )
-    starts = data.offsets[:-1] + (data.lengths - lengths) // 2
     longest = int(lengths.max()) if len(lengths) else k
     ids_NL = torch.full((len(lengths), longest - k + 3), PAD, dtype=torch.int16)
     ids_NL[:, 0] = CLS
@@ -76,29 +75,18 @@ def batches(tokens: Tokens, tokens_at_once: int = TOKENS_AT_ONCE) -> list[Tensor
     return parts
 
 
-def packed(tokens: Tokens, device: torch.device | str = "cpu") -> tuple[Tensor, Layout]:
-    """The same tokens one behind the other, as the encoder takes them."""
-    ids_T = tokens.ids_NL[tokens.real()].long().to(device)
-    return ids_T, Layout.of(tuple(tokens.lengths_N.tolist()), device)
+def states_of(body: StackedEncoder, tokens: Tokens, layers: int | None = None) -> Tensor:
+    """States [G, B, L, D] of a batch behind so many layers (0: the embeddings; None: all).
+
+    At padding stands anything.
+    """
+    device = body.tokens.weight.device
+    models, real = len(body.tokens.weight), tokens.real()
+    ids = tokens.ids_NL.to(device).expand(models, -1, -1)
+    padding = None if bool(real.all()) else real.to(device)
+    return body(ids, padding, Dropout(0.0, [0] * models), layers=layers)
 
 
-def padded(states_TD: Tensor, real_BL: Tensor) -> Tensor:
-    """Packed states as [B, L, D], zeros at padding."""
-    out = states_TD.new_zeros(*real_BL.shape, states_TD.shape[-1])
-    out[real_BL] = states_TD
-    return out
-
-
-def states_of(encoder: Encoder, tokens: Tokens, layer: int | None = None) -> Tensor:
-    """States [B, L, D] of a batch; of layer 0 (the embeddings) .. layers, None: the last."""
-    ids_T, layout = packed(tokens, encoder.tokens.weight.device)
-    seen: list[Tensor] = []
-    if layer is None or layer == encoder.shape.layers:
-        return padded(encoder(ids_T, layout), tokens.real().to(ids_T.device))
-    # What goes into layer n is what layer n - 1 has computed.
-    hook = encoder.layers[layer].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    try:
-        encoder(ids_T, layout)
-    finally:
-        hook.remove()
-    return padded(seen[0], tokens.real().to(ids_T.device))
+def arithmetic(device: torch.device, bf16: bool) -> torch.autocast:
+    """Matrix products in bfloat16, sums and weights in float32; or everything in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)

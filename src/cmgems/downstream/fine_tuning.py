@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.downstream.encode import Tokens, batches, states_of
+from cmgems.downstream.encode import Tokens, arithmetic, batches, states_of
 from cmgems.downstream.heads import Head, build_head
 from cmgems.downstream.low_rank import adapt
 from cmgems.downstream.recipes import Recipe
@@ -21,6 +21,7 @@ from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.draws import sequence_keys, stream
 from cmgems.encoder import Encoder
 from cmgems.errors import RunFailed
+from cmgems.pretraining import rate_factor
 
 KEEP_ALL = 0.0  # dropout of a model that answers
 
@@ -52,12 +53,12 @@ class Plan(NamedTuple):
 class Classifiers(nn.Module):
     """G encoders with their heads; `body` is None where the encoder is frozen."""
 
-    def __init__(self, encoder: Encoder, plan: Plan, seeds: list[int]):
+    def __init__(self, encoders: list[Encoder], plan: Plan, seeds: list[int]):
         super().__init__()
-        shape, outputs = encoder.shape, 1 if plan.kind == "regression" else plan.classes
+        shape, outputs = encoders[0].shape, 1 if plan.kind == "regression" else plan.classes
         self.head: Head = build_head(plan.head, shape.width, outputs, shape.positions, seeds)
-        self.body = None if plan.body == "frozen" else StackedEncoder(encoder, len(seeds))
-        self.to(encoder.tokens.weight)
+        self.body = None if plan.body == "frozen" else StackedEncoder(encoders)
+        self.to(encoders[0].tokens.weight)
         if plan.body == "lora":
             adapt(self.body, plan.rank, seeds)
 
@@ -78,15 +79,16 @@ def examples_for(encoder: Encoder, plan: Plan, tokens: Tokens, bf16: bool) -> Ex
     if plan.body != "frozen":
         return Examples(tokens)
     head = build_head(plan.head, encoder.shape.width, 2, encoder.shape.positions, [0])
-    kept: list[Tensor] = [torch.empty(0)] * len(tokens)
     device = encoder.tokens.weight.device
-    with torch.no_grad(), _arithmetic(device, bf16):
+    body = StackedEncoder([encoder])
+    places = 1 if head.reduced else tokens.ids_NL.shape[1]
+    kept = torch.zeros(len(tokens), places, encoder.shape.width)
+    with torch.no_grad(), arithmetic(device, bf16):
         for rows in batches(tokens):
             batch = tokens.take(rows)
-            reduced = head.reduce(states_of(encoder, batch)[None], batch.real().to(device)[None])
-            for row, states in zip(rows.tolist(), reduced[0].float().cpu(), strict=True):
-                kept[row] = states
-    return Examples(tokens, nn.utils.rnn.pad_sequence(kept, batch_first=True))
+            reduced = head.reduce(states_of(body, batch), batch.real().to(device)[None])
+            kept[rows, : reduced.shape[2]] = reduced[0].float().cpu()
+    return Examples(tokens, kept)
 
 
 def train(
@@ -132,7 +134,7 @@ def train(
             if step == steps:
                 break
             rows = torch.from_numpy(order_GN[:, start : start + recipe.batch])
-            with _arithmetic(device, bf16):
+            with arithmetic(device, bf16):
                 logits = model(examples.take(rows), dropout).float()
             loss_G = losses_of(logits, targets[rows].to(device), kind)
             for group in optimizer.param_groups:
@@ -146,7 +148,8 @@ def train(
         means = torch.stack(losses).mean(0).tolist() if losses else means
         if not np.isfinite(means).all():
             raise RunFailed(
-                f"epoch {epoch + 1}: the loss is not finite; a lower rate ({recipe.rate:g}) may help"
+                f"epoch {epoch + 1}: the loss is not finite; a lower rate than {recipe.rate:g} may "
+                f"help"
             )
         after_epoch(epoch)
         if step == steps:
@@ -160,16 +163,14 @@ def answer(model: Classifiers, examples: Examples, bf16: bool = False) -> Tensor
     device = next(model.parameters()).device
     models = len(next(model.parameters()))
     dropout = Dropout(KEEP_ALL, [0] * models)
-    out: list[Tensor] = [torch.empty(0)] * len(examples.tokens)
-    for rows in batches(examples.tokens, ANSWERED_AT_ONCE):
-        with _arithmetic(device, bf16):
+    out = None
+    for rows in batches(examples.tokens):
+        with arithmetic(device, bf16):
             logits = model(examples.take(rows.expand(models, -1)), dropout)
-        for column, row in enumerate(rows.tolist()):
-            out[row] = logits[:, column].float().cpu()
-    return torch.stack(out, 1)
-
-
-ANSWERED_AT_ONCE = 8192  # tokens
+        if out is None:
+            out = torch.empty(models, len(examples.tokens), logits.shape[-1])
+        out[:, rows] = logits.float().cpu()
+    return out
 
 
 def losses_of(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
@@ -196,13 +197,6 @@ def clip_each(model: nn.Module, limit: float) -> None:
             gradient *= scale.view(-1, *[1] * (gradient.ndim - 1))
 
 
-def rate_factor(step: int, warmup: int, total: int) -> float:
-    """Linear warm-up to 1 over `warmup` steps, then linear decay to 0 at `total`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return (total - step) / (total - warmup)
-
-
 def _adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """Decays the matrices of each model; behind the model axis, vectors have one axis."""
     moving = [p for p in model.parameters() if p.requires_grad]
@@ -216,7 +210,3 @@ def _adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 def _shuffled(index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     keys = sequence_keys(stream(seed, f"order of epoch {epoch}"), np.arange(len(index)))
     return index[np.argsort(keys.view(np.uint64)[:, 0], kind="stable")]
-
-
-def _arithmetic(device: torch.device, bf16: bool) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.encoder import Encoder
+from cmgems.encoder import Encoder, EncoderShape
 
 EPS = 1e-12  # BERT's, of its LayerNorms
 BITS = 16  # a dropout decision takes so many random bits
@@ -83,56 +83,67 @@ class Norms(nn.Module):
 
 
 class StackedEncoder(nn.Module):
-    """G copies of an encoder, which then go their own ways.
+    """G encoders of one shape.
 
     Parameters
     ----------
-    encoder : Encoder
-        Its weights are where all copies begin.
-    models : int
+    encoders : their weights are copied; the same one may stand there several times
     """
 
-    def __init__(self, encoder: Encoder, models: int):
+    def __init__(self, encoders: list[Encoder]):
         super().__init__()
-        self.shape = shape = encoder.shape
+        models, self.shape = len(encoders), encoders[0].shape
+        shape = self.shape
         self.tokens = nn.Module()
         self.positions = nn.Module()
         self.tokens.weight = nn.Parameter(torch.empty(models, shape.vocabulary, shape.width))
         self.positions.weight = nn.Parameter(torch.empty(models, shape.positions, shape.width))
         self.norm = Norms(models, shape.width)
-        self.layers = nn.ModuleList(StackedLayer(encoder, models) for _ in range(shape.layers))
-        states = encoder.state_dict()
-        self.load_state_dict({name: x.expand(models, *x.shape) for name, x in states.items()})
-        self.to(encoder.tokens.weight)
+        self.layers = nn.ModuleList(StackedLayer(shape, models) for _ in range(shape.layers))
+        states = [encoder.state_dict() for encoder in encoders]
+        self.to(encoders[0].tokens.weight)
+        self.load_state_dict({name: torch.stack([s[name] for s in states]) for name in states[0]})
 
     def forward(
-        self, ids_GBL: Tensor, real_GBL: Tensor | None, dropout: Dropout, places: int | None = None
+        self,
+        ids_GBL: Tensor,
+        real_GBL: Tensor | None,
+        dropout: Dropout,
+        places: int | None = None,
+        layers: int | None = None,
     ) -> Tensor:
         """States [G, B, P, D] of the first `places` tokens, or of all L.
 
-        `real_GBL` is False at padding; None where there is none.
+        Parameters
+        ----------
+        ids_GBL : token ids
+        real_GBL : False at padding; None where there is none
+        layers : how many to run, 0 gives the embeddings; None: all
         """
         tables = self.tokens.weight
         first_row = torch.arange(len(tables), device=ids_GBL.device) * self.shape.vocabulary
         x = F.embedding(ids_GBL.long() + first_row[:, None, None], tables.flatten(0, 1))
         x = x + self.positions.weight[:, None, : x.shape[2]]
         x = dropout(self.norm(x))
-        for layer in self.layers[:-1]:
-            x = layer(x, real_GBL, dropout)
-        return self.layers[-1](x, real_GBL, dropout, places)
+        layers = len(self.layers) if layers is None else layers
+        for number, layer in enumerate(self.layers[:layers], 1):
+            x = layer(x, real_GBL, dropout, places if number == layers else None)
+        return x if layers else x[:, :, :places]
 
-    def take(self, model: int) -> dict[str, Tensor]:
-        """The state of one of the models, for an `Encoder` of the same shape."""
-        return {name: x[model].clone() for name, x in self.state_dict().items()}
+    def take(self, model: int) -> Encoder:
+        """One of the models, as an encoder of its own."""
+        encoder = Encoder(self.shape).to(self.tokens.weight)
+        encoder.load_state_dict({name: x[model] for name, x in self.state_dict().items()})
+        return encoder.eval()
 
 
 class StackedLayer(nn.Module):
     """`cmgems.encoder.Layer` of G models."""
 
-    def __init__(self, encoder: Encoder, models: int):
+    def __init__(self, shape: EncoderShape, models: int):
         super().__init__()
-        width, inner = encoder.shape.width, encoder.shape.feed_forward
-        self.heads = encoder.shape.heads
+        width, inner = shape.width, shape.feed_forward
+        self.heads = shape.heads
         self.query = Linears(models, width, width)
         self.key_value = Linears(models, width, 2 * width)
         self.output = Linears(models, width, width)
