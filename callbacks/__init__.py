@@ -8,6 +8,7 @@ from cmgems.callbacks.curriculum import CurriculumCallback
 from cmgems.callbacks.mask_log import MaskLog
 from cmgems.callbacks.memory import TrimMemory
 from cmgems.callbacks.pmi_pictures import PmiPictures
+from cmgems.callbacks.probe import ProbeStates
 from cmgems.callbacks.schedule_picture import SchedulePicture
 from cmgems.callbacks.step_progress import StepProgress
 from cmgems.callbacks.throughput import Throughput
@@ -17,6 +18,7 @@ __all__ = [
     "CurriculumCallback",
     "MaskLog",
     "PmiPictures",
+    "ProbeStates",
     "RunCheckpoints",
     "SchedulePicture",
     "StepProgress",

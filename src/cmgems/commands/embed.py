@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("sequences", type=Path, metavar="SEQUENCES")
     add("--out", type=Path, required=True, metavar="FILE", help=".npz or .tsv")
     add("--pool", choices=POOLS, default="mean",
-        help="mean (default) or max of the k-mers, the state of [CLS], or every k-mer's")  # fmt: skip
+        help="mean (default) or max of the k-mers, [CLS], or every k-mer's state")  # fmt: skip
     add("--layer", type=int, metavar="N", help="0: the embeddings, 1, ...; default: the last")
 
 

@@ -15,7 +15,7 @@ from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.errors import UserError
 from cmgems.kmers import CLS, PAD, SEP, token_ids
 
-TOKENS_AT_ONCE = 8192  # of a batch that is only read; more fit no cache
+TOKENS_AT_ONCE = 4096  # of a batch that is only read; more fit no cache
 
 
 class Tokens(NamedTuple):

@@ -23,8 +23,6 @@ from cmgems.encoder import Encoder
 from cmgems.errors import RunFailed
 from cmgems.pretraining import rate_factor
 
-KEEP_ALL = 0.0  # dropout of a model that answers
-
 
 class Examples(NamedTuple):
     """N sequences, and of a frozen encoder the reduced states of each."""
@@ -160,13 +158,24 @@ def train(
 @torch.no_grad()
 def answer(model: Classifiers, examples: Examples, bf16: bool = False) -> Tensor:
     """Logits, float32 [G, N, C] on the CPU, of all examples by each of the G models."""
-    device = next(model.parameters()).device
-    models = len(next(model.parameters()))
-    dropout = Dropout(KEEP_ALL, [0] * models)
-    out = None
+    weights = dict(model.named_parameters())
+    models = len(next(iter(weights.values())))
+    if model.body is None or next(iter(weights.values())).is_cuda:
+        return _answer(model, weights, models, examples, bf16)
+    # On a CPU one after the other: the states of several models at once fit no cache.
+    each = [{name: x[g : g + 1] for name, x in weights.items()} for g in range(models)]
+    return torch.cat([_answer(model, its, 1, examples, bf16) for its in each])
+
+
+def _answer(
+    model: Classifiers, weights: dict[str, Tensor], models: int, examples: Examples, bf16: bool
+) -> Tensor:
+    dropout = Dropout(0.0, [0] * models)
+    device, out = next(iter(weights.values())).device, None
     for rows in batches(examples.tokens):
         with arithmetic(device, bf16):
-            logits = model(examples.take(rows.expand(models, -1)), dropout)
+            batch = examples.take(rows.expand(models, -1))
+            logits = torch.func.functional_call(model, weights, (batch, dropout))
         if out is None:
             out = torch.empty(models, len(examples.tokens), logits.shape[-1])
         out[:, rows] = logits.float().cpu()
