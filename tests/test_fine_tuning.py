@@ -72,6 +72,7 @@ def test_the_stack_equals_the_packed_encoder(encoder, data):
 def test_side_by_side_equals_one_at_a_time(encoder, data, head, body):
     """Dropout included: what a model draws is its own."""
     plan = Plan(head, body, "binary", 2)
+    data = data.take([i for i in range(24) for _ in range(2) if data.lengths[i] == 20][:24])
     examples = _examples(encoder, plan, data)
     index = np.stack([np.random.default_rng(s).permutation(24)[:10] for s in SEEDS])
     targets = torch.from_numpy(data.labels)
@@ -95,7 +96,7 @@ def _examples(encoder, plan, data) -> Examples:
 def test_training_again_gives_the_same_weights_and_learns(encoder, data):
     plan, targets = Plan("mean"), torch.from_numpy(data.labels)
     examples, index = _examples(encoder, plan, data), np.arange(24)[None]
-    recipe = Recipe(rate=3e-3, epochs=25, batch=6, dropout=0.0)
+    recipe = Recipe(rate=1e-2, epochs=60, batch=6, dropout=0.0)
     runs = []
     for _ in range(2):
         model = Classifiers([encoder], plan, [1])
@@ -194,12 +195,12 @@ def test_losses_of_every_kind():
 
 
 def test_a_head_for_tokens_trains(encoder, data):
-    """Labels of every token: is the k-mer's first base an A? (Places of [CLS] and [SEP] ignored.)"""
+    """Labels of every token: is the k-mer's first base an A? [CLS] and [SEP] have none."""
     tokens = tokenise(data.take(np.flatnonzero(data.lengths == 20)), 3, SHAPE.positions)
     ids = tokens.ids_NL.long()
     targets = torch.where(ids < 5, -100, ((ids - 5) // 16 == 0).long())
     model = Classifiers([encoder], Plan("token"), [0])
-    recipe = Recipe(rate=3e-3, epochs=20, batch=8)
+    recipe = Recipe(rate=1e-2, epochs=80, batch=8)
     index = np.arange(len(tokens))[None]
     train(model, Examples(tokens), index, targets, "binary", recipe, [0])
     found = model(Examples(Tokens(tokens.ids_NL[None], tokens.lengths_N[None])), Dropout(0.0, [0]))
@@ -222,6 +223,7 @@ def test_recipes_are_the_published_ones():
     assert (small.rate, small.epochs, small.batch) == (1e-4, 20, 5)
     assert (large.rate, large.epochs, large.batch) == (5e-5, 5, 15)
     assert (small.warmup_share, small.dropout, small.weight_decay) == (0.1, 0.1, 0.01)
-    assert small.steps(20) == 80 and small.warmup(80) == 8
+    assert small.steps(20) == 80
+    assert small.warmup(80) == 8
     gue = full_recipe(task("gue/prom/prom_core_all"))
     assert (gue.rate, gue.batch, gue.warmup(1000)) == (3e-5, 32, 50)

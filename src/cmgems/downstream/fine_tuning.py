@@ -133,7 +133,8 @@ def train(
                 break
             rows = torch.from_numpy(order_GN[:, start : start + recipe.batch])
             with arithmetic(device, bf16):
-                logits = model(examples.take(rows), dropout).float()
+                logits = model(examples.take(rows), dropout)
+            logits = logits.float() if bf16 else logits
             loss_G = losses_of(logits, targets[rows].to(device), kind)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate * rate_factor(step, recipe.warmup(steps), steps)

@@ -27,6 +27,9 @@ BITS = 16  # a dropout decision takes so many random bits
 class Dropout:
     """Dropout whose draws belong to the model: each has a generator of its own.
 
+    Padding takes draws too: with sequences of several lengths, what a model drops depends on how
+    far its batches are padded, and so on the longest sequence of the models beside it.
+
     Parameters
     ----------
     rate : share that is dropped, rounded to a multiple of 2**-16
