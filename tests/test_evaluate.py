@@ -43,7 +43,7 @@ def evaluate(task, pretrained_run, tmp_path, capsys):
 
     def run(*overrides, file="few_shot.yaml", folder=tmp_path / "out", models=pretrained_run):
         given = [f"models=[{models}]", f"tasks.names=[{task}]", f"run.dir={folder}"]
-        fixed = ["compute.workers=1", "compute.precision=32", "compute.device=cpu"]
+        fixed = ["compute.workers=1", "compute.precision=32-true", "compute.device=cpu"]
         code = main(["evaluate", str(FINETUNE / file), *given, *fixed, *overrides])
         results = folder / "results.json"
         shown = capsys.readouterr()
@@ -54,6 +54,7 @@ def evaluate(task, pretrained_run, tmp_path, capsys):
 
 
 QUICK = ["few_shot.shots=[4,8]", "few_shot.draws=2", "recipe.epochs=2"]
+NO_COUNTS = "baselines=[untrained,one_hot]"  # those of k-mers take seconds
 
 
 def figures(found):
@@ -80,8 +81,8 @@ def test_few_shot_with_all_baselines(evaluate, pretrained_run):
 
 
 def test_the_same_figures_again_and_when_interrupted(evaluate, tmp_path, monkeypatch):
-    _, whole, _, _ = evaluate(*QUICK)
-    _, again, _, _ = evaluate(*QUICK, folder=tmp_path / "again")
+    _, whole, _, _ = evaluate(*QUICK, NO_COUNTS)
+    _, again, _, _ = evaluate(*QUICK, NO_COUNTS, folder=tmp_path / "again")
     assert figures(again) == figures(whole)
     assert again["units_run"] == len(whole["scores"])
 
@@ -95,24 +96,26 @@ def test_the_same_figures_again_and_when_interrupted(evaluate, tmp_path, monkeyp
 
     monkeypatch.setattr(jobs, "run_group", third_time_stops)
     folder = tmp_path / "stopped"
-    code, found, _, err = evaluate(*QUICK, folder=folder)
+    code, found, _, err = evaluate(*QUICK, NO_COUNTS, folder=folder)
     assert (code, found) == (130, None)
     assert "interrupted" in err
     monkeypatch.setattr(jobs, "run_group", run_group)
     with open(folder / "scores.jsonl", "a") as journal:
         journal.write('{"key": "cut off by a kill')
-    _, found, _, _ = evaluate(*QUICK, folder=folder)
+    _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
     assert figures(found) == figures(whole)
     done = sum(len(group.units) for group in calls)
     assert found["units_run"] == len(whole["scores"]) - done
-    _, found, _, _ = evaluate(*QUICK, folder=folder)
+    _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
     assert found["units_run"] == 0
-    _, found, _, _ = evaluate(*QUICK, "recipe.epochs=1", folder=folder)  # another setting
+    _, found, _, _ = evaluate(
+        *QUICK, NO_COUNTS, "recipe.epochs=1", folder=folder
+    )  # another setting
     assert found["units_run"] == len([s for s in found["scores"] if s["loss"] is not None])
 
 
 def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
-    few = ["few_shot.shots=[4]", "few_shot.draws=2", "recipe.epochs=1", "baselines=[kmers]"]
+    few = ["few_shot.shots=[4]", "few_shot.draws=2", "recipe.epochs=1", "baselines=[one_hot]"]
     _, one, _, _ = evaluate(*few)
     _, two, _, _ = evaluate(*few, "compute.workers=2", folder=tmp_path / "two")
     assert figures(one) == figures(two)
@@ -182,7 +185,7 @@ def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path
     tokens = tokenise(test, 6, loaded.classifier.encoder.shape.positions)
     logits = loaded.classifier(tokens)
     accuracy = float((logits.argmax(1).numpy() == test.labels).mean())
-    assert accuracy == found["scores"][0]["scores"]["accuracy"]
+    assert accuracy == pytest.approx(found["scores"][0]["scores"]["accuracy"], abs=1e-6)
 
     export_classifier(folder, tmp_path / "hf")
     theirs = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
@@ -245,7 +248,11 @@ def test_refused_in_one_line(evaluate, overrides, wanted):
         ("test.csv", "seq,label\nACGTACGTAC,low\n", "seq"),
         ("test.csv", "sequence,label\n", "test.csv"),
         ("test.csv", "sequence,label\nACG,low\nACGTACGTA,high\n", "6"),
-        ("train.csv", "sequence,label\nACGTACGTA,low\nACGTTTTTA,low\n", "one class"),
+        (
+            "train.csv",
+            "sequence,label\nACGTACGTA,low\nACGTTTTTA,low\n",
+            "all 2 examples have the label",
+        ),
     ],
 )
 def test_bad_examples_are_refused_in_one_line(evaluate, task, tmp_path, name, content, wanted):

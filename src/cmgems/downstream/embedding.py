@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.data_modules.classification import Rows, most_bases, rows_of
+from cmgems.data_modules.classification import Rows, mean_over_windows, most_bases, rows_of
 from cmgems.downstream.encode import arithmetic, batches, states_of, tokenise
 from cmgems.downstream.heads import inner
 from cmgems.downstream.labelled import Labelled, from_codes
@@ -43,10 +43,11 @@ def pooled(
     vectors = torch.empty(len(rows.start), encoder.shape.width)
     for numbers, states, real in _states(encoder, data, rows, k, layer, bf16):
         vectors[numbers] = pool_states(states, real, pool)
-    example = torch.from_numpy(rows.example)
-    how = "amax" if pool == "max" else "mean"
-    out = torch.zeros(len(data), encoder.shape.width)
-    return out.index_reduce(0, example, vectors, how, include_self=False).numpy()
+    if pool == "max":
+        out = np.full((len(data), encoder.shape.width), -np.inf, np.float32)
+        np.maximum.at(out, rows.example, vectors.numpy())
+        return out
+    return mean_over_windows(vectors, torch.from_numpy(rows.example), len(data)).numpy()
 
 
 def pool_states(states_BLD: Tensor, real_BL: Tensor, pool: str) -> Tensor:

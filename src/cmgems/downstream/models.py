@@ -38,7 +38,7 @@ def sources(evaluation: Evaluation) -> list[Source]:
         model = pretrained(name)
         shape = model.model.encoder.shape
         found.append(Source(name, model.sha256, model.step, model.k, shape, ""))
-    if UNTRAINED in evaluation.baselines and evaluation.protocol != "zero_shot":
+    if UNTRAINED in evaluation.baselines:
         found.append(_untrained(evaluation, found[0] if found else None))
     return found
 
