@@ -108,7 +108,8 @@ class ClassificationDataModule(L.LightningDataModule):
     """Splits of a task, as batches for a model of k-mers.
 
     There is no test loader: what chooses a checkpoint must not be able to look at the test split.
-    `evaluation_batches` takes any split, by whoever holds it.
+    `evaluation_batches` takes any split, by whoever holds it. For one process: rows are not shared
+    out among ranks.
 
     Parameters
     ----------

@@ -14,7 +14,14 @@ from cmgems.downstream.baselines import (
     one_hot_baseline,
 )
 from cmgems.downstream.labelled import from_sequences
-from cmgems.downstream.linear import Target, best_strength, fit, folds_of, predict
+from cmgems.downstream.linear import (
+    Target,
+    best_strength,
+    fit,
+    folds_of,
+    predict,
+    to_choose_on,
+)
 from cmgems.downstream.probe import probe
 from cmgems.downstream.scores import score
 from cmgems.kmers import vocabulary
@@ -65,14 +72,20 @@ def test_each_baseline_finds_what_it_can_see():
     assert score(bases.logits, test.labels, "binary").accuracy > 0.95
 
 
-def test_where_nothing_is_planted_nothing_is_found():
+@pytest.fixture
+def few_k(monkeypatch):
+    """Three values of k to choose from, where the choice is not what is tested."""
+    monkeypatch.setattr("cmgems.downstream.baselines.K_CHOICES", (1, 2, 3))
+
+
+def test_where_nothing_is_planted_nothing_is_found(few_k):
     train, test = planted(100, 1, word=""), planted(1000, 2, word="")
     for baseline in BASELINES.values():
         accuracy = score(baseline(train, test, "binary", 2).logits, test.labels, "binary").accuracy
         assert abs(accuracy - 0.5) < 0.06
 
 
-def test_baselines_are_the_same_twice_and_see_no_test_labels():
+def test_baselines_are_the_same_twice_and_see_no_test_labels(few_k):
     train, test = planted(30, 1), planted(30, 2)
     other = from_sequences([test.text(i) for i in range(30)], 1 - test.labels)
     for baseline in BASELINES.values():
@@ -116,6 +129,29 @@ def test_folds_are_balanced():
     assert all(np.bincount(labels[fold == n]).tolist() == [4, 4, 4] for n in range(5))
     assert (folds_of(target, 0) == fold).all()
     assert (folds_of(target, 1) != fold).any()
+
+
+def test_a_choice_among_many_examples_looks_at_some(monkeypatch):
+    labels = np.arange(600) % 2
+    target = Target(labels, "binary", 2)
+    assert to_choose_on(target, 0).tolist() == list(range(600))
+    monkeypatch.setattr("cmgems.downstream.linear.MOST", 200)
+    part = to_choose_on(target, 0)
+    assert len(set(part.tolist())) == 200
+    assert 0.35 < labels[part].mean() < 0.65
+    assert (to_choose_on(target, 0) == part).all()
+    assert (to_choose_on(target, 1) != part).any()
+    train, test = planted(600, 1, place=20), planted(200, 2, place=20)
+    found = one_hot_baseline(train, test, "binary", 2)
+    assert score(found.logits, test.labels, "binary").accuracy > 0.95
+
+
+def test_many_examples_choose_k_as_well(monkeypatch):
+    monkeypatch.setattr("cmgems.downstream.baselines.LARGE", 100)
+    train, test = planted(300, 1), planted(300, 2)
+    found = kmer_baseline(train, test, "binary", 2)
+    assert found.settings["k"] >= 4
+    assert score(found.logits, test.labels, "binary").accuracy > 0.8
 
 
 def test_the_penalty_follows_the_signal():

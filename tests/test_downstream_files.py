@@ -1,9 +1,13 @@
 """Labelled files: each format, plain and gzip; each fault with its file and line."""
 
 import gzip
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from labelled_samples import REAL, csv_table, kmer_table, kmers, random_sequences
 
 from cmgems.downstream.labelled import from_sequences, joined, keys
@@ -210,6 +214,38 @@ def test_faults_of_numbers_lengths_and_names(tmp_path):
         read_examples("fasta_table", [twice, table], BINARY)
     with pytest.raises(UserError, match=r"x\.fa: a: has no label, wanted 0, 1"):
         read_examples("fasta_header", [fasta], BINARY)
+
+
+DAMAGE = st.tuples(
+    st.sampled_from(["csv", "kmers", "quoted", "gzip"]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
+    st.integers(0, 10**6),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(DAMAGE)
+def test_damaged_tables_give_examples_or_one_line(damage):
+    """Bytes overwritten, the end cut off: whatever happens, it is told as a fault of the file."""
+    form, changes, cut = damage
+    text = csv_table(REAL) if form in ("csv", "gzip") else kmer_table(REAL, form == "quoted")
+    data = bytearray(gzip.compress(text.encode(), mtime=0) if form == "gzip" else text.encode())
+    for place, value in changes:
+        data[place % len(data)] = value
+    del data[len(data) - cut % 40 :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "t.csv", bytes(data))
+        fault, found = "", None
+        try:
+            found = read_examples("table", [path], BINARY)
+        except UserError as error:
+            fault = str(error)
+    if found is None:
+        assert fault.startswith(f"{path}: ")
+        assert "\n" not in fault
+    else:
+        assert len(found) <= len(REAL)
+        assert found.codes.max() <= 4
 
 
 def test_sequences_may_be_long(tmp_path):

@@ -8,11 +8,11 @@ import pytest
 from labelled_samples import REAL, csv_table, few_shot_folder, kmer_table, random_sequences
 
 from cmgems.downstream.constructed import PARTS, replaced_sequence
-from cmgems.downstream.labelled import keys
+from cmgems.downstream.labelled import from_sequences, keys
 from cmgems.downstream.registry import TASKS, task_table
 from cmgems.downstream.scores import metrics_of
 from cmgems.downstream.task_data import as_published, draw_pool, few_shot, read
-from cmgems.downstream.tasks import task, tasks
+from cmgems.downstream.tasks import Recipe, task, tasks
 from cmgems.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +43,8 @@ def test_the_registry_has_what_the_benchmarks_have():
     assert {one.metric for one in found["GUE"]} == {"mcc", "f1"}
     assert [one.name for one in found["GUE"] if one.metric == "f1"] == ["gue/virus/covid"]
     assert len(task("gue/virus/covid").classes) == 9
+    recipe = Recipe(epochs=10, rate=3e-5, batch=32, warmup_steps=50)
+    assert task("gue/prom/prom_core_tata").recipe == recipe
     assert task("splice-40").shots == (100, 500, 1000, 5000)
     for one in TASKS.values():
         assert one.metric in metrics_of(one.kind), one.name
@@ -143,6 +145,7 @@ def test_a_task_without_a_test_file_holds_examples_out(tmp_path):
         assert not set(keys(data)) & set(keys(test))
     assert len(train) + len(test) == 2 * (10 + 50 + 100 + 500)
     assert sequences(read(cohn, "test", tmp_path)) == sequences(test)
+    assert not set(keys(as_published(cohn, tmp_path))) & set(keys(test))
     with pytest.raises(UserError, match="500 shots has the test split held out of it"):
         few_shot(cohn, 500, None, tmp_path)
 
@@ -185,6 +188,23 @@ def test_dev_is_held_out_of_train_where_there_is_none(tmp_path):
     train, dev = read(enhancers, "train", tmp_path), read(enhancers, "dev", tmp_path)
     assert np.bincount(dev.labels).tolist() == [20, 10]
     assert sorted(sequences(train) + sequences(dev)) == sorted(found)
+
+
+def test_copies_of_a_sequence_are_held_out_together(tmp_path):
+    other = from_sequences([s for s, _ in REAL], np.zeros(5)).reverse_complemented()
+    copies = [(other.text(i), label) for i, (_, label) in enumerate(REAL)]
+    mine = task(own(tmp_path))
+    (tmp_path / "train.csv").write_text(csv_table([*REAL, *copies, *REAL]))
+    train, dev = read(mine, "train"), read(mine, "dev")
+    assert not set(keys(train)) & set(keys(dev))
+    assert len(train) + len(dev) == 15
+    (tmp_path / "train.csv").write_text(csv_table(REAL[2:4]))
+    with pytest.raises(UserError) as caught:
+        read(mine, "dev")
+    assert str(caught.value) == (
+        "task mine: 0.4 of 1 examples of class 0 is none, wanted more examples or a larger "
+        "dev_share"
+    )
 
 
 def test_silencers_and_their_negatives(tmp_path):

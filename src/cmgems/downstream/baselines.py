@@ -19,9 +19,11 @@ from cmgems.downstream.linear import (
     LARGE,
     Target,
     best_strength,
+    choose_strength,
     fit,
     folds_of,
     predict,
+    to_choose_on,
     validated_loss,
 )
 
@@ -34,6 +36,13 @@ class Prediction(NamedTuple):
 
     logits: np.ndarray  # as `scores.score` takes them
     settings: dict[str, float | int]  # what was chosen on the training examples
+
+
+class KmerChoice(NamedTuple):
+    """What `kmer_baseline` chooses."""
+
+    k: int
+    strength: float
 
 
 def kmer_counts(data: Labelled, k: int) -> sparse.csr_matrix:
@@ -103,23 +112,30 @@ def kmer_baseline(
     seed : of the folds
     """
     target = Target(train.labels, kind, classes)
+    k, strength = choose_k(train, target, seed)
+    model = fit(unit_rows(kmer_counts(train, k)), target, strength)
+    logits = predict(model, unit_rows(kmer_counts(test, k)))
+    return Prediction(logits, {"k": k, "strength": strength})
+
+
+def choose_k(train: Labelled, target: Target, seed: int) -> KmerChoice:
+    """k and strength with the least validated loss on (some of) the training examples."""
+    part = to_choose_on(target, seed)
+    train, target = train.take(part), target.where(part)
     fold = folds_of(target, seed)
     tables = {k: unit_rows(kmer_counts(train, k)) for k in K_CHOICES if k <= train.lengths.max()}
     if len(train) < LARGE:
         choices = {k: best_strength(table, target, fold) for k, table in tables.items()}
         k = min(choices, key=lambda k: choices[k].loss)
-        strength = choices[k].strength
-    else:  # where each fit takes a second: one after the other
-        losses = {
-            (k, first): validated_loss(table, target, first, fold)
-            for k, table in tables.items()
-            for first in FIRST_STRENGTHS
-        }
-        k, _ = min(losses, key=losses.get)
-        strength = best_strength(tables[k], target, fold).strength
-    model = fit(tables[k], target, strength)
-    logits = predict(model, unit_rows(kmer_counts(test, k)))
-    return Prediction(logits, {"k": k, "strength": strength})
+        return KmerChoice(k, choices[k].strength)
+    # where each fit takes its time, one after the other
+    losses = {
+        (k, first): validated_loss(table, target, first, fold)
+        for k, table in tables.items()
+        for first in FIRST_STRENGTHS
+    }
+    k, _ = min(losses, key=losses.get)
+    return KmerChoice(k, best_strength(tables[k], target, fold).strength)
 
 
 def one_hot_baseline(
@@ -132,7 +148,7 @@ def one_hot_baseline(
     length = int(train.lengths.max())
     table = unit_rows(one_hot(train, length))
     target = Target(train.labels, kind, classes)
-    strength = best_strength(table, target, folds_of(target, seed)).strength
+    strength = choose_strength(table, target, seed)
     model = fit(table, target, strength)
     logits = predict(model, unit_rows(one_hot(test, length)))
     return Prediction(logits, {"length": length, "strength": strength})

@@ -146,13 +146,13 @@ def containment(codes: np.ndarray, spans: Spans, test: Labelled) -> np.ndarray:
     ----------
     codes : uint8, `Genome.codes`
     spans : of the genome, for instance those that a model was pretrained on
-    test : sequences to look for; k is 24, or the length of the shortest one where that is less
+    test : sequences to look for; k is 24, or their median length where that is less
 
     Returns
     -------
-    1.0 for a sequence that lies in the spans; nan for one without a k-mer (all N)
+    1.0 for a sequence that lies in the spans; nan for one without a k-mer (shorter, or all N)
     """
-    k = int(min(GENOME_K, test.lengths.min()))
+    k = int(min(GENOME_K, np.median(test.lengths)))
     words, ends = kmer_sets(test, k)
     distinct, inverse = np.unique(words, return_inverse=True)
     slots = 1 << max(4, int(4 * len(distinct)).bit_length())

@@ -19,7 +19,8 @@ from cmgems.draws import stream
 Features = np.ndarray | sparse.csr_matrix
 # C, the inverse of the penalty, for features of length 1
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-LARGE = 1000  # training examples
+LARGE = 1000  # training examples, from which on 3 folds are enough
+MOST = 20_000  # training examples that a choice looks at: more hardly change it, and each fit costs
 NEVER = 50.0  # nats
 
 
@@ -125,11 +126,30 @@ def validated_loss(features: Features, target: Target, strength: float, fold: np
     return float(np.mean(losses))
 
 
+def to_choose_on(target: Target, seed: int) -> np.ndarray:
+    """int64: numbers of the training examples by which something is chosen, at most 20,000.
+
+    Of more, a sample; then the choice leans to what fewer examples allow (a stronger penalty).
+    """
+    count = len(target.labels)
+    if count <= MOST:
+        return np.arange(count)
+    generator = np.random.Generator(np.random.Philox(key=stream(seed, "examples to choose on")))
+    return np.sort(generator.permutation(count)[:MOST])
+
+
 class Choice(NamedTuple):
     """A strength and its validated loss."""
 
     strength: float
     loss: float
+
+
+def choose_strength(features: Features, target: Target, seed: int) -> float:
+    """The strength to fit with, chosen by cross-validation on (some of) the examples."""
+    part = to_choose_on(target, seed)
+    target = target.where(part)
+    return best_strength(features[part], target, folds_of(target, seed)).strength
 
 
 def best_strength(features: Features, target: Target, fold: np.ndarray) -> Choice:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 
-from cmgems.downstream.linear import Target, best_strength, fit, folds_of, predict
+from cmgems.downstream.linear import Target, choose_strength, fit, predict
 from cmgems.downstream.scores import Scores, score
 
 NEIGHBOURS = 10
@@ -55,7 +55,7 @@ def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def logistic(train: np.ndarray, target: Target, test: np.ndarray, seed: int) -> np.ndarray:
     """Logits of the test examples."""
-    strength = best_strength(train, target, folds_of(target, seed)).strength
+    strength = choose_strength(train, target, seed)
     return predict(fit(train, target, strength), test)
 
 

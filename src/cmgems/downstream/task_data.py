@@ -94,7 +94,12 @@ def draw_pool(task: Task, root: str | Path = "", shortest: int = 1) -> Labelled:
 
 
 def as_published(task: Task, root: str | Path = "", shortest: int = 1) -> Labelled:
-    """All training examples that the publishers give, repetitions and all: for an audit."""
+    """All training examples that the publishers give, repetitions and all: for an audit.
+
+    Of a task whose test split is held out of them, those that are left.
+    """
+    if _is_cut(task, "test"):
+        return read(task, "train", root, shortest)
     if "train" in task.files:
         return _load(task, task.files["train"], "train", root, shortest)
     return joined(_shot_sets(task, root, shortest))
@@ -192,17 +197,25 @@ def _first_of_each(data: Labelled, seen: set[bytes]) -> np.ndarray:
 def _held_out(
     task: Task, data: Labelled, share: float, purpose: str, allowed: np.ndarray
 ) -> np.ndarray:
-    """bool [N]: the examples that are held out, the same share of each class."""
+    """bool [N]: the examples that are held out, the same share of each class.
+
+    What belongs together stays together: copies of a sequence, and the examples of a pair.
+    """
     generator = np.random.Generator(np.random.Philox(key=stream(0, f"{purpose} of {task.name}")))
-    out = np.zeros(len(data), bool)
+    chosen: list[int] = []
     classes = _by_class(task, data)
-    for _, members in classes[-1:] if task.paired else classes:
+    for name, members in classes[-1:] if task.paired else classes:
         members = members[allowed[members]]
-        out[generator.permutation(members)[: round(share * len(members))]] = True
-    if task.paired:
-        names = {data.names[i] for i in np.flatnonzero(out).tolist()}
-        out = np.array([name in names for name in data.names])
-    return out
+        count = round(share * len(members))
+        if not count:
+            raise UserError(
+                f"task {task.name}: {share:g} of {len(members)} examples{name} is none, wanted "
+                f"more examples or a larger {purpose}_share"
+            )
+        chosen += generator.permutation(members)[:count].tolist()
+    together = data.names if task.paired else keys(data)
+    taken = {together[i] for i in chosen}
+    return np.array([one in taken for one in together])
 
 
 def _load(task: Task, files: Files, split: str, root: str | Path, shortest: int) -> Labelled:
@@ -216,7 +229,7 @@ def _load(task: Task, files: Files, split: str, root: str | Path, shortest: int)
 
 def _resolve(task: Task, files: Files, root: str | Path) -> list[Path]:
     """The files where they are: the first layout that is complete."""
-    folder = task.base if task.base is not None else Path(root)
+    folder = (task.base if task.base is not None else Path(root)).expanduser()
     if task.base is None and not str(root):
         raise UserError(
             f"tasks.root: found nothing, wanted the folder with the files of {task.name} "
@@ -224,10 +237,10 @@ def _resolve(task: Task, files: Files, root: str | Path) -> list[Path]:
         )
     for layout in files.layouts:
         for ending in ("", ".gz"):
-            paths = [folder.expanduser() / f"{name}{ending}" for name in layout]
+            paths = [folder / f"{name}{ending}" for name in layout]
             if all(path.exists() for path in paths):
                 return paths
-    absent = next(n for n in files.layouts[0] if not (folder.expanduser() / n).exists())
+    absent = next(n for n in files.layouts[0] if not (folder / n).exists())
     raise UserError(
         f"{folder / absent}: does not exist, wanted by task {task.name}; it comes from "
         f"{task.source}"
