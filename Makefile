@@ -8,7 +8,7 @@ PORT ?= 6006
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install pretrain tensorboard test test-faults lint format newcomer bench-pmi bench-masking clean
+.PHONY: help install pretrain evaluate tensorboard test test-faults lint format newcomer bench-pmi bench-masking bench-fewshot bench-scaling test-scaling clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -17,6 +17,12 @@ install: $(VENV)/.installed  ## make .venv with everything that running needs
 
 pretrain: $(VENV)/.installed  ## the first run: a curriculum on real human DNA, minutes on 2 cores
 	$(BIN)/cmgems pretrain experiments/pretrain/quickstart.yaml $(ARGS)
+
+evaluate: $(VENV)/.installed  ## score runs/quickstart (or an untrained encoder) beside baselines, no download
+	@test -f $(RUNS)/quickstart/results.json || \
+	  echo "no finished run in $(RUNS)/quickstart (make pretrain makes it): an untrained encoder alone"
+	$(BIN)/cmgems evaluate experiments/finetune/quickstart.yaml \
+	  $(if $(wildcard $(RUNS)/quickstart/results.json),models=$(RUNS)/quickstart) $(ARGS)
 
 tensorboard: $(VENV)/.installed  ## look at the runs: http://127.0.0.1:$(PORT)
 	$(BIN)/tensorboard --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
@@ -43,6 +49,15 @@ bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfi
 
 bench-masking: $(VENV)/.developer  ## tokens a second of each masking strategy, and its share of a step
 	$(BIN)/python benchmarks/bench_masking.py $(ARGS)
+
+bench-fewshot: $(VENV)/.developer  ## few-shot fine-tuning against a loop of Hugging Face Trainers
+	$(BIN)/python benchmarks/bench_fewshot.py $(ARGS)
+
+bench-scaling: $(VENV)/.developer  ## weak scaling over 1 and 2 processes, and its model for many GPUs
+	$(BIN)/python benchmarks/bench_scaling.py $(ARGS)
+
+test-scaling: $(VENV)/.developer  ## several processes, started by Lightning, torchrun and srun's way
+	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/test_ddp.py tests/test_launch.py $(ARGS)
 
 clean:  ## remove .venv and what was built; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

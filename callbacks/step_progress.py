@@ -1,5 +1,7 @@
 """One progress bar over the optimiser steps of a run."""
 
+import sys
+
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
@@ -24,7 +26,14 @@ class StepProgress(ProgressBar):
     def on_train_start(self, trainer: L.Trainer, module: Pretraining) -> None:
         if self._enabled and trainer.is_global_zero:
             total, done = trainer.max_steps, trainer.global_step
-            self._bar = tqdm(total=total, initial=done, desc="pretrain", unit="step")
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc="pretrain",
+                unit="step",
+                # into a log file, a line now and then
+                mininterval=0.1 if sys.stderr.isatty() else 30,
+            )
             self._show(module)
 
     def on_train_batch_end(
@@ -47,6 +56,12 @@ class StepProgress(ProgressBar):
         self._bar.set_postfix(figures, refresh=False)
 
     def teardown(self, trainer: L.Trainer, module: Pretraining, stage: str) -> None:
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, module: Pretraining, exception) -> None:
+        self._close()  # before somebody writes the reason
+
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cmgems.config import Data, Experiment, Model
-from cmgems.initialisation import AMPLITUDE, NOISE
+from cmgems.config import Data, Experiment, FastStart, Model
+from cmgems.initialisation import AMPLITUDE, FOCUS, NOISE
 from cmgems.kmers import FIRST_KMER, vocabulary
 from cmgems.pretraining import build_model
 
@@ -28,6 +28,7 @@ def test_kmers_that_share_bases_lie_near_each_other(k):
     assert centred.std() == pytest.approx(deviation, rel=0.25)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize(("preset", "heads"), [("small", 4), ("logo", 8), ("dnabert", 12)])
 def test_heads_look_at_their_offsets(preset, heads):
     """Attention of the untrained first layer peaks at -1 +1 -3 +3 ..., the second's at -2 +2 ..."""
@@ -37,11 +38,58 @@ def test_heads_look_at_their_offsets(preset, heads):
         width = positions.shape[1] // heads
         query = layer.query(positions).unflatten(1, (heads, width))
         key = layer.key_value(positions)[:, : positions.shape[1]].unflatten(1, (heads, width))
-        scores = torch.einsum("qhe,khe->hqk", query, key)[:, 30:90]
+        scores = torch.einsum("qhe,khe->hqk", query, key)[:, 30:90] / width**0.5
         looked_at = scores.argmax(-1) - torch.arange(30, 90)
         for head in range(heads):
             wanted = (1 + number % 2 + 2 * (head // 2)) * (-1 if head % 2 == 0 else 1)
             assert looked_at[head].median() == wanted
+            share = scores[head].softmax(-1).max(-1).values.median()
+            assert share == pytest.approx(FOCUS, abs=0.03)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("width", [128, 256, 768])
+def test_what_is_fetched_arrives_with_the_variance_of_what_is_there(width):
+    layer = built(width=width).encoder.layers[0]
+    states = torch.randn(400, width, generator=torch.Generator().manual_seed(0))
+    fetched = layer.output(layer.key_value(states)[:, width:])
+    assert fetched.var() == pytest.approx(1.0, rel=0.1)
+
+
+PARTS = {  # part -> the weights that it alone decides
+    "embeddings": ["encoder.tokens.weight"],
+    "positions": ["encoder.positions.weight"],
+    "heads": [f"encoder.layers.{n}.{part}" for n in (0, 1) for part in ("query", "key_value")],
+    "transport": [f"encoder.layers.{n}.{part}" for n in (0, 1) for part in ("output", "key_value")],
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_can_be_left_out(part):
+    """What is left out has no structure and, where nothing else says so, the same size."""
+    whole, without = built(), built(fast_start=FastStart(**{part: False}))
+    for (name, one), (_, other) in zip(
+        whole.named_parameters(), without.named_parameters(), strict=True
+    ):
+        if not any(name.startswith(own) for own in PARTS[part]):
+            assert one.std() == pytest.approx(other.std().item(), rel=0.1, nan_ok=True), name
+    width = whole.encoder.shape.width
+    tokens, positions = without.encoder.tokens.weight, without.encoder.positions.weight
+    layer = without.encoder.layers[0]
+    if part == "embeddings":
+        centred = tokens[FIRST_KMER:, : width // 2].detach()
+        assert centred.std() == pytest.approx((AMPLITUDE**2 + NOISE**2) ** 0.5, rel=0.02)
+        alike = torch.cosine_similarity(centred[0], centred[1:5], dim=-1).abs()
+        assert alike.max() < 0.4  # AAAAAA and AAAAAT share five bases
+    if part == "positions":
+        half = positions[:, width // 2 :].detach()
+        assert half.std() == pytest.approx(AMPLITUDE / 2**0.5, rel=0.02)
+        assert torch.cosine_similarity(half[:-1], half[1:], dim=-1).abs().mean() < 0.2
+    if part == "heads":
+        assert layer.query.weight.std() == pytest.approx(0.02, rel=0.05)
+    if part == "transport":
+        assert layer.output.weight.std() == pytest.approx(0.02, rel=0.05)
 
 
 def test_is_a_function_of_the_seed_and_touches_no_global_state():

@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": ("cmgems.commands.evaluate", "score pretrained models on labelled tasks"),
     "embed": ("cmgems.commands.embed", "write sequences as vectors of a pretrained model"),
     "score": ("cmgems.commands.score", "likelihood of sequences and variants, without training"),
+    "plan": ("cmgems.commands.plan", "what an experiment costs: FLOPs, memory, hours"),
     "export": ("cmgems.commands.export", "write a model as a folder for Hugging Face transformers"),
 }
 

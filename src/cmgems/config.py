@@ -129,6 +129,14 @@ class Curriculum:
 
 
 @dataclass(frozen=True)
+class FastStart:
+    embeddings: bool = key(True, "k-mers as sums of their bases; false: random, the same size")
+    positions: bool = key(True, "sinusoids; false: random, the same size")
+    heads: bool = key(True, "each head looks at one neighbour; false: BERT's weights")
+    transport: bool = key(True, "values arrive with the variance of states; false: BERT's weights")
+
+
+@dataclass(frozen=True)
 class Model:
     preset: str = key("small", "sizes of the encoder", choices=("small", "logo", "dnabert"))
     layers: int = key(0, "number of layers; 0: the preset's", low=0, high=200)
@@ -138,6 +146,7 @@ class Model:
     positions: int = key(512, "most tokens a sequence may have, [CLS] and [SEP] included", low=8)
     dropout: float = key(0.0, "dropout everywhere", low=0.0, high=0.9)
     init: str = key("bert", "initial weights", choices=("bert", "fast_start"))
+    fast_start: FastStart = field(default_factory=FastStart)
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,11 @@ class Train:
     )
     devices: int = key(1, "processes on this machine, one a device", low=1)
     nodes: int = key(1, "machines", low=1)
+    strategy: str = key(
+        "auto",
+        "of several processes: `auto` each holds the model (DDP), `fsdp` each a share of it",
+        choices=("auto", "fsdp"),
+    )
     precision: str = key("32-true", "arithmetic", choices=("32-true", "bf16-mixed"))
     log_every: int = key(10, "steps between two lines of the log", low=1)
 

@@ -5,11 +5,19 @@ model has to find out first: which bases a k-mer consists of, and where its neig
 with visible neighbours decides most masked k-mers, but a model with the usual initialisation sits
 at the unigram entropy for millions of tokens before it finds that. It stays a plain BERT.
 
-1. K-mer embeddings are sums of one vector for each base at each offset, in one half of the width.
-2. Position embeddings are sinusoids, in the other half.
-3. Queries and keys read the sinusoids, the query turned by a fixed offset: each head looks at one
-   neighbour, offsets -1 +1 -3 +3 ... in odd layers, -2 +2 -4 +4 ... in even ones.
-4. Value and output weights are larger, so that what is fetched arrives.
+Its parts, each of which an experiment can leave out (`model.fast_start`):
+
+embeddings  a k-mer is the sum of one vector for each base at each offset, in one half of the width;
+            without: a random vector of the same size
+positions   sinusoids, in the other half; without: random vectors of the same size
+heads       queries and keys read the sinusoids, the query turned by a fixed offset: each head looks
+            at one neighbour, offsets -1 +1 -3 +3 ... in odd layers, -2 +2 -4 +4 ... in even ones;
+            without: BERT's
+transport   value and output weights so large that what is fetched arrives with the variance of what
+            is there; without: BERT's
+
+Nothing but `AMPLITUDE`, `NOISE` and the range of periods is a choice. The rest follows from widths,
+heads, layers and k: the weights of the heads from `FOCUS` (`_gain`), the transport from the width.
 """
 
 import math
@@ -17,41 +25,48 @@ import math
 import torch
 from torch import Tensor
 
+from cmgems.config import FastStart, Model
 from cmgems.encoder import Encoder, Layer, MaskedLanguageModel, initialise_bert
 from cmgems.kmers import FIRST_KMER
 
-AMPLITUDE = 0.08  # of a k-mer's base part and of a sinusoid, about 4 times BERT's deviation
+AMPLITUDE = 0.08  # of a k-mer's base part and of a sinusoid, 4 times BERT's deviation
 NOISE = 0.016  # tells apart k-mers beyond the sum of their bases
 SHORTEST_PERIOD, LONGEST_PERIOD = 3.0, 64.0  # tokens
-GAIN = 2.0  # of the queries and keys on the sinusoids
-TRANSPORT = 4.0  # of value and output weights, over BERT's deviation
+FOCUS = 0.97  # share of its attention that a head gives the token at its offset
+REACH = 256  # tokens to each side, among which it finds it
 
 
-def initialise(model: MaskedLanguageModel, how: str, k: int) -> None:
-    """Initialise in place from torch's global generator; `how` is "bert" or "fast_start"."""
+def initialise(model: MaskedLanguageModel, settings: Model, k: int) -> None:
+    """Initialise in place from torch's global generator, as `settings.init` says."""
     initialise_bert(model)
-    if how == "fast_start":
-        fast_start(model.encoder, k)
+    if settings.init == "fast_start":
+        fast_start(model.encoder, k, settings.fast_start)
 
 
 @torch.no_grad()
-def fast_start(encoder: Encoder, k: int) -> None:
+def fast_start(encoder: Encoder, k: int, parts: FastStart) -> None:
     """Overwrite BERT's initial weights; see the head of this module."""
     width = encoder.shape.width
     half = width // 2
-    _compose_kmers(encoder.tokens.weight, k, half)
     frequencies = _frequencies(half // 2)
-    _write_sinusoids(encoder.positions.weight, frequencies, half)
+    _write_kmers(encoder.tokens.weight, k, half, parts.embeddings)
+    _write_positions(encoder.positions.weight, frequencies, half, parts.positions)
     for number, layer in enumerate(encoder.layers):
-        layer.key_value.weight[width:] *= TRANSPORT
-        layer.output.weight *= TRANSPORT
-        _aim_heads(layer, frequencies, half, first_offset=1 + number % 2)
+        if parts.transport:
+            # Variance 1 in (behind a LayerNorm), variance 1 out.
+            layer.key_value.weight[width:].normal_(std=width**-0.5)
+            layer.output.weight.normal_(std=width**-0.5)
+        if parts.heads:
+            _aim_heads(layer, frequencies, half, first_offset=1 + number % 2)
 
 
-def _compose_kmers(weight_VD: Tensor, k: int, half: int) -> None:
+def _write_kmers(weight_VD: Tensor, k: int, half: int, composed: bool) -> None:
+    weight_VD.normal_(std=NOISE)
+    if not composed:
+        weight_VD[FIRST_KMER:, :half] += torch.randn(4**k, half) * AMPLITUDE
+        return
     base_KBD = torch.randn(k, 4, half) * (AMPLITUDE / math.sqrt(k))
     index_V = torch.arange(4**k)
-    weight_VD.normal_(std=NOISE)
     for offset in range(k):
         base_V = (index_V >> 2 * (k - 1 - offset)) & 3
         weight_VD[FIRST_KMER:, :half] += base_KBD[offset, base_V]
@@ -63,9 +78,12 @@ def _frequencies(count: int) -> Tensor:
     return 2 * math.pi / periods
 
 
-def _write_sinusoids(weight_SD: Tensor, frequencies: Tensor, half: int) -> None:
-    angle_SF = torch.arange(len(weight_SD))[:, None] * frequencies
+def _write_positions(weight_SD: Tensor, frequencies: Tensor, half: int, sinusoids: bool) -> None:
     weight_SD.zero_()
+    if not sinusoids:
+        weight_SD[:, half:].normal_(std=AMPLITUDE / math.sqrt(2))
+        return
+    angle_SF = torch.arange(len(weight_SD))[:, None] * frequencies
     weight_SD[:, half : half + 2 * len(frequencies) : 2] = AMPLITUDE * angle_SF.sin()
     weight_SD[:, half + 1 : half + 2 * len(frequencies) : 2] = AMPLITUDE * angle_SF.cos()
 
@@ -80,12 +98,33 @@ def _aim_heads(layer: Layer, frequencies: Tensor, half: int, first_offset: int) 
         chosen = (pairs * len(frequencies) // len(pairs) + head) % len(frequencies)
         sine, cosine = half + 2 * chosen, half + 2 * chosen + 1
         row = head * head_width + 2 * pairs
-        turn = frequencies[chosen] * offset
+        turn, gain = frequencies[chosen] * offset, _gain(frequencies[chosen])
         key = layer.key_value.weight
-        key[row, sine] += GAIN
-        key[row + 1, cosine] += GAIN
+        key[row, sine] += gain
+        key[row + 1, cosine] += gain
         query = layer.query.weight  # sin(x + turn) and cos(x + turn)
-        query[row, sine] += GAIN * turn.cos()
-        query[row, cosine] += GAIN * turn.sin()
-        query[row + 1, cosine] += GAIN * turn.cos()
-        query[row + 1, sine] -= GAIN * turn.sin()
+        query[row, sine] += gain * turn.cos()
+        query[row, cosine] += gain * turn.sin()
+        query[row + 1, cosine] += gain * turn.cos()
+        query[row + 1, sine] -= gain * turn.sin()
+
+
+def _gain(frequencies: Tensor) -> float:
+    """The weight on the sinusoids with which a head of these frequencies reaches `FOCUS`.
+
+    Behind the embeddings' LayerNorm a sinusoid's squared amplitude is `AMPLITUDE`**2 over the mean
+    variance; the score of a token at distance d from the wanted one is then
+    gain**2 * squared * sum(cos(frequency * d)) / sqrt(head width).
+    """
+    squared = AMPLITUDE**2 / (0.75 * AMPLITUDE**2 + NOISE**2)
+    distance = torch.arange(-REACH, REACH + 1, dtype=torch.float64)
+    curve = torch.cos(frequencies.double()[:, None] * distance).sum(0)
+    curve *= squared / math.sqrt(2 * len(frequencies))
+    low, high = 0.0, 16.0
+    for _ in range(40):  # the share grows with the gain
+        middle = (low + high) / 2
+        if torch.softmax(middle**2 * curve, 0)[REACH] < FOCUS:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -1,6 +1,11 @@
 """Sizes of the encoders of the papers."""
 
-from cmgems.config import Model
+from typing import TYPE_CHECKING
+
+from cmgems.config import Experiment, Model
+
+if TYPE_CHECKING:
+    from cmgems.encoder import EncoderShape
 
 PRESETS = {
     # for laptops and tests: LOGO's depth, half its width
@@ -16,3 +21,17 @@ def sizes(model: Model) -> dict[str, int]:
     """The preset's sizes, each replaced where the experiment gives its own."""
     preset = PRESETS[model.preset]
     return {name: getattr(model, name) or size for name, size in preset.items()}
+
+
+def encoder_shape(experiment: Experiment) -> "EncoderShape":
+    """The encoder of an experiment."""
+    from cmgems.encoder import EncoderShape  # imports torch; the rules of a config need sizes alone
+    from cmgems.kmers import vocabulary_size
+
+    model = experiment.model
+    return EncoderShape(
+        **sizes(model),
+        vocabulary=vocabulary_size(experiment.data.k),
+        positions=model.positions,
+        dropout=model.dropout,
+    )

@@ -10,18 +10,20 @@ import math
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from cmgems.config import Experiment, Optim
 from cmgems.draws import seed_torch, stream
-from cmgems.encoder import EncoderShape, MaskedLanguageModel
+from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import RunFailed
 from cmgems.initialisation import initialise
-from cmgems.kmers import FIRST_KMER, vocabulary_size
+from cmgems.kmers import FIRST_KMER
 from cmgems.masking.corrupt import ALL_MASKED, BERT
 from cmgems.masking.masker import MaskedBatch, Masker, Plan
 from cmgems.metrics import HiddenBases, HiddenFigures, MaskedFigures, MaskedTokens
-from cmgems.presets import sizes
+from cmgems.presets import encoder_shape
+from cmgems.sharding import is_sharded, shard, whole
 from cmgems.windows import WindowBatch
 
 # Their places do not depend on content, so runs with different curricula compare under them.
@@ -58,6 +60,12 @@ class Pretraining(L.LightningModule):
         # masked and maskable tokens by strategy, of this process since somebody took them
         self.mask_counts: dict[str, Tensor] = {}
         self.gradient_norm = torch.zeros(())
+
+    def configure_model(self) -> None:
+        """Called when the processes have found each other, before each validation or fit."""
+        wanted = isinstance(self.trainer.strategy, ModelParallelStrategy)
+        if wanted and not is_sharded(self.model):
+            shard(self.model, self.device_mesh["data_parallel"])
 
     def on_train_batch_start(self, batch: WindowBatch, batch_idx: int) -> None:
         if self.model.encoder.shape.dropout:
@@ -140,7 +148,7 @@ class Pretraining(L.LightningModule):
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **_) -> None:
         limit = self.optim.clip or math.inf
-        self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+        self.gradient_norm = whole(nn.utils.clip_grad_norm_(self.parameters(), limit))
         if self.gradient_norm.device.type == "cpu":
             self.check_finite()
 
@@ -168,17 +176,10 @@ class Pretraining(L.LightningModule):
 
 def build_model(experiment: Experiment) -> MaskedLanguageModel:
     """The model of an experiment with its initial weights, a function of the seed."""
-    data, model = experiment.data, experiment.model
-    shape = EncoderShape(
-        **sizes(model),
-        vocabulary=vocabulary_size(data.k),
-        positions=model.positions,
-        dropout=model.dropout,
-    )
     with torch.random.fork_rng(devices=[]):
         seed_torch(experiment.seed, "weights")
-        built = MaskedLanguageModel(shape)
-        initialise(built, model.init, data.k)
+        built = MaskedLanguageModel(encoder_shape(experiment))
+        initialise(built, experiment.model, experiment.data.k)
     return built
 
 

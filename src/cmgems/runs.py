@@ -23,7 +23,14 @@ from cmgems.errors import UserError
 from cmgems.files import replacing
 
 # They change how a run is computed, not what it is.
-FREE_TO_CHANGE = ("train.accelerator", "train.devices", "train.nodes", "train.log_every", "name")
+FREE_TO_CHANGE = (
+    "train.accelerator",
+    "train.devices",
+    "train.nodes",
+    "train.strategy",
+    "train.log_every",
+    "name",
+)
 PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
 
 

@@ -24,6 +24,7 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.errors import UserError
 from cmgems.genome import Genome, genome_for
 from cmgems.kmers import token_ids
+from cmgems.launch import check_launch
 from cmgems.markov_reference import base_references
 from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
@@ -32,6 +33,7 @@ from cmgems.pmi import PmiTable, read_table, table_for
 from cmgems.pretraining import COMMON_MASKS, Pretraining
 from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest
 from cmgems.runs import RunFolder, provenance
+from cmgems.sharding import strategy
 from cmgems.summary import summary
 
 CORPUS_WINDOWS = 1024  # of the training genome, on which the masks' budget is measured
@@ -44,6 +46,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
         print(summary(experiment, folder.read_results(), folder.path))
         return folder.read_results()
     quieten_lightning()
+    check_launch(experiment.train)
     accelerator = choose_accelerator(experiment)
     genome = genome_for(experiment.data.genome)
     data = GenomeDataModule(
@@ -161,7 +164,7 @@ def build_trainer(
         accelerator=accelerator,
         devices=train.devices,
         num_nodes=train.nodes,
-        strategy="ddp" if train.devices * train.nodes > 1 else "auto",
+        strategy=strategy(train),
         precision=train.precision,
         max_steps=train.max_steps,
         max_epochs=-1,

@@ -3,6 +3,8 @@
 import argparse
 import textwrap
 
+from cmgems.errors import RunFailed
+
 DESCRIPTION = """\
 Pretrain a gene transformer with masked language modelling, as an experiment file says.
 Overrides `key.path=value` win over the file.
@@ -32,7 +34,28 @@ def run(args: argparse.Namespace) -> None:
 
     from cmgems.train import pretrain  # seconds, so not before the experiment is known to be good
 
-    pretrain(experiment)
+    try:
+        pretrain(experiment)
+    except (MemoryError, RuntimeError) as error:
+        if args.traceback or not out_of_memory(error):
+            raise
+        raise RunFailed(f"out of memory: {advice(experiment)}") from None
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a device had no memory left; torch has no class of its own for a CPU's."""
+    import torch
+
+    cpu = "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or cpu
+
+
+def advice(experiment) -> str:
+    from cmgems.device import device_of
+    from cmgems.plan import memory_advice
+    from cmgems.train import choose_accelerator
+
+    return memory_advice(experiment, device_of(choose_accelerator(experiment)))
 
 
 def describe_keys(schema: type | None = None) -> str:

@@ -1,0 +1,159 @@
+"""Weak scaling: measured over 1 and 2 processes on this machine, modelled for many GPUs.
+
+    python benchmarks/bench_scaling.py [--preset logo] [--rounds 3]
+    python benchmarks/bench_scaling.py --model-only [--flops 400e12] [--network 50e9]
+
+Measured: `cmgems pretrain` with the same windows a process and step on one process and on two, one
+thread each, turn by turn; tokens a second of training, from results.json. Everything that a run
+does in a step is in it. The best round of each counts: what else the machine does only slows down.
+
+Modelled (`step_time`): what a step of data parallelism takes on n GPUs, from the FLOPs and bytes of
+the encoder and the rates that are given as options. It is arithmetic on assumptions, and says so.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from cmgems.config import Experiment, Model, Train
+from cmgems.flops import flops_per_token, parameters
+from cmgems.plan import windows_of
+from cmgems.presets import encoder_shape
+
+EXPERIMENT = Path(__file__).parent.parent / "experiments/pretrain/random.yaml"
+GPUS = (1, 8, 16, 32, 64, 128, 256, 512)
+BACKWARD = 2 / 3  # of the time of a step: what a sum of gradients can hide behind
+LAST_BUCKET = 25e6  # bytes; DDP's bucket size: the last sum begins when the backward pass is over
+
+
+class Hardware(NamedTuple):
+    """What is assumed of a GPU and its links."""
+
+    flops: float  # FLOPs a second that training reaches, not the data sheet's
+    node: int  # GPUs of a machine
+    inside: float  # bytes a second of each GPU to the others of its machine
+    network: float  # bytes a second of each GPU to other machines
+    latency: float  # seconds of each of the 2 log2(n) rounds of a sum
+
+
+class StepTime(NamedTuple):
+    """Seconds."""
+
+    compute: float
+    sums: float  # of gradients over all GPUs
+    exposed: float  # the part of them that no arithmetic hides
+
+    @property
+    def efficiency(self) -> float:
+        """Tokens a second and GPU, against one GPU alone."""
+        return self.compute / (self.compute + self.exposed)
+
+
+def step_time(flops: float, gradient_bytes: float, gpus: int, hardware: Hardware) -> StepTime:
+    """A step of data parallelism: arithmetic, and the sum of gradients over all GPUs.
+
+    A sum sends each byte twice, once to add up and once to tell: inside a machine first, then over
+    the network, where each GPU of a machine carries its share. Sums of early buckets run beside
+    the rest of the backward pass; the last bucket's cannot.
+    """
+    compute = flops / hardware.flops
+    if gpus == 1:
+        return StepTime(compute, 0.0, 0.0)
+    near = min(gpus, hardware.node)
+    machines = gpus // near
+    seconds_a_byte = 2 * (near - 1) / near / hardware.inside
+    if machines > 1:
+        seconds_a_byte += 2 * (machines - 1) / machines / near / hardware.network
+    latency = 2 * (gpus - 1).bit_length() * hardware.latency
+    last = min(LAST_BUCKET, gradient_bytes) * seconds_a_byte + latency
+    sums = gradient_bytes * seconds_a_byte + latency
+    exposed = last + max(0.0, sums - last - BACKWARD * compute)
+    return StepTime(compute, sums, exposed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="logo", choices=("small", "logo", "dnabert"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--windows", type=int, default=8, help="a process and step")
+    parser.add_argument("--model-only", action="store_true", help="measure nothing")
+    parser.add_argument("--flops", type=float, default=400e12, help="a second, reached by training")
+    parser.add_argument("--node", type=int, default=8, help="GPUs of a machine")
+    parser.add_argument("--inside", type=float, default=400e9, help="bytes a second in a machine")
+    parser.add_argument("--network", type=float, default=50e9, help="bytes a second and GPU")
+    parser.add_argument("--latency", type=float, default=10e-6, help="seconds a round")
+    args = parser.parse_args()
+    if not args.model_only:
+        report_measured(args)
+    hardware = Hardware(args.flops, args.node, args.inside, args.network, args.latency)
+    for preset, windows in (("logo", 256), ("dnabert", 32)):
+        report_model(preset, windows, hardware)
+
+
+def report_measured(args: argparse.Namespace) -> None:
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(args.rounds):
+        for processes, found in rates.items():
+            found.append(tokens_per_second(args, processes))
+    one, two = max(rates[1]), max(rates[2])
+    print(f"measured: {args.preset}, {args.windows} windows a process and step, 1 thread each")
+    print(f"  1 process    {one:>10,.0f} tokens a second (best of {args.rounds})")
+    print(f"  2 processes  {two:>10,.0f} tokens a second (best of {args.rounds})")
+    print(f"  weak scaling {two / one / 2:>10.1%} of twice one process\n")
+
+
+def tokens_per_second(args: argparse.Namespace, processes: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        overrides = {
+            "model.preset": args.preset,
+            "train.accelerator": "cpu",
+            "train.devices": processes,
+            "train.micro_batch": args.windows,
+            "train.batch": args.windows * processes,
+            "train.max_steps": args.steps,
+            "validation.every": args.steps,
+            "validation.windows": 8,
+            "optim.warmup_steps": 5,
+            "run.dir": run,
+        }
+        command = [sys.executable, "-m", "cmgems", "pretrain", str(EXPERIMENT)]
+        command += [f"{key}={value}" for key, value in overrides.items()]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        return json.loads((run / "results.json").read_text())["tokens_per_second"]
+
+
+def report_model(preset: str, windows: int, hardware: Hardware) -> None:
+    experiment = Experiment(model=Model(preset=preset), train=Train())
+    shape, lengths = encoder_shape(experiment), windows_of(experiment)
+    tokens = windows * lengths.mean
+    flops = tokens * flops_per_token(shape, lengths.of_a_token, lengths.masked)
+    gradient_bytes = 4 * parameters(shape)
+    print(
+        f"modelled, not measured: {preset}, {windows} windows a GPU and step, "
+        f"{gradient_bytes / 1e6:,.0f} MB of gradients"
+    )
+    print(
+        f"  assumed: {hardware.flops / 1e12:,.0f} TFLOP/s, {hardware.node} GPUs a machine, "
+        f"{hardware.inside / 1e9:,.0f} GB/s inside, {hardware.network / 1e9:,.0f} GB/s a GPU "
+        f"outside, {hardware.latency * 1e6:.0f} us a round"
+    )
+    print(f"  {'GPUs':>6}{'arithmetic':>12}{'sums':>10}{'exposed':>10}{'efficiency':>12}")
+    for gpus in GPUS:
+        time = step_time(flops, gradient_bytes, gpus, hardware)
+        print(
+            f"  {gpus:>6}{time.compute * 1e3:>9.2f} ms{time.sums * 1e3:>7.2f} ms"
+            f"{time.exposed * 1e3:>7.2f} ms{time.efficiency:>12.1%}"
+        )
+    print()
+
+
+if __name__ == "__main__":
+    main()

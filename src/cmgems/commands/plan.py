@@ -1,0 +1,101 @@
+"""`cmgems plan`: what an experiment costs, before it runs."""
+
+import argparse
+
+DESCRIPTION = """\
+Parameters, FLOPs a token, memory of a step against this device, expected tokens a second and hours
+of an experiment, and which micro-batch fits. Nothing is trained or written.
+
+The speed is the device's rate of matrix products, measured, times an assumed efficiency; with
+--measure a few bare steps are timed instead. docs/scaling.md says what is counted.
+"""
+EXAMPLES = """\
+examples:
+  cmgems plan experiments/pretrain/cm_gems.yaml
+  cmgems plan experiments/pretrain/cm_gems.yaml model.preset=dnabert train.batch=250 --measure
+  cmgems plan experiments/pretrain/cm_gems.yaml train.devices=8 train.micro_batch=25 train.batch=200
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.epilog = EXAMPLES
+    parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
+    parser.add_argument("overrides", metavar="key.path=value", nargs="*")
+    parser.add_argument("--measure", action="store_true", help="time a few steps on this device")
+
+
+def run(args: argparse.Namespace) -> None:
+    from cmgems.config_files import load
+
+    experiment = load(args.experiment, args.overrides)
+
+    from cmgems.device import device_of
+    from cmgems.plan import plan
+    from cmgems.train import choose_accelerator
+
+    device = device_of(choose_accelerator(experiment))
+    print(report(plan(experiment, device, args.measure)))
+
+
+def report(plan) -> str:
+    """What a person reads."""
+    experiment, shape, windows, train = (
+        plan.experiment,
+        plan.shape,
+        plan.windows,
+        plan.experiment.train,
+    )
+    processes = train.devices * train.nodes
+    accumulate = train.batch // (train.micro_batch * processes)
+    memory, speed = plan.memory, plan.speed
+    how = "timed" if speed.measured else "assumed"
+    lines = [
+        f"{experiment.name}: {shape.layers} layers of width {shape.width}, "
+        f"{plan.parameters / 1e6:.2f} million parameters",
+        "",
+        f"  a window         {windows.mean:,.0f} tokens on average, {windows.longest:,} at most; "
+        f"{windows.masked:.1%} of them predicted",
+        f"  a step           {train.batch} windows ({processes} processes x {accumulate} "
+        f"micro-batches x {train.micro_batch}), {windows.mean * train.batch:,.0f} tokens",
+        f"  arithmetic       {plan.flops_per_token / 1e6:,.1f} MFLOP a token, "
+        f"{plan.flops_per_token * plan.tokens / 1e15:,.2f} PFLOP in all",
+        "",
+        "  memory of a step, for one process",
+        *(
+            f"    {name:<13}{_size(size):>10}"
+            for name, size in zip(memory._fields, memory, strict=True)
+        ),
+        f"    {'together':<13}{_size(memory.total):>10} of {_size(plan.device_memory.total)} "
+        f"({plan.device})",
+        f"    micro-batch     {_micro_batch(plan)}",
+        "",
+        f"  matrix products  {speed.matmul_rate / 1e12:,.3f} TFLOP/s, measured; training uses "
+        f"{speed.efficiency:.0%} of that ({how})",
+        f"  speed            {speed.tokens_per_second:,.0f} tokens a second and device",
+        f"  the run          {plan.tokens / 1e6:,.1f} million tokens, {_time(plan.seconds)}",
+    ]
+    return "\n".join(lines)
+
+
+def _micro_batch(plan) -> str:
+    train, size = plan.experiment.train, plan.fitting
+    if size is None:
+        return "not even 1 window fits; wanted a smaller model, data.window, or more memory"
+    accumulate = train.batch // (size * train.devices * train.nodes)
+    setting = f"train.micro_batch={size} ({accumulate} of them make a step)"
+    if not plan.fits:
+        return f"{train.micro_batch} does not fit; {setting} does"
+    if size == train.micro_batch:
+        return f"{size} fits, and no larger one that divides the batch does"
+    return f"{train.micro_batch} fits; the largest that does is {setting}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} minutes"
+    return f"{seconds / 3600:,.1f} hours"

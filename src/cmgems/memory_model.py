@@ -1,0 +1,119 @@
+"""Memory of a training step, counted from the sizes of the encoder.
+
+What is counted are the tensors that are alive when most are: at the start of the last backward
+pass of a step, just before the gradient of the logits becomes that of the prediction head. Alive
+then are the weights, the optimiser's state, the gradients of the micro-batches before, and what the
+forward pass keeps for the backward pass. A tensor that two operations keep is there once.
+
+Not counted: what the allocator loses between blocks, a GPU's context and libraries, the genome
+(a memory map on the host) and Python itself.
+
+T tokens, M predicted tokens, D width, F feed-forward width, H heads, V vocabulary.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from cmgems.encoder import EncoderShape
+from cmgems.flops import parameters
+
+FLOAT = 4  # bytes
+ADAM_MOMENTS = 2
+
+
+class Micro(NamedTuple):
+    """What a device takes at once, and how."""
+
+    tokens: int  # T
+    longest: int  # tokens of the longest sequence
+    masked: float  # share of the tokens that is predicted
+    element: int = FLOAT  # bytes of a state behind the embeddings
+    accumulated: bool = True  # several micro-batches make a step
+    equal_lengths: bool = True
+    device: str = "cpu"  # torch's type of it
+
+
+class StepMemory(NamedTuple):
+    """Bytes by what they are for."""
+
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def step_memory(
+    shape: EncoderShape, micro: Micro, ranks: int = 1, sharded: bool = False
+) -> StepMemory:
+    """With several ranks DDP holds the gradients twice (its buckets).
+
+    `sharded` (FSDP): weights, gradients and optimiser are spread over the ranks, but for one layer
+    at a time.
+    """
+    weights = FLOAT * parameters(shape)
+    gradients = weights
+    if not micro.accumulated and ranks == 1:
+        # Those of the step before go when the loss is known, before one more table of logits.
+        gradients = max(0, weights - FLOAT * _predicted(micro) * shape.vocabulary)
+    optimiser = ADAM_MOMENTS * weights
+    if sharded:
+        gathered = FLOAT * layer_parameters(shape)
+        weights, gradients = weights // ranks + gathered, weights // ranks + gathered
+        optimiser //= ranks
+    elif ranks > 1:
+        gradients += weights
+    return StepMemory(weights, gradients, optimiser, activations(shape, micro))
+
+
+def layer_parameters(shape: EncoderShape) -> int:
+    """Weights of one layer."""
+    return parameters(replace(shape, layers=1)) - parameters(replace(shape, layers=0))
+
+
+def activations(shape: EncoderShape, micro: Micro) -> int:
+    """Bytes that the forward pass keeps, and the logits with their gradients."""
+    width, tokens = shape.width, micro.tokens
+    predicted = _predicted(micro)
+    kept = (shape.layers - 1) * _full_layer(shape, micro) + _last_layer(shape, micro, predicted)
+    # transform's input, GELU's input, LayerNorm's input, the input of the output weights
+    kept += 4 * predicted * width
+    embeddings = FLOAT * tokens * width  # LayerNorm's input; the lookup keeps the ids
+    rounded = 0 if micro.element == FLOAT else micro.element * parameters(shape)
+    # log-softmax, its gradient and that of the logits, always in float32
+    logits = 3 * FLOAT * predicted * shape.vocabulary
+    # The output weights are the token embeddings, so their gradient waits to the end of the
+    # backward pass for its other half: three tables when nothing else is alive any more.
+    tables = 3 * FLOAT * shape.vocabulary * width
+    return max(embeddings + micro.element * kept + rounded + logits, tables)
+
+
+def _predicted(micro: Micro) -> int:
+    return round(micro.tokens * micro.masked)
+
+
+def _full_layer(shape: EncoderShape, micro: Micro) -> int:
+    """Numbers kept of a layer that runs at every token."""
+    # its input, query, key, value, what attention made of them, both LayerNorms' inputs, and the
+    # input of the feed-forward; a mix of lengths is joined into a copy
+    states = 8 + (not micro.equal_lengths)
+    per_token = states * shape.width + 2 * shape.feed_forward + shape.heads
+    return micro.tokens * (per_token + _dropped(shape, micro))
+
+
+def _last_layer(shape: EncoderShape, micro: Micro, predicted: int) -> int:
+    """The same of the last: its input, keys and values at every token, the rest at predicted."""
+    per_predicted = 7 * shape.width + 2 * shape.feed_forward + shape.heads
+    return 3 * micro.tokens * shape.width + predicted * (per_predicted + _dropped(shape, micro))
+
+
+def _dropped(shape: EncoderShape, micro: Micro) -> int:
+    """Numbers a token that dropout keeps: its factors, and on a CPU the attention weights, which
+    are then computed one by one."""
+    if not shape.dropout:
+        return 0
+    on_cpu = 3 * shape.heads * micro.longest if micro.device == "cpu" else 0
+    return 2 * shape.width + on_cpu

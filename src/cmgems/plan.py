@@ -1,0 +1,222 @@
+"""`cmgems plan`: what an experiment costs, before it runs.
+
+Sizes and lengths give FLOPs and memory (`cmgems.flops`, `cmgems.memory_model`); the device gives
+its memory and its rate of matrix products, which is measured. From these to tokens a second an
+efficiency has to be assumed, unless a few steps are timed (`measure`).
+"""
+
+import time
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from cmgems.config import Experiment
+from cmgems.device import Memory, device_memory, device_name, matmul_rate
+from cmgems.draws import seed_torch
+from cmgems.encoder import EncoderShape, Layout
+from cmgems.flops import flops_per_token, parameters
+from cmgems.memory_model import FLOAT, Micro, StepMemory, step_memory
+from cmgems.presets import encoder_shape
+
+ASSUMED_EFFICIENCY = 0.5  # of the rate of matrix products
+USABLE = 0.85  # of a device's memory: allocators lose some between blocks
+STEPS = 3  # timed
+
+
+class Windows(NamedTuple):
+    """Lengths of the windows of an experiment, in tokens with [CLS] and [SEP]."""
+
+    mean: float  # of all windows
+    of_a_token: float  # mean over tokens of the length of their window: what attention sees
+    longest: int
+    masked: float  # share of all tokens that is predicted
+
+
+class Speed(NamedTuple):
+    """Tokens a second of one device."""
+
+    tokens_per_second: float
+    matmul_rate: float  # FLOPs a second
+    efficiency: float  # share of it that training uses
+    measured: bool  # the first, rather than the last
+
+
+class Plan(NamedTuple):
+    """What an experiment costs."""
+
+    experiment: Experiment
+    shape: EncoderShape
+    windows: Windows
+    flops_per_token: float
+    memory: StepMemory  # of the process of one device
+    device: str
+    device_memory: Memory  # what one process may take of it
+    speed: Speed
+    fitting: int | None  # the largest micro-batch that fits and divides the batch
+
+    @property
+    def parameters(self) -> int:
+        return parameters(self.shape)
+
+    @property
+    def tokens(self) -> float:
+        """Of the whole run."""
+        train = self.experiment.train
+        return self.windows.mean * train.batch * train.max_steps
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.total <= USABLE * self.device_memory.total
+
+    @property
+    def seconds(self) -> float:
+        """Of training, if devices add up; processes on a CPU share its cores."""
+        train = self.experiment.train
+        on_cpu = self.device.startswith("cpu")
+        devices = train.nodes * (1 if on_cpu else train.devices)
+        return self.tokens / (self.speed.tokens_per_second * devices)
+
+
+def plan(experiment: Experiment, device: torch.device, measure: bool = False) -> Plan:
+    """Work out what an experiment costs on a device; with `measure` after timing a few steps."""
+    shape = encoder_shape(experiment)
+    windows = windows_of(experiment)
+    per_token = flops_per_token(shape, windows.of_a_token, windows.masked)
+    share = share_of_memory(experiment, device)
+    rate = matmul_rate(device, compute_type(experiment))
+    if measure:
+        tokens_per_second = timed(experiment, shape, windows, device)
+        speed = Speed(tokens_per_second, rate, tokens_per_second * per_token / rate, True)
+    else:
+        speed = Speed(ASSUMED_EFFICIENCY * rate / per_token, rate, ASSUMED_EFFICIENCY, False)
+    return Plan(
+        experiment,
+        shape,
+        windows,
+        per_token,
+        memory_of(experiment, experiment.train.micro_batch, device),
+        device_name(device),
+        share,
+        speed,
+        largest_fitting(experiment, device, share),
+    )
+
+
+def compute_type(experiment: Experiment) -> torch.dtype:
+    return torch.float32 if experiment.train.precision.startswith("32") else torch.bfloat16
+
+
+def share_of_memory(experiment: Experiment, device: torch.device) -> Memory:
+    """What one process may take: those on one machine share a CPU's memory."""
+    memory = device_memory(device)
+    sharers = experiment.train.devices if device.type == "cpu" else 1
+    return Memory(*(part // sharers for part in memory))
+
+
+def windows_of(experiment: Experiment) -> Windows:
+    """Expected lengths; stretches between gaps that end a window early are left out of account."""
+    data, special = experiment.data, 2
+    longest, shortest = (bases - data.k + 1 + special for bases in (data.window, data.shortest))
+    uniform = torch.arange(shortest, longest + 1, dtype=torch.float64)
+    share = data.full_share
+    mean = share * longest + (1 - share) * float(uniform.mean())
+    square = share * longest**2 + (1 - share) * float(uniform.square().mean())
+    masked = experiment.masking.mask_fraction * (1 - special / mean)
+    return Windows(mean, square / mean, longest, masked)
+
+
+def memory_of(experiment: Experiment, micro_batch: int, device: torch.device) -> StepMemory:
+    """Memory of a step of the process of one device, if all its windows have the full length."""
+    train, windows = experiment.train, windows_of(experiment)
+    ranks = train.devices * train.nodes
+    micro = Micro(
+        tokens=micro_batch * windows.longest,
+        longest=windows.longest,
+        masked=windows.masked,
+        element=FLOAT if compute_type(experiment) == torch.float32 else FLOAT // 2,
+        accumulated=train.batch > micro_batch * ranks,
+        device=device.type,
+    )
+    return step_memory(encoder_shape(experiment), micro, ranks, train.strategy == "fsdp")
+
+
+def largest_fitting(experiment: Experiment, device: torch.device, memory: Memory) -> int | None:
+    """The largest micro-batch whose step fits and that divides the batch of a device."""
+    train = experiment.train
+    on_each = train.batch // (train.devices * train.nodes)
+    for size in range(on_each, 0, -1):
+        if on_each % size == 0:
+            need = memory_of(experiment, size, device).total
+            if need <= USABLE * memory.total:
+                return size
+    return None
+
+
+def timed(
+    experiment: Experiment, shape: EncoderShape, windows: Windows, device: torch.device
+) -> float:
+    """Tokens a second of bare steps: random tokens of the experiment's mix of lengths, forward,
+    backward and optimiser; no masking, figures, validation or saving."""
+    from cmgems.pretraining import adamw, build_model
+
+    model = build_model(experiment).to(device)
+    optimizer = adamw(model, experiment.optim)
+    batches = [_random_batch(experiment, shape, windows, n, device) for n in range(STEPS + 1)]
+    start = tokens = 0
+    for number, (ids_T, layout, at_M) in enumerate(batches):
+        if number == 1:  # the first warms up
+            _wait(device)
+            start = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, compute_type(experiment) != torch.float32):
+            logits_MV = model(ids_T, layout, at_M).float()
+            loss = F.cross_entropy(logits_MV, ids_T[at_M].long())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        tokens += len(ids_T) if number else 0
+    _wait(device)
+    return tokens / (time.perf_counter() - start)
+
+
+def _random_batch(
+    experiment: Experiment, shape: EncoderShape, windows: Windows, number: int, device: torch.device
+) -> tuple[torch.Tensor, Layout, torch.Tensor]:
+    data, size = experiment.data, experiment.train.micro_batch
+    with torch.random.fork_rng(devices=[]):
+        seed_torch(number, "plan")
+        full = torch.rand(size) < data.full_share
+        drawn = torch.randint(data.shortest - data.k + 3, windows.longest + 1, (size,))
+        lengths = drawn.where(~full, windows.longest).sort(descending=True).values.tolist()
+        ids_T = torch.randint(5, shape.vocabulary, (sum(lengths),), dtype=torch.int32)
+        at_M = (torch.rand(sum(lengths)) < windows.masked).nonzero()[:, 0]
+    return ids_T.to(device), Layout.of(tuple(lengths), device), at_M.to(device)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def memory_advice(experiment: Experiment, device: torch.device) -> str:
+    """What to do about a step that does not fit, in one line."""
+    train = experiment.train
+    memory = share_of_memory(experiment, device)
+    need = memory_of(experiment, train.micro_batch, device).total
+    told = (
+        f"a step of train.micro_batch = {train.micro_batch} windows needs about {need / 1e9:.1f} "
+        f"GB, {device_name(device)} has {memory.total / 1e9:.1f} GB a process, "
+        f"{memory.free / 1e9:.1f} GB of them free"
+    )
+    size = largest_fitting(experiment, device, memory._replace(total=memory.free))
+    if size is None or size >= train.micro_batch:
+        smaller = _next_divisor(train.batch // (train.devices * train.nodes), train.micro_batch)
+        if smaller is None:
+            return f"{told}; wanted a smaller model or data.window, or train.strategy=fsdp"
+        size = smaller
+    accumulate = train.batch // (size * train.devices * train.nodes)
+    return f"{told}; try train.micro_batch={size} ({accumulate} of them make the same step)"
+
+
+def _next_divisor(batch: int, below: int) -> int | None:
+    return max((n for n in range(1, below) if batch % n == 0), default=None)

@@ -1,0 +1,92 @@
+"""Several processes on one model: a copy each (DDP), or a share each of its weights (FSDP)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from cmgems.config import Train
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from cmgems.encoder import MaskedLanguageModel
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def strategy(train: Train) -> str | Strategy:
+    """Lightning's strategy for an experiment's processes."""
+    processes = train.devices * train.nodes
+    if train.strategy == "fsdp":
+        return Sharded(
+            data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
+    return "ddp" if processes > 1 else "auto"
+
+
+class Sharded(ModelParallelStrategy):
+    """FSDP whose checkpoints are those of any other run.
+
+    Whole files through our CheckpointIO, which resume on any number of processes, with either
+    strategy, and are what `cmgems export` reads. (Lightning's own number the optimiser's state in
+    the order of the module, DDP's in the order of the parameter groups, and neither reads the
+    other's.)
+    """
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        optimizer = getattr(optimizer, "_optimizer", optimizer)  # Lightning's wrapper
+        state = get_optimizer_state_dict(self.model, optimizer, options=WHOLE)
+        if self.global_rank:
+            return {}  # the first process saves
+        number = {name: place for place, name in enumerate(self._names(optimizer))}
+        groups = [
+            {**group, "params": [number[name] for name in group["params"]]}
+            for group in state["param_groups"]
+        ]
+        by_number = {number[name]: moments for name, moments in state["state"].items()}
+        return {"state": dict(sorted(by_number.items())), "param_groups": groups}
+
+    def load_checkpoint(self, checkpoint_path, weights_only: bool | None = None) -> dict[str, Any]:
+        checkpoint = self.checkpoint_io.load_checkpoint(Path(checkpoint_path))
+        set_model_state_dict(self.model, checkpoint["state_dict"], options=WHOLE)
+        for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            names = self._names(optimizer)
+            groups = [
+                {**group, "params": [names[place] for place in group["params"]]}
+                for group in saved["param_groups"]
+            ]
+            by_name = {names[place]: moments for place, moments in saved["state"].items()}
+            state = {"state": by_name, "param_groups": groups}
+            set_optimizer_state_dict(self.model, optimizer, state, options=WHOLE)
+        return checkpoint
+
+    def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """Names of the parameters in the order in which optimisers number them."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        return [names[p] for group in optimizer.param_groups for p in group["params"]]
+
+
+def shard(model: "MaskedLanguageModel", mesh: "DeviceMesh") -> None:
+    """Spread the weights over the processes, layer by layer; the rest is gathered as a whole."""
+    for layer in model.encoder.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that all processes hold a share of, as one."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
