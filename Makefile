@@ -32,6 +32,12 @@ paper: $(VENV)/.installed  ## the same at the authors' size, on one GPU, after `
 	$(BIN)/cmgems sweep experiments/sweep/paper.yaml dir=$(RUNS)/paper set.data.genome=$(RUNS)/genome $(ARGS)
 	$(BIN)/cmgems compare $(RUNS)/paper baseline=random out=docs/results/paper
 
+evaluate: $(VENV)/.installed  ## score runs/quickstart (or an untrained encoder) beside baselines, no download
+	@test -f $(RUNS)/quickstart/results.json || \
+	  echo "no finished run in $(RUNS)/quickstart (make pretrain makes it): an untrained encoder alone"
+	$(BIN)/cmgems evaluate experiments/finetune/quickstart.yaml \
+	  $(if $(wildcard $(RUNS)/quickstart/results.json),models=$(RUNS)/quickstart) $(ARGS)
+
 tensorboard: $(VENV)/.installed  ## look at the runs: http://127.0.0.1:$(PORT)
 	$(BIN)/tensorboard --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
 
@@ -60,6 +66,9 @@ bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfi
 
 bench-masking: $(VENV)/.developer  ## tokens a second of each masking strategy, and its share of a step
 	$(BIN)/python benchmarks/bench_masking.py $(ARGS)
+
+bench-fewshot: $(VENV)/.developer  ## few-shot fine-tuning against a loop of Hugging Face Trainers
+	$(BIN)/python benchmarks/bench_fewshot.py $(ARGS)
 
 bench-scaling: $(VENV)/.developer  ## weak scaling over 1 and 2 processes, and its model for many GPUs
 	$(BIN)/python benchmarks/bench_scaling.py $(ARGS)

@@ -9,6 +9,7 @@ from cmgems.callbacks.curriculum import CurriculumCallback
 from cmgems.callbacks.mask_log import MaskLog
 from cmgems.callbacks.memory import TrimMemory
 from cmgems.callbacks.pmi_pictures import PmiPictures
+from cmgems.callbacks.probe import ProbeStates
 from cmgems.callbacks.profile import Profile
 from cmgems.callbacks.schedule_picture import SchedulePicture
 from cmgems.callbacks.step_progress import StepProgress
@@ -20,6 +21,7 @@ __all__ = [
     "CurriculumCallback",
     "MaskLog",
     "PmiPictures",
+    "ProbeStates",
     "Profile",
     "RunCheckpoints",
     "SchedulePicture",

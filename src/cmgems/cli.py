@@ -22,6 +22,9 @@ COMMANDS = {
     "sweep": ("cmgems.commands.sweep", "many runs from one file: a grid, a list or a search"),
     "compare": ("cmgems.commands.compare", "tables, plots and a verdict over finished runs"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
+    "evaluate": ("cmgems.commands.evaluate", "score pretrained models on labelled tasks"),
+    "embed": ("cmgems.commands.embed", "write sequences as vectors of a pretrained model"),
+    "score": ("cmgems.commands.score", "likelihood of sequences and variants, without training"),
     "plan": ("cmgems.commands.plan", "what an experiment costs: FLOPs, memory, hours"),
     "export": ("cmgems.commands.export", "write a model as a folder for Hugging Face transformers"),
 }

@@ -197,6 +197,16 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class Probe:
+    every: int = key(0, "steps between probes of the states on labelled tasks; 0: none", low=0)
+    tasks: tuple[str, ...] = key(
+        None, "of docs/tasks.md, or YAML files of your own", factory=lambda: ("shuffled",)
+    )
+    root: str = key("", "folder with the published files of the tasks")
+    shots: int = key(100, "training examples a class of a probe", low=4)
+
+
+@dataclass(frozen=True)
 class Experiment:
     name: str = key("", "name of the run; default: the file's")
     seed: int = key(0, "of the weights, windows and masks", low=0)
@@ -209,6 +219,7 @@ class Experiment:
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
     validation: Validation = field(default_factory=Validation)
+    probe: Probe = field(default_factory=Probe)
 
 
 def leaves(section: Any = None, prefix: str = ""):

@@ -139,6 +139,7 @@ class RunCallbacks:
         self.picture = callbacks.SchedulePicture(self.curriculum)
         self.masks = callbacks.MaskLog()
         self.pmi_pictures = callbacks.PmiPictures(table)
+        self.probe = callbacks.ProbeStates(experiment)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
         self.memory = callbacks.TrimMemory(every)
         if experiment.train.profile:
@@ -215,6 +216,7 @@ def figures(parts: RunCallbacks) -> dict[str, Any]:
         "switches": parts.curriculum.switches,
         "switched_at": parts.curriculum.switched_at,
         "best_step": parts.checkpoints.best_step,
+        "probe": parts.probe.scores,
         "tokens": throughput.tokens,
         "training_seconds": throughput.seconds,
         "tokens_per_second": throughput.tokens / max(throughput.seconds, 1e-9),

@@ -5,12 +5,14 @@ import argparse
 DESCRIPTION = """\
 Write a pretrained model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
 vocab.txt, and a model card with the figures of the run. Its logits in transformers'
-BertForMaskedLM equal ours.
+BertForMaskedLM equal ours. A classifier that `cmgems evaluate` kept (keep=true) becomes a
+BertForSequenceClassification; its head must be cls.
 """
 EXAMPLES = """\
 examples:
   cmgems export runs/quickstart exported/quickstart
   cmgems export runs/quickstart/checkpoints/last.ckpt exported/last
+  cmgems export evaluations/gue/classifiers/gue-mouse-0-quickstart-0 exported/mouse-0
 
 In Python: AutoModelForMaskedLM.from_pretrained("exported/quickstart").
 """
@@ -20,7 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
     parser.add_argument(
-        "run", metavar="RUN", help="a run folder (its best checkpoint), or a checkpoint in one"
+        "run",
+        metavar="RUN",
+        help="a run folder (its best checkpoint), a checkpoint in one, or a kept classifier",
     )
     parser.add_argument("folder", metavar="DIR", help="a new or empty folder")
 
@@ -35,6 +39,12 @@ def run(args: argparse.Namespace) -> None:
 
     folder = Path(args.folder)
     check_free(folder)
+    if (Path(args.run) / "classifier.json").is_file():
+        from cmgems.downstream.classifier import export_classifier
+
+        export_classifier(Path(args.run), folder)
+        print(f'{folder}: AutoModelForSequenceClassification.from_pretrained("{folder}") reads it')
+        return
     found = load_pretrained(args.run)
     states, config = masked_lm_states(found.model), bert_config(found.model.encoder.shape, found.k)
     write_folder(folder, states, config, found.k, card(found, folder.resolve().name))

@@ -1,0 +1,50 @@
+"""`cmgems embed`: sequences as vectors."""
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = """\
+Write a vector for each sequence of a file, from a pretrained model.
+
+MODEL is a run folder, a checkpoint in one, or a Hugging Face folder. SEQUENCES is FASTA (plain,
+gzip, bgzip), 2bit, GenBank or EMBL. A sequence longer than the model's positions is covered by
+windows, over which pooled vectors are averaged.
+
+FILE ends with .tsv (name, then the numbers) or with .npz: arrays `names` and `vectors` [N, D]; with
+--pool tokens an array [k-mers, D] for each sequence, under `0`, `1`, ... in the order of `names`.
+"""
+EXAMPLES = """\
+examples:
+  cmgems embed runs/quickstart promoters.fa --out promoters.npz
+  cmgems embed runs/quickstart promoters.fa --pool cls --layer 1 --out promoters.tsv
+  cmgems embed dnabert-6 promoters.fa.gz --pool tokens --out tokens.npz
+"""
+POOLS = ("mean", "cls", "max", "tokens")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    add = parser.add_argument
+    add("model", metavar="MODEL")
+    add("sequences", type=Path, metavar="SEQUENCES")
+    add("--out", type=Path, required=True, metavar="FILE", help=".npz or .tsv")
+    add("--pool", choices=POOLS, default="mean",
+        help="mean (default) or max of the k-mers, [CLS], or every k-mer's state")  # fmt: skip
+    add("--layer", type=int, metavar="N", help="0: the embeddings, 1, ...; default: the last")
+
+
+def run(args: argparse.Namespace) -> None:
+    from cmgems.errors import UserError
+
+    if args.out.suffix not in (".npz", ".tsv"):
+        raise UserError(f"--out: found {args.out}, wanted a name that ends with .npz or .tsv")
+    if args.pool == "tokens" and args.out.suffix == ".tsv":
+        raise UserError("--pool tokens: found a .tsv, wanted --out FILE.npz")
+    if not args.out.absolute().parent.is_dir():
+        raise UserError(f"--out: {args.out.parent} is no folder, wanted one that is there")
+
+    from cmgems.downstream.embed import embed_file
+    from cmgems.pretrained import load_pretrained
+
+    count = embed_file(load_pretrained(args.model), args.sequences, args.out, args.pool, args.layer)
+    print(f"wrote {args.out}: {count:,} sequences")

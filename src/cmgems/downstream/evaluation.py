@@ -1,0 +1,271 @@
+"""`cmgems evaluate`: from an experiment file to scores with their uncertainty.
+
+Read `evaluate` from top to bottom. What the user gave is checked before anything is trained; what
+was done in the folder before is not done again.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmgems.config_files import dump
+from cmgems.downstream import jobs, task_data
+from cmgems.downstream.audit import Audit, audit, with_pretraining
+from cmgems.downstream.evaluation_config import Evaluation
+from cmgems.downstream.evaluation_report import report, summaries, write_scalars
+from cmgems.downstream.jobs import Result, Settings
+from cmgems.downstream.journal import Journal, key_of, plain
+from cmgems.downstream.models import sources
+from cmgems.downstream.tasks import Task, tasks
+from cmgems.downstream.units import FULL, Group, groups_of
+from cmgems.errors import UserError
+from cmgems.files import replacing
+from cmgems.progress import progress_bar
+from cmgems.runs import provenance
+
+JOURNAL, RESULTS, KEPT = "scores.jsonl", "results.json", "classifiers"
+
+
+def evaluate(evaluation: Evaluation) -> dict[str, Any]:
+    """Run or go on with an evaluation; print its table, return what `results.json` holds."""
+    started = time.perf_counter()
+    folder = Path(evaluation.run.dir)
+    settings = settings_of(evaluation, folder)
+    chosen = chosen_tasks(evaluation)
+    shots_of, skipped = shots_by_task(evaluation, chosen, settings)
+    groups = groups_of(evaluation, settings.sources, shots_of, settings.device == "cuda")
+    keys = {group: key_of_group(settings, chosen[group.task], group) for group in groups}
+    audits = {name: audited(evaluation, one) for name, one in chosen.items()}
+    folder = prepared(folder, evaluation)
+    journal = Journal(folder / JOURNAL)
+    left = [group for group in groups if keys[group] not in journal.results]
+    units = sum(len(group.units) for group in left)
+    with progress_bar(units, "trainings and tests", "") as advance:
+        for group, results in computed(settings, left):
+            journal.add(keys[group], results)
+            advance(len(group.units))
+    results = [result for group in groups for result in journal.results[keys[group]]]
+    found = {
+        "protocol": evaluation.protocol,
+        "models": [
+            source._replace(shape=asdict(source.shape))._asdict() for source in settings.sources
+        ],
+        "device": settings.device,
+        "precision": "bf16-mixed" if settings.bf16 else "32-true",
+        "skipped": skipped,
+        **summaries(results, chosen),
+        "audits": {name: asdict(one) for name, one in audits.items() if one},
+        "scores": [plain(result) for result in results],
+        "seconds": time.perf_counter() - started,
+        "units_run": units,
+        **provenance(),
+    }
+    with replacing(folder / RESULTS) as handle:
+        json.dump(found, handle, indent=2)
+    write_scalars(folder, found)
+    print(report(found, chosen, audits, folder))
+    return found
+
+
+def settings_of(evaluation: Evaluation, folder: Path) -> Settings:
+    """Models, device and arithmetic."""
+    wanted, gpus = evaluation.compute.device, torch.cuda.device_count()
+    if wanted == "cuda" and not gpus:
+        raise UserError("compute.device: found no CUDA GPU, wanted one; use cpu or auto")
+    device = ("cuda" if gpus else "cpu") if wanted == "auto" else wanted
+    found = tuple(sources(evaluation))
+    layer, most = evaluation.probe.layer, min((s.shape.layers for s in found), default=10**9)
+    if layer > most:
+        raise UserError(f"probe.layer: found {layer}, wanted at most {most}, the model's layers")
+    precision = evaluation.compute.precision
+    bf16 = multiplies_in_bf16(device) if precision == "auto" else precision == "bf16-mixed"
+    return Settings(evaluation, found, device, bf16, str(folder / KEPT))
+
+
+def multiplies_in_bf16(device: str) -> bool:
+    """Whether the hardware has bfloat16 products; without them they are slower than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    text = flags.read_text() if flags.exists() else ""
+    return "avx512_bf16" in text or "amx_bf16" in text
+
+
+def chosen_tasks(evaluation: Evaluation) -> dict[str, Task]:
+    """The tasks under the names by which `tasks.task` finds them again."""
+    if not evaluation.tasks.names:
+        raise UserError("tasks.names: found none, wanted at least one task")
+    found = {}
+    for pattern in evaluation.tasks.names:
+        for one in tasks(pattern):
+            found[pattern if one.group == "user" else one.name] = one
+    return found
+
+
+def shots_by_task(
+    evaluation: Evaluation, chosen: dict[str, Task], settings: Settings
+) -> tuple[dict[str, list[int]], list[str]]:
+    """The numbers of shots that each task has examples for, and what it has not, in words.
+
+    Raises
+    ------
+    UserError
+        If the files of a task cannot be used, or are too small for every number of shots.
+    """
+    shots = sorted(int(n) for n in evaluation.few_shot.shots)
+    if evaluation.protocol in ("full", "zero_shot") or not shots:
+        for name, one in chosen.items():
+            check_full(evaluation, name, one, settings)
+        return {name: [FULL] for name in chosen}, []
+    found, skipped = {}, []
+    for name, one in chosen.items():
+        problems = {n: too_few(evaluation, one, n, settings.shortest) for n in shots}
+        found[name] = [n for n in shots if problems[n] is None]
+        if not found[name]:
+            raise problems[shots[0]]
+        skipped += [str(problem) for problem in problems.values() if problem]
+        jobs.test_of(evaluation, name, settings.shortest)
+    return found, skipped
+
+
+def too_few(evaluation: Evaluation, one: Task, shots: int, k: int) -> UserError | None:
+    """The error of a draw that cannot be made because there are too few examples."""
+    root = evaluation.tasks.root
+    if not evaluation.few_shot.published:
+        task_data.draw_pool(one, root, shortest=k)  # the files themselves must be in order
+    try:
+        task_data.few_shot(one, shots, None if evaluation.few_shot.published else 0, root, 0, k)
+    except UserError as error:
+        if f"found {shots} shots" in str(error):
+            return error
+        raise
+    return None
+
+
+def check_full(evaluation: Evaluation, name: str, one: Task, settings: Settings) -> None:
+    wanted = {"full": ("train", "dev", "test"), "zero_shot": ("test",)}
+    for split in wanted.get(evaluation.protocol, ("train", "test")):
+        jobs.split(name, split, evaluation.tasks.root, settings.shortest)
+    if evaluation.protocol == "zero_shot" and one.kind != "binary":
+        raise UserError(f"tasks.names: {name} is {one.kind}, protocol zero_shot wants two classes")
+
+
+def key_of_group(settings: Settings, one: Task, group: Group) -> str:
+    """What the figures of a group depend on, as a hash."""
+    evaluation, source = settings.evaluation, settings.source(group.model)
+    train = [jobs.examples_of(evaluation, one, u, settings.shortest) for u in group.units]
+    test = jobs.test_of(evaluation, group.task, settings.shortest)
+    return key_of(
+        units=[list(unit) for unit in group.units],
+        source=source and [source.sha256, source.k, asdict(source.shape), source.init],
+        protocol=evaluation.protocol,
+        classifier=source and asdict(evaluation.classifier),
+        recipe=source and asdict(jobs.recipe_of(evaluation, one, group.shots)),
+        probe=source and asdict(evaluation.probe),
+        arithmetic=source and [settings.device, settings.bf16],
+        task=[one.kind, one.metric, list(one.classes)],
+        examples=[digest(data) for data in (*train, test)],
+    )
+
+
+def digest(data) -> str:
+    """A hash of labelled sequences."""
+    total = hashlib.sha256()
+    for column in (data.codes, data.offsets, data.labels):
+        total.update(column.tobytes())
+    return total.hexdigest()
+
+
+def prepared(folder: Path, evaluation: Evaluation) -> Path:
+    """The folder of the results, new or with scores of before."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"run.dir: {folder} is a file, wanted a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "evaluation.yaml").exists():
+        raise UserError(
+            f"run.dir: {folder} holds something that is no evaluation, wanted an empty or new "
+            f"folder or one of an evaluation"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "evaluation.yaml") as handle:
+        handle.write(dump(evaluation))
+    return folder
+
+
+def audited(evaluation: Evaluation, one: Task) -> Audit | None:
+    """Duplicates between train, test and the DNA that the models were pretrained on."""
+    if not evaluation.audit:
+        return None
+    root = evaluation.tasks.root
+    test = task_data.read(one, "test", root)
+    train = task_data.read(one, "train", root) if "train" in one.splits else test
+    found = audit(train, test, one.classes)
+    for name in evaluation.models:
+        spans = pretraining_spans(Path(name))
+        if spans:
+            return with_pretraining(found, *spans, test)
+    return found
+
+
+def pretraining_spans(source: Path):
+    """(codes, spans) that a run of ours was pretrained on; None where that is not known."""
+    run = source if source.is_dir() else source.parent.parent
+    if not (run / "config.yaml").is_file():
+        return None
+    from cmgems.config_files import load
+    from cmgems.data_modules.pretraining import GenomeDataModule
+    from cmgems.genome import genome_for
+
+    experiment = load(run / "config.yaml")
+    genome = genome_for(experiment.data.genome)
+    parts = (experiment.data, experiment.train, experiment.validation, experiment.seed)
+    return genome.codes, GenomeDataModule(genome, *parts).train_spans
+
+
+def computed(settings: Settings, groups: list[Group]) -> Iterator[tuple[Group, list[Result]]]:
+    """The results of all groups as they come, from several processes where that helps."""
+    workers = settings.evaluation.compute.workers or len(os.sched_getaffinity(0))
+    workers = min(workers, len(groups))
+    if settings.device == "cuda" or workers < 2:
+        for group in groups:
+            yield group, jobs.run_group(settings, group)
+        return
+    with worker_pool(workers) as pool:
+        waiting = {pool.submit(jobs.run_group, settings, group): group for group in groups}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes with one thread each, which end with this one, whatever ends it."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker)
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        pool.shutdown()
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)

@@ -1,0 +1,162 @@
+"""An evaluation: every key, its default and range. `cmgems evaluate --help` shows them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cmgems.config import key
+from cmgems.config_files import load_as
+from cmgems.presets import PRESETS
+
+HEAD_NAMES = ("cls", "mean", "max", "attention", "position")
+UNTRAINED = "untrained"
+BASELINES = (UNTRAINED, "kmers", "one_hot")
+
+
+@dataclass(frozen=True)
+class Run:
+    dir: str = key(
+        "", "folder of the results, default evaluations/NAME; what is done there is not done again"
+    )
+
+
+@dataclass(frozen=True)
+class Tasks:
+    names: tuple[str, ...] = key(
+        None,
+        "of the registry (docs/tasks.md; * and ? as in a shell), or YAML files of your own",
+        factory=lambda: ("shuffled",),
+    )
+    root: str = key("", "folder with the published files of the tasks")
+
+
+@dataclass(frozen=True)
+class FewShot:
+    shots: tuple[float, ...] = key(
+        None, "training examples a class", factory=lambda: (10.0, 50.0, 100.0, 500.0, 1000.0)
+    )
+    draws: int = key(10, "random draws of the examples, nested: the 10 lie within the 50", low=1)
+    published: bool = key(False, "use the publishers' one draw instead")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    head: str = key("cls", "what reads the states", choices=HEAD_NAMES)
+    body: str = key(
+        "full",
+        "what moves: everything, the head alone, or the head and low-rank adapters",
+        choices=("full", "frozen", "lora"),
+    )
+    rank: int = key(8, "of the adapters (body lora)", low=1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is not given is as published for this number of examples, or for the task."""
+
+    rate: float = key(0.0, "peak learning rate; 0: as published", low=0.0)
+    epochs: int = key(0, "0: as published", low=0)
+    batch: int = key(0, "sequences a step; 0: as published", low=0)
+    max_steps: int = key(0, "most steps of a training; 0: as published", low=0)
+    dropout: float = key(-1.0, "-1: as published", low=-1.0, high=0.9)
+    weight_decay: float = key(-1.0, "on matrices; -1: as published", low=-1.0)
+
+
+@dataclass(frozen=True)
+class Probe:
+    pool: str = key("mean", "states of a sequence become one", choices=("mean", "cls", "max"))
+    layer: int = key(-1, "0: the embeddings, 1 the first layer, ...; -1: the last", low=-1)
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """The encoder without pretraining, where no pretrained model gives its sizes."""
+
+    preset: str = key("small", "its sizes", choices=tuple(PRESETS))
+    k: int = key(6, "bases in a token", choices=(3, 4, 5, 6))
+    init: str = key("bert", "its weights", choices=("bert", "fast_start"))
+
+
+@dataclass(frozen=True)
+class Compute:
+    device: str = key("auto", "a CUDA GPU where there is one", choices=("auto", "cpu", "cuda"))
+    precision: str = key(
+        "auto",
+        "of matrix products; auto: bf16 on GPUs and on CPUs that multiply in it",
+        choices=("auto", "32-true", "bf16-mixed"),
+    )
+    workers: int = key(0, "processes on the CPU, one thread each; 0: one a core", low=0)
+    together: int = key(0, "models trained side by side; 0: as suits device and size", low=0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    name: str = key("", "of the evaluation; default: the file's")
+    models: tuple[str, ...] = key(
+        None,
+        "run folders, checkpoints or Hugging Face folders; none: baselines alone",
+        factory=tuple,
+    )
+    protocol: str = key(
+        "few_shot",
+        "few_shot: the last epoch counts; full: train on train, choose on dev, test once; probe: "
+        "linear models and neighbours on frozen states; zero_shot: likelihood, nothing is trained",
+        choices=("few_shot", "full", "probe", "zero_shot"),
+    )
+    seeds: int = key(1, "trainings of each model on each draw", low=1)
+    baselines: tuple[str, ...] = key(
+        None, f"what every table needs beside it: {', '.join(BASELINES)}", factory=lambda: BASELINES
+    )
+    audit: bool = key(False, "look for duplicates between train, test and pretraining")
+    keep: bool = key(False, "save the classifiers that were tested (protocol full)")
+    run: Run = field(default_factory=Run)
+    tasks: Tasks = field(default_factory=Tasks)
+    few_shot: FewShot = field(default_factory=FewShot)
+    classifier: Classifier = field(default_factory=Classifier)
+    recipe: Recipe = field(default_factory=Recipe)
+    probe: Probe = field(default_factory=Probe)
+    untrained: Untrained = field(default_factory=Untrained)
+    compute: Compute = field(default_factory=Compute)
+
+
+def broken_rules(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """(key, message) of each rule that an evaluation breaks."""
+    shots = evaluation.few_shot.shots
+    if any(n < 1 or n != int(n) for n in shots) or len(set(shots)) < len(shots):
+        yield (
+            "few_shot.shots",
+            f"few_shot.shots: found {list(shots)}, wanted different whole numbers of at least 1",
+        )
+    if not shots and evaluation.protocol == "few_shot":
+        yield "few_shot.shots", "few_shot.shots: found none, wanted at least one number"
+    for name in evaluation.baselines:
+        if name not in BASELINES:
+            yield (
+                "baselines",
+                f"baselines: found {name!r}, wanted names among {', '.join(BASELINES)}",
+            )
+    if len(set(evaluation.models)) < len(evaluation.models):
+        yield "models", "models: a model stands there twice"
+    if not evaluation.models and not evaluation.baselines:
+        yield "models", "models: found none and no baselines, wanted something to evaluate"
+    if evaluation.few_shot.published and evaluation.few_shot.draws > 1:
+        yield (
+            "few_shot.draws",
+            f"few_shot.draws: found {evaluation.few_shot.draws}, but few_shot.published has one "
+            f"draw; wanted few_shot.draws=1",
+        )
+    if evaluation.keep and evaluation.protocol != "full":
+        yield "keep", f"keep: belongs to protocol full, found {evaluation.protocol}"
+
+
+def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluation:
+    """Read and check an evaluation.
+
+    Raises
+    ------
+    UserError
+        With one line for each problem.
+    """
+    found = load_as(Evaluation, path, overrides, broken_rules)
+    name = found.name or Path(path).stem
+    return replace(found, name=name, run=Run(found.run.dir or f"evaluations/{name}"))

@@ -1,0 +1,159 @@
+"""The scores of an evaluation as means with intervals, comparisons, a table and TensorBoard."""
+
+import math
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmgems.downstream.audit import Audit, audit_table
+from cmgems.downstream.intervals import Values, compare, summarise
+from cmgems.downstream.jobs import Result
+from cmgems.downstream.scores import metrics_of
+from cmgems.downstream.tasks import Task
+from cmgems.downstream.units import FULL
+
+BESIDE = "auroc"  # shown beside the official metric where there is one
+
+
+def summaries(results: list[Result], chosen: Mapping[str, Task]) -> dict[str, list[dict]]:
+    """`summaries`, a figure of a model on a task each, and `comparisons` of pairs of models."""
+    return {
+        "summaries": [
+            {
+                "model": model,
+                "task": task,
+                "shots": shots,
+                "metric": metric,
+                "official": metric == chosen[task].metric,
+                "collapsed": sum(r.scores.collapsed for r in its),
+                **_known(summarise(values_of(its, metric))._asdict()),
+            }
+            for (model, task, shots), its in by_cell(results).items()
+            for metric in metrics_of(chosen[task].kind)
+        ],
+        "comparisons": _comparisons(results, chosen),
+    }
+
+
+def by_cell(results: list[Result]) -> dict[tuple[str, str, int], list[Result]]:
+    """The results of each model on each task and number of shots."""
+    cells: dict[tuple[str, str, int], list[Result]] = {}
+    for result in results:
+        cells.setdefault((result.unit.model, result.unit.task, result.unit.shots), []).append(
+            result
+        )
+    return cells
+
+
+def values_of(results: list[Result], metric: str) -> Values:
+    """values[draw][seed] of one cell."""
+    draws: dict[int, list[tuple[int, float]]] = {}
+    for result in results:
+        figure = getattr(result.scores, metric)
+        draws.setdefault(result.unit.draw, []).append((result.unit.seed, figure))
+    return [[figure for _, figure in sorted(draws[draw])] for draw in sorted(draws)]
+
+
+def _comparisons(results: list[Result], chosen: Mapping[str, Task]) -> list[dict]:
+    """Every pair of models by the official metric, corrected for the tasks and numbers of shots.
+
+    Seeds of a draw are averaged first: a baseline has none to pair them with.
+    """
+    cells = by_cell(results)
+    by_model: dict[str, dict[str, Values]] = {}
+    for (model, task, shots), its in cells.items():
+        values = values_of(its, chosen[task].metric)
+        if len(values) > 1:
+            values = [[float(np.mean(seeds))] for seeds in values]
+        by_model.setdefault(model, {})[f"{task} {shots}"] = values
+    found = []
+    for first, second in combinations(by_model, 2):
+        common = {
+            name: values
+            for name, values in by_model[first].items()
+            if len(values[0]) == len(by_model[second].get(name, [[]])[0])
+        }
+        for one in compare(common, by_model[second]):
+            task, _, shots = one.task.rpartition(" ")
+            found.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "task": task,
+                    "shots": int(shots),
+                    "metric": chosen[task].metric,
+                    **_known(one.difference._asdict()),
+                    "p": one.p,
+                    "p_holm": one.p_holm,
+                }
+            )
+    return found
+
+
+def _known(figures: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no nan."""
+    return {n: None if isinstance(x, float) and math.isnan(x) else x for n, x in figures.items()}
+
+
+def write_scalars(folder: Path, found: dict[str, Any]) -> None:
+    """Means to TensorBoard: score against shots, a curve for each model."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    for model in sorted({one["model"] for one in found["summaries"]}):
+        name = model.strip("/").replace("/", "_") or "model"
+        with SummaryWriter(folder / "tensorboard" / name) as writer:
+            for one in found["summaries"]:
+                if one["model"] == model:
+                    writer.add_scalar(f"{one['task']}/{one['metric']}", one["mean"], one["shots"])
+
+
+def report(
+    found: dict[str, Any],
+    chosen: Mapping[str, Task],
+    audits: Mapping[str, Audit | None],
+    folder: Path,
+) -> str:
+    """What the terminal shows: a table for each task."""
+    parts = []
+    for name, one in chosen.items():
+        parts.append(_table(found["summaries"], name, one))
+        if audits[name]:
+            parts.append(audit_table(audits[name]))
+    parts += [f"left out: {text}" for text in found["skipped"]]
+    parts.append(f"{len(found['scores'])} scores, {found['units_run']} of them new; in {folder}")
+    return "\n\n".join(parts)
+
+
+def _table(rows: list[dict], name: str, one: Task) -> str:
+    beside = BESIDE if BESIDE in metrics_of(one.kind) and one.metric != BESIDE else None
+    cells: dict[tuple, dict[str, dict]] = {}
+    for row in rows:
+        if row["task"] == name:
+            cells.setdefault((row["shots"], row["model"]), {})[row["metric"]] = row
+    header = ["shots", "model", f"{one.metric} (95 % interval)"]
+    lines = [[*header, f"{beside} (95 % interval)"] if beside else header]
+    for (shots, model), its in cells.items():
+        row = ["all" if shots == FULL else str(shots), model, _cell(its[one.metric])]
+        lines.append([*row, _cell(its[beside])] if beside else row)
+        if collapsed := its[one.metric]["collapsed"]:
+            lines[-1].append(f"{collapsed} of {its[one.metric]['count']} collapsed to one answer")
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = [
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=False)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([f"{one.name}: {one.kind}, scored on its test split", *text])
+
+
+def _cell(row: dict) -> str:
+    """Shares as percentages with one decimal, as the papers print them."""
+    scale = 100 if row["metric"] not in ("mse",) else 1
+    mean = f"{row['mean'] * scale:.1f}"
+    if row["low"] is None:
+        return mean if row["count"] == 1 else f"{mean} (no interval: one draw)"
+    return f"{mean} ({row['low'] * scale:.1f} to {row['high'] * scale:.1f})"

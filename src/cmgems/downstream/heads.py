@@ -1,0 +1,158 @@
+"""Heads: from the states of a sequence's tokens to its logits.
+
+A head has two stages. `reduce` has no parameters and keeps of the states what the head reads, so a
+frozen encoder runs once and its reduced states are kept. `forward` has the parameters. Both work on
+G models side by side (`cmgems.downstream.stack`); a single one is G = 1.
+
+Contract: states [G, B, P, D] are those of the first P tokens of each sequence, [CLS] included
+(P = `places` of the head, or all L); real, bool [G, B, L], is False at padding. The last real token
+is [SEP]. Logits are [G, B, C], of `token` [G, B, L, C].
+
+Shapes: G models, B sequences, L tokens, D width, C classes (1: a regression).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmgems.downstream.stack import Dropout, Linears
+from cmgems.draws import seed_torch
+
+DEVIATION = 0.02  # BERT's, of new weights
+NARROW = 16  # width of a state in the `position` head
+
+
+class Head(nn.Module):
+    """`reduced` tells whether `reduce` leaves one state a sequence."""
+
+    places: int | None = None  # tokens whose states it reads; None: all
+    reduced = True
+
+    def __init__(self, models: int, width: int, classes: int, positions: int):
+        super().__init__()
+        self.out = Linears(models, width, classes)
+
+    def reduce(self, states: Tensor, real: Tensor) -> Tensor:
+        """[G, B, 1, D], or the states as they are."""
+        return states
+
+    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+        return self.out(dropout(states[:, :, 0]))
+
+
+class Cls(Head):
+    """BERT's: a dense layer and tanh over [CLS], then a linear layer."""
+
+    places = 1
+
+    def __init__(self, models: int, width: int, classes: int, positions: int):
+        super().__init__(models, width, classes, positions)
+        self.pooler = Linears(models, width, width)
+
+    def reduce(self, states: Tensor, real: Tensor) -> Tensor:
+        return states[:, :, :1]
+
+    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+        return self.out(dropout(torch.tanh(self.pooler(states[:, :, 0]))))
+
+
+class Mean(Head):
+    """The mean over the k-mers: blind to where in a sequence something is."""
+
+    def reduce(self, states: Tensor, real: Tensor) -> Tensor:
+        weight = inner(real).to(states.dtype)[..., None]
+        return (states * weight).sum(2, keepdim=True) / weight.sum(2, keepdim=True)
+
+
+class Max(Head):
+    """The largest of the k-mers in each channel."""
+
+    def reduce(self, states: Tensor, real: Tensor) -> Tensor:
+        return states.masked_fill(~inner(real)[..., None], -torch.inf).amax(2, keepdim=True)
+
+
+class Attention(Head):
+    """A mean over the k-mers with weights that are learned from the states."""
+
+    reduced = False
+
+    def __init__(self, models: int, width: int, classes: int, positions: int):
+        super().__init__(models, width, classes, positions)
+        self.weigh = Linears(models, width, 1)
+
+    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+        weight = self.weigh(states).masked_fill(~inner(real)[..., None], -torch.inf).softmax(2)
+        return self.out(dropout((states * weight).sum(2)))
+
+
+class Position(Head):
+    """Each place, counted from the middle of the sequence, has weights of its own.
+
+    For what sits at a fixed place, as splice sites do: pooling over places loses it.
+    """
+
+    reduced = False
+
+    def __init__(self, models: int, width: int, classes: int, positions: int):
+        nn.Module.__init__(self)
+        self.classes, self.positions = classes, positions
+        self.narrow = Linears(models, width, NARROW)
+        self.place = nn.Parameter(torch.zeros(models, positions, NARROW * classes))
+        self.bias = nn.Parameter(torch.zeros(models, classes))
+
+    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+        narrow = dropout(torch.tanh(self.narrow(states)))  # [G, B, L, 16]
+        model = torch.arange(len(self.place), device=states.device)[:, None, None]
+        row = model * self.positions + from_middle(real, self.positions)
+        weight = F.embedding(row, self.place.flatten(0, 1)).unflatten(-1, (NARROW, self.classes))
+        narrow = narrow * inner(real)[..., None]
+        logits = torch.einsum("gblw,gblwc->gbc", narrow, weight.to(narrow.dtype))
+        return logits + self.bias[:, None]
+
+
+class Token(Head):
+    """Logits of every token, [CLS] and [SEP] included: leave those out of the loss."""
+
+    reduced = False
+
+    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+        return self.out(dropout(states))
+
+
+HEADS: dict[str, type[Head]] = {
+    "cls": Cls,
+    "mean": Mean,
+    "max": Max,
+    "attention": Attention,
+    "position": Position,
+    "token": Token,
+}
+
+
+def build_head(
+    name: str, width: int, classes: int, positions: int, seeds: list[int], purpose: str = "head"
+) -> Head:
+    """A head for each of the seeds; the weights of one depend on its own seed alone."""
+    head = HEADS[name](len(seeds), width, classes, positions)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for model, seed in enumerate(seeds):
+            seed_torch(seed, purpose)
+            for part, weights in head.named_parameters():
+                if weights.ndim > 2:
+                    nn.init.normal_(weights[model], std=DEVIATION)
+                else:
+                    assert part.endswith("bias")  # and stays 0
+    return head
+
+
+def inner(real: Tensor) -> Tensor:
+    """bool, shape of `real`: the tokens between [CLS] and [SEP]."""
+    behind = F.pad(real, (0, 1), value=False)[..., 1:]  # the next token is real too
+    return behind & F.pad(real, (1, 0), value=False)[..., :-1]
+
+
+def from_middle(real: Tensor, positions: int) -> Tensor:
+    """int64, shape of `real`: place of each token, the middle one of its sequence at S // 2."""
+    place = torch.arange(real.shape[-1], device=real.device)
+    shift = positions // 2 - (real.sum(-1, keepdim=True) - 1) // 2
+    return (place + shift).clamp(0, positions - 1)

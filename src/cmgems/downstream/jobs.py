@@ -1,0 +1,300 @@
+"""One group of an evaluation, from its files to its scores; runs in a worker process.
+
+The test split is read where it is answered, after training, and handed to nothing that trains or
+chooses: `trained` sees train and dev alone.
+"""
+
+import time
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from cmgems.downstream import task_data
+from cmgems.downstream.baselines import kmer_baseline, one_hot_baseline
+from cmgems.downstream.encode import tokenise
+from cmgems.downstream.evaluation_config import Evaluation
+from cmgems.downstream.fine_tuning import (
+    Classifiers,
+    Examples,
+    Plan,
+    answer,
+    examples_for,
+    train,
+)
+from cmgems.downstream.labelled import Labelled, joined
+from cmgems.downstream.linear import Target
+from cmgems.downstream.low_rank import merge
+from cmgems.downstream.models import Source, encoder_of, language_model
+from cmgems.downstream.probe import probe
+from cmgems.downstream.recipes import Recipe, few_shot_recipe, for_body, full_recipe
+from cmgems.downstream.scores import Scores, score
+from cmgems.downstream.tasks import Task, task
+from cmgems.downstream.units import FULL, PUBLISHED, Group, Unit
+from cmgems.draws import stream
+from cmgems.encoder import Encoder
+
+
+class Settings(NamedTuple):
+    """What a job needs to know beside its group; small, so that it can be sent."""
+
+    evaluation: Evaluation
+    sources: tuple[Source, ...]
+    device: str
+    bf16: bool
+    folder: str  # where classifiers are kept
+
+    def source(self, name: str) -> Source | None:
+        """None for a baseline that is no encoder."""
+        return next((source for source in self.sources if source.name == name), None)
+
+    @property
+    def shortest(self) -> int:
+        """Bases that every sequence must have: the largest k of all models."""
+        return max((source.k for source in self.sources), default=1)
+
+
+class Result(NamedTuple):
+    """The score of a unit, and what is worth knowing about it."""
+
+    unit: Unit
+    scores: Scores
+    loss: float  # mean training loss of the last epoch; nan where there is none
+    seconds: float  # of the whole group, a unit's share
+    chosen: dict[str, float]  # on train or dev: k and strength of a baseline, epoch of a training
+
+
+def run_group(settings: Settings, group: Group) -> list[Result]:
+    """Train and test the models of a group."""
+    started = time.perf_counter()
+    protocol, its_task = settings.evaluation.protocol, task_named(group.task)
+    if settings.source(group.model) is None:
+        found = [_baseline(settings, its_task, unit) for unit in group.units]
+    elif protocol == "zero_shot":
+        found = [_zero_shot(settings, its_task, unit) for unit in group.units]
+    elif protocol == "probe":
+        found = [_probe(settings, its_task, unit) for unit in group.units]
+    else:
+        found = _fine_tuned(settings, its_task, group)
+    seconds = (time.perf_counter() - started) / len(found)
+    return [result._replace(seconds=seconds) for result in found]
+
+
+@lru_cache(maxsize=64)
+def task_named(name: str) -> Task:
+    return task(name)
+
+
+@lru_cache(maxsize=8)
+def split(name: str, which: str, root: str, k: int) -> Labelled:
+    return task_data.read(task_named(name), which, root, shortest=k)
+
+
+def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> Labelled:
+    """What a unit trains on."""
+    root = evaluation.tasks.root
+    if unit.shots == FULL:
+        return split(unit.task, "train", root, k)
+    draw = None if unit.draw == PUBLISHED else unit.draw
+    return task_data.few_shot(its_task, unit.shots, draw, root, shortest=k)
+
+
+def test_of(evaluation: Evaluation, name: str, k: int) -> Labelled:
+    return split(name, "test", evaluation.tasks.root, k)
+
+
+def recipe_of(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
+    """The published recipe, with what the user has set."""
+    recipe = full_recipe(its_task) if shots == FULL else few_shot_recipe(shots)
+    recipe = for_body(recipe, evaluation.classifier.body)
+    own = asdict(evaluation.recipe)
+    given = {name: value for name, value in own.items() if value > 0}
+    given |= {name: own[name] for name in ("dropout", "weight_decay") if own[name] >= 0}
+    return replace(recipe, **given)
+
+
+def seed_of(unit: Unit) -> int:
+    """Seed of a unit's head, order and dropout: the same for every model, so that they pair."""
+    return stream(unit.seed, f"{unit.task}, {unit.shots} shots, draw {unit.draw}") >> 1
+
+
+def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:
+    its = evaluation.classifier
+    return Plan(its.head, its.body, its_task.kind, len(its_task.classes), its.rank)
+
+
+def _fine_tuned(settings: Settings, its_task: Task, group: Group) -> list[Result]:
+    evaluation, source = settings.evaluation, settings.source(group.model)
+    encoders = [encoder_of(source, unit.seed, settings.device) for unit in group.units]
+    model, losses, chosen = trained(settings, its_task, group, encoders)
+    test = test_of(evaluation, group.task, source.k)
+    examples = examples_for(
+        encoders[0],
+        plan_of(evaluation, its_task),
+        tokenise(test, source.k, source.shape.positions),
+        settings.bf16,
+    )
+    logits = _in_units(answer(model, examples, settings.bf16).numpy(), its_task, model)
+    if evaluation.keep:
+        _keep(settings, its_task, group, model)
+    return [
+        Result(unit, score(logits[g], test.labels, its_task.kind), losses[g], 0.0, chosen[g])
+        for g, unit in enumerate(group.units)
+    ]
+
+
+def trained(
+    settings: Settings, its_task: Task, group: Group, encoders: list[Encoder]
+) -> tuple[Classifiers, list[float], list[dict[str, float]]]:
+    """Classifiers of a group, their last training losses and what was chosen on dev.
+
+    In few-shot the last epoch counts; with all of the training split the epoch that is best on dev.
+    """
+    evaluation, source = settings.evaluation, settings.source(group.model)
+    plan, positions = plan_of(evaluation, its_task), source.shape.positions
+    draws = {u.draw: examples_of(evaluation, its_task, u, source.k) for u in group.units}
+    table = joined(list(draws.values()))
+    starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
+    index_GN = np.stack([starts[u.draw] + np.arange(len(draws[u.draw])) for u in group.units])
+    seeds = [seed_of(unit) for unit in group.units]
+    model = Classifiers(encoders, plan, seeds)
+    targets = _targets(table.labels, its_task, model)
+    examples = examples_for(encoders[0], plan, tokenise(table, source.k, positions), settings.bf16)
+    recipe = recipe_of(evaluation, its_task, group.shots)
+    best = None
+    if group.shots == FULL:
+        dev = split(group.task, "dev", evaluation.tasks.root, source.k)
+        dev_examples = examples_for(
+            encoders[0], plan, tokenise(dev, source.k, positions), settings.bf16
+        )
+        best = BestEpoch(model, dev_examples, dev.labels, its_task, settings.bf16)
+    losses = train(
+        model,
+        examples,
+        index_GN,
+        targets,
+        its_task.kind,
+        recipe,
+        seeds,
+        settings.bf16,
+        best or (lambda epoch: None),
+    )
+    return model, losses, best.take() if best else [{} for _ in seeds]
+
+
+class BestEpoch:
+    """After each epoch: keeps of each model the weights that are best on dev."""
+
+    def __init__(
+        self, model: Classifiers, dev: Examples, labels: np.ndarray, its_task: Task, bf16: bool
+    ):
+        self.model, self.dev, self.labels, self.task, self.bf16 = model, dev, labels, its_task, bf16
+        models = len(next(model.parameters()))
+        self.scores, self.epochs = [-np.inf] * models, [0] * models
+        self.weights = {name: x.detach().clone() for name, x in model.named_parameters()}
+
+    def __call__(self, epoch: int) -> None:
+        logits = _in_units(answer(self.model, self.dev, self.bf16).numpy(), self.task, self.model)
+        for g, its in enumerate(logits):
+            found = float(getattr(score(its, self.labels, self.task.kind), self.task.metric))
+            if found > self.scores[g]:
+                self.scores[g], self.epochs[g] = found, epoch
+                for name, x in self.model.named_parameters():
+                    self.weights[name][g] = x.detach()[g]
+
+    def take(self) -> list[dict[str, float]]:
+        """Put the best weights back."""
+        with torch.no_grad():
+            for name, x in self.model.named_parameters():
+                x.copy_(self.weights[name])
+        return [
+            {"epoch": epoch + 1, f"dev_{self.task.metric}": found}
+            for epoch, found in zip(self.epochs, self.scores, strict=True)
+        ]
+
+
+def _targets(labels: np.ndarray, its_task: Task, model: Classifiers) -> torch.Tensor:
+    """Labels as the loss takes them; numbers of a regression with mean 0 and deviation 1."""
+    if its_task.kind == "regression":
+        model.unit = (float(labels.mean()), float(labels.std()) or 1.0)
+        labels = (labels - model.unit[0]) / model.unit[1]
+    return torch.from_numpy(labels)
+
+
+def _in_units(logits_GNC: np.ndarray, its_task: Task, model: Classifiers) -> np.ndarray:
+    """Answers to a regression as numbers [G, N] in the unit of the labels."""
+    if its_task.kind != "regression":
+        return logits_GNC
+    return logits_GNC[..., 0] * model.unit[1] + model.unit[0]
+
+
+def _keep(settings: Settings, its_task: Task, group: Group, model: Classifiers) -> None:
+    from cmgems.downstream.classifier import classifiers_of, save_classifier
+
+    source = settings.source(group.model)
+    encoder = encoder_of(source, 0, settings.device)
+    if model.body is not None:
+        merge(model.body)
+    for unit, found in zip(group.units, classifiers_of(model, encoder), strict=True):
+        name = f"{its_task.name}-{Path(unit.model).name}-{unit.seed}".replace("/", "-")
+        save_classifier(Path(settings.folder) / name, found, source, its_task)
+
+
+def _probe(settings: Settings, its_task: Task, unit: Unit) -> Result:
+    evaluation, source = settings.evaluation, settings.source(unit.model)
+    examples = examples_of(evaluation, its_task, unit, source.k)
+    target = Target(examples.labels, its_task.kind, len(its_task.classes))
+    test = test_of(evaluation, unit.task, source.k)
+    found = probe(
+        _features(settings, source, unit.seed, examples),
+        target,
+        _test_features(settings, source, unit.seed, unit.task),
+        test.labels,
+    )
+    beside = found["neighbours"].figures()
+    chosen = {f"neighbours_{name}": value for name, value in beside.items()}
+    return Result(unit, found["logistic"], float("nan"), 0.0, chosen)
+
+
+@lru_cache(maxsize=4)
+def _test_features(settings: Settings, source: Source, seed: int, name: str) -> np.ndarray:
+    """Those of the test split are the same for all draws."""
+    return _features(settings, source, seed, test_of(settings.evaluation, name, source.k))
+
+
+def _features(settings: Settings, source: Source, seed: int, data: Labelled) -> np.ndarray:
+    from cmgems.downstream.embedding import pooled
+
+    its = settings.evaluation.probe
+    layer = None if its.layer == -1 else its.layer
+    encoder = encoder_of(source, seed, settings.device)
+    return pooled(encoder, data, source.k, its.pool, layer, settings.bf16)
+
+
+def _baseline(settings: Settings, its_task: Task, unit: Unit) -> Result:
+    evaluation = settings.evaluation
+    k = settings.shortest
+    train_on = examples_of(evaluation, its_task, unit, k)
+    test = test_of(evaluation, unit.task, k)
+    fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[unit.model]
+    found = fit(train_on, test, its_task.kind, len(its_task.classes))
+    return Result(
+        unit, score(found.logits, test.labels, its_task.kind), float("nan"), 0.0, found.settings
+    )
+
+
+def _zero_shot(settings: Settings, its_task: Task, unit: Unit) -> Result:
+    """Likelihood a base as the score of class 1 against class 0; whichever way it points."""
+    from cmgems.downstream.zero_shot import pseudo_log_likelihood
+
+    source = settings.source(unit.model)
+    test = test_of(settings.evaluation, unit.task, source.k)
+    model = language_model(source, unit.seed).to(settings.device)
+    likelihood = np.array(
+        [pseudo_log_likelihood(model, source.k, test.sequence(i)).mean for i in range(len(test))]
+    )
+    logits = np.stack([np.zeros(len(test)), likelihood - np.median(likelihood)], 1)
+    return Result(unit, score(logits, test.labels, its_task.kind), float("nan"), 0.0, {})

@@ -1,0 +1,62 @@
+"""Low-rank adapters (LoRA, Hu et al., ICLR 2022) for G models side by side.
+
+`peft` wraps `nn.Linear`s of one model; here each linear map has a model axis, so the update is
+written out: y = W x + (alpha / r) B A x, W fixed, A [G, r, I] normal, B [G, O, r] zero at the
+start. The tests hold it equal to `peft` on a plain `Encoder`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from cmgems.downstream.stack import Linears, StackedEncoder
+from cmgems.draws import seed_torch
+
+ALPHA = 16.0
+ADAPTED = ("query", "key_value")  # of each layer
+
+
+class LowRank(nn.Module):
+    """A fixed linear map and a low-rank update of it, for each of G models."""
+
+    def __init__(self, base: Linears, rank: int):
+        super().__init__()
+        models, outputs, inputs = base.weight.shape
+        self.base = base.requires_grad_(False)
+        self.scale = ALPHA / rank
+        self.down = nn.Parameter(base.weight.new_zeros(models, rank, inputs))
+        self.up = nn.Parameter(base.weight.new_zeros(models, outputs, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(len(x), -1, x.shape[-1])
+        update = torch.bmm(torch.bmm(flat, self.down.mT), self.up.mT) * self.scale
+        return self.base(x) + update.view(*x.shape[:-1], -1)
+
+    def merged(self) -> Linears:
+        """A plain map that computes the same."""
+        with torch.no_grad():
+            self.base.weight += self.scale * torch.bmm(self.up, self.down)
+        return self.base
+
+
+def adapt(body: StackedEncoder, rank: int, seeds: list[int]) -> None:
+    """Fix all weights of the encoders and put adapters on the attention's queries, keys, values."""
+    body.requires_grad_(False)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for layer in body.layers:
+            for name in ADAPTED:
+                setattr(layer, name, LowRank(getattr(layer, name), rank))
+        for model, seed in enumerate(seeds):
+            seed_torch(seed, "adapters")
+            for layer in body.layers:
+                for name in ADAPTED:
+                    down = getattr(layer, name).down
+                    nn.init.normal_(down[model], std=down.shape[-1] ** -0.5)
+
+
+def merge(body: StackedEncoder) -> None:
+    """Work the adapters into the weights; the encoders compute what they did before."""
+    for layer in body.layers:
+        for name in ADAPTED:
+            part = getattr(layer, name)
+            if isinstance(part, LowRank):
+                setattr(layer, name, part.merged())

@@ -1,0 +1,83 @@
+"""The models of an evaluation: pretrained ones from where they lie, and untrained ones."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from cmgems.config import Data, Experiment, Model
+from cmgems.downstream.evaluation_config import UNTRAINED, Evaluation
+from cmgems.encoder import Encoder, EncoderShape, MaskedLanguageModel
+from cmgems.kmers import vocabulary_size
+from cmgems.presets import sizes
+from cmgems.pretrained import load_pretrained
+from cmgems.pretraining import build_model
+
+
+class Source(NamedTuple):
+    """Where the encoders of one column of the table come from."""
+
+    name: str  # as the user wrote it, or `untrained`
+    sha256: str  # of the weights' file; of an untrained model empty: the seed says all
+    step: int | None
+    k: int
+    shape: EncoderShape
+    init: str  # of an untrained model
+
+
+def sources(evaluation: Evaluation) -> list[Source]:
+    """The models that the user named, and the untrained one with the sizes of the first of them.
+
+    Raises
+    ------
+    UserError
+        If one cannot be read.
+    """
+    found = []
+    for name in evaluation.models:
+        model = pretrained(name)
+        shape = model.model.encoder.shape
+        found.append(Source(name, model.sha256, model.step, model.k, shape, ""))
+    if UNTRAINED in evaluation.baselines:
+        found.append(_untrained(evaluation, found[0] if found else None))
+    return found
+
+
+def _untrained(evaluation: Evaluation, like: Source | None) -> Source:
+    its = evaluation.untrained
+    if like:
+        return Source(UNTRAINED, "", 0, like.k, like.shape, its.init)
+    shape = EncoderShape(
+        **sizes(Model(preset=its.preset)), vocabulary=vocabulary_size(its.k), positions=512
+    )
+    return Source(UNTRAINED, "", 0, its.k, shape, its.init)
+
+
+@lru_cache(maxsize=4)
+def pretrained(name: str):
+    """`load_pretrained`, and kept: several jobs of a process ask for the same one."""
+    return load_pretrained(name)
+
+
+def language_model(source: Source, seed: int) -> MaskedLanguageModel:
+    """The model; an untrained one has the weights of the seed."""
+    if source.name != UNTRAINED:
+        return pretrained(source.name).model
+    shape = source.shape
+    experiment = Experiment(
+        seed=seed,
+        data=Data(k=source.k),
+        model=Model(
+            layers=shape.layers,
+            width=shape.width,
+            heads=shape.heads,
+            feed_forward=shape.feed_forward,
+            positions=shape.positions,
+            init=source.init,
+        ),
+    )
+    return build_model(experiment).eval()
+
+
+def encoder_of(source: Source, seed: int, device: torch.device | str) -> Encoder:
+    return language_model(source, seed).encoder.to(device)

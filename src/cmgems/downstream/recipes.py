@@ -1,0 +1,54 @@
+"""How a classifier is trained: the published recipes, by what there is to train on."""
+
+from dataclasses import dataclass, replace
+
+from cmgems.downstream.tasks import Task
+
+# A body that does not move lets a new head (or adapters) move faster: not of a paper, chosen here.
+HEAD_ONLY_FACTOR = 10.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW, its rate rising linearly and then falling linearly to 0."""
+
+    rate: float
+    epochs: int
+    batch: int
+    warmup_share: float = 0.1  # of the steps; where `warmup_steps` is 0
+    warmup_steps: int = 0
+    max_steps: int = 0  # 0: as many as the epochs have
+    dropout: float = 0.1
+    weight_decay: float = 0.01  # on matrices
+    clip: float = 1.0  # largest norm of a model's gradient; 0: no clipping
+
+    def steps(self, examples: int) -> int:
+        """Optimiser steps on a training set of this size."""
+        steps = -(-examples // self.batch) * self.epochs
+        return min(steps, self.max_steps) if self.max_steps else steps
+
+    def warmup(self, steps: int) -> int:
+        return self.warmup_steps or round(self.warmup_share * steps)
+
+
+def few_shot_recipe(shots: int) -> Recipe:
+    """CM-GEMS and GeneMask: up to 100 examples a class, and above."""
+    if shots <= 100:
+        return Recipe(rate=1e-4, epochs=20, batch=5)
+    return Recipe(rate=5e-5, epochs=5, batch=15)
+
+
+def full_recipe(task: Task) -> Recipe:
+    """That of the task's publishers (GUE: rate 3e-5, batch 32, 50 steps of warm-up)."""
+    its = task.recipe
+    return Recipe(
+        rate=its.rate,
+        epochs=its.epochs,
+        batch=its.batch,
+        warmup_steps=its.warmup_steps,
+        max_steps=its.max_steps,
+    )
+
+
+def for_body(recipe: Recipe, body: str) -> Recipe:
+    return recipe if body == "full" else replace(recipe, rate=recipe.rate * HEAD_ONLY_FACTOR)

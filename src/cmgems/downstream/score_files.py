@@ -1,0 +1,48 @@
+"""`cmgems score`: files of sequences or variants -> tables of scores."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cmgems.downstream.embed import sequences
+from cmgems.downstream.variants import read_variants, score_variants
+from cmgems.downstream.zero_shot import pseudo_log_likelihood
+from cmgems.errors import UserError
+from cmgems.files import replacing
+from cmgems.genome import genome_for
+from cmgems.pretrained import Pretrained
+from cmgems.progress import progress_bar
+
+
+def sequence_lines(model: Pretrained, path: Path) -> Iterator[str]:
+    """A header, then a line for each sequence."""
+    yield "name\tbases\tscored\tlog_likelihood\tper_base"
+    most = model.model.encoder.shape.positions - 2 + model.k - 1
+    for name, codes in sequences(path, model.k):
+        if len(codes) > most:
+            raise UserError(f"{path}: {name} has {len(codes):,} bases, wanted at most {most:,}")
+        found = pseudo_log_likelihood(model.model, model.k, codes)
+        mean = f"{found.mean:.6f}" if found.bases else ""
+        yield f"{name}\t{len(codes)}\t{found.bases}\t{found.total:.6f}\t{mean}"
+
+
+def variant_lines(model: Pretrained, path: Path, genome: str, window: int) -> Iterator[str]:
+    """A header, then a line for each alternative; `score` is empty where `why` says why."""
+    variants, opened = read_variants(path), genome_for(genome)
+    yield "chrom\tpos\tid\tref\talt\tscore\twhy"
+    found = score_variants(model.model, model.k, opened, variants, str(path), window)
+    with progress_bar(len(variants), "scoring", "variants") as advance:
+        for variant, score, why in found:
+            figure = "" if why else f"{score:.6f}"
+            yield "\t".join(map(str, (*variant[:-1], figure, why)))
+            advance(1)
+
+
+def write_lines(lines: Iterator[str], out: Path | None) -> None:
+    """To a file that is there when all is done, or to standard output."""
+    if out is None:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+        return
+    with replacing(out) as handle:
+        handle.writelines(f"{line}\n" for line in lines)

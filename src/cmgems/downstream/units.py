@@ -1,0 +1,100 @@
+"""What an evaluation consists of: units, each one training and one test, and groups of them.
+
+A group is what is computed together: the draws and seeds of one model on one task and one number
+of shots. Groups are formed from the whole evaluation, whatever is done already, so that a figure
+does not depend on where an evaluation was interrupted.
+"""
+
+from typing import NamedTuple
+
+from cmgems.downstream.evaluation_config import Evaluation
+from cmgems.downstream.models import Source
+
+FULL = 0  # shots of the whole training split
+PUBLISHED = -1  # draw that the publishers made
+SMALL = 2_000_000  # parameters, up to which a CPU gains from several models side by side
+
+
+class Unit(NamedTuple):
+    """One score. `shots` counts examples a class; 0: the whole training split."""
+
+    model: str  # a source's name, `kmers` or `one_hot`
+    task: str  # as the user named it: of the registry, or a YAML file
+    shots: int
+    draw: int
+    seed: int
+
+
+class Group(NamedTuple):
+    units: tuple[Unit, ...]  # of one model, task and number of shots
+
+    @property
+    def model(self) -> str:
+        return self.units[0].model
+
+    @property
+    def task(self) -> str:
+        return self.units[0].task
+
+    @property
+    def shots(self) -> int:
+        return self.units[0].shots
+
+
+def groups_of(
+    evaluation: Evaluation, sources: list[Source], shots_of: dict[str, list[int]], on_gpu: bool
+) -> list[Group]:
+    """All groups, the most costly ones first, so that workers finish together.
+
+    Parameters
+    ----------
+    shots_of : by task, the numbers of shots that it has examples for
+    """
+    linear = [b for b in evaluation.baselines if b in ("kmers", "one_hot")]
+    found = []
+    for task, shots in shots_of.items():
+        for n in shots:
+            draws = _draws(evaluation, n)
+            seeds = range(evaluation.seeds if evaluation.protocol in ("few_shot", "full") else 1)
+            for source in sources:
+                size = together(evaluation, source, on_gpu)
+                units = [Unit(source.name, task, n, d, s) for s in seeds for d in draws]
+                found += [Group(tuple(part)) for part in _parts(units, size, evaluation)]
+            if evaluation.protocol != "zero_shot":
+                found += [Group((Unit(b, task, n, d, 0),)) for b in linear for d in draws]
+    is_linear = {name: name in linear for name in (group.model for group in found)}
+    return sorted(found, key=lambda g: (is_linear[g.model], -(g.shots or 10**9) * len(g.units)))
+
+
+def _draws(evaluation: Evaluation, shots: int) -> list[int]:
+    if shots == FULL:
+        return [0]
+    if evaluation.few_shot.published:
+        return [PUBLISHED]
+    return list(range(evaluation.few_shot.draws))
+
+
+def _parts(units: list[Unit], size: int, evaluation: Evaluation) -> list[list[Unit]]:
+    """At most `size` units each; frozen ones only of one seed, which share their encoder."""
+    one_seed = evaluation.classifier.body == "frozen" or evaluation.protocol == "probe"
+    seeds = sorted({unit.seed for unit in units}) if one_seed else [None]
+    parts = []
+    for seed in seeds:
+        its = [unit for unit in units if seed is None or unit.seed == seed]
+        parts += [its[i : i + size] for i in range(0, len(its), size)]
+    return parts
+
+
+def together(evaluation: Evaluation, source: Source, on_gpu: bool) -> int:
+    """Models trained side by side."""
+    if evaluation.compute.together:
+        return evaluation.compute.together
+    if evaluation.classifier.body == "frozen" or evaluation.protocol == "probe":
+        return 64  # heads alone
+    shape = source.shape
+    parameters = shape.vocabulary * shape.width + shape.layers * (
+        4 * shape.width**2 + 2 * shape.width * shape.feed_forward
+    )
+    if on_gpu:
+        return max(1, min(32, 200_000_000 // parameters))
+    return 5 if parameters <= SMALL else 1

@@ -1,0 +1,127 @@
+"""`cmgems embed`: the vectors of sequences, pooled and per token."""
+
+import numpy as np
+import pytest
+import torch
+
+from cmgems.cli import main
+from cmgems.downstream.embedding import per_token, pooled
+from cmgems.downstream.labelled import from_sequences
+from cmgems.encoder import Layout
+from cmgems.kmers import CLS, SEP, encode_bases, token_ids
+from cmgems.pretrained import load_pretrained
+
+TEXTS = ["ACGTTGCAACGGTCATGGACTTGCA" * 2, "TTGACCATGCAAGT", "ACGTTGNAACGGTCAT"]
+
+
+@pytest.fixture(scope="module")
+def model(pretrained_run):
+    return load_pretrained(pretrained_run)
+
+
+@pytest.fixture
+def fasta(tmp_path):
+    path = tmp_path / "three.fa"
+    path.write_text("".join(f">s{n} more\n{text}\n" for n, text in enumerate(TEXTS)))
+    return path
+
+
+@torch.no_grad()
+def states(model, text):
+    """[tokens, D] of one sequence through the packed encoder, [CLS] and [SEP] included."""
+    ids = token_ids(torch.from_numpy(encode_bases(text)), model.k).long()
+    row = torch.cat([torch.tensor([CLS]), ids, torch.tensor([SEP])])
+    return model.model.encoder(row, Layout.of((len(row),))).numpy()
+
+
+def test_pools(model):
+    data = from_sequences(TEXTS, np.zeros(3, np.int64))
+    encoder = model.model.encoder
+    for pool, plain in (
+        ("mean", lambda x: x[1:-1].mean(0)),
+        ("max", lambda x: x[1:-1].max(0)),
+        ("cls", lambda x: x[0]),
+    ):
+        found = pooled(encoder, data, model.k, pool)
+        wanted = np.stack([plain(states(model, text)) for text in TEXTS])
+        assert np.allclose(found, wanted, atol=1e-4), pool
+
+
+def test_layers(model):
+    data, encoder = from_sequences(TEXTS, np.zeros(3, np.int64)), model.model.encoder
+    last = pooled(encoder, data, model.k, layer=encoder.shape.layers)
+    assert np.array_equal(last, pooled(encoder, data, model.k))
+    ids = token_ids(torch.from_numpy(encode_bases(TEXTS[1])), model.k).long()
+    with torch.no_grad():
+        place = torch.arange(1, len(ids) + 1)
+        first = encoder.norm(encoder.tokens(ids) + encoder.positions(place)).mean(0)
+    assert np.allclose(pooled(encoder, data, model.k, layer=0)[1], first.numpy(), atol=1e-5)
+
+
+def test_long_sequences_are_covered_by_windows(model):
+    generator = np.random.default_rng(0)
+    text = "".join(generator.choice(list("ACGT"), 1200))
+    data = from_sequences([text], np.zeros(1, np.int64))
+    from cmgems.data_modules.classification import rows_of
+
+    rows = rows_of(data, 515, "windows")
+    parts = [text[s : s + n] for s, n in zip(rows.start, rows.length, strict=True)]
+    wanted = np.mean([states(model, part)[1:-1].mean(0) for part in parts], 0)
+    assert np.allclose(pooled(model.model.encoder, data, model.k)[0], wanted, atol=1e-4)
+    tokens = per_token(model.model.encoder, encode_bases(text), model.k)
+    assert tokens.shape == (1195, 32)
+    assert np.allclose(tokens[:400], states(model, parts[0])[1:401], atol=1e-4)
+    assert np.allclose(tokens[-100:], states(model, parts[-1])[-101:-1], atol=1e-4)
+
+
+def test_files(pretrained_run, model, fasta, tmp_path):
+    data = from_sequences(TEXTS, np.zeros(3, np.int64))
+    wanted = pooled(model.model.encoder, data, model.k, "max")
+    for name in ("out.npz", "out.tsv"):
+        out = tmp_path / name
+        args = ["embed", str(pretrained_run), str(fasta), "--pool", "max", "--out", str(out)]
+        assert main(args) == 0
+    found = np.load(tmp_path / "out.npz", allow_pickle=False)
+    assert found["names"].tolist() == ["s0", "s1", "s2"]
+    assert np.allclose(found["vectors"], wanted, atol=1e-5)
+    rows = [line.split("\t") for line in (tmp_path / "out.tsv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["s0", "s1", "s2"]
+    assert np.allclose(np.array([row[1:] for row in rows], float), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_file(pretrained_run, model, fasta, tmp_path):
+    out = tmp_path / "tokens.npz"
+    assert (
+        main(["embed", str(pretrained_run), str(fasta), "--pool", "tokens", "--out", str(out)]) == 0
+    )
+    found = np.load(out, allow_pickle=False)
+    assert found["names"].tolist() == ["s0", "s1", "s2"]
+    for n, text in enumerate(TEXTS):
+        assert np.allclose(found[str(n)], states(model, text)[1:-1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        (["--out", "x.csv"], "--out: found x.csv, wanted a name that ends with .npz or .tsv"),
+        (["--out", "x.tsv", "--pool", "tokens"], "--pool tokens: found a .tsv"),
+        (["--out", "nowhere/x.tsv"], "nowhere is no folder"),
+        (["--out", "x.tsv", "--layer", "9"], "--layer: found 9, wanted 0 to 2"),
+    ],
+)
+def test_refused(pretrained_run, fasta, capsys, tmp_path, monkeypatch, more, wanted):
+    monkeypatch.chdir(tmp_path)
+    assert main(["embed", str(pretrained_run), str(fasta), *more]) == 2
+    err = capsys.readouterr().err
+    assert wanted in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "x.tsv").exists()
+
+
+def test_a_sequence_shorter_than_k_is_refused(pretrained_run, tmp_path, capsys):
+    path = tmp_path / "short.fa"
+    path.write_text(">ok\nACGTACGT\n>short\nACG\n")
+    args = ["embed", str(pretrained_run), str(path), "--out", str(tmp_path / "x.npz")]
+    assert main(args) == 2
+    assert "short has 3 bases, wanted at least 6" in capsys.readouterr().err
+    assert not (tmp_path / "x.npz").exists()

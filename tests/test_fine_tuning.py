@@ -1,0 +1,229 @@
+"""Training side by side equals training one at a time, and both equal the packed encoder."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cmgems.downstream.encode import Tokens, tokenise
+from cmgems.downstream.fine_tuning import (
+    Classifiers,
+    Examples,
+    Plan,
+    answer,
+    clip_each,
+    examples_for,
+    losses_of,
+    train,
+)
+from cmgems.downstream.labelled import from_sequences
+from cmgems.downstream.low_rank import ADAPTED, ALPHA, adapt, merge
+from cmgems.downstream.recipes import Recipe, few_shot_recipe, full_recipe
+from cmgems.downstream.stack import Dropout, StackedEncoder
+from cmgems.downstream.tasks import task
+from cmgems.encoder import Encoder, EncoderShape, Layout
+from cmgems.errors import UserError
+
+SHAPE = EncoderShape(layers=2, width=16, heads=2, feed_forward=24, vocabulary=69, positions=40)
+RECIPE = Recipe(rate=2e-3, epochs=2, batch=4, dropout=0.1)
+SEEDS = [5, 6, 7]
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    encoder = Encoder(SHAPE).double().eval()
+    for parameter in encoder.parameters():  # nothing at 0 or 1, where a slip would not show
+        nn.init.normal_(parameter, std=0.3)
+    return encoder
+
+
+@pytest.fixture
+def data():
+    """24 sequences of k = 3 with two lengths; class 1 has more A."""
+    generator = np.random.default_rng(0)
+    shares = {0: (0.25, 0.25, 0.25, 0.25), 1: (0.4, 0.2, 0.2, 0.2)}
+    labels = np.arange(24) % 2
+    texts = [
+        "".join(generator.choice(list("ACGT"), 20 + 4 * (i % 3 == 0), p=shares[int(label)]))
+        for i, label in enumerate(labels)
+    ]
+    return from_sequences(texts, labels)
+
+
+def test_the_stack_equals_the_packed_encoder(encoder, data):
+    other = Encoder(SHAPE).double().eval()
+    stack = StackedEncoder([encoder, other])
+    tokens = tokenise(data, 3, SHAPE.positions)
+    real = tokens.real()
+    ids = tokens.ids_NL.expand(2, -1, -1)
+    found = stack(ids, real, Dropout(0.0, [0, 0]))
+    layout = Layout.of(tuple(tokens.lengths_N.tolist()))
+    for g, one in enumerate((encoder, other)):
+        wanted = one(tokens.ids_NL[real].long(), layout)
+        assert torch.allclose(found[g][real], wanted, atol=1e-10)
+        assert torch.allclose(stack.take(g)(tokens.ids_NL[real].long(), layout), wanted)
+    short = stack(ids, real, Dropout(0.0, [0, 0]), places=1)
+    assert torch.allclose(short, found[:, :, :1], atol=1e-10)
+
+
+@pytest.mark.parametrize("body", ["full", "frozen", "lora"])
+@pytest.mark.parametrize("head", ["cls", "position"])
+def test_side_by_side_equals_one_at_a_time(encoder, data, head, body):
+    """Dropout included: what a model draws is its own."""
+    plan = Plan(head, body, "binary", 2)
+    data = data.take([i for i in range(24) for _ in range(2) if data.lengths[i] == 20][:24])
+    examples = _examples(encoder, plan, data)
+    index = np.stack([np.random.default_rng(s).permutation(24)[:10] for s in SEEDS])
+    targets = torch.from_numpy(data.labels)
+    together = Classifiers([encoder] * 3, plan, SEEDS)
+    losses = train(together, examples, index, targets, "binary", RECIPE, SEEDS)
+    for g, seed in enumerate(SEEDS):
+        alone = Classifiers([encoder], plan, [seed])
+        loss = train(alone, examples, index[g : g + 1], targets, "binary", RECIPE, [seed])
+        assert losses[g] == pytest.approx(loss[0], abs=1e-9)
+        for (name, one), other in zip(alone.named_parameters(), together.parameters(), strict=True):
+            assert torch.allclose(one[0], other[g], rtol=0, atol=1e-9), name
+        assert torch.allclose(answer(alone, examples)[0], answer(together, examples)[g], atol=1e-6)
+
+
+def _examples(encoder, plan, data) -> Examples:
+    tokens = tokenise(data, 3, SHAPE.positions)
+    examples = examples_for(encoder, plan, tokens, bf16=False)
+    return examples if examples.states is None else Examples(tokens, examples.states.double())
+
+
+def test_training_again_gives_the_same_weights_and_learns(encoder, data):
+    plan, targets = Plan("mean"), torch.from_numpy(data.labels)
+    examples, index = _examples(encoder, plan, data), np.arange(24)[None]
+    recipe = Recipe(rate=1e-2, epochs=60, batch=6, dropout=0.0)
+    runs = []
+    for _ in range(2):
+        model = Classifiers([encoder], plan, [1])
+        train(model, examples, index, targets, "binary", recipe, [1])
+        runs.append(answer(model, examples))
+    assert torch.equal(*runs)
+    assert (runs[0][0].argmax(1) == targets).double().mean() == 1.0
+
+
+def test_a_frozen_body_stays_and_adapters_move(encoder, data):
+    before = {name: x.clone() for name, x in encoder.state_dict().items()}
+    for body in ("frozen", "lora"):
+        plan = Plan("cls", body)
+        model = Classifiers([encoder], plan, [0])
+        targets = torch.from_numpy(data.labels)
+        train(
+            model,
+            _examples(encoder, plan, data),
+            np.arange(24)[None],
+            targets,
+            "binary",
+            RECIPE,
+            [0],
+        )
+        if body == "lora":
+            trained = {
+                n.rpartition(".")[2] for n, p in model.body.named_parameters() if p.requires_grad
+            }
+            assert trained == {"down", "up"}
+            assert model.body.layers[0].query.up.abs().max() > 0
+            assert torch.equal(model.body.tokens.weight[0], before["tokens.weight"])
+    assert all(torch.equal(x, before[name]) for name, x in encoder.state_dict().items())
+
+
+def test_adapters_equal_peft(encoder, data):
+    """The same matrices in `peft`, on a plain encoder, and merged into the weights."""
+    peft = pytest.importorskip("peft")
+    stack = StackedEncoder([encoder])
+    adapt(stack, 4, [0])
+    for layer in stack.layers:
+        for name in ADAPTED:
+            nn.init.normal_(getattr(layer, name).up, std=0.2)
+    plain = Encoder(SHAPE).double().eval()
+    plain.load_state_dict(encoder.state_dict())
+    settings = peft.LoraConfig(r=4, lora_alpha=ALPHA, target_modules=list(ADAPTED))
+    adapted = peft.inject_adapter_in_model(settings, plain).double().eval()
+    with torch.no_grad():
+        for ours, theirs in zip(stack.layers, adapted.layers, strict=True):
+            for name in ADAPTED:
+                part, its = getattr(ours, name), getattr(theirs, name)
+                its.lora_A["default"].weight.copy_(part.down[0])
+                its.lora_B["default"].weight.copy_(part.up[0])
+    tokens = tokenise(data, 3, SHAPE.positions)
+    real = tokens.real()
+    layout = Layout.of(tuple(tokens.lengths_N.tolist()))
+    wanted = adapted(tokens.ids_NL[real].long(), layout)
+    for _ in range(2):  # with adapters, and merged
+        found = stack(tokens.ids_NL[None], real[None], Dropout(0.0, [0]))[0][real]
+        assert torch.allclose(found, wanted, atol=1e-9)
+        merge(stack)
+
+
+def test_dropout_has_its_rate_and_keeps_the_mean():
+    x = torch.ones(2, 400_000)
+    dropped = Dropout(0.1, [1, 2])(x)
+    for row in dropped:
+        share = float((row == 0).double().mean())
+        assert abs(share - 0.1) < 5 * (0.09 / 400_000) ** 0.5
+        assert float(row.mean()) == pytest.approx(1.0, abs=0.003)
+    # the two models are independent: both drop a place with probability 0.01
+    both = float(((dropped == 0).all(0)).double().mean())
+    assert abs(both - 0.01) < 5 * (0.01 / 400_000) ** 0.5
+
+
+def test_clipping_is_of_each_model():
+    model = nn.ParameterList([torch.zeros(2, 3, 4), torch.zeros(2, 5)])
+    for p in model:
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
+        p.grad[1] *= 1e-3
+    small = [p.grad[1].clone() for p in model]
+    clip_each(model, 1.0)
+    norm = torch.cat([p.grad[0].flatten() for p in model]).norm()
+    assert float(norm) == pytest.approx(1.0, abs=1e-5)
+    assert all(torch.equal(p.grad[1], x) for p, x in zip(model, small, strict=True))
+
+
+def test_losses_of_every_kind():
+    logits = torch.tensor([[[0.5, -0.5], [2.0, 0.0]]])
+    wanted = nn.functional.cross_entropy(logits[0], torch.tensor([0, 1]))
+    assert torch.allclose(losses_of(logits, torch.tensor([[0, 1]]), "binary"), wanted)
+    labels = torch.tensor([[[0, 1], [1, 1]]])
+    wanted = nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
+    assert torch.allclose(losses_of(logits, labels, "multilabel"), wanted)
+    found = losses_of(logits[..., :1], torch.tensor([[1.0, 0.0]]), "regression")
+    assert found.item() == pytest.approx((0.25 + 4) / 2)
+
+
+def test_a_head_for_tokens_trains(encoder, data):
+    """Labels of every token: is the k-mer's first base an A? [CLS] and [SEP] have none."""
+    tokens = tokenise(data.take(np.flatnonzero(data.lengths == 20)), 3, SHAPE.positions)
+    ids = tokens.ids_NL.long()
+    targets = torch.where(ids < 5, -100, ((ids - 5) // 16 == 0).long())
+    model = Classifiers([encoder], Plan("token"), [0])
+    recipe = Recipe(rate=1e-2, epochs=80, batch=8)
+    index = np.arange(len(tokens))[None]
+    train(model, Examples(tokens), index, targets, "binary", recipe, [0])
+    found = model(Examples(Tokens(tokens.ids_NL[None], tokens.lengths_N[None])), Dropout(0.0, [0]))
+    right = (found[0].argmax(-1) == targets)[targets >= 0]
+    assert right.double().mean() > 0.99
+
+
+def test_the_middle_of_what_is_too_long_and_nothing_too_short():
+    data = from_sequences(["ACGTACGTAC", "ACGTAACCGGTTACGTAACC"], np.zeros(2, np.int64))
+    tokens = tokenise(data, 3, positions=10)  # 8 k-mers, 10 bases
+    assert tokens.lengths_N.tolist() == [10, 10]
+    middle = tokenise(from_sequences(["ACCGGTTACG"], np.zeros(1, np.int64)), 3, 10)
+    assert torch.equal(tokens.ids_NL[1], middle.ids_NL[0])
+    with pytest.raises(UserError, match="found 2 bases, wanted at least 3"):
+        tokenise(from_sequences(["AC"], np.zeros(1, np.int64)), 3, 10)
+
+
+def test_recipes_are_the_published_ones():
+    small, large = few_shot_recipe(100), few_shot_recipe(500)
+    assert (small.rate, small.epochs, small.batch) == (1e-4, 20, 5)
+    assert (large.rate, large.epochs, large.batch) == (5e-5, 5, 15)
+    assert (small.warmup_share, small.dropout, small.weight_decay) == (0.1, 0.1, 0.01)
+    assert small.steps(20) == 80
+    assert small.warmup(80) == 8
+    gue = full_recipe(task("gue/prom/prom_core_all"))
+    assert (gue.rate, gue.batch, gue.warmup(1000)) == (3e-5, 32, 50)
