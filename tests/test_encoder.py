@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config import Experiment, Model
-from cmgems.encoder import EncoderShape, Layout, MaskedLanguageModel
+from cmgems.encoder import EncoderShape, Layout, MaskedLanguageModel, aligned_linear
+from cmgems.linear import linear
 from cmgems.presets import PRESETS, sizes
 from cmgems.pretraining import build_model
 
@@ -72,6 +73,21 @@ def test_dropout_is_off_in_evaluation_and_on_in_training(batch):
     assert torch.equal(*(model(ids[real], Layout.of(LENGTHS), at) for _ in range(2)))
     model.train()
     assert not torch.equal(*(model(ids[real], Layout.of(LENGTHS), at) for _ in range(2)))
+
+
+@pytest.mark.parametrize("classes", [69, 64, 4101])
+def test_aligned_classes_change_nothing(classes):
+    x, weight, bias = (
+        torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((5, 8), (classes, 8), (classes,))
+    )
+    ones, others = linear(x, weight, bias), aligned_linear(x, weight, bias)
+    assert torch.allclose(ones, others, rtol=0, atol=1e-12)
+    gradient = torch.randn(5, classes, dtype=torch.float64)
+    wanted = torch.autograd.grad(ones, (x, weight, bias), gradient)
+    found = torch.autograd.grad(others, (x, weight, bias), gradient)
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(

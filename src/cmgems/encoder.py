@@ -104,14 +104,16 @@ class MaskedLanguageModel(nn.Module):
 
 
 def logits(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
-    """[M, V]: x W^T + b.
+    """[M, V]: x W^T + b."""
+    half = x_MD.dtype in (torch.bfloat16, torch.float16)
+    product = aligned_linear if x_MD.is_cuda and half else linear
+    return product(x_MD, weight_VD, bias_V)
 
-    In half precision on a GPU V is filled up to a multiple of 64 within the product, since rows of
-    odd length (4101) are not aligned; the extra classes are cut off again.
-    """
+
+def aligned_linear(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
+    """`linear` with V filled up to a multiple of 64 within the product: rows of odd length (4101)
+    are not aligned. The extra classes are cut off again."""
     classes = len(weight_VD)
-    if not x_MD.is_cuda or x_MD.dtype == torch.float32 or classes % ALIGNED == 0:
-        return linear(x_MD, weight_VD, bias_V)
     extra = -classes % ALIGNED
     padded = F.pad(weight_VD, (0, 0, 0, extra)), F.pad(bias_V, (0, extra))
     return linear(x_MD, *padded)[:, :classes]
