@@ -148,9 +148,10 @@ def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypa
     assert all(1 <= one["chosen"]["epoch"] <= 3 for one in found["scores"])
 
 
-def test_the_best_epoch_on_dev_is_put_back(task):
-    """Of scores 0.2, 0.8, 0.5 the second epoch's weights are kept, for each model its own."""
+def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
+    """For each model its own: of 0.2, 0.8, 0.5 the second epoch, of 0.9, 0.1, 0.9 the first."""
     from cmgems.downstream.fine_tuning import Classifiers, Examples, Plan
+    from cmgems.downstream.scores import Scores
     from cmgems.downstream.tasks import task as find
     from cmgems.encoder import Encoder, EncoderShape
 
@@ -158,16 +159,17 @@ def test_the_best_epoch_on_dev_is_put_back(task):
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
     model = Classifiers([encoder] * 2, Plan("cls"), [0, 1])
     dev = Examples(tokenise(data, 3, 40))
-    best = jobs.BestEpoch(model, dev, data.labels, find(str(task)), bf16=False)
-    right, wrong = torch.tensor([5.0, -5.0]), torch.tensor([-5.0, 5.0])
-    with torch.no_grad():
-        for epoch, biases in enumerate([(wrong, right), (right, wrong), (wrong, wrong)]):
-            model.head.out.weight.zero_()
-            model.head.out.bias[:] = torch.stack(biases)
-            best(epoch)
-    # a constant answer has mcc 0 at any epoch: the first one stays
-    assert [one["epoch"] for one in best.take()] == [1, 1]
-    assert torch.equal(model.head.out.bias, torch.stack([wrong, right]))
+    its_task = find(str(task))
+    found = iter([0.2, 0.9, 0.8, 0.1, 0.5, 0.9])
+    monkeypatch.setattr(jobs, "score", lambda *_: Scores(2, mcc=next(found)))
+    best = jobs.BestEpoch(model, dev, data.labels, its_task, bf16=False)
+    for epoch in range(3):
+        with torch.no_grad():
+            model.head.out.bias[:] = epoch
+        best(epoch)
+    chosen = best.take()
+    assert chosen == [{"epoch": 2, "dev_mcc": 0.8}, {"epoch": 1, "dev_mcc": 0.9}]
+    assert model.head.out.bias.tolist() == [[1.0, 1.0], [0.0, 0.0]]
 
 
 def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path):
