@@ -86,12 +86,11 @@ def cover(spots_BT: Tensor, window: tuple[int, int]) -> Tensor:
         covered_BT = torch.empty(spots_BT.shape, dtype=torch.bool)
         kernels.cover(view(spots_BT), first, last, view(covered_BT))
         return covered_BT
-    covered_BT = spots_BT.clone()
-    for offset in range(1, last + 1):
-        covered_BT[:, offset:] |= spots_BT[:, :-offset]
-    for offset in range(1, -first + 1):
-        covered_BT[:, :-offset] |= spots_BT[:, offset:]
-    return covered_BT
+    # Spots up to the far end of each token's window, less those before it. (Chains of shifted
+    # slices are thousands of lines of code to torch.compile, and crashed when compiled for a CPU.)
+    width = last - first + 1
+    before_BT = F.pad(spots_BT.int(), (last + 1, -first)).cumsum(1)
+    return before_BT[:, width:] > before_BT[:, :-width]
 
 
 def cover_spans(spots_BT: Tensor, lengths_Q: Tensor, tokens: Tokens) -> Tensor:
