@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shots", type=int, nargs="+", default=[50, 500])
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
+    parser.add_argument("--precision", nargs="+", default=["32-true", "bf16"])
     args = parser.parse_args()
     torch.set_num_threads(CORES)
     best: dict[tuple[str, int], tuple[Cost, float]] = {}

@@ -63,7 +63,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
             source._replace(shape=asdict(source.shape))._asdict() for source in settings.sources
         ],
         "device": settings.device,
-        "precision": "bf16-mixed" if settings.bf16 else "32-true",
+        "precision": "bf16" if settings.bf16 else "32-true",
         "skipped": skipped,
         **summaries(results, chosen),
         "audits": {name: asdict(one) for name, one in audits.items() if one},
@@ -90,7 +90,7 @@ def settings_of(evaluation: Evaluation, folder: Path) -> Settings:
     if layer > most:
         raise UserError(f"probe.layer: found {layer}, wanted at most {most}, the model's layers")
     precision = evaluation.compute.precision
-    bf16 = multiplies_in_bf16(device) if precision == "auto" else precision == "bf16-mixed"
+    bf16 = multiplies_in_bf16(device) if precision == "auto" else precision == "bf16"
     return Settings(evaluation, found, device, bf16, str(folder / KEPT))
 
 

@@ -83,7 +83,7 @@ class Compute:
     precision: str = key(
         "auto",
         "of matrix products; auto: bf16 on GPUs and on CPUs that multiply in it",
-        choices=("auto", "32-true", "bf16-mixed"),
+        choices=("auto", "32-true", "bf16"),
     )
     workers: int = key(0, "processes on the CPU, one thread each; 0: one a core", low=0)
     together: int = key(0, "models trained side by side; 0: as suits device and size", low=0)
