@@ -15,6 +15,7 @@ from cmgems.downstream.classifier import export_classifier, load_classifier
 from cmgems.downstream.encode import tokenise
 from cmgems.downstream.evaluation_config import Evaluation, load_evaluation
 from cmgems.downstream.labelled import from_sequences
+from cmgems.files import locked
 
 FINETUNE = EXPERIMENTS / "finetune"
 
@@ -69,6 +70,9 @@ def test_few_shot_with_all_baselines(evaluate, pretrained_run):
     assert models == {str(pretrained_run), "untrained", "kmers", "one_hot"}
     assert len(found["scores"]) == 2 * 2 * (2 + 2) + 2 * 2 * 2  # shots x draws x (seeds ...)
     assert all(0 <= one["scores"]["accuracy"] <= 1 for one in found["scores"])
+    shown = [(one["shots"], one["model"]) for one in found["summaries"]]
+    order = [str(pretrained_run), "untrained", "kmers", "one_hot"]
+    assert list(dict.fromkeys(shown)) == [(shots, model) for shots in (4, 8) for model in order]
     one_hot = [s for s in found["summaries"] if s["model"] == "one_hot" and s["shots"] == 8]
     assert next(s["mean"] for s in one_hot if s["metric"] == "accuracy") > 0.9
     assert {c["metric"] for c in found["comparisons"]} == {"mcc"}
@@ -273,6 +277,15 @@ def test_a_folder_that_is_something_else_stays(evaluate, tmp_path):
     code, _, _, err = evaluate(*QUICK)
     assert code == 2
     assert "holds something that is no evaluation" in err
+
+
+def test_one_evaluation_at_a_time_in_a_folder(evaluate, tmp_path):
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"):
+        (tmp_path / "out/evaluation.yaml").touch()
+        code, found, _, errors = evaluate(*QUICK, "baselines=[one_hot]")
+    assert (code, found) == (2, None)
+    assert errors.endswith("is in use by another process\n")
 
 
 def test_unknown_bases_and_long_sequences_are_evaluated(evaluate, task, tmp_path):

@@ -1,11 +1,14 @@
 """Writing files so that no reader ever sees half of one."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from cmgems.errors import UserError
 
 
 @contextmanager
@@ -54,6 +57,24 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         if beside.exists():
             shutil.rmtree(beside)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes of ours out of a folder that a user named as `run.dir`.
+
+    Raises
+    ------
+    UserError
+        If one is at work in it.
+    """
+    # The file stays: removed, it could be the one that another process already waits on.
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"run.dir: {folder} is in use by another process") from None
+        yield
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

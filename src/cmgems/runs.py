@@ -21,7 +21,7 @@ from typing import Any
 from cmgems.config import Experiment, read
 from cmgems.config_files import differences, dump, load
 from cmgems.errors import UserError
-from cmgems.files import replacing
+from cmgems.files import locked, replacing
 
 # They change how a run is computed, not what it is.
 FREE_TO_CHANGE = (
@@ -80,7 +80,7 @@ class RunFolder:
                 f"or run.resume=true to go on with it"
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with locked(self.path):
             self.write_config(experiment)
             yield
 
@@ -122,16 +122,6 @@ class RunFolder:
         except BlockingIOError:
             return True
         return False
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        # The file stays: removed, it could be the one that another process already waits on.
-        with open(self.path / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"run.dir: {self.path} is in use by another process") from None
-            yield
 
     def write_results(self, results: dict[str, Any]) -> None:
         with replacing(self.results) as handle:

@@ -31,7 +31,7 @@ from cmgems.downstream.models import sources
 from cmgems.downstream.tasks import Task, tasks
 from cmgems.downstream.units import FULL, Group, groups_of
 from cmgems.errors import UserError
-from cmgems.files import replacing
+from cmgems.files import locked, replacing
 from cmgems.progress import progress_bar
 from cmgems.runs import provenance
 
@@ -49,14 +49,15 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     keys = {group: key_of_group(settings, chosen[group.task], group) for group in groups}
     audits = {name: audited(evaluation, one) for name, one in chosen.items()}
     folder = prepared(folder, evaluation)
-    journal = Journal(folder / JOURNAL)
-    left = [group for group in groups if keys[group] not in journal.results]
-    units = sum(len(group.units) for group in left)
-    with progress_bar(units, "trainings and tests", "") as advance:
-        for group, results in computed(settings, left):
-            journal.add(keys[group], results)
-            advance(len(group.units))
-    results = [result for group in groups for result in journal.results[keys[group]]]
+    with locked(folder):
+        journal = Journal(folder / JOURNAL)
+        left = [group for group in groups if keys[group] not in journal.results]
+        units = sum(len(group.units) for group in left)
+        with progress_bar(units, "trainings and tests", "") as advance:
+            for group, results in computed(settings, left):
+                journal.add(keys[group], results)
+                advance(len(group.units))
+    results = in_order(groups, [journal.results[keys[group]] for group in groups])
     found = {
         "protocol": evaluation.protocol,
         "models": [
@@ -77,6 +78,18 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     write_scalars(folder, found)
     print(report(found, chosen, audits, folder))
     return found
+
+
+def in_order(groups: list[Group], results: list[list[Result]]) -> list[Result]:
+    """All results by task and shots; models as the user named them, then the baselines."""
+    models = list(dict.fromkeys(group.model for group in groups))
+    names = list(dict.fromkeys(group.task for group in groups))
+
+    def place(result: Result) -> tuple[int, ...]:
+        unit = result.unit
+        return names.index(unit.task), unit.shots, models.index(unit.model), unit.draw, unit.seed
+
+    return sorted((one for its in results for one in its), key=place)
 
 
 def settings_of(evaluation: Evaluation, folder: Path) -> Settings:
@@ -209,7 +222,7 @@ def audited(evaluation: Evaluation, one: Task) -> Audit | None:
         return None
     root = evaluation.tasks.root
     test = task_data.read(one, "test", root)
-    train = task_data.read(one, "train", root) if "train" in one.splits else test
+    train = task_data.as_published(one, root) if "train" in one.splits else test
     found = audit(train, test, one.classes)
     for name in evaluation.models:
         spans = pretraining_spans(Path(name))
