@@ -135,7 +135,7 @@ def _reached(match: Match, unit: float, form: str) -> str:
     def text(step: float) -> str:
         return form.format(step * unit) if math.isfinite(step) else NOT_REACHED
 
-    if math.isnan(match.low):
+    if math.isnan(match.low) or match.step == match.low == math.inf:
         return text(match.step)
     return f"{text(match.step)} ({text(match.low)} to {text(match.high)})"
 
