@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import EXPERIMENTS
 
 from cmgems import __version__
-from cmgems.cli import COMMANDS, main
+from cmgems.cli import COMMANDS, EPILOG, main
 
 QUICKSTART = str(EXPERIMENTS / "pretrain/quickstart.yaml")
 
@@ -114,3 +115,28 @@ def test_runs_as_a_module():
     )
     assert done.returncode == 2
     assert done.stderr == ("cmgems pretrain: no.yaml: no such file, wanted an experiment (YAML)\n")
+
+
+def command_lines():
+    """Every `cmgems pretrain|evaluate|plan|sweep ... key=value` of the help, README and docs."""
+    root = Path(__file__).parent.parent
+    sources = [root / "README.md", *(root / "docs").glob("*.md")]
+    texts = {path.name: path.read_text() for path in sources} | {"cli.py": EPILOG}
+    for name, text in texts.items():
+        for line in text.replace("\\\n", " ").splitlines():
+            line = line.split(" #")[0].strip()
+            if line.startswith(("cmgems pretrain", "cmgems evaluate", "cmgems plan")):
+                yield pytest.param(line, id=f"{name}: {line}")
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_keys_in_help_and_docs_are_keys(line):
+    from cmgems.config import Experiment, leaves
+    from cmgems.downstream.evaluation_config import Evaluation
+
+    schema = Evaluation if line.startswith("cmgems evaluate") else Experiment
+    known = [name for name, _ in leaves(schema)]
+    keys = [word.split("=")[0] for word in line.split() if re.match(r"[a-z_.]+=", word)]
+    assert [key for key in keys if key not in known] == []
+    files = [word for word in line.split() if word.startswith("experiments/")]
+    assert all((Path(__file__).parent.parent / file).is_file() for file in files)

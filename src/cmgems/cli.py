@@ -32,7 +32,10 @@ COMMANDS = {
 EPILOG = """\
 examples:
   cmgems pretrain experiments/pretrain/quickstart.yaml
-  cmgems pretrain experiments/pretrain/cm_gems.yaml data.genome=hg38.fa optim.max_steps=10000
+  cmgems pretrain experiments/pretrain/cm_gems.yaml data.genome=hg38.fa train.max_steps=10000
+  cmgems evaluate experiments/finetune/quickstart.yaml models=runs/quickstart
+  cmgems sweep experiments/sweep/maskings.yaml jobs=2
+  cmgems compare runs/maskings
   cmgems genome chr20.fa --out stores/chr20
   cmgems pmi stores/chr20 --k 6 --out chr20.pmi.tsv
 
