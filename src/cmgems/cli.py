@@ -19,13 +19,13 @@ COMMANDS = {
     "pmi": ("cmgems.commands.pmi", "compute the PMI of k-mers, the difficulty that masking uses"),
     "inspect": ("cmgems.commands.inspect", "show what the masks of an experiment do, as a page"),
     "check-masking": ("cmgems.commands.check_masking", "try a masking strategy of your own"),
+    "plan": ("cmgems.commands.plan", "what an experiment costs: FLOPs, memory, hours"),
+    "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
     "sweep": ("cmgems.commands.sweep", "many runs from one file: a grid, a list or a search"),
     "compare": ("cmgems.commands.compare", "tables, plots and a verdict over finished runs"),
-    "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
     "evaluate": ("cmgems.commands.evaluate", "score pretrained models on labelled tasks"),
-    "embed": ("cmgems.commands.embed", "write sequences as vectors of a pretrained model"),
     "score": ("cmgems.commands.score", "likelihood of sequences and variants, without training"),
-    "plan": ("cmgems.commands.plan", "what an experiment costs: FLOPs, memory, hours"),
+    "embed": ("cmgems.commands.embed", "write sequences as vectors of a pretrained model"),
     "export": ("cmgems.commands.export", "write a model as a folder for Hugging Face transformers"),
 }
 
