@@ -35,6 +35,7 @@ def summary(experiment: Experiment, results: dict[str, Any], folder: Path) -> st
     lines.append(
         f"  make tensorboard                                 # or: tensorboard --logdir {folder}"
     )
+    lines.append(f"  cmgems evaluate experiments/finetune/quickstart.yaml models={folder}")
     lines.append("  cmgems pretrain experiments/pretrain/random.yaml # a baseline to compare with")
     lines.append("  cmgems pretrain experiments/pretrain/cm_gems.yaml data.genome=YOUR.fa")
     return "\n".join(lines)
