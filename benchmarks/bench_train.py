@@ -18,24 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from lightning.fabric.utilities import move_data_to_device
+from contestants import data_of, experiment_of, ours, peer, race
 
-from cmgems.config import Data, Experiment, Model, Train
+from cmgems.config import Experiment
 from cmgems.config_files import load
-from cmgems.data_modules.pretraining import GenomeDataModule
-from cmgems.genome import Genome, genome_for
-from cmgems.kmers import CLS, SEP, token_ids, vocabulary_size
-from cmgems.presets import sizes
-from cmgems.pretraining import Pretraining, adamw
+from cmgems.pretraining import Pretraining
 from cmgems.runs import RunFolder
-from cmgems.tokenizer import kmer_tokenizer
 from cmgems.train import (
     RunCallbacks,
     build_masker,
@@ -46,14 +39,7 @@ from cmgems.train import (
     unigram_entropy,
 )
 
-K = 6
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-
-
-class Contestant(NamedTuple):
-    name: str
-    prepare: Callable[[int], Any]  # number of the step -> its input; not timed
-    step: Callable[[Any], int]  # that input -> real tokens that it took
 
 
 def main() -> None:
@@ -66,127 +52,6 @@ def main() -> None:
     for name in args.only or ROWS:
         print(f"\n{name}: {ROWS[name].__doc__.splitlines()[0]}")
         ROWS[name](args.rounds)
-
-
-def race(contestants: list[Contestant], rounds: int, device: str = "cpu") -> None:
-    """Interleaved rounds; each contestant against the first."""
-    speeds: dict[str, list[float]] = {each.name: [] for each in contestants}
-    for number in range(rounds + 2):
-        for each in contestants:
-            given = each.prepare(number)
-            wait(device)
-            start = time.perf_counter()
-            tokens = each.step(given)
-            wait(device)
-            if number > 1:  # the first rounds compile and allocate
-                speeds[each.name].append(tokens / (time.perf_counter() - start))
-    best_of_first, median_of_first = _best_and_median(speeds[contestants[0].name])
-    for name, of_one in speeds.items():
-        best, median = _best_and_median(of_one)
-        print(
-            f"  {name:<24}{best:>12,.0f} tokens/s best{median:>12,.0f} median"
-            f"{best / best_of_first:>8.2f} and {median / median_of_first:.2f} times the first"
-        )
-
-
-def wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _best_and_median(speeds: list[float]) -> tuple[float, float]:
-    return max(speeds), statistics.median(speeds)
-
-
-def experiment_of(preset: str, windows: int, full_share: float, **train) -> Experiment:
-    return Experiment(
-        data=Data(full_share=full_share),
-        model=Model(preset=preset),
-        train=Train(batch=windows, micro_batch=windows, **train),
-    )
-
-
-def data_of(experiment: Experiment) -> tuple[Genome, GenomeDataModule]:
-    genome = genome_for(experiment.data.genome)
-    sections = experiment.data, experiment.train, experiment.validation, experiment.seed
-    return genome, GenomeDataModule(genome, *sections)
-
-
-def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:
-    """Windows, masks, forward, backward, clipping and AdamW, without Lightning."""
-    genome, data = data_of(experiment)
-    masker = build_masker(experiment, data, difficulty(experiment, genome))
-    module = Pretraining(experiment, masker).to(device)
-    if device == "cuda":
-        module.compile_step()
-    optimizer = adamw(module.model, experiment.optim)
-    windows = experiment.train.micro_batch
-
-    def step(number: int) -> int:
-        batch = data.windows.batch(number * windows, windows)
-        module.training_step(move_data_to_device(batch, device), number).backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), experiment.optim.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        return sum(batch.bases) + (3 - K) * windows
-
-    return Contestant(name, lambda number: number, step)
-
-
-def peer(
-    name: str,
-    experiment: Experiment,
-    device: str = "cpu",
-    bf16: bool = False,
-    compiled: bool = False,
-) -> Contestant:
-    """transformers' BERT on the same windows, padded and masked by its collator."""
-    from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
-
-    _, data = data_of(experiment)
-    model = hugging_face_bert(experiment).to(device).train()
-    forward = torch.compile(model) if compiled else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=experiment.optim.rate)
-    special = {"pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=kmer_tokenizer(K), **special)
-    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-    windows = experiment.train.micro_batch
-
-    def prepare(number: int) -> list[dict]:
-        batch = data.windows.batch(number * windows, windows)
-        return [
-            {"input_ids": [CLS, *token_ids(codes[:bases], K).tolist(), SEP]}
-            for codes, bases in zip(batch.codes_BL, batch.bases, strict=True)
-        ]
-
-    def step(examples: list[dict]) -> int:
-        batch = {key: value.to(device) for key, value in collator(examples).items()}
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            loss = forward(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), experiment.optim.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        return sum(len(example["input_ids"]) for example in examples)
-
-    return Contestant(name, prepare, step)
-
-
-def hugging_face_bert(experiment: Experiment) -> torch.nn.Module:
-    from transformers import BertConfig, BertForMaskedLM
-
-    shape = sizes(experiment.model)
-    config = BertConfig(
-        vocab_size=vocabulary_size(K),
-        num_hidden_layers=shape["layers"],
-        hidden_size=shape["width"],
-        num_attention_heads=shape["heads"],
-        intermediate_size=shape["feed_forward"],
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        attn_implementation="eager",
-    )
-    return BertForMaskedLM(config)
 
 
 def cpu_full(rounds: int) -> None:

@@ -1,6 +1,6 @@
 """Lightning callbacks; imported as `cmgems.callbacks`.
 
-To add one: a file here, its line in `run_callbacks` in `cmgems.train`, its test in `tests/`.
+To add one: a file here, its line in `RunCallbacks` in `cmgems.train`, its test in `tests/`.
 """
 
 from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal

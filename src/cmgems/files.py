@@ -60,8 +60,8 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes of ours out of a folder that a user named as `run.dir`.
+def locked(folder: Path, key: str = "run.dir", who: str = "process") -> Iterator[None]:
+    """Keep other processes of ours out of a folder that a user named by `key`.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"run.dir: {folder} is in use by another process") from None
+            raise UserError(f"{key}: {folder} is in use by another {who}") from None
         yield
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from cmgems.commands import own_words
+
 DESCRIPTION = """\
 Compare finished runs, or all runs of a sweep, with one of them: final figures over seeds, paired
 differences with intervals and corrected p values, the steps at which a run is as good as the
@@ -29,14 +31,8 @@ def run(args: argparse.Namespace) -> None:
 
     from cmgems.errors import UserError
 
-    own = {"baseline": "", "out": ""}
-    paths = []
-    for word in args.words:
-        name, sign, value = word.partition("=")
-        if sign and name in own:
-            own[name] = value
-        else:
-            paths.append(Path(word))
+    own, others = own_words(args.words, "baseline", "out")
+    paths = [Path(word) for word in others]
     if not paths:
         raise UserError("found no run, wanted a run folder or a sweep folder")
 

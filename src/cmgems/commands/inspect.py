@@ -2,6 +2,8 @@
 
 import argparse
 
+from cmgems.commands import own_words
+
 DESCRIPTION = """\
 Mask real sequence as an experiment does, at several steps of its curriculum and with every
 strategy of the catalogue, and write one HTML page that shows what is masked and what is hidden.
@@ -32,14 +34,7 @@ def run(args: argparse.Namespace) -> None:
     from cmgems.config_files import load
     from cmgems.errors import UserError
 
-    own = {"region": "", "out": ""}
-    overrides = []
-    for override in args.overrides:
-        name, sign, value = override.partition("=")
-        if sign and name in own:
-            own[name] = value
-        else:
-            overrides.append(override)
+    own, overrides = own_words(args.overrides, "region", "out")
     experiment = load(args.experiment, overrides)
     out = Path(own["out"] or f"{experiment.name}.html")
     if not out.parent.is_dir() or out.is_dir():

@@ -124,7 +124,7 @@ class ClusterJobs:
         return job.paths.result_pickle.exists() if self.cluster == "slurm" else job.done()
 
     def _gone(self) -> set[str]:
-        """Runs whose job has left the queue; asked for now and then."""
+        """Runs whose job has left the queue, which is looked at every ASK_EVERY seconds."""
         now = time.monotonic()
         if self.cluster != "slurm" or now - self._asked < ASK_EVERY:
             return set()

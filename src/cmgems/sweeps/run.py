@@ -1,17 +1,15 @@
 """`cmgems sweep`: from a sweep file to its finished runs."""
 
-import fcntl
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
 
 from cmgems.config import Experiment
 from cmgems.errors import RunFailed, UserError
+from cmgems.files import locked
 from cmgems.runs import RunFolder
 from cmgems.sweeps.config import SweepFile, sweep_folder, sweep_name
 from cmgems.sweeps.drive import Outcome, drive
@@ -41,7 +39,8 @@ def run_sweep(file: SweepFile) -> None:
         check_unchanged(planned)
     check_inputs([run.experiment for run in planned], here=file.sweep.executor != "slurm")
     folder = sweep_folder(file)
-    with _claimed(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "dir", "sweep"):
         from cmgems.tensorboard_layout import write_experiment
 
         jobs = _jobs(file)
@@ -140,18 +139,6 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:
         raise UserError("\n".join(problems))
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """One sweep at a time in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"dir: {folder} is in use by another sweep") from None
-        yield
 
 
 def _bar(total: int, done: int) -> tqdm:
