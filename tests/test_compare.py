@@ -36,7 +36,9 @@ def write_run(folder, strategy, seed, bits, probe=None, **results):
         "train/loss": curve + 3,
     }
     if probe is not None:
-        figures["probe/prom_core/auroc"] = probe - 0.4 * (1 - STEPS / 1000)
+        score = probe - 0.4 * (1 - STEPS / 1000)
+        for name in ("accuracy", "auroc", "ece", "neighbours_auroc"):
+            figures[f"probe/prom_core/{name}"] = score
     with open(folder / "metrics.csv", "w") as handle:
         handle.write("step,name,value\n")
         for tag, values in figures.items():
@@ -73,7 +75,8 @@ def test_runs_are_grouped_and_the_baseline_comes_first(sweep):
     assert [group.seeds for group in found.groups] == [[0, 1, 2]] * 3
     assert found.varied == ["curriculum.strategies"]
     assert found.warnings == []
-    assert [measure.title for measure in found.rows][-1] == "probe: prom_core/auroc"
+    titles = [measure.title for measure in found.rows]
+    assert titles[3:] == ["probe during the run: prom_core, auroc"]  # its official metric alone
 
 
 def test_a_difference_is_paired_by_seed(sweep):
@@ -93,6 +96,71 @@ def test_the_verdict_says_what_was_found_and_what_was_not(sweep):
     assert re.match(r"bits a hidden base: better than random: best by 0\.0\d+ bits \(", lines[0])
     assert "no difference found from random for 1 of 2" in lines[0]
     assert lines[-1].startswith("No model beats the best Markov model (1.910 bits a hidden base")
+
+
+def write_evaluation(folder, scores, step=1000):
+    """An evaluation with {model: mean accuracy of prom-core, 100 shots} and an untrained model."""
+    folder.mkdir()
+    (folder / "evaluation.yaml").write_text("protocol: few_shot\n")
+    row = {"task": "prom-core", "shots": 100, "metric": "accuracy", "official": True}
+    models = [{"name": str(name), "step": step} for name in scores]
+    rows = [
+        {"model": str(name), "mean": mean, "low": None, "high": None, "count": 1} | row
+        for name, mean in scores.items()
+    ]
+    rows += [rows[0] | {"metric": "mcc", "official": False, "mean": 0.1}]
+    rows += [{"model": "untrained", "mean": 0.5, "low": 0.45, "high": 0.55, "count": 10} | row]
+    found = {"protocol": "few_shot", "models": models, "summaries": rows}
+    (folder / "results.json").write_text(json.dumps(found))
+    return folder
+
+
+def test_scores_of_an_evaluation_are_judged_like_any_figure(sweep, tmp_path):
+    base = {"random": 0.60, "best": 0.70, "same": 0.60}
+    noise = np.random.default_rng(1).normal(0, 0.002, (3, 3))
+    scores = {
+        sweep / f"{name}-seed{seed}": base[name] + 0.02 * seed + noise[place, seed]
+        for place, name in enumerate(base)
+        for seed in range(3)
+    }
+    found = compare(read_runs([sweep, write_evaluation(tmp_path / "few", scores)]))
+    (measure,) = [one for one in found.rows if one.title == "few-shot: prom-core 100, accuracy"]
+    random, best, same = found.rows[measure]
+    assert random.figure.values == [scores[sweep / f"random-seed{seed}"] for seed in range(3)]
+    assert best.difference.paired.difference.mean == pytest.approx(0.1, abs=0.01)
+    assert best.difference.corrected_p < 0.05 < same.difference.corrected_p
+    told = terminal(found)
+    words = r"few-shot: prom-core 100, accuracy: better than random: best by 0\.(09|10)"
+    assert re.search(words, told)
+    assert "untrained" in told
+    assert "0.500 (0.450 to 0.550)" in told
+    assert f"Steps to match random: {measure.title}" not in told  # one point is no curve
+    drawn = re.search(r"const DATA = (\{.*\});", page(found, "sweep"))
+    assert len(json.loads(drawn.group(1))["charts"]) == len(found.rows) - 1
+
+
+def test_checkpoints_of_several_steps_are_a_curve(sweep, tmp_path):
+    early, last = sweep / "random-seed0/checkpoints/step=500.ckpt", sweep / "random-seed0"
+    folder = write_evaluation(tmp_path / "few", {early: 0.55, last: 0.6})
+    found = json.loads((folder / "results.json").read_text())
+    found["models"][0]["step"] = 500
+    (folder / "results.json").write_text(json.dumps(found))
+    run = read_runs([sweep / "random-seed0", folder]).groups[0].runs[0]
+    curve = run.curves["scored_few_shot/prom-core 100/accuracy"]
+    assert curve.steps.tolist() == [500, 1000]
+    assert curve.values.tolist() == [0.55, 0.6]
+
+
+def test_an_evaluation_of_other_runs_is_refused_and_of_a_part_is_told(sweep, tmp_path):
+    other = write_evaluation(tmp_path / "other", {tmp_path / "elsewhere": 0.5})
+    with pytest.raises(UserError, match=r"other/results.json: scores none of the runs"):
+        read_runs([sweep, other])
+    part = write_evaluation(tmp_path / "part", {sweep / "random-seed0": 0.5})
+    found = compare(read_runs([sweep, part]))
+    assert "few_shot/prom-core 100/accuracy is known of 1 of 9 runs, left out" in found.warnings
+    (part / "results.json").write_text("{}")
+    with pytest.raises(UserError, match=r"part/results.json: not the results of an evaluation"):
+        read_runs([sweep, part])
 
 
 def test_no_difference_found_is_said(tmp_path):
@@ -197,7 +265,7 @@ def test_the_page_needs_nothing_else_and_no_name_breaks_it(sweep):
         for m, rows in found.rows.items()
     }
     groups = [renamed if each is group else each for each in found.groups]
-    text = page(type(found)(groups, found.baseline, rows, found.varied, []), "a <title>")
+    text = page(type(found)(groups, found.baseline, rows, found.varied, [], []), "a <title>")
     assert "</script><b>" not in text
     assert text.count("</script>") == 1
     outside = re.sub(r'"http://www.w3.org/2000/svg"', "", text)

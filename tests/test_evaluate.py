@@ -1,6 +1,12 @@
 """`cmgems evaluate`: the protocols, the same figures again, going on, and what is refused."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,6 +129,38 @@ def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
     _, one, _, _ = evaluate(*few)
     _, two, _, _ = evaluate(*few, "compute.workers=2", folder=tmp_path / "two")
     assert figures(one) == figures(two)
+
+
+def test_workers_end_with_a_process_that_was_killed():
+    code = (
+        "import os, time\n"
+        "from cmgems.downstream.evaluation import worker_pool\n"
+        "if __name__ == '__main__':\n"
+        "    with worker_pool(1) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        pool.submit(time.sleep, 300).result()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        worker = int(parent.stdout.readline())
+        os.kill(worker, 0)  # it is there
+        parent.kill()
+    for _ in range(100):
+        if not is_running(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlived its parent by 10 s")
+
+
+def is_running(process: int) -> bool:
+    """Neither gone nor a zombie that nobody has asked for."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypatch):

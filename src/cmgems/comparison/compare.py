@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.comparison.matching import Match, steps_to_match
-from cmgems.comparison.records import Found, Group, Run, varied_keys
+from cmgems.comparison.records import Beside, Found, Group, Run, varied_keys
 from cmgems.draws import stream
 from cmgems.errors import UserError
 from cmgems.intervals import Interval, Paired, holm, mean_interval, paired
@@ -27,6 +27,14 @@ FIXED = (
     Measure("validation_random/loss", "loss, random masks", True, "nats"),
     Measure("validation_random_wide/loss", "loss, wide random masks", True, "nats"),
 )
+# By labelled tasks: the first word of a tag (`cmgems.comparison.records`), and what it is called.
+JUDGES = {
+    "probe": "probe during the run",
+    "scored_probe": "probe",
+    "scored_few_shot": "few-shot",
+    "scored_full": "fine-tuned",
+    "scored_zero_shot": "zero-shot",
+}
 # Runs that differ in one of these are validated on other windows, or on other tokens.
 SAME_VALIDATION = ("data.genome", "data.k", "data.window", "data.shortest", "data.full_share")
 SAME_VALIDATION += ("data.validation_share", "data.validation_block", "validation.windows")
@@ -65,6 +73,7 @@ class Comparison:
     rows: dict[Measure, list[Row]]  # the baseline first
     varied: list[str]  # config keys that differ
     warnings: list[str]
+    beside: list[Beside]  # models that are no runs, under the same measures
 
 
 def compare(found: Found, baseline: str = "") -> Comparison:
@@ -79,7 +88,7 @@ def compare(found: Found, baseline: str = "") -> Comparison:
     groups = [base, *(group for group in found.groups if group is not base)]
     rows = {measure: _rows(measure, groups) for measure in measures(groups)}
     varied = varied_keys(groups)
-    return Comparison(groups, base, rows, varied, _warnings(found, varied))
+    return Comparison(groups, base, rows, varied, _warnings(found, varied), found.beside)
 
 
 def choose_baseline(groups: list[Group], label: str) -> Group:
@@ -97,11 +106,27 @@ def choose_baseline(groups: list[Group], label: str) -> Group:
 
 
 def measures(groups: list[Group]) -> list[Measure]:
-    """Those that every run has: the fixed ones, and all probes."""
-    tags = set.intersection(*(set(run.curves) for group in groups for run in group.runs))
-    probes = sorted(tag for tag in tags if tag.startswith("probe/"))
+    """Those that every run has: the fixed ones, and each labelled task by its official metric."""
+    curves = [run.curves for group in groups for run in group.runs]
+    tags = [tag for tag in curves[0] if all(tag in its for its in curves)]
     found = [measure for measure in FIXED if measure.tag in tags]
-    return found + [Measure(tag, f"probe: {tag.removeprefix('probe/')}", False) for tag in probes]
+    titles = {tag: _title(tag, tags) for tag in tags}
+    return found + [
+        Measure(tag, title, tag.endswith("/mse")) for tag, title in titles.items() if title
+    ]
+
+
+def _title(tag: str, tags: list[str]) -> str | None:
+    """What the official figure of a labelled task is called; None for any other tag.
+
+    A task that is probed during the run has several figures: the official metric is the one that
+    its nearest neighbours are given in, too.
+    """
+    kind, _, rest = tag.partition("/")
+    task, _, metric = rest.rpartition("/")
+    if kind not in JUDGES or (kind == "probe" and f"probe/{task}/neighbours_{metric}" not in tags):
+        return None
+    return f"{JUDGES[kind]}: {task}, {metric}"
 
 
 def final(run: Run, measure: Measure) -> float:
@@ -110,6 +135,11 @@ def final(run: Run, measure: Measure) -> float:
     if section.startswith("validation_"):
         return float(run.results["after"][section.removeprefix("validation_")][name])
     return float(run.curves[measure.tag].values[-1])
+
+
+def is_curve(group: Group, measure: Measure) -> bool:
+    """Whether there is more than one step at which all runs of a group have a measure."""
+    return len(matrix(group, measure)[0]) > 1
 
 
 def matrix(group: Group, measure: Measure) -> tuple[np.ndarray, np.ndarray]:
@@ -197,6 +227,12 @@ def _warnings(found: Found, varied: list[str]) -> list[str]:
         lines.append("the genome differs under one name: the figures do not compare")
     if len({run.results["git_revision"] for run in runs}) > 1:
         lines.append("the runs come from different revisions of the code")
+    scored = {tag for run in runs for tag in run.curves if tag.startswith("scored_")}
+    lines += [
+        f"{tag.removeprefix('scored_')} is known of {len(known)} of {len(runs)} runs, left out"
+        for tag in sorted(scored)
+        if len(known := [run for run in runs if tag in run.curves]) < len(runs)
+    ]
     few = [group.label for group in found.groups if len(group.runs) < 2]
     if few:
         lines.append(f"one seed only, so no interval: {', '.join(few)}")

@@ -9,6 +9,7 @@ from cmgems.comparison.compare import (
     HIDDEN_BITS,
     Comparison,
     Measure,
+    is_curve,
     matrix,
     seconds_per_step,
     tokens_per_step,
@@ -59,7 +60,7 @@ def page(found: Comparison, title: str) -> str:
         _legend(found),
         '<p class="note">Mean over seeds; the band reaches from the lowest to the highest seed. '
         "Drag to zoom in, double click to see all, click a name to hide it.</p>",
-        *(_chart(measure, number) for number, measure in enumerate(found.rows)),
+        *(_chart(measure, number) for number, measure in enumerate(_curves(found))),
         *map(_table, tables(found)),
         "<h2>Runs</h2>",
         _runs(found),
@@ -68,6 +69,10 @@ def page(found: Comparison, title: str) -> str:
     # "<" as an escape: nothing in a name can end the script.
     data = json.dumps(_data(found)).replace("<", "\\u003c")
     return document(title, sections, STYLE, f"const DATA = {data};\n{code}")
+
+
+def _curves(found: Comparison) -> list[Measure]:
+    return [measure for measure in found.rows if is_curve(found.baseline, measure)]
 
 
 def _what(found: Comparison) -> str:
@@ -128,7 +133,7 @@ def _runs(found: Comparison) -> str:
 
 def _data(found: Comparison) -> dict[str, Any]:
     charts = []
-    for number, measure in enumerate(found.rows):
+    for number, measure in enumerate(_curves(found)):
         series = [_series(group, measure) for group in found.groups]
         charts.append({"id": f"chart-{number}", "series": series, "lines": _lines(found, measure)})
     return {"axes": AXES, "colours": _colours(found), "charts": charts}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections import defaultdict
 from dataclasses import replace
@@ -13,11 +14,14 @@ import numpy as np
 
 from cmgems.config import Experiment, read
 from cmgems.config_files import differences, load
+from cmgems.downstream.evaluation_config import BASELINES
 from cmgems.errors import UserError
+from cmgems.intervals import Interval
 from cmgems.runs import FREE_TO_CHANGE
 from cmgems.tensorboard_layout import plain
 
 RESULTS = "results.json"
+EVALUATION = "evaluation.yaml"  # in the folder of an evaluation
 
 
 class Curve(NamedTuple):
@@ -48,28 +52,41 @@ class Group(NamedTuple):
         return [run.experiment.seed for run in self.runs]
 
 
+class Beside(NamedTuple):
+    """A model of an evaluation that is no run: an untrained encoder, k-mer counts, ..."""
+
+    name: str
+    tag: str  # of the curve that the runs have of the same evaluation
+    interval: Interval  # over draws
+
+
 class Found(NamedTuple):
     groups: list[Group]
     unfinished: list[Path]  # folders of runs without results
+    beside: list[Beside]
 
 
 def read_runs(paths: list[Path]) -> Found:
-    """Read the runs in folders of runs, of sweeps, or of both.
+    """Read the runs in folders of runs and of sweeps, and what folders of evaluations say of them.
 
     Raises
     ------
     UserError
-        If there is no finished run, or one is there twice with the same seed.
+        If there is no finished run, one is there twice with the same seed, or an evaluation scores
+        none of them.
     """
+    evaluations = [path for path in paths if (path / EVALUATION).exists()]
     folders: list[Path] = []
     for path in paths:
-        folders += [folder for folder in _run_folders(path) if folder not in folders]
+        if path not in evaluations:
+            folders += [folder for folder in _run_folders(path) if folder not in folders]
     finished = [folder for folder in folders if (folder / RESULTS).exists()]
     if not finished:
         listed = ", ".join(map(str, paths))
         raise UserError(f"{listed}: found no finished run (results.json), wanted at least one")
     runs = [read_run(folder) for folder in finished]
-    return Found(grouped(runs), [folder for folder in folders if folder not in finished])
+    beside = [one for path in evaluations for one in add_scores(runs, path)]
+    return Found(grouped(runs), [folder for folder in folders if folder not in finished], beside)
 
 
 def read_run(folder: Path) -> Run:
@@ -91,10 +108,51 @@ def read_curves(path: Path) -> dict[str, Curve]:
                     points[row["name"]].append((int(row["step"]), float(row["value"])))
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a run's scalars (step,name,value): {error}") from error
-    return {
-        tag: Curve(np.array([step for step, _ in found]), np.array([v for _, v in found]))
-        for tag, found in points.items()
-    }
+    return {tag: _curve(found) for tag, found in points.items()}
+
+
+def add_scores(runs: list[Run], folder: Path) -> list[Beside]:
+    """Give each run its mean scores in an evaluation, as points of curves: one where the run was
+    scored at its end, several where checkpoints of several steps were. Returns the other models.
+    """
+    path = folder / RESULTS
+    try:
+        found = json.loads(path.read_text())
+        steps = {model["name"]: model["step"] for model in found["models"]}
+        points: dict[tuple[int, str], list[tuple[int, float]]] = defaultdict(list)
+        beside = []
+        for row in found["summaries"]:
+            if not row["official"]:
+                continue
+            shots = f" {row['shots']}" if row["shots"] else ""
+            tag = f"scored_{found['protocol']}/{row['task']}{shots}/{row['metric']}"
+            place = _place(runs, Path(row["model"]))
+            if place is not None:
+                points[place, tag].append((steps[row["model"]], row["mean"]))
+            elif row["model"] in BASELINES:
+                low, high = (math.nan if row[end] is None else row[end] for end in ("low", "high"))
+                interval = Interval(row["mean"], low, high, row["count"])
+                beside.append(Beside(row["model"], tag, interval))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not the results of an evaluation: {error!r}") from error
+    if not points:
+        raise UserError(f"{path}: scores none of the runs, wanted an evaluation of some of them")
+    for (place, tag), its in points.items():
+        runs[place].curves[tag] = _curve(sorted(its))
+    return beside
+
+
+def _place(runs: list[Run], model: Path) -> int | None:
+    """Which run a model of an evaluation is: the run's folder, or a checkpoint in it."""
+    model = model.resolve()
+    for place, run in enumerate(runs):
+        if run.path.resolve() in (model, *model.parents):
+            return place
+    return None
+
+
+def _curve(points: list[tuple[int, float]]) -> Curve:
+    return Curve(np.array([step for step, _ in points]), np.array([value for _, value in points]))
 
 
 def grouped(runs: list[Run]) -> list[Group]:

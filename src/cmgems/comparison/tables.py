@@ -6,10 +6,12 @@ import math
 from typing import NamedTuple
 
 from cmgems.comparison.compare import (
+    FIXED,
     HIDDEN_BITS,
     Comparison,
     Measure,
     final,
+    is_curve,
     learned,
     seconds_per_step,
     tokens_per_step,
@@ -30,26 +32,31 @@ class Table(NamedTuple):
 
 def tables(found: Comparison) -> list[Table]:
     """All of them, in the order in which they are read."""
+    labelled = [measure for measure in found.rows if measure not in FIXED]
     shown = [_finals(found)]
+    if labelled:
+        shown.append(_labelled(found, labelled))
     if len(found.groups) > 1:
         shown += [_differences(found, measure) for measure in found.rows]
-        shown += [_matches(found, measure) for measure in found.rows]
+        curves = [measure for measure in found.rows if is_curve(found.baseline, measure)]
+        shown += [_matches(found, measure) for measure in curves]
     return [*shown, _configurations(found)]
 
 
 def _finals(found: Comparison) -> Table:
-    head = ["experiment", "seeds", *(measure.title for measure in found.rows)]
+    fixed = [measure for measure in found.rows if measure in FIXED]
+    head = ["experiment", "seeds", *(measure.title for measure in fixed)]
     head += ["million tokens", "seconds"]
     rows = []
     for place, group in enumerate(found.groups):
-        figures = [interval_text(rows[place].figure.interval) for rows in found.rows.values()]
+        figures = [interval_text(found.rows[one][place].figure.interval) for one in fixed]
         steps = group.runs[0].experiment.train.max_steps
         cost = [tokens_per_step(group) * steps / 1e6, seconds_per_step(group) * steps]
         costs = [f"{cost[0]:.2f}", f"{cost[1]:.0f}"]
         rows.append([group.label, str(len(group.runs)), *figures, *costs])
     reference = found.baseline.runs[0].results["reference"]
     markov = ""
-    if HIDDEN_BITS in found.rows and reference:
+    if HIDDEN_BITS in fixed and reference:
         markov = (
             f" Without a network: composition {reference['composition_bits']:.4f} bits a hidden "
             f"base, best Markov model (order {reference['markov_order']}) "
@@ -57,11 +64,33 @@ def _finals(found: Comparison) -> Table:
         )
     note = (
         "At the end of the runs: mean over seeds, 95 % interval (Student). Validation under masks "
-        "that are the same for all runs; lower is better, of probes higher. Under the masks that "
-        "it was trained with a model is at home, so the losses favour `random` and `random_wide`; "
-        f"hidden bases and probes favour none.{markov}"
+        "that are the same for all runs; lower is better. Under the masks that it was trained with "
+        "a model is at home, so the losses favour `random` and `random_wide`; hidden bases favour "
+        f"none.{markov}"
     )
     return Table("Final figures", head, rows, note)
+
+
+def _labelled(found: Comparison, measures: list[Measure]) -> Table:
+    """A row a model, a column a task."""
+    rows = [
+        [
+            group.label,
+            *(interval_text(found.rows[one][place].figure.interval, 3) for one in measures),
+        ]
+        for place, group in enumerate(found.groups)
+    ]
+    for name in dict.fromkeys(one.name for one in found.beside):
+        its = {one.tag: one.interval for one in found.beside if one.name == name}
+        rows.append(
+            [name, *(interval_text(its[m.tag], 3) if m.tag in its else "" for m in measures)]
+        )
+    note = (
+        "The official metric of each task on its test split; higher is better (mse: lower). Of "
+        "runs: mean over seeds of the mean over draws, 95 % interval over seeds (Student). Of what "
+        "is beside them (untrained encoder, linear models): 95 % interval over draws."
+    )
+    return Table("Labelled tasks", ["model", *(one.title for one in measures)], rows, note)
 
 
 def _differences(found: Comparison, measure: Measure) -> Table:

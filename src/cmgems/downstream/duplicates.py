@@ -110,8 +110,14 @@ def kmer_sets(data: Labelled, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @kernel
-def _canonical_sets(codes, offsets, k, words, ends):
+def _roll(forward, reverse, code, k):
+    """A k-mer and its reverse complement, one base further."""
     mask = (np.int64(1) << np.int64(2 * k)) - 1
+    return (forward << 2 | code) & mask, reverse >> 2 | (code ^ 1) << np.int64(2 * (k - 1))
+
+
+@kernel
+def _canonical_sets(codes, offsets, k, words, ends):
     filled = 0
     for i in range(len(offsets) - 1):
         begin = filled
@@ -121,8 +127,7 @@ def _canonical_sets(codes, offsets, k, words, ends):
             if code > 3:
                 known = 0
                 continue
-            forward = (forward << 2 | code) & mask
-            reverse = reverse >> 2 | (code ^ 1) << np.int64(2 * (k - 1))
+            forward, reverse = _roll(forward, reverse, code, k)
             known += 1
             if known >= k:
                 words[filled] = min(forward, reverse)
@@ -188,15 +193,13 @@ def _hash_table(words, slots):
 @kernel
 def _mark_found(codes, k, words, table, found):
     slots = len(table)
-    mask = (np.int64(1) << np.int64(2 * k)) - 1
     forward, reverse, known = np.int64(0), np.int64(0), 0
     for place in range(len(codes)):
         code = np.int64(codes[place])
         if code > 3:
             known = 0
             continue
-        forward = (forward << 2 | code) & mask
-        reverse = reverse >> 2 | (code ^ 1) << np.int64(2 * (k - 1))
+        forward, reverse = _roll(forward, reverse, code, k)
         known += 1
         if known < k:
             continue

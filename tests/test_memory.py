@@ -1,0 +1,30 @@
+"""Memory that free heap keeps: given back when the process has grown, and only then."""
+
+import numpy as np
+import pytest
+
+from cmgems.callbacks import memory
+from cmgems.callbacks.memory import STATM, TrimMemory, resident
+
+linux = pytest.mark.skipif(not STATM.exists(), reason="sizes of a process as Linux tells them")
+
+
+@linux
+def test_resident_counts_bytes_that_are_in_use():
+    before = resident()
+    block = np.ones(64 << 20, np.uint8)
+    assert resident() - before == pytest.approx(block.nbytes, rel=0.1)
+
+
+def test_heap_is_trimmed_when_the_process_has_grown(monkeypatch):
+    sizes = iter([500, 400, 499, 500, 501, 450, 550, 551, 460])
+    monkeypatch.setattr(memory, "resident", lambda: next(sizes))
+    callback, trimmed = TrimMemory(growth=100), []
+    monkeypatch.setattr(callback, "_trim", trimmed.append)
+    after = []
+    for step in range(6):
+        callback.on_train_batch_end(None, None, None, None, step)
+        after.append(callback.trims)
+    # 500: first, leaves 400; 499 and 500 are within 100 of that; 501 is not, leaves 450; ...
+    assert after == [1, 1, 1, 2, 2, 3]
+    assert trimmed == [0, 0, 0]
