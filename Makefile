@@ -7,6 +7,7 @@ RUNS ?= runs
 PORT ?= 6006
 ARGS ?=
 GENOME ?=
+TASKS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
@@ -25,12 +26,11 @@ sweep: $(VENV)/.installed  ## all maskings, three seeds each, on the sample geno
 compare: $(VENV)/.installed  ## what they say about each other: tables and one HTML page
 	$(BIN)/cmgems compare $(RUNS)/maskings
 
-evidence: $(VENV)/.installed  ## an evening on 2 cores, resumable: GENOME="chr20.fa chrX.fa"
-	RUNS=$(RUNS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
+evidence: $(VENV)/.installed  ## an evening on 2 cores, resumable: GENOME="chr20.fa chrX.fa" TASKS=FOLDER
+	RUNS=$(RUNS) TASKS=$(TASKS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
 
-paper: $(VENV)/.installed  ## the same at the authors' size, on one GPU, after `make evidence` made runs/genome
-	$(BIN)/cmgems sweep experiments/sweep/paper.yaml dir=$(RUNS)/paper set.data.genome=$(RUNS)/genome $(ARGS)
-	$(BIN)/cmgems compare $(RUNS)/paper baseline=random out=docs/results/paper
+paper: $(VENV)/.installed  ## the same at the authors' size, on one GPU; GENOME and TASKS as above
+	PAPER=1 RUNS=$(RUNS) TASKS=$(TASKS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
 
 evaluate: $(VENV)/.installed  ## score runs/quickstart (or an untrained encoder) beside baselines, no download
 	@test -f $(RUNS)/quickstart/results.json || \

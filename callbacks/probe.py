@@ -1,5 +1,7 @@
 """What the states of a pretraining run are worth on labelled tasks, against the step."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import lightning as L
@@ -27,13 +29,24 @@ class ProbeStates(L.Callback):
     itself is not touched: the states are computed by a copy of the encoder without dropout, and
     torch's generators are left as they were.
 
+    Parameters
+    ----------
+    experiment : Experiment
+    paused : callable
+        Gives the context in which the probes are computed: they are no time of training.
+
     Attributes
     ----------
     scores : list of dict
         step, task and figures, in the order of the steps.
     """
 
-    def __init__(self, experiment: Experiment):
+    def __init__(
+        self,
+        experiment: Experiment,
+        paused: Callable[[], AbstractContextManager] = nullcontext,
+    ):
+        self.paused = paused
         self.every, self.k = experiment.probe.every, experiment.data.k
         self.scores: list[dict] = []
         self.tasks = _read(experiment) if self.every else []
@@ -45,7 +58,8 @@ class ProbeStates(L.Callback):
         if not self.every or not step_ended or trainer.global_step % self.every:
             return
         if trainer.is_global_zero:
-            self._probe(trainer, module)
+            with self.paused():
+                self._probe(trainer, module)
 
     def _probe(self, trainer: L.Trainer, module: Pretraining) -> None:
         from cmgems.downstream.embedding import pooled

@@ -1,6 +1,8 @@
 """Tokens a second, and what became of the time of training."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import lightning as L
@@ -16,7 +18,8 @@ PARTS = ("data", "forward", "backward", "optimizer")  # the rest is Lightning an
 
 
 class Throughput(L.Callback):
-    """Counts tokens and seconds of training, over all sittings; validation and saving do not count.
+    """Counts tokens and seconds of training, over all sittings; validation, probes and saving do not
+    count.
 
     On a GPU the parts of a step are timed by events of the device, which are read together with
     what is logged; the host waits for nothing else. There the time in `data` is the host's, and may
@@ -125,14 +128,24 @@ class Throughput(L.Callback):
         figures = self._figures(self._counted()) if self.rate else {}
         return figures | {"matmul_flops_per_second": self.rate}
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what happens between steps and is no training."""
+        self._stop_clock()
+        yield
+        self._started = time.perf_counter()
+
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._read_clock()
-        self._started = None
+        self._stop_clock()
         if trainer.state.fn == "fit" and self.training_log.latest:
             self._collect(trainer, module)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._started = time.perf_counter()
+
+    def _stop_clock(self) -> None:
+        self._read_clock()
+        self._started = None
 
     def _read_clock(self) -> None:
         now = time.perf_counter()

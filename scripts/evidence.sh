@@ -1,25 +1,56 @@
 #!/usr/bin/env bash
 # The evidence, from genome to report: does a PMI curriculum save steps? Run again after a stop, it
-# goes on. Overrides go to both sweeps.
-#   scripts/evidence.sh FASTA... [-- key=value ...]
-# Without FASTA the store in runs/genome is used, which an earlier call has made.
+# goes on. Overrides go to the sweep.
+#   [TASKS=FOLDER] scripts/evidence.sh [FASTA...] [-- key=value ...]
+# Without FASTA the store in runs/genome is used, which an earlier call has made. With TASKS, the
+# folder of the published labelled files, models are judged by labelled tasks too (docs/tasks.md).
+# PAPER=1: the authors' size, on a GPU, instead.
 set -euo pipefail
 cmgems=${CMGEMS:-cmgems}
+runs=${RUNS:-runs}
+tasks=${TASKS:-}
 sources=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do sources+=("$1"); shift; done
 [ $# -gt 0 ] && shift
 
-runs=${RUNS:-runs}
 if [ ! -e "$runs/genome" ]; then
   [ ${#sources[@]} -gt 0 ] || { echo "evidence: found no $runs/genome and no sequence files, wanted GENOME=\"chr20.fa chrX.fa\"" >&2; exit 2; }
   mkdir -p "$runs"
   "$cmgems" genome "${sources[@]}" --out "$runs/genome"
 fi
 
-for sweep in evidence init_and_span; do
-  "$cmgems" sweep "experiments/sweep/$sweep.yaml" "dir=$runs/$sweep" "set.data.genome=$runs/genome" "$@"
-done
-baselines=(evidence=random init_and_span=fast_start-k)
-for pair in "${baselines[@]}"; do
-  "$cmgems" compare "$runs/${pair%%=*}" "baseline=${pair#*=}" "out=docs/results/${pair%%=*}"
-done
+frozen="prom-core,splice-40,gue/prom/prom_300_tata,gue/tf/0,gue/mouse/0"
+probes=()
+[ -z "$tasks" ] || probes=(set.probe.every=1000 "set.probe.tasks=[$frozen]" "set.probe.root=$tasks" set.probe.shots=500)
+
+pretrain() {  # SWEEP
+  "$cmgems" sweep "experiments/sweep/$1.yaml" "dir=$runs/$1" "set.data.genome=$runs/genome" "${probes[@]}" "${@:2}"
+}
+
+# Each run by its last checkpoint: one budget for all. What is untrained begins as the runs did.
+evaluate() {  # SWEEP FILE NAME key=value ...
+  "$cmgems" evaluate "experiments/finetune/$2.yaml" "models=[$runs/$1/*/checkpoints/last.ckpt]" \
+    "run.dir=$runs/scores/$1-$3" "tasks.root=$tasks" untrained.init=fast_start few_shot.draws=5 "${@:4}"
+}
+
+scored=()
+score() {  # SWEEP
+  [ -n "$tasks" ] || return 0
+  evaluate "$1" probe probe "tasks.names=[$frozen]" "few_shot.shots=[500]"
+  evaluate "$1" few_shot few_shot "tasks.names=[prom-core]" "few_shot.shots=[100]"
+  evaluate "$1" splice splice "few_shot.shots=[100]"
+  scored=("$runs/scores/$1-"{probe,few_shot,splice})
+}
+
+first=evidence
+[ -z "${PAPER:-}" ] || first=paper
+pretrain "$first" "$@"
+score "$first"
+"$cmgems" compare "$runs/$first" "${scored[@]}" baseline=random "out=docs/results/$first"
+[ "$first" = evidence ] || exit 0
+
+probes=()
+pretrain init_and_span "$@"
+both=("$runs/init_and_span" "$runs"/evidence/random{,_wide}-seed?)
+"$cmgems" compare "${both[@]}" baseline=random out=docs/results/init_and_span
+"$cmgems" compare "${both[@]}" baseline=authors out=docs/results/authors

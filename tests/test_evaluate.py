@@ -21,6 +21,7 @@ from cmgems.downstream.classifier import export_classifier, load_classifier
 from cmgems.downstream.encode import tokenise
 from cmgems.downstream.evaluation_config import Evaluation, load_evaluation
 from cmgems.downstream.labelled import from_sequences
+from cmgems.errors import UserError
 from cmgems.files import locked
 
 FINETUNE = EXPERIMENTS / "finetune"
@@ -307,6 +308,16 @@ def test_bad_examples_are_refused_in_one_line(evaluate, task, tmp_path, name, co
     assert code == 2
     assert wanted in err
     assert err.count("\n") == 1
+
+
+def test_models_by_pattern(tmp_path):
+    for name in ("b", "a", "other"):
+        (tmp_path / name).mkdir()
+    few = FINETUNE / "few_shot.yaml"
+    found = load_evaluation(few, [f"models=[{tmp_path}/?,{tmp_path}/other]"])
+    assert found.models == tuple(str(tmp_path / name) for name in ("a", "b", "other"))
+    with pytest.raises(UserError, match=r"models: found nothing that matches .*none\*"):
+        load_evaluation(few, [f"models=[{tmp_path}/none*]"])
 
 
 def test_a_folder_that_is_something_else_stays(evaluate, tmp_path):

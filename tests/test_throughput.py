@@ -91,6 +91,17 @@ def test_marks_divide_the_time_of_a_step(monkeypatch):
     assert marks.seconds() == {}
 
 
+def test_what_is_no_training_does_not_count(monkeypatch):
+    throughput = Throughput(every=1, k=6, log=None)
+    now = iter([10.0, 12.0, 20.0, 21.0])
+    monkeypatch.setattr("cmgems.callbacks.throughput.time.perf_counter", lambda: next(now))
+    throughput._read_clock()  # training begins at 10
+    with throughput.paused():  # from 12 to 20
+        assert throughput.seconds == 2.0
+    throughput._read_clock()
+    assert throughput.seconds == 3.0
+
+
 def test_rate_and_memory_are_of_this_machine():
     """Slow or loaded as it may be, a core multiplies and adds at more than 1 GFLOP/s."""
     assert 1e9 < matmul_rate(CPU, torch.float32) < 1e14

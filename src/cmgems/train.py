@@ -139,7 +139,7 @@ class RunCallbacks:
         self.picture = callbacks.SchedulePicture(self.curriculum)
         self.masks = callbacks.MaskLog()
         self.pmi_pictures = callbacks.PmiPictures(table)
-        self.probe = callbacks.ProbeStates(experiment)
+        self.probe = callbacks.ProbeStates(experiment, self.throughput.paused)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
         self.memory = callbacks.TrimMemory()
         if experiment.train.profile:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from glob import glob
 from pathlib import Path
 
 from cmgems.config import key
 from cmgems.config_files import load_as
+from cmgems.errors import UserError
 from cmgems.presets import PRESETS
 
 HEAD_NAMES = ("cls", "mean", "max", "attention", "position")
@@ -94,7 +96,8 @@ class Evaluation:
     name: str = key("", "of the evaluation; default: the file's")
     models: tuple[str, ...] = key(
         None,
-        "run folders, checkpoints or Hugging Face folders; none: baselines alone",
+        "run folders, checkpoints or Hugging Face folders (* and ? as in a shell); none: baselines "
+        "alone",
         factory=tuple,
     )
     protocol: str = key(
@@ -159,4 +162,15 @@ def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluati
     """
     found = load_as(Evaluation, path, overrides, broken_rules)
     name = found.name or Path(path).stem
-    return replace(found, name=name, run=Run(found.run.dir or f"evaluations/{name}"))
+    models = tuple(model for pattern in found.models for model in _matching(pattern))
+    run = Run(found.run.dir or f"evaluations/{name}")
+    return replace(found, name=name, models=models, run=run)
+
+
+def _matching(pattern: str) -> list[str]:
+    if not any(sign in pattern for sign in "*?"):
+        return [pattern]
+    found = sorted(glob(pattern))
+    if not found:
+        raise UserError(f"models: found nothing that matches {pattern}, wanted at least one model")
+    return found
