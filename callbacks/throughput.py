@@ -18,8 +18,8 @@ PARTS = ("data", "forward", "backward", "optimizer")  # the rest is Lightning an
 
 
 class Throughput(L.Callback):
-    """Counts tokens and seconds of training, over all sittings; validation, probes and saving do not
-    count.
+    """Counts tokens and seconds of training, over all sittings: not those of validation, probes and
+    saving.
 
     On a GPU the parts of a step are timed by events of the device, which are read together with
     what is logged; the host waits for nothing else. There the time in `data` is the host's, and may
