@@ -241,8 +241,8 @@ def test_the_command_writes_what_can_be_traced(sweep, capsys):
     shown = capsys.readouterr().out
     assert "Steps to match same: bits a hidden base" in shown
     folder = sweep / "comparison"
-    assert shown.splitlines()[-3:] == [
-        f"{folder}/{name}" for name in ("compare.html", "compare.md", "runs.csv")
+    assert shown.splitlines()[-4:] == [
+        f"{folder}/{name}" for name in ("compare.html", "compare.md", "runs.csv", "curves.png")
     ]
     with open(folder / "runs.csv") as handle:
         rows = [row for row in csv.DictReader(handle) if row["tag"] == HIDDEN_BITS.tag]

@@ -8,22 +8,24 @@ DESCRIPTION = """\
 Compare finished runs, or all runs of a sweep, with one of them: final figures over seeds, paired
 differences with intervals and corrected p values, the steps at which a run is as good as the
 baseline at its end, learning curves, the keys that differ, and a verdict in words. Prints tables;
-writes compare.html (one page, no network), compare.md and runs.csv.
+writes compare.html (one page, no network), compare.md with curves.png, and runs.csv.
 
-Runs that differ in their seed alone are one experiment.
+Runs that differ in their seed alone are one experiment. The folder of an evaluation of the runs
+(cmgems evaluate) adds its scores as measures, and its baselines beside them.
 """
 EXAMPLES = """\
 examples:
   cmgems compare runs/maskings
   cmgems compare runs/maskings baseline=random_wide out=report
   cmgems compare runs/random runs/cm_gems
+  cmgems compare runs/maskings evaluations/few_shot
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
-    parser.add_argument("words", metavar="RUN | SWEEP | baseline=NAME | out=FOLDER", nargs="+")
+    parser.add_argument("words", metavar="RUN | SWEEP | EVALUATION | baseline=NAME | out=FOLDER", nargs="+")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,33 +6,19 @@ from importlib import resources
 from typing import Any
 
 from cmgems.comparison.compare import (
-    HIDDEN_BITS,
     Comparison,
     Measure,
-    is_curve,
     matrix,
     seconds_per_step,
     tokens_per_step,
 )
+from cmgems.comparison.picture import colours, curves, reference
 from cmgems.comparison.records import Group
 from cmgems.comparison.tables import Table, tables
 from cmgems.comparison.words import verdict
 from cmgems.pages import document
 
 AXES = (("steps", "optimiser steps"), ("tokens", "million tokens"), ("seconds", "seconds"))
-# Okabe and Ito's, told apart by colour-blind readers too; black is the baseline's.
-COLOURS = [
-    "#000000",
-    "#e69f00",
-    "#56b4e9",
-    "#009e73",
-    "#d55e00",
-    "#0072b2",
-    "#cc79a7",
-    "#8a7d00",
-    "#7b4ab3",
-    "#888888",
-]
 STYLE = """
 .legend { position: sticky; top: 0; background: #fffd; padding: .4em 0; z-index: 1; }
 .legend button { font: inherit; border: 0; background: none; cursor: pointer; padding: .1em .5em; }
@@ -60,7 +46,7 @@ def page(found: Comparison, title: str) -> str:
         _legend(found),
         '<p class="note">Mean over seeds; the band reaches from the lowest to the highest seed. '
         "Drag to zoom in, double click to see all, click a name to hide it.</p>",
-        *(_chart(measure, number) for number, measure in enumerate(_curves(found))),
+        *(_chart(measure, number) for number, measure in enumerate(curves(found))),
         *map(_table, tables(found)),
         "<h2>Runs</h2>",
         _runs(found),
@@ -69,10 +55,6 @@ def page(found: Comparison, title: str) -> str:
     # "<" as an escape: nothing in a name can end the script.
     data = json.dumps(_data(found)).replace("<", "\\u003c")
     return document(title, sections, STYLE, f"const DATA = {data};\n{code}")
-
-
-def _curves(found: Comparison) -> list[Measure]:
-    return [measure for measure in found.rows if is_curve(found.baseline, measure)]
 
 
 def _what(found: Comparison) -> str:
@@ -85,11 +67,11 @@ def _what(found: Comparison) -> str:
 
 
 def _legend(found: Comparison) -> str:
-    colours = _colours(found)
+    its = colours(found)
     buttons = "".join(
         f'<button data-curve="{escape(name)}"><i style="background:{colour}"></i>{escape(name)}'
         "</button>"
-        for name, colour in colours.items()
+        for name, colour in its.items()
     )
     choices = "".join(
         f'<label><input type="radio" name="axis" value="{key}"{" checked" if not place else ""}> '
@@ -133,10 +115,10 @@ def _runs(found: Comparison) -> str:
 
 def _data(found: Comparison) -> dict[str, Any]:
     charts = []
-    for number, measure in enumerate(_curves(found)):
+    for number, measure in enumerate(curves(found)):
         series = [_series(group, measure) for group in found.groups]
         charts.append({"id": f"chart-{number}", "series": series, "lines": _lines(found, measure)})
-    return {"axes": AXES, "colours": _colours(found), "charts": charts}
+    return {"axes": AXES, "colours": colours(found), "charts": charts}
 
 
 def _series(group: Group, measure: Measure) -> dict[str, Any]:
@@ -153,17 +135,11 @@ def _series(group: Group, measure: Measure) -> dict[str, Any]:
 
 
 def _lines(found: Comparison, measure: Measure) -> list[dict[str, Any]]:
-    reference = found.baseline.runs[0].results["reference"]
-    if measure != HIDDEN_BITS or not reference:
+    its = reference(found, measure)
+    if its is None:
         return []
-    name = f"best Markov model (order {reference['markov_order']})"
-    return [{"name": name, "value": reference["markov_bits"]}]
-
-
-def _colours(found: Comparison) -> dict[str, str]:
-    return {
-        group.label: COLOURS[number % len(COLOURS)] for number, group in enumerate(found.groups)
-    }
+    name = f"best Markov model (order {its['markov_order']})"
+    return [{"name": name, "value": its["markov_bits"]}]
 
 
 def _short(values) -> list[float]:

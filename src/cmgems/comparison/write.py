@@ -4,9 +4,12 @@ from pathlib import Path
 
 from cmgems.comparison.compare import Comparison
 from cmgems.comparison.page import page
+from cmgems.comparison.picture import picture
 from cmgems.comparison.tables import as_markdown, as_text, runs_csv, tables
 from cmgems.comparison.words import verdict
 from cmgems.files import replacing
+
+PICTURE = "curves.png"
 
 
 def terminal(found: Comparison) -> str:
@@ -19,11 +22,14 @@ def terminal(found: Comparison) -> str:
 def markdown(found: Comparison) -> str:
     lines = [f"- {line}" for line in verdict(found)]
     lines += [f"- Mind: {line}." for line in found.warnings]
-    return "\n".join(lines) + "\n\n" + "\n".join(map(as_markdown, tables(found)))
+    shown = f"![curves]({PICTURE})"
+    band = "Mean over seeds; the band reaches from the lowest to the highest seed."
+    parts = ["\n".join(lines), shown, band, "\n".join(map(as_markdown, tables(found)))]
+    return "\n\n".join(parts)
 
 
 def write(found: Comparison, folder: Path, title: str) -> list[Path]:
-    """compare.html, compare.md and runs.csv in a folder, which is made."""
+    """compare.html, compare.md, curves.png and runs.csv in a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "compare.html": page(found, title),
@@ -33,4 +39,6 @@ def write(found: Comparison, folder: Path, title: str) -> list[Path]:
     for name, text in texts.items():
         with replacing(folder / name) as handle:
             handle.write(text)
-    return [folder / name for name in texts]
+    with replacing(folder / PICTURE, "wb") as handle:
+        picture(found).savefig(handle, format="png", dpi=90)
+    return [folder / name for name in (*texts, PICTURE)]
