@@ -25,7 +25,9 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
-    parser.add_argument("words", metavar="RUN | SWEEP | EVALUATION | baseline=NAME | out=FOLDER", nargs="+")
+    parser.add_argument(
+        "words", metavar="RUN | SWEEP | EVALUATION | baseline=NAME | out=FOLDER", nargs="+"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
