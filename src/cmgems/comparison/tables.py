@@ -102,7 +102,7 @@ def _differences(found: Comparison, measure: Measure) -> Table:
                 row.group.label,
                 str(len(row.difference.seeds)),
                 _signed(test.difference.mean),
-                f"{_signed(test.difference.low)} to {_signed(test.difference.high)}",
+                _range(test.difference.low, test.difference.high),
                 _p(test.p),
                 _p(row.difference.corrected_p),
             ]
@@ -171,6 +171,10 @@ def _reached(match: Match, unit: float, form: str) -> str:
 
 def _signed(value: float) -> str:
     return "" if math.isnan(value) else f"{value:+.4f}"
+
+
+def _range(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{_signed(low)} to {_signed(high)}"
 
 
 def _p(value: float) -> str:
