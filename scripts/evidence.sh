@@ -28,18 +28,17 @@ pretrain() {  # SWEEP
 }
 
 # Each run by its last checkpoint: one budget for all. What is untrained begins as the runs did.
-evaluate() {  # SWEEP FILE NAME key=value ...
+evaluate() {  # SWEEP PROTOCOL key=value ...
   "$cmgems" evaluate "experiments/finetune/$2.yaml" "models=[$runs/$1/*/checkpoints/last.ckpt]" \
-    "run.dir=$runs/scores/$1-$3" "tasks.root=$tasks" untrained.init=fast_start few_shot.draws=5 "${@:4}"
+    "run.dir=$runs/scores/$1-$2" "tasks.root=$tasks" untrained.init=fast_start few_shot.draws=3 "${@:3}"
 }
 
 scored=()
 score() {  # SWEEP
   [ -n "$tasks" ] || return 0
-  evaluate "$1" probe probe "tasks.names=[$frozen]" "few_shot.shots=[500]"
-  evaluate "$1" few_shot few_shot "tasks.names=[prom-core]" "few_shot.shots=[100]"
-  evaluate "$1" splice splice "few_shot.shots=[100]"
-  scored=("$runs/scores/$1-"{probe,few_shot,splice})
+  evaluate "$1" probe "tasks.names=[$frozen]" "few_shot.shots=[500]"
+  evaluate "$1" few_shot "tasks.names=[prom-core]" "few_shot.shots=[100]"
+  scored=("$runs/scores/$1-"{probe,few_shot})
 }
 
 first=evidence
