@@ -23,7 +23,7 @@ from cmgems.config_files import differences, dump, load
 from cmgems.errors import UserError
 from cmgems.files import locked, replacing
 
-# They change how a run is computed, not what it is.
+# They change how a run is computed and looked at, not what it is.
 FREE_TO_CHANGE = (
     "train.accelerator",
     "train.devices",
@@ -32,6 +32,10 @@ FREE_TO_CHANGE = (
     "train.compile",
     "train.profile",
     "train.log_every",
+    "probe.every",
+    "probe.tasks",
+    "probe.root",
+    "probe.shots",
     "name",
 )
 PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
