@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmgems.encoder import Encoder, EncoderShape
+from cmgems.linear import linear
 
 EPS = 1e-12  # BERT's, of its LayerNorms
 BITS = 16  # a dropout decision takes so many random bits
@@ -63,8 +64,10 @@ class Linears(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[G, ..., inputs] -> [G, ..., outputs]"""
         flat = x.reshape(len(x), -1, x.shape[-1])
-        if len(flat) == 1:  # the same, and the plain product is a faster kernel
-            return F.linear(x, self.weight.squeeze(0), self.bias.squeeze(0))
+        if len(flat) == 1:  # the same, by faster kernels: for small batches torch's, else oneDNN's
+            product = F.linear if torch.is_grad_enabled() else linear
+            out = product(flat[0], self.weight[0], self.bias[0])
+            return out.view(*x.shape[:-1], -1)
         out = torch.bmm(flat, self.weight.mT) + self.bias[:, None].to(flat.dtype)
         return out.view(*x.shape[:-1], -1)
 
