@@ -5,7 +5,7 @@
 # Without FASTA the store in runs/genome is used, which an earlier call has made. With TASKS, the
 # folder of the published labelled files, models are judged by labelled tasks too (docs/tasks.md).
 # PAPER=1: the authors' size, on a GPU, instead.
-set -euo pipefail
+set -eo pipefail
 cmgems=${CMGEMS:-cmgems}
 runs=${RUNS:-runs}
 tasks=${TASKS:-}
@@ -46,6 +46,9 @@ first=evidence
 pretrain "$first" "$@"
 score "$first"
 "$cmgems" compare "$runs/$first" "${scored[@]}" baseline=random "out=docs/results/$first"
+# The authors' comparison: the curriculum against its parts, and in the other order.
+parts=("$runs/$first"/{genemask,global_pmi,cm_gems,cm_gems_reversed}-seed?)
+"$cmgems" compare "${parts[@]}" "${scored[@]}" baseline=genemask "out=docs/results/$first-curriculum"
 [ "$first" = evidence ] || exit 0
 
 probes=()
