@@ -29,7 +29,7 @@ class Comparison(L.Callback):
                     if row[0] > trainer.global_step:
                         _write(writer, row)
             else:
-                writer.add_custom_scalars(layout())
+                writer.add_custom_scalars(layout(self.experiment))
                 writer.file_writer.add_summary(session_start(self.experiment))
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cmgems.config_files import load
 from cmgems.errors import RunStopped
 from cmgems.pretraining import Pretraining
-from cmgems.tensorboard_layout import BY_TOKENS, COMPARED, PAGE, write_experiment
+from cmgems.tensorboard_layout import BY_TOKENS, COMPARED, PAGE, layout, write_experiment
 from cmgems.train import pretrain
 from cmgems.windows import WindowStream
 
@@ -43,16 +43,26 @@ def test_the_page_and_the_hyper_parameters_are_written(pretrained_run):
 
     found = events(pretrained_run)
     tensor = found.Tensors("custom_scalars__config__")[0].tensor_proto
-    layout = layout_pb2.Layout.FromString(tensor.string_val[0])
-    assert [category.title for category in layout.category] == [PAGE]
-    patterns = [tag for chart in layout.category[0].chart for tag in chart.multiline.tag]
+    shown = layout_pb2.Layout.FromString(tensor.string_val[0])
+    assert [category.title for category in shown.category] == [PAGE]
+    patterns = [tag for chart in shown.category[0].chart for tag in chart.multiline.tag]
     assert f"{TAG}$" in patterns
-    assert "probe/.*" in patterns
+    assert not [pattern for pattern in patterns if "probe" in pattern]  # nothing was probed
     data = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     start = plugin_data_pb2.HParamsPluginData.FromString(data).session_start_info
     assert start.hparams["curriculum.strategies"].string_value == "random"
     assert start.hparams["train.max_steps"].number_value == 3.0
     assert not [name for name in start.hparams if name.startswith("run.")]
+
+
+def test_a_probed_task_has_a_chart_of_its_official_metric():
+    probed = ["probe.every=5", "probe.tasks=[prom-core,gue/tf/0]"]
+    charts = layout(load(RANDOM, probed))[PAGE]
+    shown = {title: chart for title, chart in charts.items() if "probe" in title}
+    assert shown == {
+        "probe: prom-core, accuracy": ["Multiline", [r"probe/prom\-core/accuracy$"]],
+        "probe: gue/tf/0, mcc": ["Multiline", ["probe/gue/tf/0/mcc$"]],
+    }
 
 
 def test_a_sweep_names_what_varies_and_the_final_figures(tiny, tmp_path):

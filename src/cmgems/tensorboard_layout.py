@@ -1,5 +1,6 @@
 """What makes runs comparable in TensorBoard: a page of charts and the table of hyper-parameters."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,21 @@ PAGE = "masking baselines"
 BY_TOKENS = "by_thousand_tokens"  # in front of the tags whose steps are thousands of tokens
 
 
-def layout() -> dict[str, dict[str, list]]:
-    """The page of the tab Custom Scalars. A chart shows the tags that match its patterns."""
+def layout(experiment: Experiment) -> dict[str, dict[str, list]]:
+    """The page of the tab Custom Scalars. A chart shows the tags that match its patterns.
+
+    Of the figures of a probed task it shows the official metric.
+    """
+    from cmgems.downstream.tasks import tasks
+
     charts = {title: ["Multiline", [f"{tag}$"]] for tag, title in COMPARED}
     charts["bits a hidden base, and the best Markov model's"] = [
         "Multiline",
         ["validation_random_wide/hidden_base_bits$", "validation_reference/markov_bits$"],
     ]
-    charts["probe score"] = ["Multiline", ["probe/.*"]]
+    for one in tasks(*experiment.probe.tasks) if experiment.probe.every else ():
+        pattern = f"probe/{re.escape(one.name)}/{one.metric}$"
+        charts[f"probe: {one.name}, {one.metric}"] = ["Multiline", [pattern]]
     charts["masked share in training"] = ["Multiline", ["train/masked_share$"]]
     charts["place in the curriculum"] = ["Multiline", ["train/place$"]]
     for tag, title in COMPARED[:3]:
