@@ -27,18 +27,20 @@ pretrain() {  # SWEEP
   "$cmgems" sweep "experiments/sweep/$1.yaml" "dir=$runs/$1" "set.data.genome=$runs/genome" "${probes[@]}" "${@:2}"
 }
 
-# Each run by its last checkpoint: one budget for all. What is untrained begins as the runs did.
-evaluate() {  # SWEEP PROTOCOL key=value ...
-  "$cmgems" evaluate "experiments/finetune/$2.yaml" "models=[$runs/$1/*/checkpoints/last.ckpt]" \
-    "run.dir=$runs/scores/$1-$2" "tasks.root=$tasks" untrained.init=fast_start few_shot.draws=3 "${@:3}"
+evaluate() {  # SWEEP PROTOCOL key=value ...; what is untrained begins as the runs did
+  "$cmgems" evaluate "experiments/finetune/$2.yaml" "run.dir=$runs/scores/$1-$2" \
+    "tasks.root=$tasks" untrained.init=fast_start few_shot.draws=1 "${@:3}"
 }
 
 scored=()
 score() {  # SWEEP
   [ -n "$tasks" ] || return 0
+  # Each run by its last checkpoint: one budget for all.
+  evaluate "$1" few_shot "models=[$runs/$1/*/checkpoints/last.ckpt]" "tasks.names=[prom-core]" \
+    "few_shot.shots=[100]"
+  scored=("$runs/scores/$1-few_shot")
+  # The runs were probed on the same examples as they went; here are the baselines.
   evaluate "$1" probe "tasks.names=[$frozen]" "few_shot.shots=[500]"
-  evaluate "$1" few_shot "tasks.names=[prom-core]" "few_shot.shots=[100]"
-  scored=("$runs/scores/$1-"{probe,few_shot})
 }
 
 first=evidence

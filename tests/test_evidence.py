@@ -62,16 +62,15 @@ def test_without_labelled_tasks(evidence, tmp_path):
 def test_judged_by_labelled_tasks_too(evidence, tmp_path):
     code, calls, _ = evidence("a.fa", TASKS="labelled", PAPER="1")
     assert code == 0
-    _, sweep, probe, few_shot, whole, curriculum = calls
+    _, sweep, few_shot, probe, whole, curriculum = calls
     assert sweep[1] == "experiments/sweep/paper.yaml"
+    models = f"models=[{tmp_path}/runs/paper/*/checkpoints/last.ckpt]"
+    assert models in few_shot
     for call, protocol in ((probe, "probe"), (few_shot, "few_shot")):
-        models = [word for word in call if word.startswith("models=")]
-        assert models == [f"models=[{tmp_path}/runs/paper/*/checkpoints/last.ckpt]"]
-        found = load_evaluation(ROOT / call[1], [w for w in call[2:] if w not in models])
+        found = load_evaluation(ROOT / call[1], [word for word in call[2:] if word != models])
         assert (found.protocol, found.tasks.root) == (protocol, "labelled")
         assert found.run.dir == f"{tmp_path}/runs/scores/paper-{protocol}"
-        assert found.run.dir in whole
-        assert found.run.dir in curriculum
+        assert (found.run.dir in whole) == (found.run.dir in curriculum) == (call is few_shot)
 
 
 def test_needs_a_genome(evidence):
