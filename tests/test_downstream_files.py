@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from labelled_samples import REAL, csv_table, kmer_table, kmers, random_sequences
 
@@ -225,6 +225,7 @@ DAMAGE = st.tuples(
 
 @settings(max_examples=100, deadline=None)
 @given(DAMAGE)
+@example(("quoted", [(17, 0)], 0))  # a column's name that ends lines later
 def test_damaged_tables_give_examples_or_one_line(damage):
     """Bytes overwritten, the end cut off: whatever happens, it is told as a fault of the file."""
     form, changes, cut = damage

@@ -187,7 +187,8 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[s
         header = [name.strip() for name in next(rows, [])]
         missing = [name for name in columns if name not in header]
         if missing:
-            found = ", ".join(header) or "nothing"
+            # A quoted name may hold line breaks.
+            found = " ".join(", ".join(header).split()) or "nothing"
             raise UserError(
                 f"{path}: line 1: found the columns {found[:80]}, wanted {', '.join(columns)}"
             )
