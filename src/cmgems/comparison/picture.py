@@ -86,5 +86,6 @@ def _draw(found: Comparison, measure: Measure, axes: "Axes") -> None:
     axes.set_title(f"{measure.title}{unit}", fontsize=10)
     axes.set_xlabel("million tokens", fontsize=9)
     axes.grid(color="#e8e8e8")
+    axes.set_axisbelow(True)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
