@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
 
     found = compare(read_runs(paths), own["baseline"])
     out = Path(own["out"] or (paths[0] / "comparison" if len(paths) == 1 else "runs/comparison"))
-    title = paths[0].resolve().name if len(paths) == 1 else "comparison"
+    title = paths[0].resolve().name if len(paths) == 1 else out.name
     print(terminal(found))
     print()
     for path in write(found, out, title):
