@@ -20,7 +20,6 @@ class TrimMemory(L.Callback):
 
     def __init__(self, growth: int = GROWTH):
         self.growth = growth
-        self.trims = 0
         # glibc alone has it; other C libraries are left alone
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if STATM.exists() else None
         self._most = 0  # bytes that may be resident before the next trim
@@ -30,7 +29,6 @@ class TrimMemory(L.Callback):
     ) -> None:
         if self._trim is not None and resident() > self._most:
             self._trim(0)
-            self.trims += 1
             self._most = resident() + self.growth
 
 
