@@ -78,8 +78,9 @@ class GenomeDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         total = self.max_steps * self.accumulate
         start = self.trainer.global_step * self.accumulate
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
         windows = self._training_windows = MicroBatches(
-            self.windows, self.micro_batch, self.trainer.global_rank, self.trainer.world_size
+            self.windows, self.batch, self.micro_batch, rank, ranks
         )
         return DataLoader(windows, batch_size=None, sampler=From(start, total))
 
@@ -98,15 +99,18 @@ class GenomeDataModule(L.LightningDataModule):
 
 
 class MicroBatches(Dataset):
-    """This rank's micro-batches of a run; the ranks take turns."""
+    """This rank's micro-batches of a run. The windows of a step are dealt out to its micro-batches,
+    which depend on no number of ranks; the ranks take them in turns."""
 
-    def __init__(self, windows: WindowStream, size: int, rank: int, ranks: int):
-        self.windows, self.size, self.rank, self.ranks = windows, size, rank, ranks
+    def __init__(self, windows: WindowStream, batch: int, size: int, rank: int, ranks: int):
+        self.windows, self.batch, self.hands = windows, batch, batch // size
+        self.rank, self.ranks = rank, ranks
         self.seconds = 0.0  # spent here
 
     def __getitem__(self, number: int) -> WindowBatch:
         start = time.perf_counter()
-        batch = self.windows.batch((number * self.ranks + self.rank) * self.size, self.size)
+        step, hand = divmod(number * self.ranks + self.rank, self.hands)
+        batch = self.windows.batch(step * self.batch, self.batch, hand, self.hands)
         self.seconds += time.perf_counter() - start
         return batch
 

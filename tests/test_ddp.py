@@ -19,7 +19,8 @@ from conftest import EXPERIMENTS
 SLOW = pytest.mark.skipif("CMGEMS_LAUNCHERS" not in os.environ, reason="make test-scaling runs it")
 TWELVE = [
     "train.max_steps=12",
-    "train.micro_batch=1",  # two accumulated on each of two ranks, four on one
+    "train.batch=8",
+    "train.micro_batch=2",  # two accumulated on each of two ranks, four on one
     "curriculum.plateau.rule=paper",
     "curriculum.plateau.threshold=1e9",
 ]
@@ -164,7 +165,7 @@ def test_ranks_see_disjoint_windows_and_together_those_of_one_process(runs):
     assert not one & two
     alone = {tuple(key) for batch in runs[1][1][0]["keys"] for key in batch}
     assert one | two == alone
-    assert len(alone) == 12 * 4
+    assert len(alone) == 12 * 8
 
 
 def test_ranks_are_in_the_same_stage(runs):

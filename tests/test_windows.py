@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from cmgems import windows
 from cmgems.draws import stream
-from cmgems.windows import Cut, Spans, WindowStream, cut_pieces, split_spans, unambiguous_spans
+from cmgems.windows import (
+    Cut,
+    Spans,
+    WindowStream,
+    cut_pieces,
+    deal,
+    split_spans,
+    unambiguous_spans,
+)
 
 CUT = Cut(full=50, shortest=6, full_share=0.5)
 
@@ -128,6 +136,32 @@ def test_batch_holds_the_bases_and_longest_first(codes):
     assert found == wanted
     for row, n in zip(batch.codes_BL, batch.bases, strict=True):
         assert (row[n:] == 4).all()
+
+
+def test_hands_share_the_windows_of_a_step_and_their_bases():
+    """DNABERT's lengths: 64 hands of 32 windows differ by less than one in a hundred."""
+    pieces = cut_pieces(Spans(np.array([0]), np.array([3_000_000])), Cut(510, 6, 0.5), 0, 0)
+    lengths = pieces.length[: 64 * 32]
+    dealt = deal(lengths, 64)
+    assert sorted(dealt.flatten().tolist()) == list(range(64 * 32))
+    bases = lengths[dealt].sum(1)
+    assert bases.max() < 1.01 * bases.mean()
+    in_turns = lengths.reshape(64, 32).sum(1)
+    assert in_turns.max() > 1.1 * in_turns.mean()
+
+
+@pytest.mark.parametrize("hands", [1, 2, 5])
+def test_a_hand_is_gathered_with_the_keys_of_its_windows(codes, hands):
+    whole = make_stream(codes).batch(30, 20)
+    by_key = dict(zip(map(tuple, whole.keys_B2.tolist()), whole.codes_BL.tolist(), strict=True))
+    seen = []
+    for hand in range(hands):
+        part = make_stream(codes).batch(30, 20, hand, hands)
+        assert len(part.bases) == 20 // hands
+        for key, row in zip(map(tuple, part.keys_B2.tolist()), part.codes_BL.tolist(), strict=True):
+            assert row == by_key[key]
+            seen.append(key)
+    assert sorted(seen) == sorted(by_key)
 
 
 def test_seeds_differ(codes):
