@@ -4,13 +4,16 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import EXPERIMENTS
+from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
+from cmgems import sharding
 from cmgems.attention import Layout
 from cmgems.cli import main
 from cmgems.config import Data, Experiment, Model, Train
@@ -26,7 +29,9 @@ QUICKSTART = EXPERIMENTS / "pretrain/quickstart.yaml"
 CPU = torch.device("cpu")
 
 
-def peak_of_steps(model: Model, lengths, micro_batches: int) -> tuple[int, Micro]:
+def peak_of_steps(
+    model: Model, lengths, micro_batches: int, wrapped=lambda model: model
+) -> tuple[int, Micro]:
     """Most bytes that torch's allocator had given out in two steps, and what they were of."""
     tokens = sum(lengths)
     ids = torch.randint(5, 4101, (tokens,))
@@ -36,6 +41,7 @@ def peak_of_steps(model: Model, lengths, micro_batches: int) -> tuple[int, Micro
     def steps():
         built = build_model(experiment)
         optimizer = adamw(built, experiment.optim)
+        built = wrapped(built)
         for number in range(2 * micro_batches):
             loss = F.cross_entropy(built(ids, Layout.of(lengths), at), ids[at])
             if number % micro_batches == 0:  # where Lightning does it
@@ -77,11 +83,31 @@ def test_memory_of_a_step_is_within_a_tenth(model, lengths, micro_batches):
     assert planned == pytest.approx(peak, rel=0.1)
 
 
-def test_processes_add_buckets_and_sharding_spreads_the_weights():
+def test_memory_of_a_step_under_ddp(tmp_path):
+    """Gradients lie in DDP's buckets, and nowhere else."""
+    torch.manual_seed(0)
+    model = Model(preset="logo")
+    with gloo_alone(tmp_path / "store"):
+        peak, micro = peak_of_steps(
+            model, (128,), 2, lambda model: DistributedDataParallel(model, **sharding.DDP)
+        )
+    planned = step_memory(encoder_shape(Experiment(model=model)), micro, ranks=2)
+    assert planned.total == pytest.approx(peak, rel=0.1)
+    assert planned.gradients > 0.15 * planned.total  # twice as much would show
+
+
+@contextmanager
+def gloo_alone(store):
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_ddp_keeps_gradients_and_sharding_spreads_the_weights():
     shape = encoder_shape(Experiment(model=Model(preset="dnabert")))
-    micro = Micro(tokens=5120, longest=512, masked=0.15)
+    micro = Micro(tokens=5120, longest=512, masked=0.15, accumulated=False)
     alone, ddp = (step_memory(shape, micro, ranks) for ranks in (1, 8))
-    assert ddp.gradients == 2 * alone.gradients
+    assert alone.gradients < ddp.gradients == ddp.weights
     assert (ddp.weights, ddp.activations) == (alone.weights, alone.activations)
     sharded = step_memory(shape, micro, ranks=8, sharded=True)
     assert sharded.optimiser == alone.optimiser // 8

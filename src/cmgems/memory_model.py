@@ -49,7 +49,7 @@ class StepMemory(NamedTuple):
 def step_memory(
     shape: EncoderShape, micro: Micro, ranks: int = 1, sharded: bool = False
 ) -> StepMemory:
-    """With several ranks DDP holds the gradients twice (its buckets).
+    """With several ranks DDP keeps the gradients between steps, in its buckets.
 
     `sharded` (FSDP): weights, gradients and optimiser are spread over the ranks, but for one layer
     at a time.
@@ -64,8 +64,6 @@ def step_memory(
         gathered = FLOAT * layer_parameters(shape)
         weights, gradients = weights // ranks + gathered, weights // ranks + gathered
         optimiser //= ranks
-    elif ranks > 1:
-        gradients += weights
     return StepMemory(weights, gradients, optimiser, activations(shape, micro))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from cmgems.encoder import MaskedLanguageModel
 
+# Gradients live in the buckets that are summed. Buffers are functions of the genome and of what all
+# processes have added up: the first need not send its own before each forward pass.
+DDP = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -31,7 +34,9 @@ def strategy(train: Train) -> str | Strategy:
         return Sharded(
             data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
-    return "ddp" if processes > 1 else "auto"
+    if processes > 1:
+        return DDPStrategy(**DDP)
+    return "auto"
 
 
 class Sharded(ModelParallelStrategy):

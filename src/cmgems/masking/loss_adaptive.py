@@ -36,8 +36,8 @@ class KmerLosses(torch.nn.Module):
         self.register_buffer("rank_V", rank_V.clone())
         self.register_buffer("sums_V2", torch.zeros(len(rank_V), 2, dtype=torch.int64))
         self.register_buffer("pmi_rank_V", rank_V, persistent=False)
-        # What this process has seen since the ranks last added up: no buffer, since a distributed
-        # run overwrites the buffers of all processes by those of the first.
+        # What this process alone has seen, since the ranks last added up: no buffer, since those
+        # are alike on all processes.
         self._pending_V2: Tensor | None = None
 
     def observe(self, index_M: Tensor, nats_M: Tensor) -> None:
