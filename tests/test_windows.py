@@ -164,6 +164,17 @@ def test_a_hand_is_gathered_with_the_keys_of_its_windows(codes, hands):
     assert sorted(seen) == sorted(by_key)
 
 
+def test_hands_at_the_end_of_an_epoch_cut_no_epoch_twice(codes, monkeypatch):
+    cuts = []
+    cut = windows.cut_pieces
+    monkeypatch.setattr(windows, "cut_pieces", lambda *of: cuts.append(of[-1]) or cut(*of))
+    stream = make_stream(codes)
+    epoch = len(cut_pieces(unambiguous_spans(codes), CUT, 0, 0).start)
+    for hand in range(4):
+        stream.batch(epoch - 10, 20, hand, 4)
+    assert cuts == [0, 1]
+
+
 def test_seeds_differ(codes):
     one, other = make_stream(codes, 0).pieces(0, 50), make_stream(codes, 1).pieces(0, 50)
     assert not np.array_equal(one.start, other.start)

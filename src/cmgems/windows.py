@@ -164,7 +164,8 @@ class WindowStream:
         self._mask_stream = stream(seed, "masks")
         self._epoch = -1
         self._first = self._end = 0  # window numbers of the current epoch
-        self._pieces = Pieces(np.empty(0, np.int64), np.empty(0, np.int32))
+        self._pieces = self._step = Pieces(np.empty(0, np.int64), np.empty(0, np.int32))
+        self._dealt, self._dealt_to = np.empty((0, 0), np.int64), (0, 0, 0)
 
     def pieces(self, first: int, count: int) -> Pieces:
         """Windows number first .. first + count - 1."""
@@ -179,10 +180,14 @@ class WindowStream:
 
     def batch(self, first: int, count: int, hand: int = 0, hands: int = 1) -> WindowBatch:
         """A hand of windows number first .. first + count - 1."""
-        pieces = self.pieces(first, count)
-        dealt = deal(pieces.length, hands)[hand]
-        keys_B2 = sequence_keys(self._mask_stream, first + dealt)
-        pieces = Pieces(*(column[dealt] for column in pieces))
+        # Kept for the next hand: at the end of an epoch, drawing them again means cutting again.
+        if self._dealt_to != (first, count, hands):
+            self._step = self.pieces(first, count)
+            self._dealt = deal(self._step.length, hands)
+            self._dealt_to = (first, count, hands)
+        mine = self._dealt[hand]
+        keys_B2 = sequence_keys(self._mask_stream, first + mine)
+        pieces = Pieces(*(column[mine] for column in self._step))
         return gather(self.codes, pieces, keys_B2, self.cut.full)
 
     def _seek(self, number: int) -> None:
