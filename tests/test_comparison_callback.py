@@ -81,7 +81,7 @@ def test_a_sweep_names_what_varies_and_the_final_figures(tiny, tmp_path):
 def test_figures_against_tokens_survive_a_resume(tiny, tmp_path, monkeypatch):
     """Their steps are beyond those that TensorBoard forgets when a run goes on."""
     overrides = [*tiny, "train.max_steps=9", "train.batch=20", f"run.dir={tmp_path}"]
-    interrupt(monkeypatch, WindowStream, "batch", lambda first, count: first >= 20 * 7)
+    interrupt(monkeypatch, WindowStream, "batch", lambda first, *_: first >= 20 * 7)
     with pytest.raises(RunStopped):
         pretrain(load(RANDOM, overrides))
     results = pretrain(load(RANDOM, [*overrides, "run.resume=true"]))

@@ -112,11 +112,11 @@ def interrupt_when_window_is_drawn(monkeypatch, number, which=signal.SIGINT):
     """Send this process a signal in the middle of the step that draws this window."""
     original = WindowStream.batch
 
-    def batch(self, first, count):
+    def batch(self, first, count, *hand):
         if first <= number < first + count:
             monkeypatch.setattr(WindowStream, "batch", original)
             os.kill(os.getpid(), which)
-        return original(self, first, count)
+        return original(self, first, count, *hand)
 
     monkeypatch.setattr(WindowStream, "batch", batch)
 
@@ -144,10 +144,10 @@ def test_resumed_from_the_last_validation_after_a_crash(tiny_run, tmp_path, monk
     overrides = [*overrides, f"run.dir={tmp_path / 'run'}"]
     original = WindowStream.batch
 
-    def broken(self, first, count):
+    def broken(self, first, count, *hand):
         if first >= 4 * 8:
             raise OSError("the disk is gone")
-        return original(self, first, count)
+        return original(self, first, count, *hand)
 
     monkeypatch.setattr(WindowStream, "batch", broken)
     with pytest.raises(OSError, match="the disk is gone"):
