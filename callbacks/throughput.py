@@ -52,6 +52,7 @@ class Throughput(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: Pretraining) -> None:
         compute = module.model.encoder.compute or torch.float32
         self.rate = matmul_rate(module.device, compute)
+        self._device = module.device
         self._marks = _Marks(module.device)
         self._loaded = 0.0
         self._started = time.perf_counter()
@@ -105,7 +106,7 @@ class Throughput(L.Callback):
         self._since = counted
         self.tokens_per_second = figures["tokens_per_second"]
         figures["million_tokens"] = self.tokens / 1e6
-        figures["peak_memory_gb"] = peak_memory(module.device) / 1e9
+        figures["peak_memory_gb"] = self._peak_memory()
         write(trainer, {f"speed/{name}": value for name, value in figures.items()})
 
     def _counted(self) -> dict[str, float]:
@@ -124,9 +125,18 @@ class Throughput(L.Callback):
         }
 
     def results(self) -> dict[str, float]:
-        """Figures of the whole run. Without a step in this sitting there is no rate, and no mfu."""
-        figures = self._figures(self._counted()) if self.rate else {}
-        return figures | {"matmul_flops_per_second": self.rate}
+        """Figures of the whole run; memory and rate are this sitting's. None if it took no step."""
+        if not self.rate:
+            return {}
+        figures = self._figures(self._counted())
+        return figures | {
+            "matmul_flops_per_second": self.rate,
+            "peak_memory_gb": self._peak_memory(),
+        }
+
+    def _peak_memory(self) -> float:
+        """Of a CPU the process's, of a GPU what torch had given out; 10^9 bytes."""
+        return peak_memory(self._device) / 1e9
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -37,6 +37,7 @@ def test_results_and_scalars_have_the_speed(run):
     assert sum(shares) == pytest.approx(1.0, abs=0.02)
     assert speed["share_backward"] > speed["share_data"]
     assert 0 < speed["mfu"] < 1
+    assert 0.1 < speed["peak_memory_gb"] <= peak_memory(CPU) / 1e9
     # 5 bases more than k-mers, 2 tokens more: 3 bases more than tokens
     windows = 9 * 4
     bases, tokens = (speed[f"{what}_per_second"] for what in ("bases", "tokens"))
