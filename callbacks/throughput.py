@@ -125,7 +125,7 @@ class Throughput(L.Callback):
         }
 
     def results(self) -> dict[str, float]:
-        """Figures of the whole run; memory and rate are this sitting's. None if it took no step."""
+        """Figures of the whole run; memory and rate of this sitting. Empty if it took no step."""
         if not self.rate:
             return {}
         figures = self._figures(self._counted())
