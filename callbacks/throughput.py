@@ -55,13 +55,14 @@ class Throughput(L.Callback):
         self._device = module.device
         self._marks = _Marks(module.device)
         self._loaded = 0.0
-        self._started = time.perf_counter()
         self._since = self._counted()
         self._tokens = self._squares = 0
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: Pretraining, batch: WindowBatch, batch_idx: int
     ) -> None:
+        if self._started is None:
+            self._started = time.perf_counter()
         self._marks.set("forward")
 
     def on_before_backward(self, trainer: L.Trainer, module: Pretraining, loss) -> None:
@@ -140,18 +141,15 @@ class Throughput(L.Callback):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Around what happens between steps and is no training."""
+        """Around what happens between steps and is no training; the next step goes on."""
         self._stop_clock()
         yield
-        self._started = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # Until the next step begins: what others save and draw after a validation is no training.
         self._stop_clock()
         if trainer.state.fn == "fit" and self.training_log.latest:
             self._collect(trainer, module)
-
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._started = time.perf_counter()
 
     def _stop_clock(self) -> None:
         self._read_clock()

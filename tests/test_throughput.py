@@ -93,14 +93,26 @@ def test_marks_divide_the_time_of_a_step(monkeypatch):
 
 
 def test_what_is_no_training_does_not_count(monkeypatch):
+    """Time counts from the first step; after a validation or a pause, from the next one."""
     throughput = Throughput(every=1, k=6, log=None)
-    now = iter([10.0, 12.0, 20.0, 21.0])
-    monkeypatch.setattr("cmgems.callbacks.throughput.time.perf_counter", lambda: next(now))
-    throughput._read_clock()  # training begins at 10
-    with throughput.paused():  # from 12 to 20
-        assert throughput.seconds == 2.0
+    throughput._marks = _Marks(CPU)
+    trainer = SimpleNamespace(state=SimpleNamespace(fn="validate"))
+    now = [10.0]
+    monkeypatch.setattr("cmgems.callbacks.throughput.time.perf_counter", lambda: now[0])
+    throughput.on_train_batch_start(trainer, None, None, 0)  # at 10
+    now[0] = 12.0
+    with throughput.paused():
+        now[0] = 20.0
+    assert throughput.seconds == 2.0
+    now[0] = 25.0
+    throughput.on_train_batch_start(trainer, None, None, 1)
+    now[0] = 26.0
+    throughput.on_validation_start(trainer, None)
+    now[0] = 40.0
+    throughput.on_train_batch_start(trainer, None, None, 2)
+    now[0] = 44.0
     throughput._read_clock()
-    assert throughput.seconds == 3.0
+    assert throughput.seconds == 2.0 + 1.0 + 4.0
 
 
 def test_rate_and_memory_are_of_this_machine():

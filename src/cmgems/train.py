@@ -134,12 +134,11 @@ class RunCallbacks:
         every = experiment.train.log_every
         self.curriculum = callbacks.CurriculumCallback(experiment, unigram)
         self.log = callbacks.TrainingLog(self.curriculum, every, references)
-        # Draws before the clock of training starts.
-        self.pmi_pictures = callbacks.PmiPictures(table)
         self.throughput = callbacks.Throughput(every, experiment.data.k, self.log)
         self.comparison = callbacks.Comparison(experiment, self.log, self.throughput)
         self.picture = callbacks.SchedulePicture(self.curriculum)
         self.masks = callbacks.MaskLog()
+        self.pmi_pictures = callbacks.PmiPictures(table)
         self.probe = callbacks.ProbeStates(experiment, self.throughput.paused)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
         self.memory = callbacks.TrimMemory()
