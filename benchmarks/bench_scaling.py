@@ -117,10 +117,9 @@ def tokens_per_second(args: argparse.Namespace, processes: int, runs: int) -> fl
     with tempfile.TemporaryDirectory() as parent:
         folders = [Path(parent) / str(run) for run in range(runs)]
         started = [start(args, processes, folder) for folder in folders]
-        for run in started:
-            _, error = run.communicate()
-            if run.returncode:
-                sys.exit(error)
+        errors = [run.communicate()[1] for run in started]  # none outlives the folder
+        if any(run.returncode for run in started):
+            sys.exit("".join(errors))
         results = [json.loads((folder / "results.json").read_text()) for folder in folders]
     return sum(result["tokens_per_second"] for result in results)
 
