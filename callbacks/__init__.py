@@ -7,7 +7,6 @@ from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal
 from cmgems.callbacks.comparison import Comparison
 from cmgems.callbacks.curriculum import CurriculumCallback
 from cmgems.callbacks.mask_log import MaskLog
-from cmgems.callbacks.memory import TrimMemory
 from cmgems.callbacks.pmi_pictures import PmiPictures
 from cmgems.callbacks.probe import ProbeStates
 from cmgems.callbacks.profile import Profile
@@ -29,5 +28,4 @@ __all__ = [
     "StopOnSignal",
     "Throughput",
     "TrainingLog",
-    "TrimMemory",
 ]

@@ -141,7 +141,6 @@ class RunCallbacks:
         self.pmi_pictures = callbacks.PmiPictures(table)
         self.probe = callbacks.ProbeStates(experiment, self.throughput.paused)
         self.progress = callbacks.StepProgress(self.log, self.throughput)
-        self.memory = callbacks.TrimMemory()
         if experiment.train.profile:
             self.profile = callbacks.Profile(folder.path / "profile")
         # Behind everything that has state to save.
