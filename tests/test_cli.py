@@ -140,14 +140,3 @@ def test_keys_in_help_and_docs_are_keys(line):
     assert [key for key in keys if key not in known] == []
     files = [word for word in line.split() if word.startswith("experiments/")]
     assert all((Path(__file__).parent.parent / file).is_file() for file in files)
-
-
-def test_large_tensors_begin_at_a_page():
-    """What keeps a run from growing holds only if torch reads the setting: it is set before."""
-    code = (
-        "import mmap, cmgems.cli, torch\n"
-        "blocks = [torch.empty(2**21 + 100 * i, dtype=torch.uint8) for i in range(20)]\n"
-        "print({block.data_ptr() % mmap.PAGESIZE for block in blocks})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "{0}\n"

@@ -46,13 +46,11 @@ examples:
 # How often an OpenMP thread of torch looks for work before it sleeps. The library's 300,000 make
 # both threads burn a core that other processes want: on a busy machine that was 5 times slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-# Matrix products that oneDNN keeps compiled. Batches have ever new shapes, so its 1,024 are never
-# used again: they took 0.3 GB in a run of 300 steps.
+# Matrix products that oneDNN, and torch's layer over it, keep compiled. Batches have ever new
+# shapes, so few are used again. The libraries keep 1,024 each, scattered over the heap: with those,
+# 600 steps of the quickstart grew to 3.0 GB, with these to 1.0 GB.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
-# Tensors of 2 MB and more begin at a page and may lie in huge pages. Batches have ever new shapes,
-# and glibc's heap fragments under large blocks that are aligned to 64 bytes: 600 steps of the
-# quickstart grew to 2.0 GB and grow to 1.6 GB so.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
