@@ -56,7 +56,7 @@ newcomer:  ## a fresh clone, the README's two commands, in a folder that is remo
 	bash scripts/newcomer.sh
 
 test-faults: $(VENV)/.developer  ## tens of thousands of damaged inputs; `make test` has a tenth of them
-	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/test_genome_faults.py $(ARGS)
+	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/test_genome_faults.py tests/test_downstream_files.py $(ARGS)
 
 test-slurm: $(VENV)/.developer  ## sweeps on a real one-node Slurm that the test starts; as root, Debian's packages
 	CMGEMS_SLURM=1 $(BIN)/python -m pytest tests/test_slurm.py $(ARGS)

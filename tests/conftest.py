@@ -11,6 +11,12 @@ os.environ["CMGEMS_CACHE"] = _cache.name
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+# The same examples in every run; `make test-faults` looks for others.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("search", derandomize=False)
+settings.load_profile("search" if "CMGEMS_FAULTS" in os.environ else "fixed")
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 

@@ -150,8 +150,8 @@ def _joined_kmers(where: str, letters: bytes) -> bytes:
         at = int(differs.argmax())
         one, two = table[at, :k].tobytes().decode(), table[at + 1, :k].tobytes().decode()
         raise UserError(
-            f"{where}: k-mer {at + 2} is {two}, which does not go on where {one} before it was, "
-            f"wanted overlapping k-mers"
+            f"{where}: k-mer {at + 2} is {two!r}, which does not go on where {one!r} before it "
+            f"was, wanted overlapping k-mers"
         )
     return table[0, :k].tobytes() + table[1:, k - 1].tobytes()
 
