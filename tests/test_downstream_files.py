@@ -1,12 +1,12 @@
 """Labelled files: each format, plain and gzip; each fault with its file and line."""
 
 import gzip
-import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import CASES
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from labelled_samples import REAL, csv_table, kmer_table, kmers, random_sequences
@@ -217,7 +217,6 @@ def test_faults_of_numbers_lengths_and_names(tmp_path):
         read_examples("fasta_header", [fasta], BINARY)
 
 
-CASES = int(os.environ.get("CMGEMS_FAULTS", "2000"))  # `make test-faults` takes 20,000
 DAMAGE = st.tuples(
     st.sampled_from(["csv", "kmers", "quoted", "gzip"]),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),

@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
+from conftest import CASES
 from genome_files import bgzip, build, contents
 from reference_fasta import Refused, reference_fasta, reference_twobit, twobit_bytes
 
@@ -18,7 +19,6 @@ from cmgems.genome import open_genome
 from cmgems.kmer_counts import count_words
 from cmgems.pmi import pmi_table, read_table, write_table
 
-CASES = int(os.environ.get("CMGEMS_FAULTS", "2000"))
 HOSTILE = [b"\0", b"\xff", b">", b"\n", b"\r", b"\r\n", b" ", b"-", b"*", b"@", b"N" * 70, b">x\n"]
 
 

@@ -52,7 +52,10 @@ MEMORY = Path("/proc/self/statm")
 
 @pytest.mark.skipif(not MEMORY.exists(), reason="the size of a process as Linux tells it")
 def test_products_of_ever_new_shapes_leave_nothing_behind():
-    """As `cmgems` sets oneDNN's caches. With torch's own, 200 shapes left 150 MB to 1 GB."""
+    """As `cmgems` sets oneDNN's caches. With torch's own, 200 shapes left 150 MB to 1 GB.
+
+    (By what is resident: a new process may begin with the peak of the one that started it.)
+    """
     code = f"""
 import cmgems.cli, mmap, torch
 from cmgems.linear import linear
