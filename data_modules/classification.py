@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.downstream.labelled import Labelled, offsets_of
-from cmgems.draws import stream
+from cmgems.draws import generator
 from cmgems.errors import UserError
 from cmgems.kmers import AMBIGUOUS
 
@@ -155,10 +155,9 @@ class ClassificationDataModule(L.LightningDataModule):
 
     def epoch(self, number: int) -> "Batches":
         """The training batches of an epoch; the last one may be smaller."""
-        key = stream(self.seed, f"examples of epoch {number}")
-        generator = np.random.Generator(np.random.Philox(key=key))
-        order = generator.permutation(len(self.train))
-        rows = one_row_each(rows_of(self.train, self.most, self.over), generator)
+        rng = generator(self.seed, f"examples of epoch {number}")
+        order = rng.permutation(len(self.train))
+        rows = one_row_each(rows_of(self.train, self.most, self.over), rng)
         return Batches(self.train, rows, order, self.batch)
 
     def evaluation_batches(self, data: Labelled) -> "Batches":
@@ -167,10 +166,10 @@ class ClassificationDataModule(L.LightningDataModule):
         return Batches(data, rows, np.argsort(-rows.length, kind="stable"), self.evaluation_batch)
 
 
-def one_row_each(rows: Rows, generator: np.random.Generator) -> Rows:
+def one_row_each(rows: Rows, rng: np.random.Generator) -> Rows:
     """One of the rows of each example, drawn."""
     counts = np.bincount(rows.example)
-    chosen = offsets_of(counts)[:-1] + (generator.random(len(counts)) * counts).astype(np.int64)
+    chosen = offsets_of(counts)[:-1] + (rng.random(len(counts)) * counts).astype(np.int64)
     return Rows(*(column[chosen] for column in rows))
 
 

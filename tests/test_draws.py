@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.draws import integers, sequence_keys, stream, uniform, uniforms
+from cmgems.draws import generator, integers, sequence_keys, stream, uniform, uniforms
 
 PLACES = torch.arange(512, dtype=torch.int32)
 
@@ -72,3 +72,10 @@ def test_host_uniform():
 
 def test_streams_differ():
     assert len({stream(seed, what) for seed in range(50) for what in ("masks", "windows")}) == 100
+
+
+def test_a_generator_begins_anew_for_each_seed_and_purpose():
+    first = generator(0, "windows").random(8)
+    assert (generator(0, "windows").random(8) == first).all()
+    assert (generator(1, "windows").random(8) != first).all()
+    assert (generator(0, "masks").random(8) != first).all()

@@ -1,9 +1,9 @@
 """Random draws as pure functions: the same (seed, purpose, counters) give the same numbers.
 
-Nothing here has state. A window, a mask or a choice of strategy depends on what it is drawn for
-(the number of its sequence in the run, the position of a token, the step) and on the seed, never
-on what was drawn before, on the rank, on the batch it lies in or on the device. A resumed run
-therefore repeats an uninterrupted one, and so does a run on another number of ranks.
+Nothing here keeps state between calls. A window, a mask or a choice of strategy depends on what it
+is drawn for (the number of its sequence in the run, the position of a token, the step) and on the
+seed, never on what was drawn before, on the rank, on the batch it lies in or on the device. A
+resumed run therefore repeats an uninterrupted one, and so does a run on another number of ranks.
 
 Host side: splitmix64 (Steele, Lea, Flood, OOPSLA 2014). Device side: 32-bit multiply-xorshift
 rounds (the constants of Wellons' `triple32`), keyed by 64 bits a sequence, in int32 arithmetic
@@ -23,6 +23,11 @@ _MASK64 = (1 << 64) - 1
 def stream(seed: int, purpose: str) -> int:
     """A 64-bit key for one purpose ("windows", "masks", ...) of one seed."""
     return _mix(seed * _GOLDEN + zlib.crc32(purpose.encode()))
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """A new generator of numpy for one purpose of one seed, at its beginning."""
+    return np.random.Generator(np.random.Philox(key=stream(seed, purpose)))
 
 
 def uniform(key: int, counter: int) -> float:

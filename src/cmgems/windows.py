@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.draws import sequence_keys, stream
+from cmgems.draws import generator, sequence_keys, stream
 from cmgems.kmers import AMBIGUOUS
 
 SCAN_BLOCK = 1 << 24
@@ -107,14 +107,14 @@ def _merged(start: np.ndarray, end: np.ndarray) -> Spans:
 
 def cut_pieces(spans: Spans, cut: Cut, seed: int, epoch: int) -> Pieces:
     """Consecutive, non-overlapping pieces of all spans, shuffled; another cut each epoch."""
-    generator = np.random.Generator(np.random.Philox(key=stream(seed, f"windows of epoch {epoch}")))
+    rng = generator(seed, f"windows of epoch {epoch}")
     most = int(((spans.end - spans.start) // cut.shortest + 1).sum())
     # A fifth more than expected: many deviations away for large genomes, and `most` for tiny ones.
     draws = min(most, 64 + int(1.2 * spans.bases / _mean_length(cut)) + len(spans.start))
-    full = generator.random(draws) < cut.full_share
-    lengths = np.where(full, cut.full, generator.integers(cut.shortest, cut.full + 1, draws))
+    full = rng.random(draws) < cut.full_share
+    lengths = np.where(full, cut.full, rng.integers(cut.shortest, cut.full + 1, draws))
     start, length = _cut(spans.start, spans.end, lengths.astype(np.int32), cut.shortest)
-    order = generator.permutation(len(start))
+    order = rng.permutation(len(start))
     return Pieces(start[order], length[order])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from cmgems.downstream.labelled import Labelled, from_codes
 from cmgems.downstream.labelled_files import Reading, fasta_records
 from cmgems.downstream.shuffling import dinucleotide_shuffled
-from cmgems.draws import stream
+from cmgems.draws import generator, stream
 from cmgems.errors import UserError
 
 LONGEST_SILENCER = 300  # bases; SilencerDB has few longer ones
@@ -18,7 +18,7 @@ DEV_EVERY = 10  # one in so many of its training regions is for dev
 REGION = 20_000  # bases
 
 
-def replaced_sequence(codes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def replaced_sequence(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A negative as the authors of CM-GEMS made theirs.
 
     12 stretches of a 20th of the sequence are overwritten by random bases, one after the other.
@@ -29,8 +29,8 @@ def replaced_sequence(codes: np.ndarray, generator: np.random.Generator) -> np.n
     codes = codes.copy()
     size = len(codes) // PARTS
     for _ in range(REPLACED):
-        bases = generator.integers(0, 4, size, dtype=np.uint8)
-        start = int(generator.integers(0, len(codes) - size))
+        bases = rng.integers(0, 4, size, dtype=np.uint8)
+        start = int(rng.integers(0, len(codes) - size))
         codes[start : start + size] = bases
     return codes
 
@@ -40,12 +40,12 @@ def silencers(paths: Sequence[Path], reading: Reading) -> Labelled:
 
     The two have the name of the positive. The same file gives the same negatives.
     """
-    generator = np.random.Generator(np.random.Philox(key=stream(0, "silencer negatives")))
+    rng = generator(0, "silencer negatives")
     sequences, names = [], []
     for name, codes in fasta_records(paths[0]):
         if not max(PARTS, reading.shortest) <= len(codes) <= LONGEST_SILENCER:
             continue
-        sequences += [codes, replaced_sequence(codes, generator)]
+        sequences += [codes, replaced_sequence(codes, rng)]
         names += [name, name]
     if not sequences:
         raise UserError(

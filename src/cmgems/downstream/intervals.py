@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from cmgems.draws import stream
+from cmgems.draws import generator
 from cmgems.intervals import holm, mean_interval
 
 Values = Sequence[Sequence[float]]
@@ -68,8 +68,8 @@ def summarise(values: Values, level: float = 0.95, resamples: int = RESAMPLES) -
     if len(parts) < FEW:
         student = mean_interval(parts, level)
         return Summary(mean, sd, float(student.low), float(student.high), count)
-    generator = np.random.Generator(np.random.Philox(key=stream(0, "hierarchical bootstrap")))
-    taken = generator.integers(0, len(parts), (resamples, len(parts)))
+    rng = generator(0, "hierarchical bootstrap")
+    taken = rng.integers(0, len(parts), (resamples, len(parts)))
     tail = expanded_tail(len(parts), level)
     low, high = np.quantile(parts[taken].mean(axis=1), [tail, 1 - tail])
     return Summary(mean, sd, float(low), float(high), count)
@@ -129,8 +129,8 @@ def sign_flip_p(differences: np.ndarray) -> float:
         signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
         extra = 0
     else:
-        generator = np.random.Generator(np.random.Philox(key=stream(0, "sign flips")))
-        signs = 1 - 2 * generator.integers(0, 2, (RESAMPLES, n))
+        rng = generator(0, "sign flips")
+        signs = 1 - 2 * rng.integers(0, 2, (RESAMPLES, n))
         extra = 1  # the observed signs are one of the patterns
     flipped = np.abs(signs @ differences)
     # rounding must not make a pattern smaller than its own mirror image

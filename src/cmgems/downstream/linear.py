@@ -14,7 +14,7 @@ from scipy.special import log_expit, logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from cmgems.draws import stream
+from cmgems.draws import generator
 
 Features = np.ndarray | sparse.csr_matrix
 # C, the inverse of the penalty, for features of length 1
@@ -107,8 +107,8 @@ def folds_of(target: Target, seed: int) -> np.ndarray:
     """
     labels = target.labels
     folds = 3 if len(labels) >= LARGE else 5
-    generator = np.random.Generator(np.random.Philox(key=stream(seed, "cross-validation")))
-    order = generator.permutation(len(labels))
+    rng = generator(seed, "cross-validation")
+    order = rng.permutation(len(labels))
     if target.kind in ("binary", "multiclass"):
         order = order[np.argsort(labels[order], kind="stable")]
     fold = np.empty(len(labels), np.int64)
@@ -134,8 +134,8 @@ def to_choose_on(target: Target, seed: int) -> np.ndarray:
     count = len(target.labels)
     if count <= MOST:
         return np.arange(count)
-    generator = np.random.Generator(np.random.Philox(key=stream(seed, "examples to choose on")))
-    return np.sort(generator.permutation(count)[:MOST])
+    rng = generator(seed, "examples to choose on")
+    return np.sort(rng.permutation(count)[:MOST])
 
 
 class Choice(NamedTuple):

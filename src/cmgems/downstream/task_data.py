@@ -17,7 +17,7 @@ from cmgems.downstream import constructed
 from cmgems.downstream.labelled import Labelled, joined, keys
 from cmgems.downstream.labelled_files import READERS, read_examples
 from cmgems.downstream.tasks import Files, Task
-from cmgems.draws import stream
+from cmgems.draws import generator
 from cmgems.errors import UserError
 
 
@@ -70,9 +70,7 @@ def few_shot(
     if draw is None:
         return _published(task, shots, root, shortest)
     pool = draw_pool(task, root, shortest)
-    generator = np.random.Generator(
-        np.random.Philox(key=stream(seed, f"shots of {task.name}, draw {draw}"))
-    )
+    rng = generator(seed, f"shots of {task.name}, draw {draw}")
     chosen = []
     for name, members in _by_class(task, pool):
         if shots > len(members):
@@ -81,7 +79,7 @@ def few_shot(
                 f"examples{name} that are not in the test split"
             )
         # The whole class is put in order, whatever `shots` is: so draws are nested.
-        chosen.append(generator.permutation(members)[:shots])
+        chosen.append(rng.permutation(members)[:shots])
     return pool.take(np.concatenate(chosen))
 
 
@@ -201,7 +199,7 @@ def _held_out(
 
     What belongs together stays together: copies of a sequence, and the examples of a pair.
     """
-    generator = np.random.Generator(np.random.Philox(key=stream(0, f"{purpose} of {task.name}")))
+    rng = generator(0, f"{purpose} of {task.name}")
     chosen: list[int] = []
     classes = _by_class(task, data)
     for name, members in classes[-1:] if task.paired else classes:
@@ -212,7 +210,7 @@ def _held_out(
                 f"task {task.name}: {share:g} of {len(members)} examples{name} is none, wanted "
                 f"more examples or a larger {purpose}_share"
             )
-        chosen += generator.permutation(members)[:count].tolist()
+        chosen += rng.permutation(members)[:count].tolist()
     together = data.names if task.paired else keys(data)
     taken = {together[i] for i in chosen}
     return np.array([one in taken for one in together])

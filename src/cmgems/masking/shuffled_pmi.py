@@ -1,10 +1,9 @@
 """Control for the information in PMI."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.draws import stream
+from cmgems.draws import generator
 from cmgems.masking.global_pmi import wide_at_first
 from cmgems.masking.operations import order_by
 from cmgems.masking.tables import made_once
@@ -20,5 +19,5 @@ def shuffled_pmi(tokens: Tokens) -> Tensor:
 
 @made_once
 def _deal(kmers: int, device: torch.device) -> Tensor:
-    generator = np.random.Generator(np.random.Philox(key=stream(0, "shuffled_pmi")))
-    return torch.from_numpy(generator.permutation(kmers)).to(device)
+    rng = generator(0, "shuffled_pmi")
+    return torch.from_numpy(rng.permutation(kmers)).to(device)
