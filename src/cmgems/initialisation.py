@@ -23,6 +23,7 @@ heads, layers and k: the weights of the heads from `FOCUS` (`_gain`), the transp
 import math
 
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from cmgems.config import FastStart, Model
@@ -34,6 +35,7 @@ NOISE = 0.016  # tells apart k-mers beyond the sum of their bases
 SHORTEST_PERIOD, LONGEST_PERIOD = 3.0, 64.0  # tokens
 FOCUS = 0.97  # share of its attention that a head gives the token at its offset
 REACH = 256  # tokens to each side, among which it finds it
+LARGEST_GAIN = 16.0  # for a head with so few frequencies that none makes it reach `FOCUS`
 
 
 def initialise(model: MaskedLanguageModel, settings: Model, k: int) -> None:
@@ -120,11 +122,8 @@ def _gain(frequencies: Tensor) -> float:
     distance = torch.arange(-REACH, REACH + 1, dtype=torch.float64)
     curve = torch.cos(frequencies.double()[:, None] * distance).sum(0)
     curve *= squared / math.sqrt(2 * len(frequencies))
-    low, high = 0.0, 16.0
-    for _ in range(40):  # the share grows with the gain
-        middle = (low + high) / 2
-        if torch.softmax(middle**2 * curve, 0)[REACH] < FOCUS:
-            low = middle
-        else:
-            high = middle
-    return high
+
+    def missing(gain: float) -> float:
+        return FOCUS - float(torch.softmax(gain**2 * curve, 0)[REACH])
+
+    return LARGEST_GAIN if missing(LARGEST_GAIN) > 0 else brentq(missing, 0.0, LARGEST_GAIN)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
 from cmgems.masking.operations import cover_spans
@@ -27,11 +28,12 @@ def span_lengths(mean: float, device: torch.device) -> Tensor:
     """int32 [Q]: quantiles of a geometric distribution, cut so that the mean is `mean`."""
     longest = max(1, round(LONGEST * mean))
     lengths = np.arange(1, longest + 1)
-    low, high = 0.0, 1.0  # bisect for the ratio of one probability to the one before it
-    for _ in range(60):
-        ratio = (low + high) / 2
-        weights = ratio ** (lengths - 1.0)
-        low, high = (ratio, high) if (weights @ lengths) / weights.sum() < mean else (low, ratio)
+
+    def excess(ratio: float) -> float:
+        return np.average(lengths, weights=ratio ** (lengths - 1.0)) - mean
+
+    # of one probability to the one before it; at 1 all lengths are alike, and their mean is larger
+    ratio = brentq(excess, 0.0, 1.0, xtol=1e-15)
     upto = np.cumsum(ratio ** (lengths - 1.0))
     middle = (np.arange(QUANTILES) + 0.5) / QUANTILES
     drawn = 1 + np.searchsorted(upto / upto[-1], middle)
