@@ -142,11 +142,35 @@ def _read(name: str) -> tuple[str, ...]:
     return READS.get(name, ()) if name in STRATEGIES else Settings._fields[1:]
 
 
+def _tuned(name: str, settings: Settings) -> tuple[float, ...]:
+    return tuple(getattr(settings, field) for field in _read(name))
+
+
 def settings_read(name: str, settings: Settings) -> Settings:
     """The settings, those at their defaults that a strategy of the catalogue does not read."""
     if name not in STRATEGIES:
         return settings
     return Settings(**{field: getattr(settings, field) for field in _read(name)})
+
+
+class CurveKey(NamedTuple):
+    """What share curves depend on beside the corpus and the ranks."""
+
+    name: str  # of the strategy
+    tuned: tuple[float, ...]  # the settings that it reads
+
+    @property
+    def by_loss(self) -> bool:
+        """Whether the masks may follow the model's loss; a user's own may."""
+        return self.name == "loss_adaptive" or self.name not in STRATEGIES
+
+
+class RateKey(NamedTuple):
+    """What rates depend on, and where they lie."""
+
+    curves: CurveKey
+    mask_fraction: float
+    device: torch.device
 
 
 class Budget:
@@ -175,33 +199,32 @@ class Budget:
         self.corpus_BT, self.rank_V, self.k, self.paper = corpus_BT, rank_V, k, paper
         self.loss_rank_V = rank_V
         self._kept = KeptRates(folder, corpus_BT, rank_V, k) if folder else None
-        self._curves: dict[tuple, list[ShareCurve]] = {}
-        self._rates: dict[tuple, Tensor] = {}
+        self._curves: dict[CurveKey, list[ShareCurve]] = {}
+        self._rates: dict[RateKey, Tensor] = {}
 
     def rates(self, name: str, strategy, settings: Settings, device: torch.device) -> Tensor:
         """float32 [T + 1] on `device`: the centre rate by number of maskable tokens."""
-        about = (name, *(getattr(settings, field) for field in _read(name)))
-        key = (*about, settings.mask_fraction, device)
+        key = RateKey(CurveKey(name, _tuned(name, settings)), settings.mask_fraction, device)
         if key not in self._rates:
-            self._rates[key] = self._solved(about, strategy, settings).to(device)
+            self._rates[key] = self._solved(key, strategy, settings).to(device)
         return self._rates[key]
 
-    def _solved(self, about: tuple, strategy, settings: Settings) -> Tensor:
+    def _solved(self, key: RateKey, strategy, settings: Settings) -> Tensor:
+        name = key.curves.name
         if self.paper:
-            rate = paper_rate(about[0], self.k)
-            return torch.full((self.corpus_BT.shape[1] + 1,), rate)
+            return torch.full((self.corpus_BT.shape[1] + 1,), paper_rate(name, self.k))
         # A user's strategy may do anything, and ranks by the loss are never the same again.
-        once = about[0] == "loss_adaptive" and self.loss_rank_V is not self.rank_V
-        if self._kept is None or about[0] not in STRATEGIES or once:
-            return self._measured(about, strategy, settings)
-        about = (*about, settings.mask_fraction)
-        return self._kept.rates(about, lambda: self._measured(about[:-1], strategy, settings))
+        once = name == "loss_adaptive" and self.loss_rank_V is not self.rank_V
+        if self._kept is None or name not in STRATEGIES or once:
+            return self._measured(key.curves, strategy, settings)
+        about = (*key.curves, key.mask_fraction)
+        return self._kept.rates(about, lambda: self._measured(key.curves, strategy, settings))
 
-    def _measured(self, about: tuple, strategy, settings: Settings) -> Tensor:
+    def _measured(self, key: CurveKey, strategy, settings: Settings) -> Tensor:
         # Curves are measured up to some multiple of the share, and again for a much larger one.
-        curves = self._curves.get(about)
+        curves = self._curves.get(key)
         if curves is None or curves[-1].shares[-1] < min(0.99, 2 * settings.mask_fraction):
-            curves = self._curves[about] = share_curves(
+            curves = self._curves[key] = share_curves(
                 strategy, self.corpus_BT, self.rank_V, self.loss_rank_V, self.k, settings
             )
         return solve_rates(curves, settings.mask_fraction)
@@ -209,10 +232,8 @@ class Budget:
     def renew(self, loss_rank_V: Tensor) -> None:
         """Ranks by the model's loss have changed: forget the rates that may depend on them."""
         self.loss_rank_V = loss_rank_V.cpu()
-        for cache in (self._curves, self._rates):
-            for about in list(cache):
-                if about[0] == "loss_adaptive" or about[0] not in STRATEGIES:
-                    del cache[about]
+        self._curves = {key: kept for key, kept in self._curves.items() if not key.by_loss}
+        self._rates = {key: kept for key, kept in self._rates.items() if not key.curves.by_loss}
 
 
 def paper_rate(name: str, k: int) -> float:
