@@ -6,10 +6,13 @@ move along (`ramps`), each by a schedule of its own or with the place.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import cos, exp, floor, log, pi, sqrt
 
+import numpy as np
+
 from cmgems.config import Curriculum, Masking, Ramp
-from cmgems.draws import stream, uniform
+from cmgems.draws import generator, stream, uniform
 from cmgems.masking.masker import Plan
 from cmgems.masking.tokens import Settings
 
@@ -63,23 +66,14 @@ def ordered(order: str, step: int, max_steps: int, seed: int) -> int:
     if order == "reverse":
         return max_steps - 1 - step
     if order == "shuffle":
-        return permuted(step, max_steps, stream(seed, "shuffled schedule"))
+        return int(shuffled_steps(max_steps, seed)[step])
     return step
 
 
-def permuted(number: int, count: int, key: int) -> int:
-    """A permutation of 0 .. count - 1 without a table: a Feistel network over the next power of 4,
-    applied again while it leads outside (Black and Rogaway, CT-RSA 2002)."""
-    half = max(1, ((count - 1).bit_length() + 1) // 2)
-    low_bits = (1 << half) - 1
-    while True:
-        left, right = number >> half, number & low_bits
-        for turn in range(4):
-            mixed = int(uniform(key + turn, right) * (low_bits + 1))
-            left, right = right, left ^ mixed
-        number = left << half | right
-        if number < count:
-            return number
+@lru_cache(maxsize=4)
+def shuffled_steps(max_steps: int, seed: int) -> np.ndarray:
+    """int64 [max_steps]: the steps of a run in random order."""
+    return generator(seed, "shuffled schedule").permutation(max_steps)
 
 
 def plan_at(
