@@ -9,7 +9,7 @@ import torch
 from cmgems.draws import sequence_keys, stream
 from cmgems.kmers import FIRST_KMER, token_ids
 from cmgems.masking import STRATEGIES
-from cmgems.masking.budget import Budget, binomial, paper_rate, share_curves, solve_rates
+from cmgems.masking.budget import Budget, paper_rate, share_curves, solve_rates
 from cmgems.masking.masker import Masker
 from cmgems.masking.tokens import Settings
 from cmgems.pmi import pmi_table
@@ -149,11 +149,3 @@ def test_rates_follow_the_settings_that_a_strategy_reads(human_ids, human_rank):
     assert rate("span", span_width=2.0) > 1.2 * rate("span", span_width=6.0)
     assert rate("random", span_width=2.0) == rate("random", span_width=6.0)
     assert rate("random", mask_fraction=0.3) > 2 * rate("random", mask_fraction=0.15)
-
-
-def test_binomial():
-    for trials, rate in ((1, 0.3), (5, 0.0), (5, 1.0), (12, 0.15)):
-        wanted = [
-            math.comb(trials, n) * rate**n * (1 - rate) ** (trials - n) for n in range(trials + 1)
-        ]
-        assert binomial(trials, rate) == pytest.approx(wanted, abs=1e-12)

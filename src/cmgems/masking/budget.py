@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 from cmgems.draws import sequence_keys, stream, uniforms
@@ -116,25 +117,18 @@ def _share_curve(
 
 
 def _solve(curve: ShareCurve, share: float) -> float:
-    """Bisect for the rate; the expectation grows with it."""
-    share_by_count = np.interp(np.arange(curve.length + 1), curve.counts, curve.shares)
+    """The rate, to 2**-30; the expectation grows with it.
+
+    Bisected: brentq ends elsewhere within that width, which can change a float32's last bit.
+    """
+    count_N = np.arange(curve.length + 1)
+    share_by_count = np.interp(count_N, curve.counts, curve.shares)
     low, high = 0.0, 1.0
     for _ in range(30):
         rate = (low + high) / 2
-        expected = binomial(curve.length, rate) @ share_by_count
+        expected = binom.pmf(count_N, curve.length, rate) @ share_by_count
         low, high = (rate, high) if expected < share else (low, rate)
     return high
-
-
-def binomial(trials: int, rate: float) -> np.ndarray:
-    """Probabilities of 0 .. trials successes, float64 [trials + 1]."""
-    if rate in (0.0, 1.0):
-        return np.eye(trials + 1)[round(rate) * trials]
-    steps = np.log(np.arange(1, trials + 1)).cumsum()
-    log_factorial = np.concatenate([[0.0], steps])
-    n = np.arange(trials + 1)
-    log_choose = log_factorial[-1] - log_factorial - log_factorial[::-1]
-    return np.exp(log_choose + n * np.log(rate) + (trials - n) * np.log1p(-rate))
 
 
 def _read(name: str) -> tuple[str, ...]:
