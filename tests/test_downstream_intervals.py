@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmgems.downstream.intervals import compare, sign_flip_p, summarise
+from cmgems.intervals import compare, sign_flip_p, summarise
 
 
 def scores(generator, draws, seeds, between, within):
@@ -68,6 +68,7 @@ def test_sign_flips_equal_scipy():
         assert sign_flip_p(differences) == pytest.approx(expected)
     assert sign_flip_p(np.ones(5)) == 2 / 32
     assert sign_flip_p(np.zeros(5)) == 1.0
+    assert sign_flip_p(np.ones(1)) == 1.0
     many = generator.normal(0.4, 1, 40)
     assert sign_flip_p(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.02)
     assert sign_flip_p(np.ones(40)) == 1 / 10_001

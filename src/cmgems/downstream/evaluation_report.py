@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from cmgems.downstream.audit import Audit, audit_table
-from cmgems.downstream.intervals import Values, compare, summarise
 from cmgems.downstream.jobs import Result
 from cmgems.downstream.scores import metrics_of
 from cmgems.downstream.tasks import Task
 from cmgems.downstream.units import FULL
+from cmgems.intervals import Values, compare, summarise
 
 BESIDE = "auroc"  # shown beside the official metric where there is one
 
