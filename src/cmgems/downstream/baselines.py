@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+from sklearn.preprocessing import normalize
 
 from cmgems.compiled import kernel
 from cmgems.downstream.labelled import Labelled
@@ -94,12 +95,6 @@ def one_hot(data: Labelled, length: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.ones(len(columns)), (owner[kept], columns)), shape=shape)
 
 
-def unit_rows(features: sparse.csr_matrix) -> sparse.csr_matrix:
-    """The rows scaled to length 1; an empty row stays empty."""
-    norms = np.sqrt(features.multiply(features).sum(axis=1)).A1
-    return sparse.diags(1 / np.maximum(norms, 1e-12)) @ features
-
-
 def kmer_baseline(
     train: Labelled, test: Labelled, kind: str, classes: int, seed: int = 0
 ) -> Prediction:
@@ -113,8 +108,8 @@ def kmer_baseline(
     """
     target = Target(train.labels, kind, classes)
     k, strength = choose_k(train, target, seed)
-    model = fit(unit_rows(kmer_counts(train, k)), target, strength)
-    logits = predict(model, unit_rows(kmer_counts(test, k)))
+    model = fit(normalize(kmer_counts(train, k)), target, strength)
+    logits = predict(model, normalize(kmer_counts(test, k)))
     return Prediction(logits, {"k": k, "strength": strength})
 
 
@@ -123,7 +118,7 @@ def choose_k(train: Labelled, target: Target, seed: int) -> KmerChoice:
     part = to_choose_on(target, seed)
     train, target = train.take(part), target.where(part)
     fold = folds_of(target, seed)
-    tables = {k: unit_rows(kmer_counts(train, k)) for k in K_CHOICES if k <= train.lengths.max()}
+    tables = {k: normalize(kmer_counts(train, k)) for k in K_CHOICES if k <= train.lengths.max()}
     if len(train) < LARGE:
         choices = {k: best_strength(table, target, fold) for k, table in tables.items()}
         k = min(choices, key=lambda k: choices[k].loss)
@@ -146,11 +141,11 @@ def one_hot_baseline(
     Parameters as for `kmer_baseline`. The places are those of the longest training sequence.
     """
     length = int(train.lengths.max())
-    table = unit_rows(one_hot(train, length))
+    table = normalize(one_hot(train, length))
     target = Target(train.labels, kind, classes)
     strength = choose_strength(table, target, seed)
     model = fit(table, target, strength)
-    logits = predict(model, unit_rows(one_hot(test, length)))
+    logits = predict(model, normalize(one_hot(test, length)))
     return Prediction(logits, {"length": length, "strength": strength})
 
 
