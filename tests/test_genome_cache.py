@@ -10,7 +10,7 @@ from genome_files import contents
 
 from cmgems import genome_cache
 from cmgems.errors import UserError
-from cmgems.genome import genome_for
+from cmgems.genome_cache import genome_for
 from cmgems.genome_store import locked
 
 WEEK = 7 * 24 * 3600
@@ -74,7 +74,7 @@ def test_a_store_that_another_process_has_open_stays(tmp_path, stores):
     source = tmp_path / "a.fa"
     source.write_text(">x\nACGT\n")
     code = (
-        f"from cmgems.genome import genome_for; g = genome_for({str(source)!r});"
+        f"from cmgems.genome_cache import genome_for; g = genome_for({str(source)!r});"
         "print(g.path, flush=True); input(); print(g.codes.tolist())"
     )
     user = subprocess.Popen(

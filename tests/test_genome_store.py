@@ -14,7 +14,8 @@ import pytest
 from genome_files import build, contents
 
 from cmgems.errors import UserError
-from cmgems.genome import build_genome, genome_for, open_genome
+from cmgems.genome import build_genome, open_genome
+from cmgems.genome_cache import genome_for
 from cmgems.genome_store import hash_file, locked, read_manifest, verify_codes
 
 DATA = b">one\nACGTNACGT\n>two\nGGGG\n"
@@ -191,7 +192,7 @@ def test_the_cache_is_built_once_and_again_when_the_file_changes(tmp_path, monke
 def test_two_processes_that_want_the_same_genome(tmp_path):
     source = tmp_path / "g.fa"
     source.write_bytes(b">x\n" + b"ACGTACGTTA" * 100_000 + b"\n")
-    code = f"from cmgems.genome import genome_for; print(genome_for({str(source)!r}).sha256)"
+    code = f"from cmgems.genome_cache import genome_for; print(genome_for({str(source)!r}).sha256)"
     env = {**os.environ, "CMGEMS_CACHE": str(tmp_path / "cache")}
     runs = [
         subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE)

@@ -8,9 +8,10 @@ from reference_pmi import all_kmers
 from cmgems.cli import main
 from cmgems.errors import UserError
 from cmgems.kmer_counts import count_words
-from cmgems.pmi import pmi_table, read_table
+from cmgems.pmi import pmi_table
 from cmgems.pmi_compare import compare
 from cmgems.pmi_plots import figures, kinds
+from cmgems.pmi_table import read_table
 from cmgems.pmi_track import Region, difficulty, parse_region, write_track
 
 

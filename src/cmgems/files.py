@@ -77,6 +77,11 @@ def locked(folder: Path, key: str = "run.dir", who: str = "process") -> Iterator
         yield
 
 
+def is_gzip(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is packed with gzip."""
+    return head[:2] == b"\x1f\x8b"
+
+
 def sync_folder(folder: str | os.PathLike) -> None:
     """Make a rename inside `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,8 @@
-"""Stores that are built once for a sequence file and kept in the user's cache.
+"""The genome that a user names; stores that are built once for a file and kept in a cache.
+
+    >>> genome = genome_for("sample")
+    >>> genome.name, len(genome.codes)
+    ('GRCh37_20_44000001-48000000', 4000000)
 
 Whenever a store is added, the cache is tidied: see `tidy`. A process that has a store open holds
 a shared lock on its manifest for as long as it lives; what is locked is not removed.
@@ -16,15 +20,28 @@ from importlib import resources
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.genome import SAMPLE, Genome, build_unlocked, genome_name, open_genome
+from cmgems.genome import Genome, build_unlocked, genome_name, open_genome
 from cmgems.genome_store import MANIFEST, is_file_of, locked
-from cmgems.sequence_files import open_source
+from cmgems.sequence_base import open_source
 
+SAMPLE = "GRCh37_20_44000001-48000000.2bit"
 _STORE = re.compile(r"-([0-9a-f]{16})$")
 _LEFTOVER = re.compile(r"^\.(.+-[0-9a-f]{16})\.(part|old)$")
 _WITHOUT_SOURCE = 7 * 24 * 3600  # seconds that a store outlives its last use: a disk may come back
 _LIMIT_GB = 50
 _held: dict[Path, int] = {}  # descriptors of the manifests that this process has locked
+
+
+def genome_for(source: str) -> Genome:
+    """The genome that a user names: `sample`, a store, or a sequence file.
+
+    A sequence file is built into the cache at first use, and again once the file has changed.
+    The cache is $CMGEMS_CACHE, else $XDG_CACHE_HOME/cmgems, else ~/.cache/cmgems.
+    """
+    if str(source) == "sample":
+        return cached_genome(sample_path())
+    path = Path(source).expanduser()
+    return open_genome(path) if path.is_dir() else cached_genome(path)
 
 
 def cache_folder() -> Path:

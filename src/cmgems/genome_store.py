@@ -23,6 +23,7 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.files import replacing, sync_folder
+from cmgems.progress import progress_bar
 
 FORMAT = "cmgems genome store"
 VERSION = 2
@@ -100,7 +101,6 @@ def verify_codes(folder: Path, manifest: dict, codes: np.ndarray) -> None:
     """Compare every contig with its checksum."""
     # compiled; a store that is as it was needs none of this
     from cmgems.codes_hash import hash_codes
-    from cmgems.progress import progress_bar
 
     start = 0
     with progress_bar(len(codes), f"verifying {folder.name}", "b") as advance:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.pmi import PmiTable
+from cmgems.pmi_ranks import PmiTable
 from cmgems.pmi_table import kmer_letters
 
 

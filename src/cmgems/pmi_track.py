@@ -13,7 +13,7 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome import Contig, Genome
-from cmgems.pmi import PmiTable
+from cmgems.pmi_ranks import PmiTable
 
 _CHUNK = 1 << 20  # bases that are worked on together
 

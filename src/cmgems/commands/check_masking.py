@@ -47,7 +47,7 @@ def corpus(source: str, k: int):
     import torch
 
     from cmgems.errors import UserError
-    from cmgems.genome import genome_for
+    from cmgems.genome_cache import genome_for
     from cmgems.kmers import token_ids
     from cmgems.pmi import table_for
     from cmgems.windows import sample_windows, unambiguous_spans

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
         print(_summary(table))
     _write(args, table)
     if args.compare:
-        from cmgems.pmi import read_table
         from cmgems.pmi_compare import report
+        from cmgems.pmi_table import read_table
 
         names = (str(args.table or table.genome_name), str(args.compare))
         print(report(table, read_table(args.compare, table.k), names))
@@ -87,7 +87,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _table(args: argparse.Namespace):
     from cmgems.errors import UserError
-    from cmgems.pmi import pmi_table, read_table
+    from cmgems.pmi import pmi_table
+    from cmgems.pmi_table import read_table
 
     if args.table:
         return read_table(args.table)
@@ -132,7 +133,7 @@ def _summary(table) -> str:
 
 def _write(args: argparse.Namespace, table) -> None:
     if args.out:
-        from cmgems.pmi import write_table
+        from cmgems.pmi_table import write_table
 
         write_table(table, args.out)
         print(f"wrote {args.out}", file=sys.stderr)
@@ -145,7 +146,7 @@ def _write(args: argparse.Namespace, table) -> None:
 
 def _track(args: argparse.Namespace, table) -> None:
     from cmgems.files import replacing
-    from cmgems.genome import genome_for
+    from cmgems.genome_cache import genome_for
     from cmgems.pmi_track import parse_region, write_track
 
     genome = genome_for(args.genomes[0])

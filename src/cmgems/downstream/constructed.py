@@ -62,7 +62,7 @@ def human_and_shuffled(split: str) -> Labelled:
     apart. The test windows lie in the regions that pretraining on the sample keeps for
     validation (at the default data.validation_share), so no model has seen them.
     """
-    from cmgems.genome import genome_for
+    from cmgems.genome_cache import genome_for
 
     codes = genome_for("sample").codes
     starts = _window_starts(codes, split)

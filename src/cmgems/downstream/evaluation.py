@@ -240,7 +240,7 @@ def pretraining_spans(source: Path):
         return None
     from cmgems.config_files import load
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome import genome_for
+    from cmgems.genome_cache import genome_for
 
     experiment = load(run / "config.yaml")
     genome = genome_for(experiment.data.genome)

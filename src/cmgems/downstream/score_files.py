@@ -9,7 +9,7 @@ from cmgems.downstream.variants import read_variants, score_variants
 from cmgems.downstream.zero_shot import pseudo_log_likelihood
 from cmgems.errors import UserError
 from cmgems.files import replacing
-from cmgems.genome import genome_for
+from cmgems.genome_cache import genome_for
 from cmgems.pretrained import Pretrained
 from cmgems.progress import progress_bar
 

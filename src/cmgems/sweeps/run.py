@@ -120,7 +120,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
         With a line for each that cannot be used.
     """
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome import genome_for
+    from cmgems.genome_cache import genome_for
     from cmgems.train import choose_accelerator, difficulty
 
     problems, seen = [], []
