@@ -11,7 +11,7 @@ from genome_files import contents
 from cmgems import genome_cache
 from cmgems.errors import UserError
 from cmgems.genome_cache import genome_for
-from cmgems.genome_store import locked
+from cmgems.genome_store import store_lock
 
 WEEK = 7 * 24 * 3600
 
@@ -92,7 +92,7 @@ def test_a_store_that_another_process_has_open_stays(tmp_path, stores):
 def test_a_store_that_is_being_built_stays(tmp_path, stores):
     old = add(tmp_path / "a.fa", "ACGT")
     (stores / f".{old.name}.part").mkdir()
-    with locked(old, wait=False):
+    with store_lock(old):
         add(tmp_path / "a.fa", "CCCCC")
         assert {old.name, f".{old.name}.part"} <= names(stores)
 

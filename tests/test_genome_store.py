@@ -14,9 +14,10 @@ import pytest
 from genome_files import build, contents
 
 from cmgems.errors import UserError
+from cmgems.files import hash_file
 from cmgems.genome import build_genome, open_genome
 from cmgems.genome_cache import genome_for
-from cmgems.genome_store import hash_file, locked, read_manifest, verify_codes
+from cmgems.genome_store import read_manifest, store_lock, verify_codes
 
 DATA = b">one\nACGTNACGT\n>two\nGGGG\n"
 
@@ -167,7 +168,7 @@ def test_several_sources_make_one_genome(tmp_path):
 
 def test_a_second_builder_is_refused(tmp_path):
     (tmp_path / "g.fa").write_bytes(DATA)
-    with locked(tmp_path / "store", wait=False):
+    with store_lock(tmp_path / "store"):
         with pytest.raises(UserError, match="another process is building this store"):
             build_genome([tmp_path / "g.fa"], tmp_path / "store", progress=False)
     assert os.listdir(tmp_path) == ["g.fa"]

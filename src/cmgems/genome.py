@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
+from cmgems.files import hash_file
 from cmgems.genome_store import (
     CODES,
     MANIFEST,
     folder_replacing,
     genome_hash,
-    hash_file,
-    locked,
     map_codes,
     read_manifest,
     refuse_stale,
+    store_lock,
     write_manifest,
 )
 from cmgems.progress import progress_bar
@@ -91,7 +91,7 @@ def build_genome(
     _refuse_as_target(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with locked(out, wait=False):
+        with store_lock(out):
             build_unlocked(sources, out, threads, progress)
     except OSError as error:
         raise UserError(

@@ -20,8 +20,9 @@ from importlib import resources
 from pathlib import Path
 
 from cmgems.errors import UserError
+from cmgems.files import is_file_of
 from cmgems.genome import Genome, build_unlocked, genome_name, open_genome
-from cmgems.genome_store import MANIFEST, is_file_of, locked
+from cmgems.genome_store import MANIFEST, store_lock
 from cmgems.sequence_base import open_source
 
 SAMPLE = "GRCh37_20_44000001-48000000.2bit"
@@ -70,7 +71,7 @@ def cached_genome(source: Path) -> Genome:
         return usable
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
-        with locked(store, wait=True):
+        with store_lock(store, wait=True):
             if _opened(store) is None:  # else another process has built it while we waited
                 build_unlocked([source], store, threads=2, progress=True)
             _hold(store)
@@ -93,7 +94,7 @@ def tidy(folder: Path, keep: Path, limit: float) -> None:
     """
     for leftover in folder.iterdir():
         if found := _LEFTOVER.search(leftover.name):
-            with contextlib.suppress(UserError), locked(folder / found[1], wait=False):
+            with contextlib.suppress(UserError), store_lock(folder / found[1]):
                 shutil.rmtree(leftover, ignore_errors=True)
     stores = [path for path in folder.iterdir() if _STORE.search(path.name) and path != keep]
     useful = [store for store in stores if not _is_obsolete(store) or not _removed(store)]
@@ -178,7 +179,7 @@ def _is_obsolete(store: Path) -> bool:
 def _removed(store: Path) -> bool:
     """Remove a store unless somebody uses or builds it; returns whether it is gone."""
     old = store.with_name(f".{store.name}.old")
-    with contextlib.suppress(UserError, OSError), locked(store, wait=False):
+    with contextlib.suppress(UserError, OSError), store_lock(store):
         with open(store / MANIFEST, "rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.rename(store, old)

@@ -1,8 +1,5 @@
 """What the readers of sequence files have in common: pieces of base codes, and opening a file."""
 
-import errno
-import os
-import stat
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -11,10 +8,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.files import is_gzip
+from cmgems.files import is_gzip, open_input
 from cmgems.gzipped import Unpacked
 
-WANTED = "wanted: FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"
+FORMATS = "FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"
+WANTED = f"wanted: {FORMATS}"
 
 
 class Stream(Protocol):
@@ -45,26 +43,8 @@ class Piece(NamedTuple):
 
 
 def open_source(path: Path) -> FileIO:
-    """Open for reading bytes; what stands in the way is told in one line."""
-    try:
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
-            raise UserError(f"{path}: is a directory; {WANTED}")
-        if not stat.S_ISREG(kind):
-            raise UserError(f"{path}: is a pipe or a device; wanted: a file")
-        return open(path, "rb", buffering=0)
-    except OSError as error:
-        raise UserError(f"{path}: {_reason(error)}; {WANTED}") from error
-
-
-def _reason(error: OSError) -> str:
-    known = {
-        errno.ENOENT: "does not exist",
-        errno.EACCES: "no permission to read it",
-        errno.ENOTDIR: "does not exist",
-        errno.ENAMETOOLONG: "the name is too long for a file",
-    }
-    return known.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
+    """Open a sequence file for reading bytes; what stands in the way is told in one line."""
+    return open_input(path, FORMATS)
 
 
 class Plain:
