@@ -147,7 +147,7 @@ def _bases(found: Inspection, shown: Portrait) -> str:
     classes = np.where(found.window_L > 3, "n", classes)
     lines = []
     for start in range(0, min(SHOWN, len(classes)), LINE):
-        place = f'<span class="at">{found.region.start + start:>12,}  </span>'
+        place = f'<span class="at">{found.region.first_base + start:>12,}  </span>'
         lines.append(place + _line(found.window_L, classes, start))
     return "<pre>" + "\n".join(lines) + "</pre>"
 
@@ -197,7 +197,7 @@ def _places(found: Inspection) -> str:
     rows = len(found.strategies) + 1
     figure = Figure(figsize=(11, 0.72 * rows + 0.4), layout="constrained")
     all_axes = figure.subplots(rows, 1, sharex=True)
-    places = np.arange(len(found.rank_K)) + found.region.start
+    places = np.arange(len(found.rank_K)) + found.region.first_base
     all_axes[0].fill_between(places, 1 - found.rank_K, step="mid", color="#777", linewidth=0)
     all_axes[0].set_ylabel("rank", rotation=0, ha="right", va="center", fontsize=8)
     for axes, shown in zip(all_axes[1:], found.strategies, strict=True):
@@ -207,7 +207,7 @@ def _places(found: Inspection) -> str:
         axes.set(ylim=(0, 1), yticks=(0, 1), xlim=(places[0], places[-1]))
         axes.tick_params(labelsize=7)
     all_axes[-1].ticklabel_format(style="plain", useOffset=False)
-    all_axes[-1].set_xlabel(f"place in {found.region.contig}", fontsize=8)
+    all_axes[-1].set_xlabel(f"place in {found.region.contig_name}", fontsize=8)
     return _svg(figure)
 
 

@@ -147,7 +147,8 @@ def _write(args: argparse.Namespace, table) -> None:
 def _track(args: argparse.Namespace, table) -> None:
     from cmgems.files import replacing
     from cmgems.genome_cache import genome_for
-    from cmgems.pmi_track import parse_region, write_track
+    from cmgems.pmi_track import write_track
+    from cmgems.region import parse_region
 
     genome = genome_for(args.genomes[0])
     region = parse_region(genome, args.track)
