@@ -9,7 +9,7 @@ import numpy as np
 from cmgems.callbacks.schedule_picture import schedule_figure
 from cmgems.inspection import DRAWS, Inspection, Portrait
 from cmgems.kmers import BASES
-from cmgems.pages import document
+from cmgems.pages import document, html_table
 
 LINE = 102  # bases a line
 SHOWN = 306  # bases of the window that are spelled out
@@ -88,13 +88,14 @@ def _introduction(found: Inspection) -> str:
 
 
 def _table(portraits: list[Portrait]) -> str:
-    head = "".join(f"<th>{title}</th>" for _, title, _ in COLUMNS)
-    rows = []
-    for shown in portraits:
-        cells = (form.format(getattr(shown.figures, field)) for field, _, form in COLUMNS)
-        cells = "".join(f"<td>{cell}</td>" for cell in cells)
-        rows.append(f"<tr><td>{escape(shown.title)}</td>{cells}</tr>")
-    return f"<table><tr><th>strategy</th>{head}</tr>{''.join(rows)}</table>"
+    rows = (
+        (
+            shown.title,
+            *(form.format(getattr(shown.figures, field)) for field, _, form in COLUMNS),
+        )
+        for shown in portraits
+    )
+    return html_table(("strategy", *(title for _, title, _ in COLUMNS)), rows)
 
 
 def _explanation(found: Inspection) -> str:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from cmgems.text_table import text_table
+
 WINDOWS, WINDOW = 1024, 510
 
 DESCRIPTION = """\
@@ -30,9 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
     corpus_BK, rank_V = corpus(args.genome, args.k)
     checks = check_strategy(args.strategy, corpus_BK, rank_V, args.k)
-    for check in checks:
-        mark = "FAIL" if check.problem else "ok"
-        print(f"{mark:<5} {check.name:<37} {check.found}")
+    print(text_table([("FAIL" if c.problem else "ok  ", c.name, c.found) for c in checks]))
     failed = [check for check in checks if check.problem]
     if failed:
         first = failed[0]

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from cmgems.text_table import text_table
+
 DESCRIPTION = """\
 Count the k-mers of one or more genomes and compute their PMI, the difficulty that masking uses.
 
@@ -117,18 +119,22 @@ def _summary(table) -> str:
     from cmgems.pmi_table import letters_of
 
     scored = int(np.sum(~np.isnan(table.npmi)))
-    lines = [
+    head = (
         f"{table.genome_name or 'table'}: {len(table.rank):,} {table.k}-mers, {table.definition},"
-        f" {scored:,} with a score; first to be masked:"
-    ]
+        f" {scored:,} with a score; first to be masked:\n"
+    )
     first = np.flatnonzero(table.rank <= SHOWN)
     first = first[np.argsort(table.rank[first])]
-    lines += [
-        f"  {table.rank[i]:>3}  {kmer.decode()}  NPMI {table.npmi[i]:.4f}"
-        f"  count {table.counts[i]:,}"
+    rows = [
+        (
+            f"{table.rank[i]}",
+            kmer.decode(),
+            f"NPMI {table.npmi[i]:.4f}",
+            f"count {table.counts[i]:,}",
+        )
         for i, kmer in zip(first, letters_of(first, table.k), strict=True)
     ]
-    return "\n".join(lines)
+    return head + text_table(rows, "><", indent="  ")
 
 
 def _write(args: argparse.Namespace, table) -> None:

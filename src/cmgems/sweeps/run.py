@@ -83,7 +83,7 @@ def _search(file: SweepFile, ends: list[Planned], jobs: Jobs) -> None:
             tell(outcome)
 
         drive(trials.next, jobs, over, bar)
-    print("\n".join(trials.summary()))
+    print(trials.summary())
 
 
 def _submit(todo: list[Planned], jobs: Jobs) -> None:
