@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from cmgems.config import Experiment, Model
 from cmgems.cpu_path import tensor_code
 from cmgems.draws import sequence_keys, stream
-from cmgems.genome import genome_for
+from cmgems.genome_cache import genome_for
 from cmgems.kmers import token_ids
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget

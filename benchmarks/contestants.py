@@ -10,7 +10,8 @@ from lightning.fabric.utilities import move_data_to_device
 
 from cmgems.config import Data, Experiment, Model, Train
 from cmgems.data_modules.pretraining import GenomeDataModule
-from cmgems.genome import Genome, genome_for
+from cmgems.genome import Genome
+from cmgems.genome_cache import genome_for
 from cmgems.kmers import CLS, SEP, token_ids, vocabulary_size
 from cmgems.presets import sizes
 from cmgems.pretraining import Pretraining, adamw

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cmgems.draws import sequence_keys, stream
-from cmgems.genome import genome_for
+from cmgems.genome_cache import genome_for
 from cmgems.kmers import token_ids
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget, paper_rate

@@ -3,7 +3,7 @@
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from cmgems.pmi import PmiTable
+from cmgems.pmi_ranks import PmiTable
 
 
 class PmiPictures(L.Callback):

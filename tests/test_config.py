@@ -3,7 +3,7 @@
 import pytest
 from conftest import EXPERIMENTS
 
-from cmgems.commands.pretrain import describe_keys
+from cmgems.commands import describe_keys
 from cmgems.config import Experiment, leaves, read
 from cmgems.config_files import differences, dump, load
 from cmgems.errors import UserError

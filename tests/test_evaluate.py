@@ -332,7 +332,7 @@ def test_a_folder_that_is_something_else_stays(evaluate, tmp_path):
 
 def test_one_evaluation_at_a_time_in_a_folder(evaluate, tmp_path):
     (tmp_path / "out").mkdir()
-    with locked(tmp_path / "out"):
+    with locked(tmp_path / "out/.lock", "in use"):
         (tmp_path / "out/evaluation.yaml").touch()
         code, found, _, errors = evaluate(*QUICK, "baselines=[one_hot]")
     assert (code, found) == (2, None)

@@ -10,8 +10,8 @@ from genome_files import contents
 
 from cmgems import genome_cache
 from cmgems.errors import UserError
-from cmgems.genome import genome_for
-from cmgems.genome_store import locked
+from cmgems.genome_cache import genome_for
+from cmgems.genome_store import store_lock
 
 WEEK = 7 * 24 * 3600
 
@@ -74,7 +74,7 @@ def test_a_store_that_another_process_has_open_stays(tmp_path, stores):
     source = tmp_path / "a.fa"
     source.write_text(">x\nACGT\n")
     code = (
-        f"from cmgems.genome import genome_for; g = genome_for({str(source)!r});"
+        f"from cmgems.genome_cache import genome_for; g = genome_for({str(source)!r});"
         "print(g.path, flush=True); input(); print(g.codes.tolist())"
     )
     user = subprocess.Popen(
@@ -92,7 +92,7 @@ def test_a_store_that_another_process_has_open_stays(tmp_path, stores):
 def test_a_store_that_is_being_built_stays(tmp_path, stores):
     old = add(tmp_path / "a.fa", "ACGT")
     (stores / f".{old.name}.part").mkdir()
-    with locked(old, wait=False):
+    with store_lock(old):
         add(tmp_path / "a.fa", "CCCCC")
         assert {old.name, f".{old.name}.part"} <= names(stores)
 

@@ -17,7 +17,8 @@ from reference_fasta import Refused, reference_fasta, reference_twobit, twobit_b
 from cmgems.errors import UserError
 from cmgems.genome import open_genome
 from cmgems.kmer_counts import count_words
-from cmgems.pmi import pmi_table, read_table, write_table
+from cmgems.pmi import pmi_table
+from cmgems.pmi_table import read_table, write_table
 
 HOSTILE = [b"\0", b"\xff", b">", b"\n", b"\r", b"\r\n", b" ", b"-", b"*", b"@", b"N" * 70, b">x\n"]
 

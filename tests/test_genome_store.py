@@ -14,8 +14,10 @@ import pytest
 from genome_files import build, contents
 
 from cmgems.errors import UserError
-from cmgems.genome import build_genome, genome_for, open_genome
-from cmgems.genome_store import hash_file, locked, read_manifest, verify_codes
+from cmgems.files import hash_file
+from cmgems.genome import build_genome, open_genome
+from cmgems.genome_cache import genome_for
+from cmgems.genome_store import read_manifest, store_lock, verify_codes
 
 DATA = b">one\nACGTNACGT\n>two\nGGGG\n"
 
@@ -166,7 +168,7 @@ def test_several_sources_make_one_genome(tmp_path):
 
 def test_a_second_builder_is_refused(tmp_path):
     (tmp_path / "g.fa").write_bytes(DATA)
-    with locked(tmp_path / "store", wait=False):
+    with store_lock(tmp_path / "store"):
         with pytest.raises(UserError, match="another process is building this store"):
             build_genome([tmp_path / "g.fa"], tmp_path / "store", progress=False)
     assert os.listdir(tmp_path) == ["g.fa"]
@@ -191,7 +193,7 @@ def test_the_cache_is_built_once_and_again_when_the_file_changes(tmp_path, monke
 def test_two_processes_that_want_the_same_genome(tmp_path):
     source = tmp_path / "g.fa"
     source.write_bytes(b">x\n" + b"ACGTACGTTA" * 100_000 + b"\n")
-    code = f"from cmgems.genome import genome_for; print(genome_for({str(source)!r}).sha256)"
+    code = f"from cmgems.genome_cache import genome_for; print(genome_for({str(source)!r}).sha256)"
     env = {**os.environ, "CMGEMS_CACHE": str(tmp_path / "cache")}
     runs = [
         subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE)

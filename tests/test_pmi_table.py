@@ -5,8 +5,9 @@ import pytest
 
 from cmgems.errors import UserError
 from cmgems.kmer_counts import count_words
-from cmgems.pmi import pmi_table, ranks, read_table, write_table
-from cmgems.pmi_table import kmer_letters
+from cmgems.pmi import pmi_table
+from cmgems.pmi_ranks import ranks
+from cmgems.pmi_table import kmer_letters, read_table, write_table
 
 KMERS = [kmer.decode() for kmer in kmer_letters(2)]
 

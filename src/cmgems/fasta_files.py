@@ -8,7 +8,7 @@ import numpy as np
 
 from cmgems import fasta
 from cmgems.errors import UserError
-from cmgems.sequence_files import Piece, Segment, line_at
+from cmgems.sequence_base import Piece, Segment, line_at
 
 PIECE = 1 << 20  # bytes of text; smaller ones cost calls, larger ones leave the caches
 _MAX_HEADERS = 4096

@@ -1,8 +1,4 @@
-"""Genomes as base codes on disk: build a store, open one, get one for whatever the user names.
-
-    >>> genome = genome_for("sample")
-    >>> genome.name, len(genome.codes)
-    ('GRCh37_20_44000001-48000000', 4000000)
+"""Genomes as base codes on disk: build a store, open one.
 
 Codes are uint8, A T C G = 0 1 2 3 and 4 for N and every other IUPAC code. Exactly one code 4 lies
 between neighbouring contigs, so no window and no k-mer joins two of them.
@@ -10,26 +6,28 @@ between neighbouring contigs, so no window and no k-mer joins two of them.
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cmgems.errors import UserError
+from cmgems.files import hash_file
 from cmgems.genome_store import (
     CODES,
     MANIFEST,
     folder_replacing,
     genome_hash,
-    hash_file,
-    locked,
     map_codes,
     read_manifest,
     refuse_stale,
+    store_lock,
     write_manifest,
 )
+from cmgems.progress import progress_bar
+from cmgems.sequence_base import open_source
 
-SAMPLE = "GRCh37_20_44000001-48000000.2bit"
 _SUFFIXES = (".gz", ".bgz", ".fa", ".fasta", ".fna", ".fas", ".2bit", ".gb", ".gbk", ".gbff")
 
 
@@ -93,7 +91,7 @@ def build_genome(
     _refuse_as_target(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with locked(out, wait=False):
+        with store_lock(out):
             build_unlocked(sources, out, threads, progress)
     except OSError as error:
         raise UserError(
@@ -123,22 +121,6 @@ def open_genome(path) -> Genome:
     return Genome(path, manifest["name"], tuple(contigs), codes, manifest["sha256"])
 
 
-def genome_for(source: str) -> Genome:
-    """The genome that a user names: `sample`, a store, or a sequence file.
-
-    A sequence file is built into the cache at first use, and again once the file has changed.
-    The cache is $CMGEMS_CACHE, else $XDG_CACHE_HOME/cmgems, else ~/.cache/cmgems.
-    """
-    from cmgems.genome_cache import cached_genome, sample_path
-
-    if str(source) == "sample":
-        return cached_genome(sample_path())
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return open_genome(path)
-    return cached_genome(path)
-
-
 def genome_name(sources: Sequence[Path]) -> str:
     """A name from the names of the files: `chr20` of `/data/chr20.fa.gz`."""
     stems = []
@@ -160,8 +142,6 @@ def _refuse_as_target(out: Path) -> None:
 
 def build_unlocked(sources: list[Path], out: Path, threads: int, progress: bool) -> None:
     """Build a store whose lock the caller holds."""
-    from concurrent.futures import ThreadPoolExecutor
-
     with folder_replacing(out) as folder, ThreadPoolExecutor(max(threads - 1, 1)) as pool:
         identities = [source_identity(source) for source in sources]
         sums = pool.map(hash_file, sources) if threads > 1 else map(hash_file, sources)
@@ -188,8 +168,6 @@ def build_unlocked(sources: list[Path], out: Path, threads: int, progress: bool)
 
 def source_identity(source: Path) -> dict:
     """What tells whether a source is still the same file."""
-    from cmgems.sequence_files import open_source
-
     with open_source(source):
         found = source.stat()
     path = str(source.resolve())
@@ -198,8 +176,8 @@ def source_identity(source: Path) -> dict:
 
 def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
     """Write the codes, and return what the manifest says of each contig."""
+    # compiled; a store that is there already needs none of this
     from cmgems.genome_contigs import ContigList
-    from cmgems.progress import progress_bar
     from cmgems.sequence_files import read_pieces
 
     contigs = ContigList()

@@ -1,4 +1,8 @@
-"""Stores that are built once for a sequence file and kept in the user's cache.
+"""The genome that a user names; stores that are built once for a file and kept in a cache.
+
+    >>> genome = genome_for("sample")
+    >>> genome.name, len(genome.codes)
+    ('GRCh37_20_44000001-48000000', 4000000)
 
 Whenever a store is added, the cache is tidied: see `tidy`. A process that has a store open holds
 a shared lock on its manifest for as long as it lives; what is locked is not removed.
@@ -16,15 +20,29 @@ from importlib import resources
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.genome import SAMPLE, Genome, build_unlocked, genome_name, open_genome
-from cmgems.genome_store import MANIFEST, is_file_of, locked
-from cmgems.sequence_files import open_source
+from cmgems.files import is_file_of
+from cmgems.genome import Genome, build_unlocked, genome_name, open_genome
+from cmgems.genome_store import MANIFEST, store_lock
+from cmgems.sequence_base import open_source
 
+SAMPLE = "GRCh37_20_44000001-48000000.2bit"
 _STORE = re.compile(r"-([0-9a-f]{16})$")
 _LEFTOVER = re.compile(r"^\.(.+-[0-9a-f]{16})\.(part|old)$")
 _WITHOUT_SOURCE = 7 * 24 * 3600  # seconds that a store outlives its last use: a disk may come back
 _LIMIT_GB = 50
 _held: dict[Path, int] = {}  # descriptors of the manifests that this process has locked
+
+
+def genome_for(source: str) -> Genome:
+    """The genome that a user names: `sample`, a store, or a sequence file.
+
+    A sequence file is built into the cache at first use, and again once the file has changed.
+    The cache is $CMGEMS_CACHE, else $XDG_CACHE_HOME/cmgems, else ~/.cache/cmgems.
+    """
+    if str(source) == "sample":
+        return cached_genome(sample_path())
+    path = Path(source).expanduser()
+    return open_genome(path) if path.is_dir() else cached_genome(path)
 
 
 def cache_folder() -> Path:
@@ -53,7 +71,7 @@ def cached_genome(source: Path) -> Genome:
         return usable
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
-        with locked(store, wait=True):
+        with store_lock(store, wait=True):
             if _opened(store) is None:  # else another process has built it while we waited
                 build_unlocked([source], store, threads=2, progress=True)
             _hold(store)
@@ -76,7 +94,7 @@ def tidy(folder: Path, keep: Path, limit: float) -> None:
     """
     for leftover in folder.iterdir():
         if found := _LEFTOVER.search(leftover.name):
-            with contextlib.suppress(UserError), locked(folder / found[1], wait=False):
+            with contextlib.suppress(UserError), store_lock(folder / found[1]):
                 shutil.rmtree(leftover, ignore_errors=True)
     stores = [path for path in folder.iterdir() if _STORE.search(path.name) and path != keep]
     useful = [store for store in stores if not _is_obsolete(store) or not _removed(store)]
@@ -161,7 +179,7 @@ def _is_obsolete(store: Path) -> bool:
 def _removed(store: Path) -> bool:
     """Remove a store unless somebody uses or builds it; returns whether it is gone."""
     old = store.with_name(f".{store.name}.old")
-    with contextlib.suppress(UserError, OSError), locked(store, wait=False):
+    with contextlib.suppress(UserError, OSError), store_lock(store):
         with open(store / MANIFEST, "rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.rename(store, old)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cmgems.codes_hash import CodesHash
 from cmgems.errors import UserError
-from cmgems.sequence_files import Piece, Segment, place_of
+from cmgems.sequence_base import Piece, Segment, place_of
 
 
 class ContigList:

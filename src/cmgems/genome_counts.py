@@ -8,7 +8,8 @@ import contextlib
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.genome import Genome, genome_for, genome_name, source_identity
+from cmgems.genome import Genome, genome_name, source_identity
+from cmgems.genome_cache import genome_for
 from cmgems.genome_contigs import ContigList
 from cmgems.genome_store import genome_hash
 from cmgems.kmer_counts import MAX_K, KmerCounts, count_pieces, count_words

@@ -10,19 +10,19 @@ A store is never changed in place: it is written as a folder beside, synced and 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.files import replacing, sync_folder
+from cmgems.files import hash_file, locked, replacing, sync_folder
+from cmgems.progress import progress_bar
 
 FORMAT = "cmgems genome store"
 VERSION = 2
@@ -100,7 +100,6 @@ def verify_codes(folder: Path, manifest: dict, codes: np.ndarray) -> None:
     """Compare every contig with its checksum."""
     # compiled; a store that is as it was needs none of this
     from cmgems.codes_hash import hash_codes
-    from cmgems.progress import progress_bar
 
     start = 0
     with progress_bar(len(codes), f"verifying {folder.name}", "b") as advance:
@@ -139,39 +138,10 @@ def refuse_stale(folder: Path, manifest: dict) -> None:
             )
 
 
-def hash_file(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock of a store that is to be built at `path`; leaves no file behind."""
-    lock = path.with_name(f".{path.name}.lock")
-    while True:
-        handle = open(lock, "a")  # noqa: SIM115 (closed below, whatever happens)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError as error:
-                raise UserError(f"{path}: another process is building this store") from error
-            if not is_file_of(lock, handle.fileno()):
-                continue  # the holder before us removed the file: take the new one
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-            return
-        finally:
-            handle.close()
-
-
-def is_file_of(path: Path, descriptor: int) -> bool:
-    """Whether an open file is still the one at `path`."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+def store_lock(path: Path, *, wait: bool = False) -> AbstractContextManager[None]:
+    """The lock of a store that is to be built or removed at `path`; it lies beside the folder."""
+    busy = f"{path}: another process is building this store"
+    return locked(path.with_name(f".{path.name}.lock"), busy, wait=wait)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 The page that shows it is made in `cmgems.inspection_page`.
 """
 
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from cmgems.masking.leak import hidden_bases
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.schedule import place, plan_at
 from cmgems.masking.statistics import MaskStatistics, mask_statistics, rank_shares
+from cmgems.region import Region, parse_region
 from cmgems.windows import WindowBatch
 
 DRAWS = 100
@@ -26,19 +26,6 @@ FIGURE_WINDOWS = 500  # masked for the figures
 MOMENTS = 5  # steps of the curriculum that are shown
 LONGEST_REGION = 100_000  # bases
 DEFAULT_REGION = 5_100
-
-
-class Region(NamedTuple):
-    """A stretch of a genome; coordinates as biologists write them, 1-based, end included."""
-
-    contig: str
-    start: int
-    end: int
-    codes: np.ndarray  # uint8
-
-    @property
-    def name(self) -> str:
-        return f"{self.contig}:{self.start:,}-{self.end:,}"
 
 
 class Portrait(NamedTuple):
@@ -70,7 +57,7 @@ class Inspection(NamedTuple):
 
 def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Region) -> Inspection:
     """Mask a region of a genome in every way, many times."""
-    windows = _windows(region, experiment.data.window)
+    windows = _windows(region.codes(genome), experiment.data.window)
     names = list(STRATEGIES)
     names += [name for name in experiment.curriculum.strategies if name not in STRATEGIES]
     ids_BK = token_ids(windows.codes_BL, masker.k)
@@ -153,56 +140,35 @@ def _figures(windows: WindowBatch, ids_BK, plan: Plan, masker: Masker) -> MaskSt
     return mask_statistics(codes_BL, ids_BK.repeat(draws, 1), mask_BK, masker.rank_V, masker.k)
 
 
-def _windows(region: Region, window: int) -> WindowBatch:
-    """The region's consecutive full windows, or itself where it is shorter."""
-    length = min(window, len(region.codes))
-    count = len(region.codes) // length
-    codes = np.array(region.codes[: count * length]).reshape(count, length)
+def _windows(codes: np.ndarray, window: int) -> WindowBatch:
+    """The consecutive full windows of a region, or itself where it is shorter."""
+    length = min(window, len(codes))
+    count = len(codes) // length
+    codes = np.array(codes[: count * length]).reshape(count, length)
     keys = torch.zeros(count, 2, dtype=torch.int32)
     return WindowBatch(torch.from_numpy(codes), (length,) * count, keys)
 
 
 def find_region(genome: Genome, text: str, k: int) -> Region:
-    """The region that a user names, `CONTIG:START-END` with or without commas, or a default one.
-
-    A contig that is itself a piece of a chromosome (`20:44000001-48000000`, as in the sample) is
-    found by the chromosome's coordinates too, with or without `chr`.
+    """The region that a user names (see `parse_region`), or a default one.
 
     Raises
     ------
     UserError
         If the genome does not have it, or it is too long or too short.
     """
-    if not text:
-        contig = max(genome.contigs, key=lambda c: c.length - c.n_count)
-        middle = contig.start + contig.length // 2
-        length = min(DEFAULT_REGION, contig.length)
-        return _region(genome, contig.name, middle - length // 2 - contig.start, length, 0, k)
-    parsed = re.fullmatch(r"(.+):([\d,]+)-([\d,]+)", text)
-    if not parsed:
-        raise UserError(f"region: found {text!r}, wanted CONTIG:START-END")
-    name = parsed[1]
-    start, end = (int(number.replace(",", "")) for number in parsed.groups()[1:])
-    if not 1 <= start <= end or end - start + 1 > LONGEST_REGION:
+    region = parse_region(genome, text) if text else _default_region(genome)
+    codes = region.codes(genome)
+    if len(codes) > LONGEST_REGION:
         raise UserError(f"region: found {text!r}, wanted 1 to {LONGEST_REGION:,} bases")
-    for contig in genome.contigs:
-        piece = re.fullmatch(r"(?:chr)?(.+):(\d+)-(\d+)", contig.name)
-        if contig.name in (name, f"chr{name}", name.removeprefix("chr")):
-            offset = 0
-        elif piece and piece[1] == name.removeprefix("chr"):
-            offset = int(piece[2]) - 1
-        else:
-            continue
-        if offset < start and end <= offset + contig.length:
-            return _region(genome, name, start - 1 - offset, end - start + 1, offset, k, contig)
-    some = ", ".join(f"{c.name} ({c.length:,} bases)" for c in genome.contigs[:3])
-    raise UserError(f"region: {text} is not in {genome.name}, which has {some}")
-
-
-def _region(genome, name, first, length, offset, k, contig=None) -> Region:
-    contig = contig or genome.contig(name)
-    codes = np.array(genome.codes[contig.start + first : contig.start + first + length])
-    region = Region(name, first + offset + 1, first + offset + length, codes)
-    if length < k or (codes > 3).all():
+    if len(codes) < k or (codes > 3).all():
         raise UserError(f"region: {region.name} has no {k}-mer, wanted known bases")
     return region
+
+
+def _default_region(genome: Genome) -> Region:
+    """The middle of the contig with the most known bases."""
+    contig = max(genome.contigs, key=lambda c: c.length - c.n_count)
+    length = min(DEFAULT_REGION, contig.length)
+    start = contig.length // 2 - length // 2
+    return Region(contig, start, start + length)

@@ -9,7 +9,7 @@ import numpy as np
 from cmgems.callbacks.schedule_picture import schedule_figure
 from cmgems.inspection import DRAWS, Inspection, Portrait
 from cmgems.kmers import BASES
-from cmgems.pages import document
+from cmgems.pages import document, html_table
 
 LINE = 102  # bases a line
 SHOWN = 306  # bases of the window that are spelled out
@@ -88,13 +88,14 @@ def _introduction(found: Inspection) -> str:
 
 
 def _table(portraits: list[Portrait]) -> str:
-    head = "".join(f"<th>{title}</th>" for _, title, _ in COLUMNS)
-    rows = []
-    for shown in portraits:
-        cells = (form.format(getattr(shown.figures, field)) for field, _, form in COLUMNS)
-        cells = "".join(f"<td>{cell}</td>" for cell in cells)
-        rows.append(f"<tr><td>{escape(shown.title)}</td>{cells}</tr>")
-    return f"<table><tr><th>strategy</th>{head}</tr>{''.join(rows)}</table>"
+    rows = (
+        (
+            shown.title,
+            *(form.format(getattr(shown.figures, field)) for field, _, form in COLUMNS),
+        )
+        for shown in portraits
+    )
+    return html_table(("strategy", *(title for _, title, _ in COLUMNS)), rows)
 
 
 def _explanation(found: Inspection) -> str:
@@ -147,7 +148,7 @@ def _bases(found: Inspection, shown: Portrait) -> str:
     classes = np.where(found.window_L > 3, "n", classes)
     lines = []
     for start in range(0, min(SHOWN, len(classes)), LINE):
-        place = f'<span class="at">{found.region.start + start:>12,}  </span>'
+        place = f'<span class="at">{found.region.first_base + start:>12,}  </span>'
         lines.append(place + _line(found.window_L, classes, start))
     return "<pre>" + "\n".join(lines) + "</pre>"
 
@@ -197,7 +198,7 @@ def _places(found: Inspection) -> str:
     rows = len(found.strategies) + 1
     figure = Figure(figsize=(11, 0.72 * rows + 0.4), layout="constrained")
     all_axes = figure.subplots(rows, 1, sharex=True)
-    places = np.arange(len(found.rank_K)) + found.region.start
+    places = np.arange(len(found.rank_K)) + found.region.first_base
     all_axes[0].fill_between(places, 1 - found.rank_K, step="mid", color="#777", linewidth=0)
     all_axes[0].set_ylabel("rank", rotation=0, ha="right", va="center", fontsize=8)
     for axes, shown in zip(all_axes[1:], found.strategies, strict=True):
@@ -207,7 +208,7 @@ def _places(found: Inspection) -> str:
         axes.set(ylim=(0, 1), yticks=(0, 1), xlim=(places[0], places[-1]))
         axes.tick_params(labelsize=7)
     all_axes[-1].ticklabel_format(style="plain", useOffset=False)
-    all_axes[-1].set_xlabel(f"place in {found.region.contig}", fontsize=8)
+    all_axes[-1].set_xlabel(f"place in {found.region.contig_name}", fontsize=8)
     return _svg(figure)
 
 

@@ -1,6 +1,6 @@
 """HTML pages that need nothing else: no font, no network, and no script but their own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 STYLE = """
@@ -13,8 +13,19 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .15em .7em; border-bottom: 1px solid #e5e5e5; }
 th { font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
+.scroll { overflow-x: auto; }
 svg { max-width: 100%; height: auto; display: block; }
 """
+
+
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are text, escaped here."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(row(cells, "td") for cells in rows)
+    return f'<div class="scroll"><table>{row(head, "th")}{body}</table></div>'
 
 
 def document(title: str, sections: Iterable[str], style: str = "", script: str = "") -> str:

@@ -14,45 +14,26 @@ NPMI(w) = PMI(w) * ln f(w) / (ln f(w) + ln c); a k-mer with f(w) < c has no scor
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome import Genome
+from cmgems.pmi_ranks import MAX_K, MIN_COUNT, MIN_K, PmiTable, ranks
 from cmgems.progress import progress_bar
 
 if TYPE_CHECKING:
     from cmgems.kmer_counts import KmerCounts
 
 DEFINITIONS = ("exact", "published")
-MIN_COUNT = 101
-MIN_K, MAX_K = 2, 12
-
-
-@dataclass(frozen=True)
-class PmiTable:
-    """Counts and difficulty of all 4**k k-mers; index = k-mer in base 4, A T C G = 0 1 2 3."""
-
-    k: int
-    definition: str  # exact, published, or "foreign" for a table from elsewhere
-    counts: np.ndarray  # int64 [4**k]; -1 where a foreign table does not say
-    pmi: np.ndarray  # float64 [4**k], nats; nan where there is no score
-    npmi: np.ndarray  # float64 [4**k], nats; nan where there is no score
-    rank: np.ndarray  # int32 [4**k], a permutation of 1..4**k; 1 = highest NPMI
-    min_count: int = MIN_COUNT
-    both_strands: bool = False  # counted on both strands
-    genome_name: str = ""
-    genome_sha256: str = ""
-    notes: dict = field(default_factory=dict)  # further lines of the header of its file
 
 
 def table_for(
     genome: Genome, k: int, definition: str = "exact", min_count: int = MIN_COUNT
 ) -> PmiTable:
     """The PMI table of a genome. The counts, which take the time, are kept in its store."""
-    from cmgems.genome_counts import counts_of
+    from cmgems.genome_counts import counts_of  # compiled; a table from a file needs none of it
 
     check_settings(k, definition, min_count)
     return pmi_table(counts_of(genome, k), definition, min_count)
@@ -144,25 +125,3 @@ def normalised(pmi: np.ndarray, counts: np.ndarray, min_count: int) -> np.ndarra
     with np.errstate(invalid="ignore", divide="ignore"):
         scores = pmi * log_f / (log_f + np.log(min_count))
     return np.where(scored & np.isfinite(scores), scores, np.nan)
-
-
-def ranks(scores: np.ndarray) -> np.ndarray:
-    """int32, 1 = highest score; ties by k-mer id; nan last."""
-    order = np.argsort(-scores, kind="stable")
-    rank = np.empty(len(scores), np.int32)
-    rank[order] = np.arange(1, len(scores) + 1, dtype=np.int32)
-    return rank
-
-
-def read_table(path, k: int | None = None) -> PmiTable:
-    """A PMI table from a file, ours or a TSV or CSV with a score or a rank column."""
-    from cmgems.pmi_table import read
-
-    return read(path, k)
-
-
-def write_table(table: PmiTable, path) -> None:
-    """Write a table as tab-separated text, rank 1 first, with its provenance in comment lines."""
-    from cmgems.pmi_table import write
-
-    write(table, path)

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.pmi import PmiTable
+from cmgems.pmi_ranks import PmiTable
 from cmgems.pmi_table import kmer_letters
+from cmgems.text_table import text_table
 
 
 class Comparison(NamedTuple):
@@ -54,10 +55,10 @@ def report(one: PmiTable, other: PmiTable, names: tuple[str, str], moved: int = 
         f"  the same, of the {found.scored:,} with a score  {found.spearman_scored:.4f}",
     ]
     lines += [f"  in the top {n:,} of both  {m:,} ({m / n:.0%})" for n, m in found.top.items()]
-    lines += ["  moved most:", f"    {'k-mer':<{max(one.k, 5)}}  {'rank':>9} -> {'rank':>9}"]
     kmers = kmer_letters(one.k)
-    for i in found.moved[:moved]:
-        lines.append(
-            f"    {kmers[i].decode():<{max(one.k, 5)}}  {one.rank[i]:>9,} -> {other.rank[i]:>9,}"
-        )
-    return "\n".join(lines)
+    rows = [("k-mer", "rank", "->", "rank")]
+    rows += [
+        (kmers[i].decode(), f"{one.rank[i]:,}", "->", f"{other.rank[i]:,}")
+        for i in found.moved[:moved]
+    ]
+    return "\n".join([*lines, "  moved most:", text_table(rows, "<>", indent="    ")])

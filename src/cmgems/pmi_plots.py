@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.pmi import PmiTable
+from cmgems.pmi_ranks import PmiTable
 from cmgems.pmi_table import kmer_letters
 
 if TYPE_CHECKING:

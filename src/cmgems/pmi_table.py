@@ -13,6 +13,7 @@ needs a header line with a k-mer column and a column with a rank or a score.
 
 import csv
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from cmgems import __version__
 from cmgems.errors import UserError
 from cmgems.files import replacing
-from cmgems.pmi import MAX_K, MIN_K, PmiTable, ranks
+from cmgems.pmi_ranks import MAX_K, MIN_K, PmiTable, ranks
 from cmgems.progress import progress_bar
 
 TITLE = "# cmgems PMI table, version 1"
@@ -54,7 +55,8 @@ def kmer_letters(k: int) -> np.ndarray:
     return letters_of(np.arange(4**k), k)
 
 
-def write(table: PmiTable, path) -> None:
+def write_table(table: PmiTable, path: str | os.PathLike) -> None:
+    """Write a table as tab-separated text, rank 1 first, with its provenance in comment lines."""
     order = np.argsort(table.rank)
     with replacing(path) as handle, progress_bar(len(order), "writing", " k-mers") as advance:
         handle.write(f"{TITLE}\n")
@@ -84,7 +86,14 @@ def _provenance(table: PmiTable) -> dict:
     return {**known, "cmgems": __version__, "numpy": np.__version__, **table.notes}
 
 
-def read(path, k: int | None) -> PmiTable:
+def read_table(path: str | os.PathLike, k: int | None = None) -> PmiTable:
+    """A PMI table from a file, ours or a TSV or CSV with a score or a rank column.
+
+    Raises
+    ------
+    UserError
+        With file and line, if it is no table of all k-mers, or of another k than is wanted.
+    """
     path = Path(path)
     try:
         with open(path, encoding="utf-8", newline="") as handle:

@@ -5,43 +5,17 @@ it. Bases without one (near N or the end of the contig, or whose k-mer has no sc
 A table that has ranks alone is shown as minus the rank.
 """
 
-import re
 from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome import Contig, Genome
-from cmgems.pmi import PmiTable
+from cmgems.pmi_ranks import PmiTable
+from cmgems.region import Region
 
 _CHUNK = 1 << 20  # bases that are worked on together
-
-
-class Region(NamedTuple):
-    """A part of a contig; offsets in the contig, from 0, the end is behind the last base."""
-
-    contig: Contig
-    start: int
-    end: int
-
-
-def parse_region(genome: Genome, text: str) -> Region:
-    """`chr20` or `chr20:44,000,001-44,100,000`, from 1 and with both ends, as browsers write it."""
-    if any(contig.name == text for contig in genome.contigs):
-        contig = genome.contig(text)
-        return Region(contig, 0, contig.length)
-    match = re.fullmatch(r"(.+):([\d,]+)-([\d,]+)", text)
-    if not match:
-        genome.contig(text)  # raises, with the names that there are
-    contig = genome.contig(match[1])
-    start, end = (int(match[i].replace(",", "") or 0) for i in (2, 3))
-    if not 1 <= start <= end <= contig.length:
-        raise UserError(
-            f"region {text}: wanted: 1 <= start <= end <= {contig.length:,}, the length of"
-            f" {contig.name}"
-        )
-    return Region(contig, start - 1, end)
 
 
 def difficulty(genome: Genome, table: PmiTable, contig: Contig, start: int, end: int) -> np.ndarray:
@@ -68,7 +42,7 @@ def write_track(
 ) -> None:
     """Write a region as bedGraph: the mean over each bin of `bin_size` bases (counted from the
     start of the region), neighbours of the same value joined."""
-    contig, start, end = region
+    contig, start, end = region.contig, region.start, region.end
     if bin_size < 1:
         raise UserError(f"the bin has {bin_size} bases; wanted: 1 or more")
     handle.write(

@@ -11,9 +11,10 @@ import torch
 from cmgems.config_files import load
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import UserError
+from cmgems.files import hash_file
 from cmgems.hf_folder import is_folder, read_folder
 from cmgems.pretraining import build_model
-from cmgems.run_io import check_digest, sha256
+from cmgems.run_io import check_digest
 
 SOURCES = "a run folder, a checkpoint in one, or a Hugging Face folder (config.json)"
 PREFIX = "model."  # of the model among the states of the LightningModule
@@ -44,7 +45,7 @@ def load_pretrained(source: str | Path) -> Pretrained:
     if is_folder(path):
         found = read_folder(path)
         weights = found.weights
-        return Pretrained(found.model.eval(), found.k, str(weights), sha256(weights), step=None)
+        return Pretrained(found.model.eval(), found.k, str(weights), hash_file(weights), step=None)
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():

@@ -1,7 +1,6 @@
 """Lightning's plugins for a run folder: scalars as CSV, checkpoints that cannot be half written."""
 
 import csv
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems.errors import UserError
-from cmgems.files import replacing
+from cmgems.files import hash_file, replacing
 
 
 class ScalarFile(Logger):
@@ -73,7 +72,7 @@ class SafeCheckpoints(CheckpointIO):
             handle.flush()
             # Before the rename, and with the digest of the file that is there now: whenever the
             # process is killed, the checkpoint under `path` is whole and its digest is listed.
-            known = [sha256(Path(handle.name)), *_digests(path)[:1]]
+            known = [hash_file(Path(handle.name)), *_digests(path)[:1]]
             with replacing(_digest_path(path)) as digests:
                 digests.writelines(f"{digest}  {path.name}\n" for digest in known)
 
@@ -93,15 +92,10 @@ def check_digest(path: Path) -> str:
         raise UserError(
             f"{path}: no {_digest_path(path).name} beside it, wanted a cmgems checkpoint"
         )
-    found = sha256(path)
+    found = hash_file(path)
     if found not in known:
         raise UserError(f"{path}: damaged: its sha256 is {found[:12]}…, saved was {known[0][:12]}…")
     return found
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _digest_path(path: Path) -> Path:

@@ -41,6 +41,9 @@ FREE_TO_CHANGE = (
 PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
 
 
+LOCK = ".lock"  # there while a process is at work in the folder
+
+
 class RunFolder:
     """A run's folder, locked while the run goes on."""
 
@@ -84,7 +87,7 @@ class RunFolder:
                 f"or run.resume=true to go on with it"
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
+        with locked(self.path / LOCK, f"run.dir: {self.path} is in use by another process"):
             self.write_config(experiment)
             yield
 
@@ -119,7 +122,7 @@ class RunFolder:
     def in_use(self) -> bool:
         """Whether a process is at work in the folder now."""
         try:
-            with open(self.path / ".lock") as lock:
+            with open(self.path / LOCK) as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False

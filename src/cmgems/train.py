@@ -22,14 +22,17 @@ from cmgems import callbacks
 from cmgems.config import Experiment
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.errors import UserError
-from cmgems.genome import Genome, genome_for
+from cmgems.genome import Genome
+from cmgems.genome_cache import genome_for
 from cmgems.kmers import token_ids
 from cmgems.launch import check_launch
 from cmgems.markov_reference import base_references
 from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
 from cmgems.masking.schedule import start_settings
-from cmgems.pmi import PmiTable, read_table, table_for
+from cmgems.pmi import table_for
+from cmgems.pmi_ranks import PmiTable
+from cmgems.pmi_table import read_table
 from cmgems.pretraining import COMMON_MASKS, Pretraining
 from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest
 from cmgems.runs import RunFolder, provenance

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.sequence_files import TWOBIT_SIGNATURES, Piece, Segment
+from cmgems.sequence_base import Piece, Segment
 
+SIGNATURES = {b"\x1a\x41\x27\x43": ">", b"\x43\x27\x41\x1a": "<"}  # and the order of bytes
 PIECE = 1 << 22  # bases
 OTHER = 4
 _AGAIN = "fetch it again, or make it again with faToTwoBit"
@@ -58,7 +59,7 @@ class _File:
 
 def twobit_pieces(path: Path, handle, advance: Callable[[int], object]) -> Iterator[Piece]:
     handle.seek(0)
-    order = TWOBIT_SIGNATURES[handle.read(4)]
+    order = SIGNATURES[handle.read(4)]
     file = _File(path, handle, order)
     _, version, count, _ = file.integers(0, 4, "the header").tolist()
     if version != 0:

@@ -5,6 +5,7 @@ A command module imports at its top only what its `--help` needs; what is heavy
 The table of commands is in `cmgems.cli`.
 """
 
+import textwrap
 from collections.abc import Iterable
 
 
@@ -18,3 +19,26 @@ def own_words(words: Iterable[str], *names: str) -> tuple[dict[str, str], list[s
         else:
             others.append(word)
     return own, others
+
+
+def describe_keys(schema: type | None = None) -> str:
+    """All keys of a config (default: an experiment) with their defaults and meaning, from the
+    dataclasses themselves."""
+    from cmgems.config import Experiment, leaves, read
+
+    defaults = (schema or Experiment)()
+    lines = []
+    for name, part in leaves(schema):
+        shown = _shown(read(defaults, name))
+        text = part.metadata["text"]
+        if part.metadata["choices"]:
+            text += f" ({' | '.join(map(str, part.metadata['choices']))})"
+        lines.append(f"  {name} = {shown}")
+        lines += textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(v if isinstance(v, str) else f"{v:g}" for v in value) + "]"
+    return str(value) or "''"

@@ -2,6 +2,8 @@
 
 import argparse
 
+from cmgems.text_table import text_table
+
 WINDOWS, WINDOW = 1024, 510
 
 DESCRIPTION = """\
@@ -30,9 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
     corpus_BK, rank_V = corpus(args.genome, args.k)
     checks = check_strategy(args.strategy, corpus_BK, rank_V, args.k)
-    for check in checks:
-        mark = "FAIL" if check.problem else "ok"
-        print(f"{mark:<5} {check.name:<37} {check.found}")
+    print(text_table([("FAIL" if c.problem else "ok  ", c.name, c.found) for c in checks]))
     failed = [check for check in checks if check.problem]
     if failed:
         first = failed[0]
@@ -47,7 +47,7 @@ def corpus(source: str, k: int):
     import torch
 
     from cmgems.errors import UserError
-    from cmgems.genome import genome_for
+    from cmgems.genome_cache import genome_for
     from cmgems.kmers import token_ids
     from cmgems.pmi import table_for
     from cmgems.windows import sample_windows, unambiguous_spans

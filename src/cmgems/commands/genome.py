@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from cmgems.text_table import text_table
+
 DESCRIPTION = """\
 Build a genome store: base codes on disk, one byte a base, mapped into memory when used.
 Sources may be FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL; several make one genome.
@@ -59,7 +61,7 @@ def describe(genome) -> str:
         f"{genome.path}: {genome.name}",
         f"  {len(genome.contigs):,} contigs, {genome.bases:,} bases, {share:.2f} % N"
         + (f" (of which {iupac:,} IUPAC codes)" if iupac else ""),
-        *(f"  {c.name}  {c.length:,}" for c in genome.contigs[:25]),
+        text_table([(c.name, f"{c.length:,}") for c in genome.contigs[:25]], "<>", indent="  "),
     ]
     if len(genome.contigs) > 25:
         lines.append(f"  … and {len(genome.contigs) - 25:,} more")

@@ -2,6 +2,8 @@
 
 import argparse
 
+from cmgems.text_table import text_table
+
 DESCRIPTION = """\
 Parameters, FLOPs a token, memory of a step against this device, expected tokens a second and hours
 of an experiment, and which micro-batch fits. Nothing is trained or written.
@@ -50,6 +52,7 @@ def report(plan) -> str:
     accumulate = train.batch // (train.micro_batch * processes)
     memory, speed = plan.memory, plan.speed
     how = "timed" if speed.measured else "assumed"
+    of = _size(plan.device_memory.total)
     lines = [
         f"{experiment.name}: {shape.layers} layers of width {shape.width}, "
         f"{plan.parameters / 1e6:.2f} million parameters",
@@ -62,12 +65,14 @@ def report(plan) -> str:
         f"{plan.flops_per_token * plan.tokens / 1e15:,.2f} PFLOP in all",
         "",
         "  memory of a step, for one process",
-        *(
-            f"    {name:<13}{_size(size):>10}"
-            for name, size in zip(memory._fields, memory, strict=True)
+        text_table(
+            [
+                *zip(memory._fields, map(_size, memory), strict=True),
+                ("together", _size(memory.total), f"of {of} ({plan.device})"),
+            ],
+            "<><",
+            indent="    ",
         ),
-        f"    {'together':<13}{_size(memory.total):>10} of {_size(plan.device_memory.total)} "
-        f"({plan.device})",
         f"    micro-batch     {_micro_batch(plan)}",
         "",
         f"  matrix products  {speed.matmul_rate / 1e12:,.3f} TFLOP/s, measured; training uses "

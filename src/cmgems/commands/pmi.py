@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from cmgems.text_table import text_table
+
 DESCRIPTION = """\
 Count the k-mers of one or more genomes and compute their PMI, the difficulty that masking uses.
 
@@ -53,8 +55,8 @@ def run(args: argparse.Namespace) -> None:
         print(_summary(table))
     _write(args, table)
     if args.compare:
-        from cmgems.pmi import read_table
         from cmgems.pmi_compare import report
+        from cmgems.pmi_table import read_table
 
         names = (str(args.table or table.genome_name), str(args.compare))
         print(report(table, read_table(args.compare, table.k), names))
@@ -87,7 +89,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _table(args: argparse.Namespace):
     from cmgems.errors import UserError
-    from cmgems.pmi import pmi_table, read_table
+    from cmgems.pmi import pmi_table
+    from cmgems.pmi_table import read_table
 
     if args.table:
         return read_table(args.table)
@@ -116,23 +119,27 @@ def _summary(table) -> str:
     from cmgems.pmi_table import letters_of
 
     scored = int(np.sum(~np.isnan(table.npmi)))
-    lines = [
+    head = (
         f"{table.genome_name or 'table'}: {len(table.rank):,} {table.k}-mers, {table.definition},"
-        f" {scored:,} with a score; first to be masked:"
-    ]
+        f" {scored:,} with a score; first to be masked:\n"
+    )
     first = np.flatnonzero(table.rank <= SHOWN)
     first = first[np.argsort(table.rank[first])]
-    lines += [
-        f"  {table.rank[i]:>3}  {kmer.decode()}  NPMI {table.npmi[i]:.4f}"
-        f"  count {table.counts[i]:,}"
+    rows = [
+        (
+            f"{table.rank[i]}",
+            kmer.decode(),
+            f"NPMI {table.npmi[i]:.4f}",
+            f"count {table.counts[i]:,}",
+        )
         for i, kmer in zip(first, letters_of(first, table.k), strict=True)
     ]
-    return "\n".join(lines)
+    return head + text_table(rows, "><", indent="  ")
 
 
 def _write(args: argparse.Namespace, table) -> None:
     if args.out:
-        from cmgems.pmi import write_table
+        from cmgems.pmi_table import write_table
 
         write_table(table, args.out)
         print(f"wrote {args.out}", file=sys.stderr)
@@ -145,8 +152,9 @@ def _write(args: argparse.Namespace, table) -> None:
 
 def _track(args: argparse.Namespace, table) -> None:
     from cmgems.files import replacing
-    from cmgems.genome import genome_for
-    from cmgems.pmi_track import parse_region, write_track
+    from cmgems.genome_cache import genome_for
+    from cmgems.pmi_track import write_track
+    from cmgems.region import parse_region
 
     genome = genome_for(args.genomes[0])
     region = parse_region(genome, args.track)

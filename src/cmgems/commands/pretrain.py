@@ -1,8 +1,8 @@
 """`cmgems pretrain`: a run from an experiment file."""
 
 import argparse
-import textwrap
 
+from cmgems.commands import describe_keys
 from cmgems.errors import RunFailed
 
 DESCRIPTION = """\
@@ -56,28 +56,3 @@ def advice(experiment) -> str:
     from cmgems.train import choose_accelerator
 
     return memory_advice(experiment, device_of(choose_accelerator(experiment)))
-
-
-def describe_keys(schema: type | None = None) -> str:
-    """All config keys with their defaults and meaning, from the dataclasses themselves."""
-    from cmgems.config import Experiment, leaves, read
-
-    defaults = (schema or Experiment)()
-    lines = []
-    for name, part in leaves(schema):
-        value = read(defaults, name)
-        shown = (
-            "[" + ", ".join(map(_shown, value)) + "]"
-            if isinstance(value, tuple)
-            else str(value) or "''"
-        )
-        text = part.metadata["text"]
-        if part.metadata["choices"]:
-            text += f" ({' | '.join(map(str, part.metadata['choices']))})"
-        head = f"  {name} = {shown}"
-        lines += [head, *textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)]
-    return "\n".join(lines)
-
-
-def _shown(entry: str | float) -> str:
-    return entry if isinstance(entry, str) else f"{entry:g}"

@@ -16,7 +16,7 @@ from cmgems.comparison.picture import colours, curves, reference
 from cmgems.comparison.records import Group
 from cmgems.comparison.tables import Table, tables
 from cmgems.comparison.words import verdict
-from cmgems.pages import document
+from cmgems.pages import document, html_table
 
 AXES = (("steps", "optimiser steps"), ("tokens", "million tokens"), ("seconds", "seconds"))
 STYLE = """
@@ -31,7 +31,7 @@ STYLE = """
 .chart .reference { stroke: #b3261e; stroke-dasharray: 6 4; }
 .chart .zoom { fill: #56b4e933; stroke: #0072b2; }
 .told { font: 12px/1.4 ui-monospace, Menlo, Consolas, monospace; min-height: 1.4em; color: #333; }
-.scroll { overflow-x: auto; } .verdict li { max-width: 85ch; margin: .3em 0; }
+.verdict li { max-width: 85ch; margin: .3em 0; }
 """
 
 
@@ -90,27 +90,24 @@ def _chart(measure: Measure, number: int) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.head)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-    )
     return (
-        f"<h2>{escape(table.title)}</h2>"
-        f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+        f"<h2>{escape(table.title)}</h2>{html_table(table.head, table.rows)}"
         f'<p class="note">{escape(table.note)}</p>'
     )
 
 
 def _runs(found: Comparison) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(group.label)}</td><td>{run.experiment.seed}</td>"
-        f"<td>{escape(str(run.path / 'results.json'))}</td>"
-        f"<td>{(run.results['git_revision'] or '')[:12]}</td></tr>"
+    rows = (
+        (
+            group.label,
+            str(run.experiment.seed),
+            str(run.path / "results.json"),
+            (run.results["git_revision"] or "")[:12],
+        )
         for group in found.groups
         for run in group.runs
     )
-    head = "<tr><th>experiment</th><th>seed</th><th>figures</th><th>code</th></tr>"
-    return f'<div class="scroll"><table>{head}{rows}</table></div>'
+    return html_table(("experiment", "seed", "figures", "code"), rows)
 
 
 def _data(found: Comparison) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from cmgems.comparison.compare import (
 from cmgems.comparison.matching import Match
 from cmgems.comparison.records import shown_value
 from cmgems.comparison.words import interval_text
+from cmgems.text_table import text_table
 
 NOT_REACHED = "not reached"
 
@@ -183,14 +184,8 @@ def _p(value: float) -> str:
 
 def as_text(table: Table) -> str:
     """Aligned columns for a terminal."""
-    cells = [table.head, *table.rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(table.head))]
-    lines = [table.title]
-    for row in cells:
-        first = row[0].ljust(widths[0])
-        rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-        lines.append("  " + "  ".join([first, *rest]).rstrip())
-    return "\n".join(lines if table.rows else [table.title, f"  {table.note}"])
+    rows = text_table([table.head, *table.rows], "<>", indent="  ")
+    return f"{table.title}\n" + (rows if table.rows else f"  {table.note}")
 
 
 def as_markdown(table: Table) -> str:

@@ -10,6 +10,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from cmgems.downstream.duplicates import containment, duplicates
 from cmgems.downstream.labelled import Labelled, keys
+from cmgems.text_table import text_table
 from cmgems.windows import Spans
 
 SEEN = 0.9  # share of a sequence's k-mers in the pretraining genome from which on it was seen
@@ -147,5 +148,4 @@ def audit_table(found: Audit) -> str:
         lines.append(("accuracy by length alone", f"{found.length_accuracy:.4f}"))
     if found.seen is not None:
         lines.append(("test in the pretraining DNA", of_test(found.seen)))
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(f"  {name:<{width}}  {text}" for name, text in lines) + "\n"
+    return text_table(lines, indent="  ") + "\n"

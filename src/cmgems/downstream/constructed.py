@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.downstream.labelled import Labelled, from_codes
-from cmgems.downstream.labelled_files import Reading, fasta_records
+from cmgems.downstream.labelled_files import Reading
 from cmgems.downstream.shuffling import dinucleotide_shuffled
 from cmgems.draws import generator, stream
 from cmgems.errors import UserError
+from cmgems.sequence_files import sequences
 
 LONGEST_SILENCER = 300  # bases; SilencerDB has few longer ones
 PARTS, REPLACED = 20, 12
@@ -41,18 +42,18 @@ def silencers(paths: Sequence[Path], reading: Reading) -> Labelled:
     The two have the name of the positive. The same file gives the same negatives.
     """
     rng = generator(0, "silencer negatives")
-    sequences, names = [], []
-    for name, codes in fasta_records(paths[0]):
+    examples, names = [], []
+    for name, codes in sequences(paths[0]):
         if not max(PARTS, reading.shortest) <= len(codes) <= LONGEST_SILENCER:
             continue
-        sequences += [codes, replaced_sequence(codes, rng)]
+        examples += [codes, replaced_sequence(codes, rng)]
         names += [name, name]
-    if not sequences:
+    if not examples:
         raise UserError(
             f"{paths[0]}: has no sequence of {max(PARTS, reading.shortest)} to "
             f"{LONGEST_SILENCER} bases, wanted silencers"
         )
-    return from_codes(sequences, np.tile([1, 0], len(sequences) // 2), tuple(names))
+    return from_codes(examples, np.tile([1, 0], len(examples) // 2), tuple(names))
 
 
 def human_and_shuffled(split: str) -> Labelled:
@@ -62,16 +63,16 @@ def human_and_shuffled(split: str) -> Labelled:
     apart. The test windows lie in the regions that pretraining on the sample keeps for
     validation (at the default data.validation_share), so no model has seen them.
     """
-    from cmgems.genome import genome_for
+    from cmgems.genome_cache import genome_for
 
     codes = genome_for("sample").codes
     starts = _window_starts(codes, split)
-    sequences = []
+    examples = []
     for start in starts.tolist():
         window = np.array(codes[start : start + WINDOW])
         seed = stream(start, "dinucleotide shuffle")
-        sequences += [window, dinucleotide_shuffled(window, seed)]
-    return from_codes(sequences, np.tile([1, 0], len(starts)))
+        examples += [window, dinucleotide_shuffled(window, seed)]
+    return from_codes(examples, np.tile([1, 0], len(starts)))
 
 
 def _window_starts(codes: np.ndarray, split: str) -> np.ndarray:

@@ -4,7 +4,6 @@ import zipfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,43 +12,26 @@ from cmgems.downstream.labelled import from_codes
 from cmgems.errors import UserError
 from cmgems.files import replacing
 from cmgems.pretrained import Pretrained
-from cmgems.sequence_files import read_pieces
+from cmgems.sequence_files import Sequence, sequences
 
 AT_ONCE = 256  # sequences
 
 
-class Sequence(NamedTuple):
-    name: str
-    codes: np.ndarray  # uint8 base codes
-
-
-def sequences(path: Path, shortest: int = 1) -> Iterator[Sequence]:
-    """The sequences of a file, one after the other; only one is held whole.
+def model_sequences(path: Path, k: int) -> Iterator[Sequence]:
+    """The sequences of a file, each checked to be long enough for a model of k-mers.
 
     Raises
     ------
     UserError
-        If the file cannot be used, or a sequence has fewer than `shortest` bases.
+        If the file cannot be used, or a sequence has fewer than `k` bases.
     """
-    name, parts = None, []
-    for piece in read_pieces(path):
-        for segment in piece.segments:
-            if segment.name is not None:
-                if name is not None:
-                    yield _whole(path, name, parts, shortest)
-                name, parts = segment.name, []
-            parts.append(piece.codes[segment.start : segment.stop].copy())
-    if name is not None:
-        yield _whole(path, name, parts, shortest)
-
-
-def _whole(path: Path, name: str, parts: list[np.ndarray], shortest: int) -> Sequence:
-    codes = np.concatenate(parts)
-    if len(codes) < shortest:
-        raise UserError(
-            f"{path}: {name} has {len(codes)} bases, wanted at least {shortest}, the k of the model"
-        )
-    return Sequence(name, codes)
+    for sequence in sequences(path):
+        if len(sequence.codes) < k:
+            raise UserError(
+                f"{path}: {sequence.name} has {len(sequence.codes)} bases, wanted at least {k}, "
+                f"the k of the model"
+            )
+        yield sequence
 
 
 def embed_file(
@@ -66,7 +48,7 @@ def embed_file(
     encoder, k = model.model.encoder, model.k
     if layer is not None and not 0 <= layer <= encoder.shape.layers:
         raise UserError(f"--layer: found {layer}, wanted 0 to {encoder.shape.layers}")
-    found = sequences(path, k)
+    found = model_sequences(path, k)
     with replacing(out, "wb") as handle:
         if pool == "tokens":
             states = ((s.name, per_token(encoder, s.codes, k, layer)) for s in found)

@@ -35,7 +35,7 @@ from cmgems.downstream.units import FULL, Group, groups_of
 from cmgems.errors import UserError
 from cmgems.files import locked, replacing
 from cmgems.progress import progress_bar
-from cmgems.runs import provenance
+from cmgems.runs import LOCK, provenance
 
 JOURNAL, RESULTS, KEPT = "scores.jsonl", "results.json", "classifiers"
 
@@ -51,7 +51,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     keys = {group: key_of_group(settings, chosen[group.task], group) for group in groups}
     audits = {name: audited(evaluation, one) for name, one in chosen.items()}
     folder = prepared(folder, evaluation)
-    with locked(folder):
+    with locked(folder / LOCK, f"run.dir: {folder} is in use by another process"):
         journal = Journal(folder / JOURNAL)
         left = [group for group in groups if keys[group] not in journal.results]
         units = sum(len(group.units) for group in left)
@@ -240,7 +240,7 @@ def pretraining_spans(source: Path):
         return None
     from cmgems.config_files import load
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome import genome_for
+    from cmgems.genome_cache import genome_for
 
     experiment = load(run / "config.yaml")
     genome = genome_for(experiment.data.genome)

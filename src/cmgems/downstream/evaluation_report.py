@@ -14,6 +14,7 @@ from cmgems.downstream.scores import metrics_of
 from cmgems.downstream.tasks import Task
 from cmgems.downstream.units import FULL
 from cmgems.intervals import Values, compare, summarise
+from cmgems.text_table import text_table
 
 BESIDE = "auroc"  # shown beside the official metric where there is one
 
@@ -127,27 +128,20 @@ def report(
     return "\n\n".join(parts)
 
 
-def _table(rows: list[dict], name: str, one: Task) -> str:
+def _table(summaries: list[dict], name: str, one: Task) -> str:
     beside = BESIDE if BESIDE in metrics_of(one.kind) and one.metric != BESIDE else None
     cells: dict[tuple, dict[str, dict]] = {}
-    for row in rows:
-        if row["task"] == name:
-            cells.setdefault((row["shots"], row["model"]), {})[row["metric"]] = row
+    for summary in summaries:
+        if summary["task"] == name:
+            cells.setdefault((summary["shots"], summary["model"]), {})[summary["metric"]] = summary
     header = ["shots", "model", f"{one.metric} (95 % interval)"]
-    lines = [[*header, f"{beside} (95 % interval)"] if beside else header]
+    rows = [[*header, f"{beside} (95 % interval)"] if beside else header]
     for (shots, model), its in cells.items():
         row = ["all" if shots == FULL else str(shots), model, _cell(its[one.metric])]
-        lines.append([*row, _cell(its[beside])] if beside else row)
+        rows.append([*row, _cell(its[beside])] if beside else row)
         if collapsed := its[one.metric]["collapsed"]:
-            lines[-1].append(f"{collapsed} of {its[one.metric]['count']} collapsed to one answer")
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=False)
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([f"{one.name}: {one.kind}, scored on its test split", *text])
+            rows[-1].append(f"{collapsed} of {its[one.metric]['count']} collapsed to one answer")
+    return f"{one.name}: {one.kind}, scored on its test split\n{text_table(rows)}"
 
 
 def _cell(row: dict) -> str:

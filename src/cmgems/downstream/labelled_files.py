@@ -13,9 +13,7 @@ any other letter, another set of labels or a file without examples is refused, w
 """  # noqa: E501
 
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,9 +23,11 @@ import numpy as np
 from cmgems.downstream.labelled import Labelled, from_codes
 from cmgems.errors import UserError
 from cmgems.fasta import BYTE_CLASSES
-from cmgems.sequence_files import open_source, read_pieces
+from cmgems.files import read_text
+from cmgems.sequence_files import sequences
 
 KINDS = ("binary", "multiclass", "multilabel", "regression")
+_WANTED = "a table"
 _IUPAC = 5  # the byte class of IUPAC codes other than N; below it are the codes 0 to 4
 
 
@@ -156,29 +156,12 @@ def _joined_kmers(where: str, letters: bytes) -> bytes:
     return table[0, :k].tobytes() + table[1:, k - 1].tobytes()
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, plain or gzip."""
-    with open_source(path) as handle:
-        data = handle.read()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error) as error:
-            raise UserError(
-                f"{path}: the gzip file is damaged ({error}); fetch it again"
-            ) from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not text (byte {error.start}), wanted a table") from error
-
-
 def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """(line, the fields of these columns) of each row of a table with a header line.
 
     Tabs or commas: whatever the header line has. Other columns are passed over.
     """
-    text = read_text(path)
+    text = read_text(path, _WANTED)
     head = text.split("\n", 1)[0]
     # The limit of the csv module is 131,072 letters a field, a sequence of 18,000 bases in 6-mers.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
@@ -213,23 +196,9 @@ def _from_table(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
         yield Example(where, bases_of(where, letters.encode()), label.strip())
 
 
-def fasta_records(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, base codes) of each record of a sequence file."""
-    name, parts = None, []
-    for piece in read_pieces(path):
-        for segment in piece.segments:
-            if segment.name is not None:
-                if name is not None:
-                    yield name, np.concatenate(parts)
-                name, parts = segment.name, []
-            parts.append(piece.codes[segment.start : segment.stop].copy())
-    if name is not None:
-        yield name, np.concatenate(parts)
-
-
 def _from_fasta_classes(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
     for path, label in zip(paths, reading.classes, strict=True):
-        for name, codes in fasta_records(path):
+        for name, codes in sequences(path):
             yield Example(f"{path}: {name}", codes, label, name)
 
 
@@ -241,7 +210,7 @@ def _from_fasta_table(paths: Sequence[Path], reading: Reading) -> Iterator[Examp
             raise UserError(f"{table}: line {line}: {name!r} stands there a second time")
         labels[name] = label.strip()
     seen: set[str] = set()
-    for name, codes in fasta_records(path):
+    for name, codes in sequences(path):
         if name not in labels or name in seen:
             what = "stands there a second time" if name in seen else f"has no label in {table}"
             raise UserError(f"{path}: {name}: {what}")
@@ -254,7 +223,7 @@ def _from_fasta_table(paths: Sequence[Path], reading: Reading) -> Iterator[Examp
 
 def _from_fasta_header(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
     (path,) = paths
-    for name, codes in fasta_records(path):
+    for name, codes in sequences(path):
         yield Example(
             f"{path}: {name}", codes, name.rpartition("|")[2] if "|" in name else "", name
         )
@@ -267,7 +236,7 @@ def _from_folders(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
         if not folder.is_dir():
             raise UserError(f"{folder}: does not exist, wanted a folder for each class")
         for file in sorted(folder.glob("*.txt*"), key=lambda f: (len(f.name), f.name)):
-            letters = read_text(file).strip()
+            letters = read_text(file, _WANTED).strip()
             yield Example(str(file), bases_of(str(file), letters.encode()), label, file.stem)
 
 

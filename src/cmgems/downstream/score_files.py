@@ -4,12 +4,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from cmgems.downstream.embed import sequences
+from cmgems.downstream.embed import model_sequences
 from cmgems.downstream.variants import read_variants, score_variants
 from cmgems.downstream.zero_shot import pseudo_log_likelihood
 from cmgems.errors import UserError
 from cmgems.files import replacing
-from cmgems.genome import genome_for
+from cmgems.genome_cache import genome_for
 from cmgems.pretrained import Pretrained
 from cmgems.progress import progress_bar
 
@@ -18,7 +18,7 @@ def sequence_lines(model: Pretrained, path: Path) -> Iterator[str]:
     """A header, then a line for each sequence."""
     yield "name\tbases\tscored\tlog_likelihood\tper_base"
     most = model.model.encoder.shape.positions - 2 + model.k - 1
-    for name, codes in sequences(path, model.k):
+    for name, codes in model_sequences(path, model.k):
         if len(codes) > most:
             raise UserError(f"{path}: {name} has {len(codes):,} bases, wanted at most {most:,}")
         found = pseudo_log_likelihood(model.model, model.k, codes)

@@ -1,7 +1,6 @@
 """Variants against the reference: a VCF or a table in, a score for each out."""
 
 import csv
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from cmgems.downstream.zero_shot import TOKENS_AT_ONCE, base_distribution
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import UserError
+from cmgems.files import read_text
 from cmgems.genome import Genome
 from cmgems.kmers import AMBIGUOUS, BASES, encode_bases
 
@@ -45,13 +45,7 @@ def read_variants(path: Path) -> list[Variant]:
     UserError
         With file and line, if it is neither.
     """
-    try:
-        with open(path, "rb") as handle:
-            packed = handle.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt") if packed else open(path) as handle:
-            lines = handle.read().splitlines()
-    except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read ({error}), wanted a VCF or a table") from error
+    lines = read_text(path, "a VCF or a table").splitlines()
     rows = [(n, line) for n, line in enumerate(lines, 1) if line and not line.startswith("##")]
     if not rows:
         raise UserError(f"{path}: has no variants, wanted a VCF or a table")

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from cmgems.config import Experiment
 from cmgems.errors import RunFailed, UserError
 from cmgems.files import locked
-from cmgems.runs import RunFolder
+from cmgems.runs import LOCK, RunFolder
 from cmgems.sweeps.config import SweepFile, sweep_folder, sweep_name
 from cmgems.sweeps.drive import Outcome, drive
 from cmgems.sweeps.jobs import Jobs
@@ -40,7 +40,7 @@ def run_sweep(file: SweepFile) -> None:
     check_inputs([run.experiment for run in planned], here=file.sweep.executor != "slurm")
     folder = sweep_folder(file)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, "dir", "sweep"):
+    with locked(folder / LOCK, f"dir: {folder} is in use by another sweep"):
         from cmgems.tensorboard_layout import write_experiment
 
         jobs = _jobs(file)
@@ -83,7 +83,7 @@ def _search(file: SweepFile, ends: list[Planned], jobs: Jobs) -> None:
             tell(outcome)
 
         drive(trials.next, jobs, over, bar)
-    print("\n".join(trials.summary()))
+    print(trials.summary())
 
 
 def _submit(todo: list[Planned], jobs: Jobs) -> None:
@@ -120,7 +120,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
         With a line for each that cannot be used.
     """
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome import genome_for
+    from cmgems.genome_cache import genome_for
     from cmgems.train import choose_accelerator, difficulty
 
     problems, seen = [], []

@@ -15,6 +15,7 @@ from cmgems.errors import UserError
 from cmgems.sweeps.config import Search, SweepFile, sweep_folder, sweep_name
 from cmgems.sweeps.plan import Planned, Point, plan
 from cmgems.sweeps.state import State, state
+from cmgems.text_table import text_table
 
 STORAGE = "search.journal"
 
@@ -125,19 +126,20 @@ class Trials:
         elif state(run.folder) is State.FAILED:
             self.study.tell(number, state=self.optuna.trial.TrialState.FAIL)
 
-    def summary(self) -> list[str]:
+    def summary(self) -> str:
         """The best trials, best first, and those that failed."""
         complete = self.optuna.trial.TrialState.COMPLETE
         done = [t for t in self.study.get_trials(deepcopy=False) if t.state == complete]
         done.sort(key=lambda t: t.value, reverse=self.search.direction == "maximize")
-        lines = [f"best of {len(done)} trials by {self.search.metric}:"]
+        rows = []
         for trial in done[:5]:
             values = ", ".join(
                 f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
                 for k, v in trial.user_attrs["values"].items()
             )
-            lines.append(f"  trial-{trial.number:03d}  {trial.value:.4f}  {values}")
-        return lines
+            rows.append((f"trial-{trial.number:03d}", f"{trial.value:.4f}", values))
+        head = f"best of {len(done)} trials by {self.search.metric}:"
+        return f"{head}\n{text_table(rows, '<><', indent='  ')}".rstrip()
 
 
 def figure(results: dict, dotted: str) -> float:

@@ -1,0 +1,33 @@
+"""The table of the difficulty of all k-mers, whatever it was computed or read from."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+MIN_K, MAX_K = 2, 12
+MIN_COUNT = 101
+
+
+@dataclass(frozen=True)
+class PmiTable:
+    """Counts and difficulty of all 4**k k-mers; index = k-mer in base 4, A T C G = 0 1 2 3."""
+
+    k: int
+    definition: str  # exact, published, or "foreign" for a table from elsewhere
+    counts: np.ndarray  # int64 [4**k]; -1 where a foreign table does not say
+    pmi: np.ndarray  # float64 [4**k], nats; nan where there is no score
+    npmi: np.ndarray  # float64 [4**k], nats; nan where there is no score
+    rank: np.ndarray  # int32 [4**k], a permutation of 1..4**k; 1 = highest NPMI
+    min_count: int = MIN_COUNT
+    both_strands: bool = False  # counted on both strands
+    genome_name: str = ""
+    genome_sha256: str = ""
+    notes: dict = field(default_factory=dict)  # further lines of the header of its file
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """int32, 1 = highest score; ties by k-mer id; nan last."""
+    order = np.argsort(-scores, kind="stable")
+    rank = np.empty(len(scores), np.int32)
+    rank[order] = np.arange(1, len(scores) + 1, dtype=np.int32)
+    return rank

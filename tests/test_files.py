@@ -1,0 +1,56 @@
+"""Locks, hashes and the text of users' files."""
+
+import gzip
+import hashlib
+import os
+import threading
+
+import pytest
+
+from cmgems.errors import UserError
+from cmgems.files import hash_file, locked, read_text
+
+
+def test_a_lock_is_refused_or_waited_for_and_leaves_no_file(tmp_path):
+    lock, order = tmp_path / "x.lock", []
+
+    def wait():
+        with locked(lock, "busy", wait=True):
+            order.append("second")
+
+    with locked(lock, "busy"):
+        with pytest.raises(UserError, match="busy"), locked(lock, "busy"):
+            order.append("never")
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        waiting.join(0.2)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_hash_is_sha256(tmp_path):
+    (tmp_path / "f").write_bytes(b"ACGT" * 1000)
+    assert hash_file(tmp_path / "f") == hashlib.sha256(b"ACGT" * 1000).hexdigest()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_text_is_read_plain_and_packed(tmp_path, pack):
+    (tmp_path / "t").write_bytes(pack("\ufeffa\tµ\r\n".encode()))
+    assert read_text(tmp_path / "t", "a table") == "a\tµ\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist; wanted: a table"),
+        (b"\xff\xff", r"is not text \(byte 0\), wanted a table"),
+        (gzip.compress(b"ACGT" * 100)[:-9], "the gzip file is damaged"),
+    ],
+)
+def test_what_is_no_text_is_told_in_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "t").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_text(tmp_path / "t", "a table")

@@ -1,0 +1,21 @@
+"""Tables as text and as HTML."""
+
+from cmgems.pages import html_table
+from cmgems.text_table import text_table
+
+
+def test_columns_are_aligned_as_wanted():
+    rows = [("model", "score", "note"), ("a", "10.5", ""), ("long name", "7", "best", "further")]
+    assert text_table(rows, "<><", indent="  ").split("\n") == [
+        "  model      score  note",
+        "  a           10.5",
+        "  long name      7  best  further",
+    ]
+    assert text_table(rows[1:], ">") == "        a  10.5\nlong name     7  best  further"
+    assert text_table([]) == ""
+
+
+def test_no_cell_of_an_html_table_is_taken_for_html():
+    table = html_table(("a & b",), [("<script>",), ("x",)])
+    assert "<tr><th>a &amp; b</th></tr>" in table
+    assert "<tr><td>&lt;script&gt;</td></tr><tr><td>x</td></tr>" in table
