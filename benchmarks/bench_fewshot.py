@@ -23,7 +23,7 @@ import torch
 
 from cmgems.downstream.encode import Tokens, tokenise
 from cmgems.downstream.fine_tuning import Classifiers, Examples, Plan, answer, train
-from cmgems.downstream.labelled import from_codes
+from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.recipes import few_shot_recipe
 from cmgems.encoder import Encoder, EncoderShape
 from cmgems.kmers import vocabulary_size
@@ -49,7 +49,7 @@ def windows(count: int, first: int) -> Tokens:
 
     codes = genome_for("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]
-    return tokenise(from_codes(rows, np.zeros(count, np.int64)), K, SHAPE.positions)
+    return tokenise(pack_codes(rows), K, SHAPE.positions)
 
 
 def labels(count: int) -> torch.Tensor:

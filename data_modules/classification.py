@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cmgems.downstream.labelled import Labelled, offsets_of
+from cmgems.downstream.labelled import Labelled, Sequences, offsets_of
 from cmgems.draws import stream
 from cmgems.errors import UserError
 from cmgems.kmers import AMBIGUOUS
@@ -39,7 +39,7 @@ class LabelledBatch(NamedTuple):
 class Rows(NamedTuple):
     """What a model sees of the examples: windows of their sequences. int64 [R] each."""
 
-    start: np.ndarray  # offset in Labelled.codes
+    start: np.ndarray  # offset in Sequences.codes
     length: np.ndarray
     example: np.ndarray
 
@@ -49,12 +49,12 @@ def most_bases(positions: int, k: int) -> int:
     return positions - 2 + k - 1
 
 
-def rows_of(data: Labelled, most: int, over: str = "middle") -> Rows:
+def rows_of(data: Sequences, most: int, over: str = "middle") -> Rows:
     """Each sequence as rows of at most `most` bases.
 
     Parameters
     ----------
-    data : examples
+    data : sequences
     most : bases, see `most_bases`
     over : `middle` cuts a longer sequence to its middle; `windows` covers it with as few windows
         of `most` bases as overlap by a quarter or more, spread evenly from end to end

@@ -16,13 +16,14 @@ from cmgems.downstream.fine_tuning import (
     losses_of,
     train,
 )
-from cmgems.downstream.labelled import from_sequences
+from cmgems.downstream.labelled import from_sequences, pack_codes
 from cmgems.downstream.low_rank import ADAPTED, ALPHA, adapt, merge
 from cmgems.downstream.recipes import Recipe, few_shot_recipe, full_recipe
 from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.downstream.tasks import task
 from cmgems.encoder import Encoder, EncoderShape, Layout
 from cmgems.errors import UserError
+from cmgems.kmers import encode_bases
 
 SHAPE = EncoderShape(layers=2, width=16, heads=2, feed_forward=24, vocabulary=69, positions=40)
 RECIPE = Recipe(rate=2e-3, epochs=2, batch=4, dropout=0.1)
@@ -209,13 +210,13 @@ def test_a_head_for_tokens_trains(encoder, data):
 
 
 def test_the_middle_of_what_is_too_long_and_nothing_too_short():
-    data = from_sequences(["ACGTACGTAC", "ACGTAACCGGTTACGTAACC"], np.zeros(2, np.int64))
+    data = pack_codes(map(encode_bases, ["ACGTACGTAC", "ACGTAACCGGTTACGTAACC"]))
     tokens = tokenise(data, 3, positions=10)  # 8 k-mers, 10 bases
     assert tokens.lengths_N.tolist() == [10, 10]
-    middle = tokenise(from_sequences(["ACCGGTTACG"], np.zeros(1, np.int64)), 3, 10)
+    middle = tokenise(pack_codes([encode_bases("ACCGGTTACG")]), 3, 10)
     assert torch.equal(tokens.ids_NL[1], middle.ids_NL[0])
     with pytest.raises(UserError, match="found 2 bases, wanted at least 3"):
-        tokenise(from_sequences(["AC"], np.zeros(1, np.int64)), 3, 10)
+        tokenise(pack_codes([encode_bases("AC")]), 3, 10)
 
 
 def test_recipes_are_the_published_ones():

@@ -1,4 +1,4 @@
-"""Labelled sequences as token ids, and what an encoder makes of them.
+"""Sequences as token ids, and what an encoder makes of them.
 
 A sequence that has more tokens than the encoder has positions is cut to its middle.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cmgems.data_modules.classification import most_bases, rows_of
-from cmgems.downstream.labelled import Labelled
+from cmgems.downstream.labelled import Sequences
 from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.errors import UserError
 from cmgems.kmers import CLS, PAD, SEP, token_ids
@@ -38,7 +38,7 @@ class Tokens(NamedTuple):
         return torch.arange(self.ids_NL.shape[-1]) < self.lengths_N[..., None]
 
 
-def tokenise(data: Labelled, k: int, positions: int) -> Tokens:
+def tokenise(data: Sequences, k: int, positions: int) -> Tokens:
     """Token ids of all sequences; of those with too many tokens the middle.
 
     Raises
