@@ -21,6 +21,10 @@ from cmgems.draws import stream
 from cmgems.errors import UserError
 
 
+class TooFewExamples(UserError):
+    """A task has no training set with so many examples per class."""
+
+
 def read(task: Task, split: str, root: str | Path = "", shortest: int = 1) -> Labelled:
     """All examples of a split, in the order of the file.
 
@@ -64,8 +68,10 @@ def few_shot(
 
     Raises
     ------
+    TooFewExamples
+        If there is no file of so many shots, or a class has fewer examples outside the test split.
     UserError
-        If there is no such file, or a class has fewer examples that are not in the test split.
+        If the files cannot be used.
     """
     if draw is None:
         return _published(task, shots, root, shortest)
@@ -76,7 +82,7 @@ def few_shot(
     chosen = []
     for name, members in _by_class(task, pool):
         if shots > len(members):
-            raise UserError(
+            raise TooFewExamples(
                 f"task {task.name}: found {shots} shots, wanted at most {len(members)}, the "
                 f"examples{name} that are not in the test split"
             )
@@ -115,7 +121,7 @@ def _pool(task: Task, root: Path, shortest: int, stamps: tuple) -> Labelled:
 def _published(task: Task, shots: int, root: str | Path, shortest: int) -> Labelled:
     if shots not in task.shot_files:
         found = ", ".join(map(str, task.shots)) or "no shots"
-        raise UserError(f"task {task.name}: found {shots} shots, published are {found}")
+        raise TooFewExamples(f"task {task.name}: found {shots} shots, published are {found}")
     if _is_cut(task, "test") and shots == max(task.shots):
         raise UserError(
             f"task {task.name}: the published file of {shots} shots has the test split held out of "
