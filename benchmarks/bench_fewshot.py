@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cmgems.downstream.encode import Tokens, tokenise
 from cmgems.downstream.fine_tuning import Classifiers, Examples, Plan, answer, train
 from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.recipes import few_shot_recipe
+from cmgems.downstream.tokens import Tokens, tokenise
 from cmgems.encoder import Encoder, EncoderShape
 from cmgems.kmers import vocabulary_size
 from cmgems.presets import PRESETS

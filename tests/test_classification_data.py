@@ -5,15 +5,10 @@ import pytest
 import torch
 from labelled_samples import random_sequences
 
-from cmgems.data_modules.classification import (
-    ClassificationDataModule,
-    mean_over_windows,
-    most_bases,
-    rows_of,
-)
+from cmgems.data_modules.classification import ClassificationDataModule
 from cmgems.downstream.labelled import from_sequences
 from cmgems.errors import UserError
-from cmgems.kmers import AMBIGUOUS, token_ids
+from cmgems.kmers import AMBIGUOUS
 
 
 @pytest.fixture(scope="module")
@@ -102,39 +97,6 @@ def test_lightning_gets_another_order_each_epoch_and_no_test_split(examples):
         expected = [batch.index.tolist() for batch in data.epoch(epoch)]
         assert [index for number, index in seen if number == epoch] == expected
     assert type(data).test_dataloader is L.LightningDataModule.test_dataloader
-
-
-def test_a_long_sequence_is_cut_to_its_middle():
-    (text,) = random_sequences(1, 301)
-    data = from_sequences([text, text[:50]], np.array([0, 1]))
-    most = most_bases(positions=64, k=6)
-    assert token_ids(torch.zeros(most, dtype=torch.uint8), 6).shape[-1] + 2 == 64
-    rows = rows_of(data, most)
-    assert rows.length.tolist() == [67, 50]
-    assert rows.start.tolist() == [117, 301]
-    assert pytest.approx(301 / 2, abs=0.5) == 117 + 67 / 2
-
-
-@pytest.mark.parametrize("length", [10, 67, 68, 100, 300, 1000])
-def test_windows_cover_a_long_sequence(length):
-    data = from_sequences([*random_sequences(1, length), "ACGTACGT"], np.array([0, 1]))
-    rows = rows_of(data, 67, "windows")
-    of_first = rows.example == 0
-    covered = np.zeros(length, int)
-    for start, size in zip(rows.start[of_first], rows.length[of_first], strict=True):
-        assert size == min(67, length)
-        covered[start : start + size] += 1
-    assert covered.min() == 1
-    starts = rows.start[of_first]
-    assert (np.diff(starts) <= 51).all()  # they overlap by a quarter or more
-    assert of_first.sum() == 1 if length <= 67 else of_first.sum() <= 2 + (length - 67) / 50
-    assert (rows.start[-1], rows.length[-1]) == (length, 8)
-
-
-def test_the_mean_over_windows():
-    logits = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 5.0]], dtype=torch.float64)
-    index = torch.tensor([1, 1, 0])
-    assert mean_over_windows(logits, index, 2).tolist() == [[5.0, 5.0], [2.0, 1.0]]
 
 
 def test_training_takes_one_window_of_each_sequence():

@@ -7,6 +7,7 @@ import torch
 from cmgems.cli import main
 from cmgems.downstream.embedding import per_token, pooled
 from cmgems.downstream.labelled import pack_codes
+from cmgems.downstream.truncation import rows_of
 from cmgems.encoder import Layout
 from cmgems.kmers import CLS, SEP, encode_bases, token_ids
 from cmgems.pretrained import load_pretrained
@@ -62,8 +63,6 @@ def test_long_sequences_are_covered_by_windows(model):
     generator = np.random.default_rng(0)
     text = "".join(generator.choice(list("ACGT"), 1200))
     data = pack_codes([encode_bases(text)])
-    from cmgems.data_modules.classification import rows_of
-
     rows = rows_of(data, 515, "windows")
     parts = [text[s : s + n] for s, n in zip(rows.start, rows.length, strict=True)]
     wanted = np.mean([states(model, part)[1:-1].mean(0) for part in parts], 0)

@@ -18,9 +18,9 @@ from cmgems.config_files import load_as
 from cmgems.downstream import evaluation as evaluation_module
 from cmgems.downstream import jobs
 from cmgems.downstream.classifier import export_classifier, load_classifier
-from cmgems.downstream.encode import tokenise
 from cmgems.downstream.evaluation_config import Evaluation, load_evaluation
 from cmgems.downstream.labelled import from_sequences
+from cmgems.downstream.tokens import tokenise
 from cmgems.errors import UserError
 from cmgems.files import locked
 

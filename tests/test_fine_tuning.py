@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from cmgems.downstream.encode import Tokens, tokenise
 from cmgems.downstream.fine_tuning import (
     Classifiers,
     Examples,
@@ -21,6 +20,7 @@ from cmgems.downstream.low_rank import ADAPTED, ALPHA, adapt, merge
 from cmgems.downstream.recipes import Recipe, few_shot_recipe, full_recipe
 from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.downstream.tasks import task
+from cmgems.downstream.tokens import Tokens, tokenise
 from cmgems.encoder import Encoder, EncoderShape, Layout
 from cmgems.errors import UserError
 from cmgems.kmers import encode_bases

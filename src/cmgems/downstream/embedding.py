@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.data_modules.classification import Rows, mean_over_windows, most_bases, rows_of
-from cmgems.downstream.encode import arithmetic, batches, states_of, tokenise
+from cmgems.downstream.encode import arithmetic, states_of
 from cmgems.downstream.heads import inner
 from cmgems.downstream.labelled import Sequences, pack_codes
 from cmgems.downstream.stack import StackedEncoder
+from cmgems.downstream.tokens import batches, tokenise
+from cmgems.downstream.truncation import Rows, mean_over_windows, most_bases, rows_of
 from cmgems.encoder import Encoder
 
 POOLS = ("mean", "cls", "max")

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.downstream.encode import Tokens, arithmetic, batches, states_of
+from cmgems.downstream.encode import arithmetic, states_of
 from cmgems.downstream.heads import Head, build_head
 from cmgems.downstream.low_rank import adapt
 from cmgems.downstream.recipes import Recipe
 from cmgems.downstream.stack import Dropout, StackedEncoder
+from cmgems.downstream.tokens import Tokens, batches
 from cmgems.draws import sequence_keys, stream
 from cmgems.encoder import Encoder
 from cmgems.errors import RunFailed

@@ -15,7 +15,6 @@ import torch
 
 from cmgems.downstream import task_data
 from cmgems.downstream.baselines import kmer_baseline, one_hot_baseline
-from cmgems.downstream.encode import tokenise
 from cmgems.downstream.evaluation_config import Evaluation
 from cmgems.downstream.fine_tuning import (
     Classifiers,
@@ -33,6 +32,7 @@ from cmgems.downstream.probe import probe
 from cmgems.downstream.recipes import Recipe, few_shot_recipe, for_body, full_recipe
 from cmgems.downstream.scores import Scores, score
 from cmgems.downstream.tasks import Task, task
+from cmgems.downstream.tokens import tokenise
 from cmgems.downstream.units import FULL, PUBLISHED, Group, Unit
 from cmgems.draws import stream
 from cmgems.encoder import Encoder
