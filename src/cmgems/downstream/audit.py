@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.tree import DecisionTreeClassifier
 
 from cmgems.downstream.duplicates import containment, duplicates
-from cmgems.downstream.labelled import Labelled, keys
+from cmgems.downstream.labelled import LabelledSequences, keys
 from cmgems.windows import Spans
 
 SEEN = 0.9  # share of a sequence's k-mers in the pretraining genome from which on it was seen
@@ -41,7 +41,7 @@ class Audit:
     seen: int | None = None  # in the pretraining spans, on either strand (SEEN of its k-mers)
 
 
-def audit(train: Labelled, test: Labelled, classes: tuple[str, ...]) -> Audit:
+def audit(train: LabelledSequences, test: LabelledSequences, classes: tuple[str, ...]) -> Audit:
     """Compare a test split with training examples.
 
     Parameters
@@ -69,7 +69,9 @@ def audit(train: Labelled, test: Labelled, classes: tuple[str, ...]) -> Audit:
     )
 
 
-def with_pretraining(found: Audit, codes: np.ndarray, spans: Spans, test: Labelled) -> Audit:
+def with_pretraining(
+    found: Audit, codes: np.ndarray, spans: Spans, test: LabelledSequences
+) -> Audit:
     """The audit, with the test sequences counted that lie in the DNA of pretraining.
 
     Parameters
@@ -80,7 +82,9 @@ def with_pretraining(found: Audit, codes: np.ndarray, spans: Spans, test: Labell
     return replace(found, seen=int((containment(codes, spans, test) >= SEEN).sum()))
 
 
-def _conflicts(train: Labelled, test: Labelled, train_keys: list, test_keys: list) -> int:
+def _conflicts(
+    train: LabelledSequences, test: LabelledSequences, train_keys: list, test_keys: list
+) -> int:
     labels: dict[bytes, set[bytes]] = {}
     for key, label in zip(train_keys, train.labels, strict=True):
         labels.setdefault(key, set()).add(label.tobytes())
@@ -91,28 +95,28 @@ def _conflicts(train: Labelled, test: Labelled, train_keys: list, test_keys: lis
 
 
 def _class_shares(
-    train: Labelled, test: Labelled, classes: tuple[str, ...]
+    train: LabelledSequences, test: LabelledSequences, classes: tuple[str, ...]
 ) -> dict[str, tuple[float, float]]:
-    def share(data: Labelled, number: int) -> float:
+    def share(data: LabelledSequences, number: int) -> float:
         labels = data.labels
         return float((labels == number).mean() if labels.ndim == 1 else labels[:, number].mean())
 
     return {name: (share(train, i), share(test, i)) for i, name in enumerate(classes)}
 
 
-def _length_range(data: Labelled) -> LengthRange:
+def _length_range(data: LabelledSequences) -> LengthRange:
     lengths = data.lengths
     return LengthRange(int(lengths.min()), int(np.median(lengths)), int(lengths.max()))
 
 
-def _length_accuracy(train: Labelled, test: Labelled) -> float:
+def _length_accuracy(train: LabelledSequences, test: LabelledSequences) -> float:
     """Accuracy of a small tree that sees the lengths alone."""
     tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=5, random_state=0)
     tree.fit(train.lengths[:, None], train.labels)
     return float(tree.score(test.lengths[:, None], test.labels))
 
 
-def _majority(train: Labelled, test: Labelled) -> float:
+def _majority(train: LabelledSequences, test: LabelledSequences) -> float:
     return float((test.labels == np.bincount(train.labels).argmax()).mean())
 
 

@@ -32,7 +32,7 @@ from cmgems.downstream.fine_tuning import (
     examples_for,
     train,
 )
-from cmgems.downstream.labelled import Labelled, joined
+from cmgems.downstream.labelled import LabelledSequences, joined
 from cmgems.downstream.linear import Target
 from cmgems.downstream.low_rank import merge
 from cmgems.downstream.models import Source, encoder_of, language_model
@@ -97,11 +97,11 @@ def task_named(name: str) -> Task:
 
 
 @lru_cache(maxsize=8)
-def split(name: str, which: str, root: str, k: int) -> Labelled:
+def split(name: str, which: str, root: str, k: int) -> LabelledSequences:
     return task_data.read(task_named(name), which, root, shortest=k)
 
 
-def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> Labelled:
+def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> LabelledSequences:
     """What a unit trains on."""
     root = evaluation.tasks.root
     if unit.shots == FULL:
@@ -110,7 +110,7 @@ def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> L
     return task_data.few_shot(its_task, unit.shots, draw, root, shortest=k)
 
 
-def test_of(evaluation: Evaluation, name: str, k: int) -> Labelled:
+def test_of(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:
     return split(name, "test", evaluation.tasks.root, k)
 
 
@@ -203,7 +203,7 @@ def _data_module(
 
 def _training_table(
     evaluation: Evaluation, its_task: Task, group: Group, k: int
-) -> tuple[Labelled, np.ndarray]:
+) -> tuple[LabelledSequences, np.ndarray]:
     """The examples of all draws, and int64 [G, N] which of them each unit trains on."""
     draws = {u.draw: examples_of(evaluation, its_task, u, k) for u in group.units}
     starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
@@ -212,7 +212,7 @@ def _training_table(
 
 
 def _tokenised(
-    settings: Settings, its_task: Task, source: Source, encoder: Encoder, data: Labelled
+    settings: Settings, its_task: Task, source: Source, encoder: Encoder, data: LabelledSequences
 ) -> Examples:
     """Examples as the classifiers of this evaluation want them."""
     tokens = tokenise(data, source.k, source.shape.positions)
@@ -253,7 +253,7 @@ def _test_features(settings: Settings, source: Source, seed: int, name: str) -> 
     return _features(settings, source, seed, test_of(settings.evaluation, name, source.k))
 
 
-def _features(settings: Settings, source: Source, seed: int, data: Labelled) -> np.ndarray:
+def _features(settings: Settings, source: Source, seed: int, data: LabelledSequences) -> np.ndarray:
     from cmgems.downstream.embedding import pooled
 
     its = settings.evaluation.probe

@@ -70,7 +70,7 @@ class Sequences:
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled(Sequences):
+class LabelledSequences(Sequences):
     """N sequences with their labels.
 
     Attributes
@@ -104,25 +104,25 @@ def pack_codes(sequences: Iterable[np.ndarray]) -> Sequences:
 
 def from_codes(
     sequences: Iterable[np.ndarray], labels: np.ndarray, names: tuple[str, ...] | None = None
-) -> Labelled:
+) -> LabelledSequences:
     """Labelled sequences from base codes, one uint8 array per sequence."""
     packed = pack_codes(sequences)
-    return Labelled(packed.codes, packed.offsets, labels, names)
+    return LabelledSequences(packed.codes, packed.offsets, labels, names)
 
 
 def from_sequences(
     sequences: Sequence[str], labels: np.ndarray, names: tuple[str, ...] | None = None
-) -> Labelled:
+) -> LabelledSequences:
     """Labelled sequences from text in either case; what is not A, C, G or T becomes code 4."""
     return from_codes([encode_bases(s) for s in sequences], labels, names)
 
 
-def joined(parts: Sequence[Labelled]) -> Labelled:
+def joined(parts: Sequence[LabelledSequences]) -> LabelledSequences:
     """All examples of several sets, one set behind the other."""
     names = None
     if all(part.names is not None for part in parts):
         names = tuple(name for part in parts for name in part.names or ())
-    return Labelled(
+    return LabelledSequences(
         np.concatenate([part.codes for part in parts]),
         offsets_of(np.concatenate([part.lengths for part in parts])),
         np.concatenate([part.labels for part in parts]),
