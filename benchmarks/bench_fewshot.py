@@ -21,10 +21,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cmgems.downstream.encode import Tokens, tokenise
-from cmgems.downstream.fine_tuning import Classifiers, Examples, Plan, answer, train
-from cmgems.downstream.labelled import from_codes
+from cmgems.data_modules.classification import (
+    ClassificationDataModule,
+    EvaluationData,
+    Examples,
+    TrainData,
+    evaluation_loader,
+)
+from cmgems.downstream.fine_tuning import Classifiers, Plan, answer, train
+from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.recipes import few_shot_recipe
+from cmgems.downstream.tokens import Tokens, tokenise
 from cmgems.encoder import Encoder, EncoderShape
 from cmgems.kmers import vocabulary_size
 from cmgems.presets import PRESETS
@@ -49,7 +56,7 @@ def windows(count: int, first: int) -> Tokens:
 
     codes = genome_for("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]
-    return tokenise(from_codes(rows, np.zeros(count, np.int64)), K, SHAPE.positions)
+    return tokenise(pack_codes(rows), K, SHAPE.positions)
 
 
 def labels(count: int) -> torch.Tensor:
@@ -63,9 +70,11 @@ def ours(shots: int, draw: int, bf16: bool) -> Cost:
     examples, count = Examples(windows(2 * shots, 10_000 * draw)), 2 * shots
     started = time.perf_counter()
     recipe = few_shot_recipe(shots)
-    train(model, examples, np.arange(count)[None], labels(count), "binary", recipe, [draw], bf16)
+    data = TrainData(examples, labels(count), np.arange(count)[None], [draw])
+    train(model, ClassificationDataModule(data, recipe.batch), recipe, bf16)
     trained = time.perf_counter()
-    answer(model, Examples(windows(TEST, 20_000)), bf16)
+    test = EvaluationData(Examples(windows(TEST, 20_000)))
+    answer(model, evaluation_loader(test), bf16)
     return Cost(trained - started, time.perf_counter() - trained)
 
 

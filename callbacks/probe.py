@@ -18,7 +18,7 @@ class Probed(NamedTuple):
     name: str
     metric: str
     target: object  # linear.Target of the training examples
-    train: object  # Labelled
+    train: object  # LabelledSequences
     test: object
 
 

@@ -1,16 +1,14 @@
-"""Labelled sequences in batches, for fine-tuning and evaluation.
+"""Labelled examples in batches: what classifiers train on, and what they are asked.
 
-Batches hold base codes, one byte a base; k-mers are made where the model is. Training order is a
-function of (seed, epoch), so a resumed run goes on with the same batches. Evaluation batches are
-sorted by length, so that little is padded; `index` says which example a row is.
+The sequences are a table of tokens that is made once. It is trained on by G classifiers side by
+side (G = 1: by one): each has its own examples, which are rows of the table, and its own order of
+them. Order is a function of (seed, epoch), so a training is repeated by its seed alone. Evaluation
+batches hold sequences of similar length, the longest first, so that little is padded.
 
-A sequence that is longer than the model's positions is cut to its middle (`over: middle`: sites of
-interest sit there), or taken as windows that overlap and cover it (`over: windows`): in training
-one of them, drawn anew each epoch; in evaluation all, and `mean_over_windows` gives the mean of
-their logits.
+Shapes: G classifiers, B sequences, L tokens, N examples, C classes, D width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import lightning as L
@@ -19,193 +17,123 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cmgems.downstream.labelled import Labelled, offsets_of
-from cmgems.draws import generator
+from cmgems.downstream.tokens import Tokens, batches
+from cmgems.draws import sequence_keys, stream
 from cmgems.errors import UserError
-from cmgems.kmers import AMBIGUOUS
-
-OVER = ("middle", "windows")
 
 
-class LabelledBatch(NamedTuple):
-    """What the loader ships: B rows, longest first."""
+class Examples(NamedTuple):
+    """N sequences, and of a frozen encoder the reduced states of each."""
 
-    codes_BL: Tensor  # uint8 base codes, padded on the right with AMBIGUOUS
-    bases: tuple[int, ...]  # length of each row
-    labels: Tensor  # int64 [B] or [B, C], float32 [B] of regression
-    index: Tensor  # int64 [B], number of the example in its split
+    tokens: Tokens
+    states: Tensor | None = None  # [N, P, D]
 
-
-class Rows(NamedTuple):
-    """What a model sees of the examples: windows of their sequences. int64 [R] each."""
-
-    start: np.ndarray  # offset in Labelled.codes
-    length: np.ndarray
-    example: np.ndarray
+    def take(self, index: Tensor) -> "Examples":
+        """Those at `index` (any shape)."""
+        tokens = self.tokens.take(index)
+        states = None if self.states is None else self.states[index]
+        if states is not None and states.shape[-2] > 1:
+            states = states[..., : tokens.ids_NL.shape[-1], :]
+        return Examples(tokens, states)
 
 
-def most_bases(positions: int, k: int) -> int:
-    """Bases of the longest sequence whose k-mers fit, with [CLS] and [SEP]."""
-    return positions - 2 + k - 1
+class TrainData(NamedTuple):
+    """What G classifiers train on."""
+
+    examples: Examples  # the table
+    targets: Tensor  # of the whole table: int64 [N], float [N] or [N, C]
+    index_GN: np.ndarray  # int64: the rows that each classifier trains on
+    seeds: Sequence[int]  # G, of the order
 
 
-def rows_of(data: Labelled, most: int, over: str = "middle") -> Rows:
-    """Each sequence as rows of at most `most` bases.
+class EvaluationData(NamedTuple):
+    """What all classifiers are asked; without labels where only the answers are wanted."""
 
-    Parameters
-    ----------
-    data : examples
-    most : bases, see `most_bases`
-    over : `middle` cuts a longer sequence to its middle; `windows` covers it with as few windows
-        of `most` bases as overlap by a quarter or more, spread evenly from end to end
-    """
-    lengths = data.lengths
-    if over == "middle":
-        kept = np.minimum(lengths, most)
-        return Rows(data.offsets[:-1] + (lengths - kept) // 2, kept, np.arange(len(data)))
-    step = max(1, most * 3 // 4)
-    counts = np.where(lengths <= most, 1, 1 + -(-(lengths - most) // step))
-    example = np.repeat(np.arange(len(data)), counts)
-    number = np.arange(len(example)) - offsets_of(counts)[example]
-    room = np.maximum(lengths - most, 0)[example]
-    start = data.offsets[example] + room * number // np.maximum(counts[example] - 1, 1)
-    return Rows(start, np.minimum(lengths, most)[example], example)
+    examples: Examples
+    labels: Tensor | None = None  # [N] or [N, C]
 
 
-def mean_over_windows(logits: Tensor, index: Tensor, count: int) -> Tensor:
-    """Logits [count, ...] of examples, each the mean over its rows.
+class Batch(NamedTuple):
+    """B examples of each of G classifiers [G, B, ...]; in evaluation B for all of them [B, ...]."""
 
-    Parameters
-    ----------
-    logits : [R, ...] of rows, in any order
-    index : int64 [R], the example of each row
-    count : number of examples; each must have a row
-    """
-    total = logits.new_zeros((count, *logits.shape[1:])).index_add_(0, index, logits)
-    rows = torch.bincount(index, minlength=count).to(logits.dtype)
-    return total / rows.reshape(-1, *(1,) * (logits.ndim - 1))
-
-
-def gather_rows(data: Labelled, rows: Rows, chosen: np.ndarray) -> LabelledBatch:
-    """Copy rows out of the examples, longest first."""
-    chosen = chosen[np.argsort(-rows.length[chosen], kind="stable")]
-    lengths = rows.length[chosen]
-    codes_BL = np.full((len(chosen), lengths[0]), AMBIGUOUS, np.uint8)
-    for row, (start, length) in enumerate(
-        zip(rows.start[chosen].tolist(), lengths.tolist(), strict=True)
-    ):
-        codes_BL[row, :length] = data.codes[start : start + length]
-    example = rows.example[chosen]
-    return LabelledBatch(
-        torch.from_numpy(codes_BL),
-        tuple(lengths.tolist()),
-        torch.from_numpy(data.labels[example]),
-        torch.from_numpy(example),
-    )
+    examples: Examples
+    labels: Tensor | None
+    rows: Tensor  # int64, their numbers in the table
 
 
 class ClassificationDataModule(L.LightningDataModule):
-    """Splits of a task, as batches for a model of k-mers.
+    """The batches of a task, for heads that are trained on it.
 
-    There is no test loader: what chooses a checkpoint must not be able to look at the test split.
-    `evaluation_batches` takes any split, by whoever holds it. For one process: rows are not shared
-    out among ranks.
+    There is no test loader: what chooses an epoch must not be able to look at the test split.
+    `evaluation_loader` takes any examples, by whoever holds them. For one process: batches are not
+    shared out among ranks.
 
     Parameters
     ----------
-    train, dev : examples; dev None where the last epoch counts
-    k, positions : of the model
-    batch : sequences a step
-    seed : of the order, and of the windows that are drawn
-    over : see the top of this module
-    evaluation_batch : rows of an evaluation batch, at most
+    train : examples, targets and order
+    batch_size : examples of each classifier per step
+    dev : None where the last epoch counts
 
     Raises
     ------
     UserError
-        If a split has no example, or one that is shorter than k.
+        If there is nothing to train on.
     """
 
-    def __init__(
-        self,
-        train: Labelled,
-        dev: Labelled | None,
-        k: int,
-        positions: int,
-        batch: int,
-        seed: int = 0,
-        over: str = "middle",
-        evaluation_batch: int = 256,
-    ):
+    def __init__(self, train: TrainData, batch_size: int, dev: EvaluationData | None = None):
         super().__init__()
-        self.train, self.dev = train, dev
-        self.batch, self.seed = batch, seed
-        self.evaluation_batch = evaluation_batch
-        self.most, self.over = most_bases(positions, k), over
-        for name, data in (("train", train), ("dev", dev)):
-            if data is not None:
-                refuse_unusable(name, data, k)
+        if not train.index_GN.size:
+            raise UserError("the train split has no examples, wanted at least one")
+        self.train, self.batch_size, self.dev = train, batch_size, dev
 
     def train_dataloader(self) -> DataLoader:
-        order = EpochOrder(-(-len(self.train) // self.batch))
-        return DataLoader(EpochBatches(self.epoch), batch_size=None, sampler=order)
+        """Every epoch has an order of its own; the last batch may be smaller."""
+        order = EpochOrder(-(-self.train.index_GN.shape[1] // self.batch_size))
+        return _loader(TrainBatches(self.train, self.batch_size), order)
 
     def val_dataloader(self) -> DataLoader | list:
-        return [] if self.dev is None else DataLoader(self.evaluation_batches(self.dev), None)
-
-    def epoch(self, number: int) -> "Batches":
-        """The training batches of an epoch; the last one may be smaller."""
-        rng = generator(self.seed, f"examples of epoch {number}")
-        order = rng.permutation(len(self.train))
-        rows = one_row_each(rows_of(self.train, self.most, self.over), rng)
-        return Batches(self.train, rows, order, self.batch)
-
-    def evaluation_batches(self, data: Labelled) -> "Batches":
-        """All rows of a split, sorted by length."""
-        rows = rows_of(data, self.most, self.over)
-        return Batches(data, rows, np.argsort(-rows.length, kind="stable"), self.evaluation_batch)
+        return [] if self.dev is None else evaluation_loader(self.dev)
 
 
-def one_row_each(rows: Rows, rng: np.random.Generator) -> Rows:
-    """One of the rows of each example, drawn."""
-    counts = np.bincount(rows.example)
-    chosen = offsets_of(counts)[:-1] + (rng.random(len(counts)) * counts).astype(np.int64)
-    return Rows(*(column[chosen] for column in rows))
+def evaluation_loader(data: EvaluationData) -> DataLoader:
+    """Each example once, sequences of similar length together."""
+    return _loader(EvaluationBatches(data))
 
 
-def refuse_unusable(name: str, data: Labelled, k: int) -> None:
-    """A split without examples, or with a sequence that has no k-mer."""
-    if not len(data):
-        raise UserError(f"the {name} split has no examples, wanted at least one")
-    short = np.flatnonzero(data.lengths < k)
-    if len(short):
-        raise UserError(
-            f"example {short[0] + 1} of the {name} split has {data.lengths[short[0]]} bases, "
-            f"wanted at least k = {k}"
-        )
+def _loader(data: Dataset, sampler: Sampler | None = None) -> DataLoader:
+    # A generator of its own: a loader without one draws from torch's global one in each epoch.
+    return DataLoader(data, batch_size=None, sampler=sampler, generator=torch.Generator())
 
 
-class Batches(Dataset):
-    """Rows in a given order, `size` at a time."""
+class TrainBatches(Dataset):
+    """The batches of all epochs, by (epoch, number); the current epoch's order is held."""
 
-    def __init__(self, data: Labelled, rows: Rows, order: np.ndarray, size: int):
-        self.data, self.rows, self.order, self.size = data, rows, order, size
+    def __init__(self, data: TrainData, size: int):
+        self.data, self.size = data, size
+        self._epoch, self._order_GN = -1, np.empty(0)
 
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.size)
+    def __getitem__(self, place: tuple[int, int]) -> Batch:
+        epoch, number = place
+        if epoch != self._epoch:
+            self._epoch, self._order_GN = epoch, order_of_epoch(self.data, epoch)
+        order_GB = self._order_GN[:, number * self.size : (number + 1) * self.size]
+        rows = torch.from_numpy(order_GB)
+        return Batch(self.data.examples.take(rows), self.data.targets[rows], rows)
 
-    def __getitem__(self, number: int) -> LabelledBatch:
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        chosen = self.order[number * self.size : (number + 1) * self.size]
-        return gather_rows(self.data, self.rows, chosen)
 
-    def __iter__(self) -> Iterator[LabelledBatch]:
-        return (self[number] for number in range(len(self)))
+def order_of_epoch(data: TrainData, epoch: int) -> np.ndarray:
+    """int64 [G, N]: the rows of each classifier, in the order of this epoch."""
+    pairs = zip(data.index_GN, data.seeds, strict=True)
+    return np.stack([_shuffled(index, seed, epoch) for index, seed in pairs])
+
+
+def _shuffled(index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    keys = sequence_keys(stream(seed, f"order of epoch {epoch}"), np.arange(len(index)))
+    return index[np.argsort(keys.view(np.uint64)[:, 0], kind="stable")]
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """(epoch, number of the batch) of each batch; Lightning calls `set_epoch` before each epoch."""
+    """(epoch, number) of each batch; whoever loops calls `set_epoch` first, as Lightning does."""
 
     def __init__(self, batches: int):
         self.batches, self.epoch = batches, 0
@@ -216,18 +144,19 @@ class EpochOrder(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.batches
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self):
         return ((self.epoch, number) for number in range(self.batches))
 
 
-class EpochBatches(Dataset):
-    """The batches of all epochs, by (epoch, number); the current epoch's order is held."""
+class EvaluationBatches(Dataset):
+    """The examples sorted by length."""
 
-    def __init__(self, epoch: Callable[[int], Batches]):
-        self._epoch, self._held = epoch, (-1, None)
+    def __init__(self, data: EvaluationData):
+        self.data, self.parts = data, batches(data.examples.tokens)
 
-    def __getitem__(self, place: tuple[int, int]) -> LabelledBatch:
-        epoch, number = place
-        if self._held[0] != epoch:
-            self._held = epoch, self._epoch(epoch)
-        return self._held[1][number]
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> Batch:
+        rows, labels = self.parts[number], self.data.labels
+        return Batch(self.data.examples.take(rows), None if labels is None else labels[rows], rows)

@@ -1,4 +1,4 @@
-"""Labelled batches: every example once, longest first, cut or in windows above the positions."""
+"""Batches for classifiers: every example once, in an order of the seed, little padding."""
 
 import numpy as np
 import pytest
@@ -7,63 +7,101 @@ from labelled_samples import random_sequences
 
 from cmgems.data_modules.classification import (
     ClassificationDataModule,
-    mean_over_windows,
-    most_bases,
-    rows_of,
+    EvaluationData,
+    Examples,
+    TrainData,
+    evaluation_loader,
 )
-from cmgems.downstream.labelled import from_sequences
+from cmgems.downstream.labelled import pack_codes
+from cmgems.downstream.tokens import tokenise
 from cmgems.errors import UserError
-from cmgems.kmers import AMBIGUOUS, token_ids
+from cmgems.kmers import PAD, encode_bases
+
+COUNT, SEEDS = 101, [3, 8]
 
 
 @pytest.fixture(scope="module")
-def examples():
-    lengths = np.random.default_rng(0).integers(6, 120, 101)
-    found = [random_sequences(1, int(n), seed=i)[0] for i, n in enumerate(lengths)]
-    return from_sequences(found, np.arange(101) % 2)
+def tokens():
+    lengths = np.random.default_rng(0).integers(6, 120, COUNT)
+    texts = [random_sequences(1, int(n), seed=i)[0] for i, n in enumerate(lengths)]
+    return tokenise(pack_codes(map(encode_bases, texts)), 6, 512)
 
 
-def module(examples, **changes):
-    settings = {"k": 6, "positions": 512, "batch": 8, "seed": 3}
-    return ClassificationDataModule(examples, examples, **{**settings, **changes})
+@pytest.fixture(scope="module")
+def examples(tokens):
+    """States that tell which example and which token they are of."""
+    width = tokens.ids_NL.shape[1]
+    states = torch.arange(COUNT)[:, None] * 1000.0 + torch.arange(width)
+    return Examples(tokens, states[..., None])
 
 
-def contents(batches):
-    """{example: (codes, label)} of batches, each example once."""
-    found = {}
-    for batch in batches:
-        for row, (bases, number) in enumerate(zip(batch.bases, batch.index.tolist(), strict=True)):
-            assert number not in found
-            assert (batch.codes_BL[row, bases:] == AMBIGUOUS).all()
-            found[number] = (batch.codes_BL[row, :bases].tolist(), int(batch.labels[row]))
-    return found
+def module(examples, seeds=SEEDS, batch_size=8):
+    index = np.stack([np.arange(COUNT), np.arange(COUNT)[::-1]])[: len(seeds)]
+    labels = torch.arange(COUNT) % 2
+    train = TrainData(examples, labels, index, seeds)
+    return ClassificationDataModule(train, batch_size, EvaluationData(examples, labels))
 
 
-def test_each_example_once_and_as_it_is(examples):
-    expected = {i: (examples.sequence(i).tolist(), i % 2) for i in range(101)}
-    data = module(examples)
-    assert contents(data.epoch(0)) == expected
-    assert contents(data.evaluation_batches(examples)) == expected
-    assert [len(batch.bases) for batch in data.epoch(0)] == [8] * 12 + [5]
-    for batch in data.epoch(0):
-        assert list(batch.bases) == sorted(batch.bases, reverse=True)
+def epoch(data, number):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(number)
+    return list(loader)
 
 
-def test_evaluation_pads_little(examples):
-    batches = list(module(examples, evaluation_batch=16).evaluation_batches(examples))
-    lengths = [bases for batch in batches for bases in batch.bases]
+def order(data, number):
+    return torch.cat([batch.rows for batch in epoch(data, number)], 1).tolist()
+
+
+def is_as_in_the_table(batch, examples):
+    """Tokens, states and labels of rows of any shape."""
+    for place in np.ndindex(*batch.rows.shape):
+        row, tokens = int(batch.rows[place]), batch.examples.tokens
+        length = int(tokens.lengths_N[place])
+        assert length == int(examples.tokens.lengths_N[row])
+        wanted = examples.tokens.ids_NL[row, :length]
+        assert torch.equal(tokens.ids_NL[place][:length], wanted)
+        assert (tokens.ids_NL[place][length:] == PAD).all()
+        assert torch.equal(batch.examples.states[place][:length], examples.states[row, :length])
+        assert int(batch.labels[place]) == row % 2
+
+
+def test_each_classifier_gets_each_of_its_examples_once_and_as_it_is(examples):
+    found = epoch(module(examples), 0)
+    assert [batch.rows.shape for batch in found] == [(2, 8)] * 12 + [(2, 5)]
+    for batch in found:
+        is_as_in_the_table(batch, examples)
+        tokens = batch.examples.tokens
+        assert tokens.ids_NL.shape[-1] == int(tokens.lengths_N.max())
+    for its in order(module(examples), 0):
+        assert sorted(its) == list(range(COUNT))
+
+
+def test_evaluation_takes_each_example_once_and_pads_little(tokens, examples):
+    found = list(module(examples).val_dataloader())
+    for batch in found:
+        is_as_in_the_table(batch, examples)
+    rows = torch.cat([batch.rows for batch in found])
+    assert sorted(rows.tolist()) == list(range(COUNT))
+    lengths = tokens.lengths_N[rows].tolist()
     assert lengths == sorted(lengths, reverse=True)
-    assert sum(b.codes_BL.numel() for b in batches) < 1.15 * sum(lengths)
+    assert sum(b.examples.tokens.ids_NL.numel() for b in found) < 1.4 * sum(lengths)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(examples):
-    def order(data, epoch):
-        return [batch.index.tolist() for batch in data.epoch(epoch)]
-
     data = module(examples)
     assert order(data, 2) == order(module(examples), 2)
     assert order(data, 2) != order(data, 3)
-    assert order(data, 2) != order(module(examples, seed=4), 2)
+    assert order(data, 2)[0] == order(module(examples, seeds=[3]), 2)[0]  # whoever is beside it
+    assert order(data, 2)[0] != order(module(examples, seeds=[4]), 2)[0]
+
+
+def test_loaders_leave_the_global_generator_alone(examples):
+    data = module(examples)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(data.train_dataloader())
+    list(data.val_dataloader())
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
@@ -78,7 +116,7 @@ def test_lightning_gets_another_order_each_epoch_and_no_test_split(examples):
             self.weight = torch.nn.Parameter(torch.zeros(1))
 
         def training_step(self, batch, number):
-            seen.append((self.current_epoch, batch.index.tolist()))
+            seen.append((self.current_epoch, batch.rows))
             return self.weight.sum()
 
         def validation_step(self, batch, number):
@@ -98,62 +136,22 @@ def test_lightning_gets_another_order_each_epoch_and_no_test_split(examples):
         limit_val_batches=0,
     )
     trainer.fit(Probe(), datamodule=data)
-    for epoch in (0, 1):
-        expected = [batch.index.tolist() for batch in data.epoch(epoch)]
-        assert [index for number, index in seen if number == epoch] == expected
+    for number in (0, 1):
+        its = torch.cat([rows for epoch, rows in seen if epoch == number], 1)
+        assert its.tolist() == order(data, number)
     assert type(data).test_dataloader is L.LightningDataModule.test_dataloader
 
 
-def test_a_long_sequence_is_cut_to_its_middle():
-    (text,) = random_sequences(1, 301)
-    data = from_sequences([text, text[:50]], np.array([0, 1]))
-    most = most_bases(positions=64, k=6)
-    assert token_ids(torch.zeros(most, dtype=torch.uint8), 6).shape[-1] + 2 == 64
-    rows = rows_of(data, most)
-    assert rows.length.tolist() == [67, 50]
-    assert rows.start.tolist() == [117, 301]
-    assert pytest.approx(301 / 2, abs=0.5) == 117 + 67 / 2
+def test_without_labels_and_without_dev(tokens):
+    (batch, *_) = evaluation_loader(EvaluationData(Examples(tokens)))
+    assert batch.labels is None
+    assert batch.examples.states is None
+    index = np.arange(4)[None]
+    data = ClassificationDataModule(TrainData(Examples(tokens), torch.zeros(4), index, [0]), 2)
+    assert data.val_dataloader() == []
 
 
-@pytest.mark.parametrize("length", [10, 67, 68, 100, 300, 1000])
-def test_windows_cover_a_long_sequence(length):
-    data = from_sequences([*random_sequences(1, length), "ACGTACGT"], np.array([0, 1]))
-    rows = rows_of(data, 67, "windows")
-    of_first = rows.example == 0
-    covered = np.zeros(length, int)
-    for start, size in zip(rows.start[of_first], rows.length[of_first], strict=True):
-        assert size == min(67, length)
-        covered[start : start + size] += 1
-    assert covered.min() == 1
-    starts = rows.start[of_first]
-    assert (np.diff(starts) <= 51).all()  # they overlap by a quarter or more
-    assert of_first.sum() == 1 if length <= 67 else of_first.sum() <= 2 + (length - 67) / 50
-    assert (rows.start[-1], rows.length[-1]) == (length, 8)
-
-
-def test_the_mean_over_windows():
-    logits = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 5.0]], dtype=torch.float64)
-    index = torch.tensor([1, 1, 0])
-    assert mean_over_windows(logits, index, 2).tolist() == [[5.0, 5.0], [2.0, 1.0]]
-
-
-def test_training_takes_one_window_of_each_sequence():
-    data = from_sequences(random_sequences(30, 300), np.arange(30) % 2)
-    loader = module(data, positions=64, over="windows")
-    starts = set()
-    for epoch in range(60):
-        found = contents(loader.epoch(epoch))
-        assert sorted(found) == list(range(30))
-        starts.add(tuple(found[0][0]))
-    assert len(starts) == 6  # all windows of the first sequence come up
-    windows = [n for batch in loader.evaluation_batches(data) for n in batch.index.tolist()]
-    assert np.bincount(windows).tolist() == [6] * 30
-
-
-def test_what_a_model_cannot_take():
-    short = from_sequences(["ACGTACGT", "ACGTA"], np.array([0, 1]))
-    with pytest.raises(UserError) as caught:
-        module(short)
-    assert str(caught.value) == ("example 2 of the train split has 5 bases, wanted at least k = 6")
+def test_nothing_to_train_on_is_refused(tokens):
+    nothing = TrainData(Examples(tokens), torch.zeros(0), np.zeros((1, 0), np.int64), [0])
     with pytest.raises(UserError, match="the train split has no examples"):
-        module(short.take([]))
+        ClassificationDataModule(nothing, 2)

@@ -11,7 +11,7 @@ from cmgems.downstream.constructed import PARTS, replaced_sequence
 from cmgems.downstream.labelled import from_sequences, keys
 from cmgems.downstream.registry import TASKS, task_table
 from cmgems.downstream.scores import metrics_of
-from cmgems.downstream.task_data import as_published, draw_pool, few_shot, read
+from cmgems.downstream.task_data import TooFewExamples, as_published, draw_pool, few_shot, read
 from cmgems.downstream.tasks import Recipe, task, tasks
 from cmgems.errors import UserError
 
@@ -83,7 +83,7 @@ def test_few_shot_draws_are_nested_balanced_and_seeded(tmp_path):
     assert sequences(again) == sequences(draws[50])
     for other in (few_shot(prom, 50, 4, tmp_path), few_shot(prom, 50, 3, tmp_path, seed=1)):
         assert len(set(sequences(other)) & set(sequences(draws[50]))) < 25
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(TooFewExamples) as caught:
         few_shot(prom, 1700, 0, tmp_path)
     assert str(caught.value) == (
         "task prom-core: found 1700 shots, wanted at most 1660, the examples of class 0 that are "
@@ -110,7 +110,7 @@ def test_published_examples_and_those_of_the_test_split(tmp_path):
     splice = task("splice-40")
     published = few_shot(splice, 500, None, tmp_path)  # of train_50: a tenth
     assert np.bincount(published.labels).tolist() == [500, 500, 500]
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(TooFewExamples) as caught:
         few_shot(splice, 50, None, tmp_path)
     assert str(caught.value) == (
         "task splice-40: found 50 shots, published are 100, 500, 1000, 5000"

@@ -6,7 +6,8 @@ import torch
 
 from cmgems.cli import main
 from cmgems.downstream.embedding import per_token, pooled
-from cmgems.downstream.labelled import from_sequences
+from cmgems.downstream.labelled import pack_codes
+from cmgems.downstream.truncation import rows_of
 from cmgems.encoder import Layout
 from cmgems.kmers import CLS, SEP, encode_bases, token_ids
 from cmgems.pretrained import load_pretrained
@@ -35,7 +36,7 @@ def states(model, text):
 
 
 def test_pools(model):
-    data = from_sequences(TEXTS, np.zeros(3, np.int64))
+    data = pack_codes(map(encode_bases, TEXTS))
     encoder = model.model.encoder
     for pool, plain in (
         ("mean", lambda x: x[1:-1].mean(0)),
@@ -48,7 +49,7 @@ def test_pools(model):
 
 
 def test_layers(model):
-    data, encoder = from_sequences(TEXTS, np.zeros(3, np.int64)), model.model.encoder
+    data, encoder = pack_codes(map(encode_bases, TEXTS)), model.model.encoder
     last = pooled(encoder, data, model.k, layer=encoder.shape.layers)
     assert np.array_equal(last, pooled(encoder, data, model.k))
     ids = token_ids(torch.from_numpy(encode_bases(TEXTS[1])), model.k).long()
@@ -61,9 +62,7 @@ def test_layers(model):
 def test_long_sequences_are_covered_by_windows(model):
     generator = np.random.default_rng(0)
     text = "".join(generator.choice(list("ACGT"), 1200))
-    data = from_sequences([text], np.zeros(1, np.int64))
-    from cmgems.data_modules.classification import rows_of
-
+    data = pack_codes([encode_bases(text)])
     rows = rows_of(data, 515, "windows")
     parts = [text[s : s + n] for s, n in zip(rows.start, rows.length, strict=True)]
     wanted = np.mean([states(model, part)[1:-1].mean(0) for part in parts], 0)
@@ -75,7 +74,7 @@ def test_long_sequences_are_covered_by_windows(model):
 
 
 def test_files(pretrained_run, model, fasta, tmp_path):
-    data = from_sequences(TEXTS, np.zeros(3, np.int64))
+    data = pack_codes(map(encode_bases, TEXTS))
     wanted = pooled(model.model.encoder, data, model.k, "max")
     for name in ("out.npz", "out.tsv"):
         out = tmp_path / name

@@ -18,9 +18,9 @@ from cmgems.config_files import load_as
 from cmgems.downstream import evaluation as evaluation_module
 from cmgems.downstream import jobs
 from cmgems.downstream.classifier import export_classifier, load_classifier
-from cmgems.downstream.encode import tokenise
 from cmgems.downstream.evaluation_config import Evaluation, load_evaluation
 from cmgems.downstream.labelled import from_sequences
+from cmgems.downstream.tokens import tokenise
 from cmgems.errors import UserError
 from cmgems.files import locked
 
@@ -195,7 +195,14 @@ def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypa
 
 def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     """For each model its own: of 0.2, 0.8, 0.5 the second epoch, of 0.9, 0.1, 0.9 the first."""
-    from cmgems.downstream.fine_tuning import Classifiers, Examples, Plan
+    from cmgems.data_modules.classification import (
+        ClassificationDataModule,
+        EvaluationData,
+        Examples,
+        TrainData,
+    )
+    from cmgems.downstream import best_epoch
+    from cmgems.downstream.fine_tuning import Classifiers, LabelScale, Plan
     from cmgems.downstream.scores import Scores
     from cmgems.downstream.tasks import task as find
     from cmgems.encoder import Encoder, EncoderShape
@@ -203,11 +210,13 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     encoder = Encoder(EncoderShape(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
     model = Classifiers([encoder] * 2, Plan("cls"), [0, 1])
-    dev = Examples(tokenise(data, 3, 40))
+    examples, labels = Examples(tokenise(data, 3, 40)), torch.from_numpy(data.labels)
+    split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
+    module = ClassificationDataModule(split, 1, EvaluationData(examples, labels))
     its_task = find(str(task))
     found = iter([0.2, 0.9, 0.8, 0.1, 0.5, 0.9])
-    monkeypatch.setattr(jobs, "score", lambda *_: Scores(2, mcc=next(found)))
-    best = jobs.BestEpoch(model, dev, data.labels, its_task, bf16=False)
+    monkeypatch.setattr(best_epoch, "score", lambda *_: Scores(2, mcc=next(found)))
+    best = best_epoch.BestEpoch(model, module, its_task, LabelScale("binary"), bf16=False)
     for epoch in range(3):
         with torch.no_grad():
             model.head.out.bias[:] = epoch

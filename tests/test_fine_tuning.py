@@ -5,10 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from cmgems.downstream.encode import Tokens, tokenise
+from cmgems.data_modules.classification import (
+    ClassificationDataModule,
+    EvaluationData,
+    Examples,
+    TrainData,
+    evaluation_loader,
+)
 from cmgems.downstream.fine_tuning import (
     Classifiers,
-    Examples,
+    LabelScale,
     Plan,
     answer,
     clip_each,
@@ -16,13 +22,15 @@ from cmgems.downstream.fine_tuning import (
     losses_of,
     train,
 )
-from cmgems.downstream.labelled import from_sequences
+from cmgems.downstream.labelled import from_sequences, pack_codes
 from cmgems.downstream.low_rank import ADAPTED, ALPHA, adapt, merge
 from cmgems.downstream.recipes import Recipe, few_shot_recipe, full_recipe
 from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.downstream.tasks import task
+from cmgems.downstream.tokens import Tokens, tokenise
 from cmgems.encoder import Encoder, EncoderShape, Layout
 from cmgems.errors import UserError
+from cmgems.kmers import encode_bases
 
 SHAPE = EncoderShape(layers=2, width=16, heads=2, feed_forward=24, vocabulary=69, positions=40)
 RECIPE = Recipe(rate=2e-3, epochs=2, batch=4, dropout=0.1)
@@ -77,20 +85,30 @@ def test_side_by_side_equals_one_at_a_time(encoder, data, head, body):
     index = np.stack([np.random.default_rng(s).permutation(24)[:10] for s in SEEDS])
     targets = torch.from_numpy(data.labels)
     together = Classifiers([encoder] * 3, plan, SEEDS)
-    losses = train(together, examples, index, targets, "binary", RECIPE, SEEDS)
+    losses = _train(together, examples, targets, index, SEEDS)
     for g, seed in enumerate(SEEDS):
         alone = Classifiers([encoder], plan, [seed])
-        loss = train(alone, examples, index[g : g + 1], targets, "binary", RECIPE, [seed])
+        loss = _train(alone, examples, targets, index[g : g + 1], [seed])
         assert losses[g] == pytest.approx(loss[0], abs=1e-9)
         for (name, one), other in zip(alone.named_parameters(), together.parameters(), strict=True):
             assert torch.allclose(one[0], other[g], rtol=0, atol=1e-9), name
-        assert torch.allclose(answer(alone, examples)[0], answer(together, examples)[g], atol=1e-6)
+        its, all_of_them = _answer(alone, examples)[0], _answer(together, examples)
+        assert torch.allclose(its, all_of_them[g], atol=1e-6)
 
 
 def _examples(encoder, plan, data) -> Examples:
     tokens = tokenise(data, 3, SHAPE.positions)
     examples = examples_for(encoder, plan, tokens, bf16=False)
     return examples if examples.states is None else Examples(tokens, examples.states.double())
+
+
+def _train(model, examples, targets, index, seeds, recipe=RECIPE):
+    data = TrainData(examples, targets, index, seeds)
+    return train(model, ClassificationDataModule(data, recipe.batch), recipe)
+
+
+def _answer(model, examples):
+    return answer(model, evaluation_loader(EvaluationData(examples)))
 
 
 def test_training_again_gives_the_same_weights_and_learns(encoder, data):
@@ -100,8 +118,8 @@ def test_training_again_gives_the_same_weights_and_learns(encoder, data):
     runs = []
     for _ in range(2):
         model = Classifiers([encoder], plan, [1])
-        train(model, examples, index, targets, "binary", recipe, [1])
-        runs.append(answer(model, examples))
+        _train(model, examples, targets, index, [1], recipe)
+        runs.append(_answer(model, examples))
     assert torch.equal(*runs)
     assert (runs[0][0].argmax(1) == targets).double().mean() == 1.0
 
@@ -112,15 +130,7 @@ def test_a_frozen_body_stays_and_adapters_move(encoder, data):
         plan = Plan("cls", body)
         model = Classifiers([encoder], plan, [0])
         targets = torch.from_numpy(data.labels)
-        train(
-            model,
-            _examples(encoder, plan, data),
-            np.arange(24)[None],
-            targets,
-            "binary",
-            RECIPE,
-            [0],
-        )
+        _train(model, _examples(encoder, plan, data), targets, np.arange(24)[None], [0])
         if body == "lora":
             trained = {
                 n.rpartition(".")[2] for n, p in model.body.named_parameters() if p.requires_grad
@@ -131,28 +141,24 @@ def test_a_frozen_body_stays_and_adapters_move(encoder, data):
     assert all(torch.equal(x, before[name]) for name, x in encoder.state_dict().items())
 
 
-def test_adapters_equal_peft(encoder, data):
-    """The same matrices in `peft`, on a plain encoder, and merged into the weights."""
-    peft = pytest.importorskip("peft")
+def test_adapters_add_their_product_to_the_weights(encoder, data):
+    """A plain encoder with weights W + (alpha / r) B A is the reference; merged, it is the same."""
+    rank = 4
     stack = StackedEncoder([encoder])
-    adapt(stack, 4, [0])
-    for layer in stack.layers:
-        for name in ADAPTED:
-            nn.init.normal_(getattr(layer, name).up, std=0.2)
+    adapt(stack, rank, [0])
     plain = Encoder(SHAPE).double().eval()
     plain.load_state_dict(encoder.state_dict())
-    settings = peft.LoraConfig(r=4, lora_alpha=ALPHA, target_modules=list(ADAPTED))
-    adapted = peft.inject_adapter_in_model(settings, plain).double().eval()
     with torch.no_grad():
-        for ours, theirs in zip(stack.layers, adapted.layers, strict=True):
+        for ours, theirs in zip(stack.layers, plain.layers, strict=True):
             for name in ADAPTED:
-                part, its = getattr(ours, name), getattr(theirs, name)
-                its.lora_A["default"].weight.copy_(part.down[0])
-                its.lora_B["default"].weight.copy_(part.up[0])
+                part = getattr(ours, name)
+                nn.init.normal_(part.up, std=0.2)
+                getattr(theirs, name).weight += ALPHA / rank * (part.up[0] @ part.down[0])
     tokens = tokenise(data, 3, SHAPE.positions)
     real = tokens.real()
     layout = Layout.of(tuple(tokens.lengths_N.tolist()))
-    wanted = adapted(tokens.ids_NL[real].long(), layout)
+    wanted = plain(tokens.ids_NL[real].long(), layout)
+    assert not torch.allclose(wanted, encoder(tokens.ids_NL[real].long(), layout), atol=1e-2)
     for _ in range(2):  # with adapters, and merged
         found = stack(tokens.ids_NL[None], real[None], Dropout(0.0, [0]))[0][real]
         assert torch.allclose(found, wanted, atol=1e-9)
@@ -194,6 +200,38 @@ def test_losses_of_every_kind():
     assert found.item() == pytest.approx((0.25 + 4) / 2)
 
 
+def test_targets_of_a_regression_are_scaled_and_answers_are_in_its_unit():
+    labels = np.array([3.0, 5.0, 10.0], np.float32)
+    scale = LabelScale.of(labels, "regression")
+    targets = scale.targets(labels)
+    assert targets.mean().item() == pytest.approx(0, abs=1e-6)
+    assert targets.std(correction=0).item() == pytest.approx(1)
+    assert np.allclose(scale.answers(targets[None, :, None]), labels[None])
+    classes = LabelScale.of(np.array([0, 1]), "binary")
+    assert classes.targets(np.array([0, 1])).tolist() == [0, 1]
+    assert classes.answers(torch.ones(1, 2, 2)).shape == (1, 2, 2)
+
+
+def test_a_training_ends_at_its_most_steps(encoder, data):
+    """In the middle of an epoch: of 24 examples in batches of 4, after 8 steps."""
+    plan, epochs = Plan("cls", "frozen"), []
+    recipe = Recipe(rate=1e-3, epochs=5, batch=4, max_steps=8)
+    split = TrainData(
+        _examples(encoder, plan, data), torch.from_numpy(data.labels), np.arange(24)[None], [0]
+    )
+    taken = []
+
+    class Noting(Classifiers):
+        def forward(self, examples, dropout):
+            taken.append(len(examples.tokens.lengths_N[0]))
+            return super().forward(examples, dropout)
+
+    model = Noting([encoder], plan, [0])
+    train(model, ClassificationDataModule(split, 4), recipe, after_epoch=epochs.append)
+    assert taken == [4] * 8
+    assert epochs == [0, 1]
+
+
 def test_a_head_for_tokens_trains(encoder, data):
     """Labels of every token: is the k-mer's first base an A? [CLS] and [SEP] have none."""
     tokens = tokenise(data.take(np.flatnonzero(data.lengths == 20)), 3, SHAPE.positions)
@@ -202,20 +240,20 @@ def test_a_head_for_tokens_trains(encoder, data):
     model = Classifiers([encoder], Plan("token"), [0])
     recipe = Recipe(rate=1e-2, epochs=80, batch=8)
     index = np.arange(len(tokens))[None]
-    train(model, Examples(tokens), index, targets, "binary", recipe, [0])
+    _train(model, Examples(tokens), targets, index, [0], recipe)
     found = model(Examples(Tokens(tokens.ids_NL[None], tokens.lengths_N[None])), Dropout(0.0, [0]))
     right = (found[0].argmax(-1) == targets)[targets >= 0]
     assert right.double().mean() > 0.99
 
 
 def test_the_middle_of_what_is_too_long_and_nothing_too_short():
-    data = from_sequences(["ACGTACGTAC", "ACGTAACCGGTTACGTAACC"], np.zeros(2, np.int64))
+    data = pack_codes(map(encode_bases, ["ACGTACGTAC", "ACGTAACCGGTTACGTAACC"]))
     tokens = tokenise(data, 3, positions=10)  # 8 k-mers, 10 bases
     assert tokens.lengths_N.tolist() == [10, 10]
-    middle = tokenise(from_sequences(["ACCGGTTACG"], np.zeros(1, np.int64)), 3, 10)
+    middle = tokenise(pack_codes([encode_bases("ACCGGTTACG")]), 3, 10)
     assert torch.equal(tokens.ids_NL[1], middle.ids_NL[0])
     with pytest.raises(UserError, match="found 2 bases, wanted at least 3"):
-        tokenise(from_sequences(["AC"], np.zeros(1, np.int64)), 3, 10)
+        tokenise(pack_codes([encode_bases("AC")]), 3, 10)
 
 
 def test_recipes_are_the_published_ones():

@@ -9,7 +9,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from cmgems.downstream.duplicates import containment, duplicates
-from cmgems.downstream.labelled import Labelled, keys
+from cmgems.downstream.labelled import LabelledSequences, keys
 from cmgems.text_table import text_table
 from cmgems.windows import Spans
 
@@ -44,7 +44,7 @@ class Audit:
     seen: int | None = None  # in the pretraining spans, on either strand (SEEN of its k-mers)
 
 
-def audit(train: Labelled, test: Labelled, classes: tuple[str, ...]) -> Audit:
+def audit(train: LabelledSequences, test: LabelledSequences, classes: tuple[str, ...]) -> Audit:
     """Compare a test split with training examples.
 
     Parameters
@@ -72,7 +72,9 @@ def audit(train: Labelled, test: Labelled, classes: tuple[str, ...]) -> Audit:
     )
 
 
-def with_pretraining(found: Audit, codes: np.ndarray, spans: Spans, test: Labelled) -> Audit:
+def with_pretraining(
+    found: Audit, codes: np.ndarray, spans: Spans, test: LabelledSequences
+) -> Audit:
     """The audit, with the test sequences counted that lie in the DNA of pretraining.
 
     Parameters
@@ -83,7 +85,9 @@ def with_pretraining(found: Audit, codes: np.ndarray, spans: Spans, test: Labell
     return replace(found, seen=int((containment(codes, spans, test) >= SEEN).sum()))
 
 
-def _conflicts(train: Labelled, test: Labelled, train_keys: list, test_keys: list) -> int:
+def _conflicts(
+    train: LabelledSequences, test: LabelledSequences, train_keys: list, test_keys: list
+) -> int:
     labels: dict[bytes, set[bytes]] = {}
     for key, label in zip(train_keys, train.labels, strict=True):
         labels.setdefault(key, set()).add(label.tobytes())
@@ -94,16 +98,16 @@ def _conflicts(train: Labelled, test: Labelled, train_keys: list, test_keys: lis
 
 
 def _class_shares(
-    train: Labelled, test: Labelled, classes: tuple[str, ...]
+    train: LabelledSequences, test: LabelledSequences, classes: tuple[str, ...]
 ) -> dict[str, tuple[float, float]]:
-    def share(data: Labelled, number: int) -> float:
+    def share(data: LabelledSequences, number: int) -> float:
         labels = data.labels
         return float((labels == number).mean() if labels.ndim == 1 else labels[:, number].mean())
 
     return {name: (share(train, i), share(test, i)) for i, name in enumerate(classes)}
 
 
-def _length_range(data: Labelled) -> LengthRange:
+def _length_range(data: LabelledSequences) -> LengthRange:
     lengths = data.lengths
     return LengthRange(int(lengths.min()), int(np.median(lengths)), int(lengths.max()))
 
@@ -112,7 +116,7 @@ def _small_tree() -> DecisionTreeClassifier:
     return DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=5, random_state=0)
 
 
-def _accuracy(model: ClassifierMixin, train: Labelled, test: Labelled) -> float:
+def _accuracy(model: ClassifierMixin, train: LabelledSequences, test: LabelledSequences) -> float:
     """On the test split, of a model that sees the lengths alone."""
     model.fit(train.lengths[:, None], train.labels)
     return float(model.score(test.lengths[:, None], test.labels))

@@ -15,7 +15,7 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 
 from cmgems.compiled import kernel
-from cmgems.downstream.labelled import Labelled
+from cmgems.downstream.labelled import LabelledSequences
 from cmgems.downstream.linear import (
     LARGE,
     Target,
@@ -46,7 +46,7 @@ class KmerChoice(NamedTuple):
     strength: float
 
 
-def kmer_counts(data: Labelled, k: int) -> sparse.csr_matrix:
+def kmer_counts(data: LabelledSequences, k: int) -> sparse.csr_matrix:
     """float64 [N, 4**k]: how often each k-mer occurs in each sequence; one with N is not counted.
 
     Columns are k-mer indices (`cmgems.kmers`): base order A T C G, the first base highest.
@@ -81,7 +81,7 @@ def _kmer_indices(codes, offsets, k, words, ends):
         ends[i] = filled
 
 
-def one_hot(data: Labelled, length: int) -> sparse.csr_matrix:
+def one_hot(data: LabelledSequences, length: int) -> sparse.csr_matrix:
     """float64 [N, 4 * length]: which base is at each place; N is none.
 
     Sequences are laid middle on middle; what is beyond `length` bases is cut off at both ends.
@@ -96,7 +96,7 @@ def one_hot(data: Labelled, length: int) -> sparse.csr_matrix:
 
 
 def kmer_baseline(
-    train: Labelled, test: Labelled, kind: str, classes: int, seed: int = 0
+    train: LabelledSequences, test: LabelledSequences, kind: str, classes: int, seed: int = 0
 ) -> Prediction:
     """Logistic regression on k-mer counts; k and the penalty chosen by cross-validation.
 
@@ -113,7 +113,7 @@ def kmer_baseline(
     return Prediction(logits, {"k": k, "strength": strength})
 
 
-def choose_k(train: Labelled, target: Target, seed: int) -> KmerChoice:
+def choose_k(train: LabelledSequences, target: Target, seed: int) -> KmerChoice:
     """k and strength with the least validated loss on (some of) the training examples."""
     part = to_choose_on(target, seed)
     train, target = train.take(part), target.where(part)
@@ -134,7 +134,7 @@ def choose_k(train: Labelled, target: Target, seed: int) -> KmerChoice:
 
 
 def one_hot_baseline(
-    train: Labelled, test: Labelled, kind: str, classes: int, seed: int = 0
+    train: LabelledSequences, test: LabelledSequences, kind: str, classes: int, seed: int = 0
 ) -> Prediction:
     """Logistic regression on the base at each place; the penalty chosen by cross-validation.
 

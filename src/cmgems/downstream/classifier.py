@@ -14,12 +14,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from cmgems.downstream.encode import Tokens, arithmetic, states_of
+from cmgems.downstream.encode import arithmetic, states_of
 from cmgems.downstream.fine_tuning import Classifiers
 from cmgems.downstream.heads import Head, build_head
 from cmgems.downstream.models import Source
 from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.downstream.tasks import Task
+from cmgems.downstream.tokens import Tokens
 from cmgems.encoder import Encoder, EncoderShape
 from cmgems.errors import UserError
 from cmgems.files import replacing

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmgems.downstream.labelled import Labelled, from_codes
+from cmgems.downstream.labelled import LabelledSequences, from_codes
 from cmgems.downstream.labelled_files import Reading
 from cmgems.downstream.shuffling import dinucleotide_shuffled
 from cmgems.draws import generator, stream
@@ -36,7 +36,7 @@ def replaced_sequence(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return codes
 
 
-def silencers(paths: Sequence[Path], reading: Reading) -> Labelled:
+def silencers(paths: Sequence[Path], reading: Reading) -> LabelledSequences:
     """Each positive of a sequence file, of at most 300 bases, followed by its negative.
 
     The two have the name of the positive. The same file gives the same negatives.
@@ -56,7 +56,7 @@ def silencers(paths: Sequence[Path], reading: Reading) -> Labelled:
     return from_codes(examples, np.tile([1, 0], len(examples) // 2), tuple(names))
 
 
-def human_and_shuffled(split: str) -> Labelled:
+def human_and_shuffled(split: str) -> LabelledSequences:
     """Windows of the sample genome (label 1), each followed by itself shuffled (label 0).
 
     A window and its shuffled copy have the same dinucleotides, so no count of them tells the two
@@ -100,5 +100,7 @@ def _window_starts(codes: np.ndarray, split: str) -> np.ndarray:
 
 
 # format of `Files` -> what makes the examples of a split, or makes them from files
-MAKERS: dict[str, Callable[[str], Labelled]] = {"shuffled": human_and_shuffled}
-FROM_FILES: dict[str, Callable[[Sequence[Path], Reading], Labelled]] = {"replaced": silencers}
+MAKERS: dict[str, Callable[[str], LabelledSequences]] = {"shuffled": human_and_shuffled}
+FROM_FILES: dict[str, Callable[[Sequence[Path], Reading], LabelledSequences]] = {
+    "replaced": silencers
+}

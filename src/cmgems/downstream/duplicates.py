@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmgems.compiled import kernel
-from cmgems.downstream.labelled import Labelled, keys
+from cmgems.downstream.labelled import LabelledSequences, keys
 from cmgems.windows import Spans
 
 NEAR = 0.5  # Jaccard index from which on two sequences are near duplicates
@@ -32,7 +32,7 @@ class Duplicates:
         return self.exact | self.reverse | self.near
 
 
-def duplicates(train: Labelled, test: Labelled, near: float = NEAR) -> Duplicates:
+def duplicates(train: LabelledSequences, test: LabelledSequences, near: float = NEAR) -> Duplicates:
     """Which test sequences are in the training examples, exactly or nearly.
 
     k is a fifth of the median length, 8 to 12: one substitution in the middle leaves a sequence a
@@ -48,7 +48,7 @@ def duplicates(train: Labelled, test: Labelled, near: float = NEAR) -> Duplicate
     return Duplicates(exact, reverse, (jaccard >= near) & ~on_either, jaccard, k)
 
 
-def nearest_jaccard(train: Labelled, test: Labelled, k: int) -> np.ndarray:
+def nearest_jaccard(train: LabelledSequences, test: LabelledSequences, k: int) -> np.ndarray:
     """float32 [N_test]: the largest Jaccard index of canonical k-mer sets with a training sequence.
 
     Exact: for each training sequence, the k-mers that it shares with each test sequence are
@@ -97,7 +97,7 @@ def _nearest(place, train_ends, posting_ends, owner, sizes):
     return best
 
 
-def kmer_sets(data: Labelled, k: int) -> tuple[np.ndarray, np.ndarray]:
+def kmer_sets(data: LabelledSequences, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Distinct canonical k-mers of each sequence, one sequence behind the other, and their ends.
 
     A canonical k-mer is the lesser of a k-mer and its reverse complement, as numbers in base 4;
@@ -144,7 +144,7 @@ def _canonical_sets(codes, offsets, k, words, ends):
     return filled
 
 
-def containment(codes: np.ndarray, spans: Spans, test: Labelled) -> np.ndarray:
+def containment(codes: np.ndarray, spans: Spans, test: LabelledSequences) -> np.ndarray:
     """float32 [N]: which share of a sequence's k-mers the spans of a genome have, on either strand.
 
     Parameters

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.downstream.embedding import per_token, pooled
-from cmgems.downstream.labelled import from_codes
+from cmgems.downstream.labelled import pack_codes
 from cmgems.errors import UserError
 from cmgems.files import replacing
 from cmgems.pretrained import Pretrained
@@ -59,7 +59,7 @@ def embed_file(
 
 def _pooled_rows(encoder, found, k, pool, layer) -> Iterator[tuple[list[str], np.ndarray]]:
     while part := list(islice(found, AT_ONCE)):
-        data = from_codes([s.codes for s in part], np.zeros(len(part), np.int64))
+        data = pack_codes(s.codes for s in part)
         yield [s.name for s in part], pooled(encoder, data, k, pool, layer)
 
 

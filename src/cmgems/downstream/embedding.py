@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.data_modules.classification import Rows, mean_over_windows, most_bases, rows_of
-from cmgems.downstream.encode import arithmetic, batches, states_of, tokenise
+from cmgems.downstream.encode import arithmetic, states_of
 from cmgems.downstream.heads import inner
-from cmgems.downstream.labelled import Labelled, from_codes
+from cmgems.downstream.labelled import Sequences, pack_codes
 from cmgems.downstream.stack import StackedEncoder
+from cmgems.downstream.tokens import batches, tokenise
+from cmgems.downstream.truncation import Rows, mean_over_windows, most_bases, rows_of
 from cmgems.encoder import Encoder
 
 POOLS = ("mean", "cls", "max")
@@ -21,7 +22,7 @@ POOLS = ("mean", "cls", "max")
 
 def pooled(
     encoder: Encoder,
-    data: Labelled,
+    data: Sequences,
     k: int,
     pool: str = "mean",
     layer: int | None = None,
@@ -64,7 +65,7 @@ def per_token(
     encoder: Encoder, codes: np.ndarray, k: int, layer: int | None = None, bf16: bool = False
 ) -> np.ndarray:
     """float32 [L - k + 1, D]: the state of each k-mer of one sequence, base codes uint8 [L]."""
-    data = from_codes([codes], np.zeros(1, np.int64))
+    data = pack_codes([codes])
     rows = rows_of(data, most_bases(encoder.shape.positions, k), "windows")
     out = np.empty((len(codes) - k + 1, encoder.shape.width), np.float32)
     filled = np.zeros(len(out), bool)
@@ -78,15 +79,14 @@ def per_token(
 
 
 @torch.no_grad()
-def _states(encoder: Encoder, data: Labelled, rows: Rows, k: int, layer: int | None, bf16: bool):
+def _states(encoder: Encoder, data: Sequences, rows: Rows, k: int, layer: int | None, bf16: bool):
     """Yield (numbers of the rows, states float32 [B, L, D], real tokens [B, L]) on the CPU."""
     body = StackedEncoder([encoder])
     device = body.tokens.weight.device
-    parts = [
+    windows = pack_codes(
         data.codes[start : start + length]
         for start, length in zip(rows.start.tolist(), rows.length.tolist(), strict=True)
-    ]
-    windows = from_codes(parts, np.zeros(len(parts), np.int64))
+    )
     tokens = tokenise(windows, k, encoder.shape.positions)
     for numbers in batches(tokens):
         batch = tokens.take(numbers)

@@ -1,78 +1,10 @@
-"""Labelled sequences as token ids, and what an encoder makes of them.
+"""What an encoder makes of tokens: its states, and in which arithmetic."""
 
-A sequence that has more tokens than the encoder has positions is cut to its middle.
-"""
-
-from typing import NamedTuple
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.data_modules.classification import most_bases, rows_of
-from cmgems.downstream.labelled import Labelled
 from cmgems.downstream.stack import Dropout, StackedEncoder
-from cmgems.errors import UserError
-from cmgems.kmers import CLS, PAD, SEP, token_ids
-
-TOKENS_AT_ONCE = 4096  # of a batch that is only read; more fit no cache
-
-
-class Tokens(NamedTuple):
-    """N sequences as token ids, [CLS] in front and [SEP] behind, padded on the right."""
-
-    ids_NL: Tensor  # int16
-    lengths_N: Tensor  # int64: tokens that are not padding
-
-    def __len__(self) -> int:
-        return len(self.ids_NL)
-
-    def take(self, index: Tensor) -> "Tokens":
-        """Those at `index` (any shape), without columns in which there is only padding."""
-        lengths = self.lengths_N[index]
-        longest = int(lengths.max()) if lengths.numel() else 0
-        return Tokens(self.ids_NL[index][..., :longest], lengths)
-
-    def real(self) -> Tensor:
-        """bool, shape of the ids: False at padding."""
-        return torch.arange(self.ids_NL.shape[-1]) < self.lengths_N[..., None]
-
-
-def tokenise(data: Labelled, k: int, positions: int) -> Tokens:
-    """Token ids of all sequences; of those with too many tokens the middle.
-
-    Raises
-    ------
-    UserError
-        If a sequence has fewer than k bases.
-    """
-    starts, lengths, _ = rows_of(data, most_bases(positions, k))
-    if len(lengths) and lengths.min() < k:
-        i = int(np.argmin(lengths))
-        raise UserError(
-            f"sequence {i + 1}: found {lengths[i]} bases, wanted at least {k}, the k of the model"
-        )
-    longest = int(lengths.max()) if len(lengths) else k
-    ids_NL = torch.full((len(lengths), longest - k + 3), PAD, dtype=torch.int16)
-    ids_NL[:, 0] = CLS
-    for length in np.unique(lengths).tolist():
-        rows = np.flatnonzero(lengths == length)
-        codes = data.codes[starts[rows][:, None] + np.arange(length)]
-        ids_NL[rows, 1 : length - k + 2] = token_ids(torch.from_numpy(codes), k).to(torch.int16)
-    tokens_N = torch.from_numpy(lengths - k + 3)
-    ids_NL[torch.arange(len(ids_NL)), tokens_N - 1] = SEP
-    return Tokens(ids_NL, tokens_N)
-
-
-def batches(tokens: Tokens, tokens_at_once: int = TOKENS_AT_ONCE) -> list[Tensor]:
-    """Numbers of the sequences in batches of similar length, the longest first."""
-    order = torch.argsort(tokens.lengths_N, descending=True, stable=True)
-    parts, start = [], 0
-    while start < len(order):
-        size = max(1, tokens_at_once // int(tokens.lengths_N[order[start]]))
-        parts.append(order[start : start + size])
-        start += size
-    return parts
+from cmgems.downstream.tokens import Tokens
 
 
 def states_of(body: StackedEncoder, tokens: Tokens, layers: int | None = None) -> Tensor:

@@ -155,17 +155,15 @@ def shots_by_task(
     return found, skipped
 
 
-def too_few(evaluation: Evaluation, one: Task, shots: int, k: int) -> UserError | None:
+def too_few(
+    evaluation: Evaluation, one: Task, shots: int, k: int
+) -> task_data.TooFewExamples | None:
     """The error of a draw that cannot be made because there are too few examples."""
     root = evaluation.tasks.root
-    if not evaluation.few_shot.published:
-        task_data.draw_pool(one, root, shortest=k)  # the files themselves must be in order
     try:
         task_data.few_shot(one, shots, None if evaluation.few_shot.published else 0, root, 0, k)
-    except UserError as error:
-        if f"found {shots} shots" in str(error):
-            return error
-        raise
+    except task_data.TooFewExamples as error:
+        return error
     return None
 
 

@@ -1,41 +1,38 @@
 """Training of G classifiers side by side, and what they answer.
 
-Each model has its own examples (rows of one table), its own order of them, its own head weights
-and dropout, all functions of its seed. Nothing here knows of tasks, draws or files, and nothing
-chooses: `train` never sees a test split.
+Batches come from `ClassificationDataModule`: each model has its own examples and order of them. Its
+head weights and dropout are its own too, functions of its seed. Nothing here knows of tasks, draws
+or files, and nothing chooses: `train` never sees a test split.
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from cmgems.downstream.encode import Tokens, arithmetic, batches, states_of
+from cmgems.data_modules.classification import (
+    Batch,
+    ClassificationDataModule,
+    EvaluationData,
+    Examples,
+    TrainData,
+    evaluation_loader,
+)
+from cmgems.downstream.encode import arithmetic, states_of
 from cmgems.downstream.heads import Head, build_head
 from cmgems.downstream.low_rank import adapt
 from cmgems.downstream.recipes import Recipe
 from cmgems.downstream.stack import Dropout, StackedEncoder
-from cmgems.draws import sequence_keys, stream
+from cmgems.downstream.tokens import Tokens
+from cmgems.draws import stream
 from cmgems.encoder import Encoder
 from cmgems.errors import RunFailed
 from cmgems.pretraining import rate_factor
-
-
-class Examples(NamedTuple):
-    """N sequences, and of a frozen encoder the reduced states of each."""
-
-    tokens: Tokens
-    states: Tensor | None = None  # [N, P, D]
-
-    def take(self, index: Tensor) -> "Examples":
-        tokens = self.tokens.take(index)
-        states = None if self.states is None else self.states[index]
-        if states is not None and states.shape[-2] > 1:
-            states = states[..., : tokens.ids_NL.shape[-1], :]
-        return Examples(tokens, states)
 
 
 class Plan(NamedTuple):
@@ -53,6 +50,7 @@ class Classifiers(nn.Module):
 
     def __init__(self, encoders: list[Encoder], plan: Plan, seeds: list[int]):
         super().__init__()
+        self.kind = plan.kind
         shape, outputs = encoders[0].shape, 1 if plan.kind == "regression" else plan.classes
         self.head: Head = build_head(plan.head, shape.width, outputs, shape.positions, seeds)
         self.body = None if plan.body == "frozen" else StackedEncoder(encoders)
@@ -82,21 +80,43 @@ def examples_for(encoder: Encoder, plan: Plan, tokens: Tokens, bf16: bool) -> Ex
     places = 1 if head.reduced else tokens.ids_NL.shape[1]
     kept = torch.zeros(len(tokens), places, encoder.shape.width)
     with torch.no_grad(), arithmetic(device, bf16):
-        for rows in batches(tokens):
-            batch = tokens.take(rows)
-            reduced = head.reduce(states_of(body, batch), batch.real().to(device)[None])
-            kept[rows, : reduced.shape[2]] = reduced[0].float().cpu()
+        for batch in evaluation_loader(EvaluationData(Examples(tokens))):
+            its = batch.examples.tokens
+            reduced = head.reduce(states_of(body, its), its.real().to(device)[None])
+            kept[batch.rows, : reduced.shape[2]] = reduced[0].float().cpu()
     return Examples(tokens, kept)
+
+
+class LabelScale(NamedTuple):
+    """How labels become targets: of a regression numbers of mean 0 and deviation 1."""
+
+    kind: str
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def of(cls, labels: np.ndarray, kind: str) -> "LabelScale":
+        if kind != "regression":
+            return cls(kind)
+        return cls(kind, float(labels.mean()), float(labels.std()) or 1.0)
+
+    def targets(self, labels: np.ndarray) -> Tensor:
+        """Labels as the loss takes them."""
+        if self.kind == "regression":
+            labels = (labels - self.mean) / self.deviation
+        return torch.from_numpy(labels)
+
+    def answers(self, logits_GNC: Tensor) -> np.ndarray:
+        """Logits; of a regression numbers [G, N] in the unit of the labels."""
+        if self.kind != "regression":
+            return logits_GNC.numpy()
+        return logits_GNC.numpy()[..., 0] * self.deviation + self.mean
 
 
 def train(
     model: Classifiers,
-    examples: Examples,
-    index_GN: np.ndarray,
-    targets: Tensor,
-    kind: str,
+    data: ClassificationDataModule,
     recipe: Recipe,
-    seeds: list[int],
     bf16: bool = False,
     after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> list[float]:
@@ -104,11 +124,8 @@ def train(
 
     Parameters
     ----------
-    model : of G = len(seeds) classifiers
-    examples : the table that `index_GN` points into
-    index_GN : the training examples of each model, int64 [G, N]
-    targets : labels of the whole table, int64 [rows], float [rows] or [rows, C]
-    kind : binary, multiclass, multilabel or regression
+    model : of G classifiers
+    data : of as many, in batches of the recipe's size
     after_epoch : called with the number of the epoch, from 0
 
     Returns
@@ -120,67 +137,101 @@ def train(
     RunFailed
         If a loss is not finite.
     """
-    device = next(model.parameters()).device
-    steps = recipe.steps(index_GN.shape[1])
-    optimizer = _adamw(model, recipe)
-    dropout = Dropout(recipe.dropout, [stream(s, "dropout") >> 1 for s in seeds], device)
-    step, means = 0, []
+    assert data.batch_size == recipe.batch
+    training = _Training(model, recipe, data.train, bf16)
+    loader, means = data.train_dataloader(), []
     for epoch in range(recipe.epochs):
-        order_GN = np.stack([_shuffled(i, s, epoch) for i, s in zip(index_GN, seeds, strict=True)])
-        losses = []
-        for start in range(0, order_GN.shape[1], recipe.batch):
-            if step == steps:
-                break
-            rows = torch.from_numpy(order_GN[:, start : start + recipe.batch])
-            with arithmetic(device, bf16):
-                logits = model(examples.take(rows), dropout)
-            logits = logits.float() if bf16 else logits
-            loss_G = losses_of(logits, targets[rows].to(device), kind)
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.rate * rate_factor(step, recipe.warmup(steps), steps)
-            optimizer.zero_grad()
-            loss_G.sum().backward()
-            clip_each(model, recipe.clip)
-            optimizer.step()
-            losses.append(loss_G.detach())
-            step += 1
-        means = torch.stack(losses).mean(0).tolist() if losses else means
+        loader.sampler.set_epoch(epoch)
+        losses = [training.step(batch) for batch in islice(loader, training.left)]
+        means = torch.stack(losses).mean(0).tolist()
         if not np.isfinite(means).all():
             raise RunFailed(
                 f"epoch {epoch + 1}: the loss is not finite; a lower rate than {recipe.rate:g} may "
                 f"help"
             )
         after_epoch(epoch)
-        if step == steps:
+        if not training.left:
             break
     return means
 
 
+class _Training:
+    """Steps of AdamW on G classifiers, with the recipe's rate, dropout and clipping."""
+
+    def __init__(self, model: Classifiers, recipe: Recipe, data: TrainData, bf16: bool):
+        self.model, self.recipe, self.bf16 = model, recipe, bf16
+        self.device = next(model.parameters()).device
+        self.steps, self.done = recipe.steps(data.index_GN.shape[1]), 0
+        self.optimizer = _adamw(model, recipe)
+        seeds = [stream(seed, "dropout") >> 1 for seed in data.seeds]
+        self.dropout = Dropout(recipe.dropout, seeds, self.device)
+
+    @property
+    def left(self) -> int:
+        """Steps that are still to be made."""
+        return self.steps - self.done
+
+    def step(self, batch: Batch) -> Tensor:
+        """Make one step; return the loss of each model [G]."""
+        with arithmetic(self.device, self.bf16):
+            logits = self.model(batch.examples, self.dropout)
+        logits = logits.float() if self.bf16 else logits
+        loss_G = losses_of(logits, batch.labels.to(self.device), self.model.kind)
+        factor = rate_factor(self.done, self.recipe.warmup(self.steps), self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate * factor
+        self.optimizer.zero_grad()
+        loss_G.sum().backward()
+        clip_each(self.model, self.recipe.clip)
+        self.optimizer.step()
+        self.done += 1
+        return loss_G.detach()
+
+
 @torch.no_grad()
-def answer(model: Classifiers, examples: Examples, bf16: bool = False) -> Tensor:
-    """Logits, float32 [G, N, C] on the CPU, of all examples by each of the G models."""
+def answer(model: Classifiers, loader: DataLoader, bf16: bool = False) -> Tensor:
+    """Logits, float32 [G, N, C] on the CPU, by each of the G models.
+
+    Parameters
+    ----------
+    loader : of N examples, from `evaluation_loader` or `val_dataloader`
+    """
     weights = dict(model.named_parameters())
     models = len(next(iter(weights.values())))
     if model.body is None or next(iter(weights.values())).is_cuda:
-        return _answer(model, weights, models, examples, bf16)
+        return _answer(model, weights, models, loader, bf16)
     # On a CPU one after the other: the states of several models at once fit no cache.
     each = [{name: x[g : g + 1] for name, x in weights.items()} for g in range(models)]
-    return torch.cat([_answer(model, its, 1, examples, bf16) for its in each])
+    return torch.cat([_answer(model, its, 1, loader, bf16) for its in each])
 
 
 def _answer(
-    model: Classifiers, weights: dict[str, Tensor], models: int, examples: Examples, bf16: bool
+    model: Classifiers, weights: dict[str, Tensor], models: int, loader: DataLoader, bf16: bool
 ) -> Tensor:
-    dropout = Dropout(0.0, [0] * models)
-    device, out = next(iter(weights.values())).device, None
-    for rows in batches(examples.tokens):
+    dropout, device = Dropout(0.0, [0] * models), next(iter(weights.values())).device
+    rows, parts = [], []
+    for batch in loader:
         with arithmetic(device, bf16):
-            batch = examples.take(rows.expand(models, -1))
-            logits = torch.func.functional_call(model, weights, (batch, dropout))
-        if out is None:
-            out = torch.empty(models, len(examples.tokens), logits.shape[-1])
-        out[:, rows] = logits.float().cpu()
+            its = _for_each(batch.examples, models)
+            logits = torch.func.functional_call(model, weights, (its, dropout))
+        rows.append(batch.rows)
+        parts.append(logits.float().cpu())
+    found = torch.cat(parts, 1)
+    out = torch.empty_like(found)
+    out[:, torch.cat(rows)] = found
     return out
+
+
+def _for_each(examples: Examples, models: int) -> Examples:
+    """The same examples [B, ...] for each of G models [G, B, ...]."""
+    ids_BL, lengths_B = examples.tokens
+    tokens = Tokens(_repeated(ids_BL, models), _repeated(lengths_B, models))
+    states = None if examples.states is None else _repeated(examples.states, models)
+    return Examples(tokens, states)
+
+
+def _repeated(x: Tensor, models: int) -> Tensor:
+    return x.expand(models, *x.shape).contiguous()
 
 
 def losses_of(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
@@ -215,8 +266,3 @@ def _adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         {"params": [p for p in moving if p.ndim <= 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
-
-
-def _shuffled(index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    keys = sequence_keys(stream(seed, f"order of epoch {epoch}"), np.arange(len(index)))
-    return index[np.argsort(keys.view(np.uint64)[:, 0], kind="stable")]

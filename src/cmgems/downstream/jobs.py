@@ -13,19 +13,26 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from cmgems.data_modules.classification import (
+    ClassificationDataModule,
+    EvaluationData,
+    Examples,
+    TrainData,
+    evaluation_loader,
+)
 from cmgems.downstream import task_data
 from cmgems.downstream.baselines import kmer_baseline, one_hot_baseline
-from cmgems.downstream.encode import tokenise
+from cmgems.downstream.best_epoch import BestEpoch
 from cmgems.downstream.evaluation_config import Evaluation
 from cmgems.downstream.fine_tuning import (
     Classifiers,
-    Examples,
+    LabelScale,
     Plan,
     answer,
     examples_for,
     train,
 )
-from cmgems.downstream.labelled import Labelled, joined
+from cmgems.downstream.labelled import LabelledSequences, joined
 from cmgems.downstream.linear import Target
 from cmgems.downstream.low_rank import merge
 from cmgems.downstream.models import Source, encoder_of, language_model
@@ -33,6 +40,7 @@ from cmgems.downstream.probe import probe
 from cmgems.downstream.recipes import Recipe, few_shot_recipe, for_body, full_recipe
 from cmgems.downstream.scores import Scores, score
 from cmgems.downstream.tasks import Task, task
+from cmgems.downstream.tokens import tokenise
 from cmgems.downstream.units import FULL, PUBLISHED, Group, Unit
 from cmgems.draws import stream
 from cmgems.encoder import Encoder
@@ -89,11 +97,11 @@ def task_named(name: str) -> Task:
 
 
 @lru_cache(maxsize=8)
-def split(name: str, which: str, root: str, k: int) -> Labelled:
+def split(name: str, which: str, root: str, k: int) -> LabelledSequences:
     return task_data.read(task_named(name), which, root, shortest=k)
 
 
-def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> Labelled:
+def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> LabelledSequences:
     """What a unit trains on."""
     root = evaluation.tasks.root
     if unit.shots == FULL:
@@ -102,7 +110,7 @@ def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> L
     return task_data.few_shot(its_task, unit.shots, draw, root, shortest=k)
 
 
-def test_of(evaluation: Evaluation, name: str, k: int) -> Labelled:
+def test_of(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:
     return split(name, "test", evaluation.tasks.root, k)
 
 
@@ -129,106 +137,86 @@ def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:
 def _fine_tuned(settings: Settings, its_task: Task, group: Group) -> list[Result]:
     evaluation, source = settings.evaluation, settings.source(group.model)
     encoders = [encoder_of(source, unit.seed, settings.device) for unit in group.units]
-    model, losses, chosen = trained(settings, its_task, group, encoders)
+    found = trained(settings, its_task, group, encoders)
     test = test_of(evaluation, group.task, source.k)
-    examples = examples_for(
-        encoders[0],
-        plan_of(evaluation, its_task),
-        tokenise(test, source.k, source.shape.positions),
-        settings.bf16,
-    )
-    logits = _in_units(answer(model, examples, settings.bf16).numpy(), its_task, model)
+    examples = _tokenised(settings, its_task, source, encoders[0], test)
+    logits = answer(found.model, evaluation_loader(EvaluationData(examples)), settings.bf16)
+    answers = found.scale.answers(logits)
     if evaluation.keep:
-        _keep(settings, its_task, group, model)
+        _keep(settings, its_task, group, found.model)
     return [
-        Result(unit, score(logits[g], test.labels, its_task.kind), losses[g], 0.0, chosen[g])
+        Result(
+            unit,
+            score(answers[g], test.labels, its_task.kind),
+            found.losses[g],
+            0.0,
+            found.chosen[g],
+        )
         for g, unit in enumerate(group.units)
     ]
 
 
-def trained(
-    settings: Settings, its_task: Task, group: Group, encoders: list[Encoder]
-) -> tuple[Classifiers, list[float], list[dict[str, float]]]:
-    """Classifiers of a group, their last training losses and what was chosen on dev.
+class Trained(NamedTuple):
+    """The classifiers of a group."""
+
+    model: Classifiers
+    scale: LabelScale
+    losses: list[float]  # of the last epoch
+    chosen: list[dict[str, float]]  # on dev
+
+
+def trained(settings: Settings, its_task: Task, group: Group, encoders: list[Encoder]) -> Trained:
+    """Train the classifiers of a group.
 
     In few-shot the last epoch counts; with all of the training split the epoch that is best on dev.
     """
-    evaluation, source = settings.evaluation, settings.source(group.model)
-    plan, positions = plan_of(evaluation, its_task), source.shape.positions
-    draws = {u.draw: examples_of(evaluation, its_task, u, source.k) for u in group.units}
-    table = joined(list(draws.values()))
-    starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
-    index_GN = np.stack([starts[u.draw] + np.arange(len(draws[u.draw])) for u in group.units])
+    evaluation, bf16 = settings.evaluation, settings.bf16
     seeds = [seed_of(unit) for unit in group.units]
-    model = Classifiers(encoders, plan, seeds)
-    targets = _targets(table.labels, its_task, model)
-    examples = examples_for(encoders[0], plan, tokenise(table, source.k, positions), settings.bf16)
+    model = Classifiers(encoders, plan_of(evaluation, its_task), seeds)
     recipe = recipe_of(evaluation, its_task, group.shots)
-    best = None
+    data, scale = _data_module(settings, its_task, group, encoders[0], recipe.batch)
+    if data.dev is None:
+        losses = train(model, data, recipe, bf16)
+        return Trained(model, scale, losses, [{} for _ in seeds])
+    best = BestEpoch(model, data, its_task, scale, bf16)
+    losses = train(model, data, recipe, bf16, best)
+    return Trained(model, scale, losses, best.take())
+
+
+def _data_module(
+    settings: Settings, its_task: Task, group: Group, encoder: Encoder, batch_size: int
+) -> tuple[ClassificationDataModule, LabelScale]:
+    """What a group trains on, and chooses on where that is dev."""
+    evaluation, source = settings.evaluation, settings.source(group.model)
+    table, index_GN = _training_table(evaluation, its_task, group, source.k)
+    scale = LabelScale.of(table.labels, its_task.kind)
+    examples = _tokenised(settings, its_task, source, encoder, table)
+    seeds = [seed_of(unit) for unit in group.units]
+    train_data = TrainData(examples, scale.targets(table.labels), index_GN, seeds)
+    dev_data = None
     if group.shots == FULL:
         dev = split(group.task, "dev", evaluation.tasks.root, source.k)
-        dev_examples = examples_for(
-            encoders[0], plan, tokenise(dev, source.k, positions), settings.bf16
-        )
-        best = BestEpoch(model, dev_examples, dev.labels, its_task, settings.bf16)
-    losses = train(
-        model,
-        examples,
-        index_GN,
-        targets,
-        its_task.kind,
-        recipe,
-        seeds,
-        settings.bf16,
-        best or (lambda epoch: None),
-    )
-    return model, losses, best.take() if best else [{} for _ in seeds]
+        dev_examples = _tokenised(settings, its_task, source, encoder, dev)
+        dev_data = EvaluationData(dev_examples, torch.from_numpy(dev.labels))
+    return ClassificationDataModule(train_data, batch_size, dev_data), scale
 
 
-class BestEpoch:
-    """After each epoch: keeps of each model the weights that are best on dev."""
-
-    def __init__(
-        self, model: Classifiers, dev: Examples, labels: np.ndarray, its_task: Task, bf16: bool
-    ):
-        self.model, self.dev, self.labels, self.task, self.bf16 = model, dev, labels, its_task, bf16
-        models = len(next(model.parameters()))
-        self.scores, self.epochs = [-np.inf] * models, [0] * models
-        self.weights = {name: x.detach().clone() for name, x in model.named_parameters()}
-
-    def __call__(self, epoch: int) -> None:
-        logits = _in_units(answer(self.model, self.dev, self.bf16).numpy(), self.task, self.model)
-        for g, its in enumerate(logits):
-            found = float(getattr(score(its, self.labels, self.task.kind), self.task.metric))
-            if found > self.scores[g]:
-                self.scores[g], self.epochs[g] = found, epoch
-                for name, x in self.model.named_parameters():
-                    self.weights[name][g] = x.detach()[g]
-
-    def take(self) -> list[dict[str, float]]:
-        """Put the best weights back."""
-        with torch.no_grad():
-            for name, x in self.model.named_parameters():
-                x.copy_(self.weights[name])
-        return [
-            {"epoch": epoch + 1, f"dev_{self.task.metric}": found}
-            for epoch, found in zip(self.epochs, self.scores, strict=True)
-        ]
+def _training_table(
+    evaluation: Evaluation, its_task: Task, group: Group, k: int
+) -> tuple[LabelledSequences, np.ndarray]:
+    """The examples of all draws, and int64 [G, N] which of them each unit trains on."""
+    draws = {u.draw: examples_of(evaluation, its_task, u, k) for u in group.units}
+    starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
+    index_GN = np.stack([starts[u.draw] + np.arange(len(draws[u.draw])) for u in group.units])
+    return joined(list(draws.values())), index_GN
 
 
-def _targets(labels: np.ndarray, its_task: Task, model: Classifiers) -> torch.Tensor:
-    """Labels as the loss takes them; numbers of a regression with mean 0 and deviation 1."""
-    if its_task.kind == "regression":
-        model.unit = (float(labels.mean()), float(labels.std()) or 1.0)
-        labels = (labels - model.unit[0]) / model.unit[1]
-    return torch.from_numpy(labels)
-
-
-def _in_units(logits_GNC: np.ndarray, its_task: Task, model: Classifiers) -> np.ndarray:
-    """Answers to a regression as numbers [G, N] in the unit of the labels."""
-    if its_task.kind != "regression":
-        return logits_GNC
-    return logits_GNC[..., 0] * model.unit[1] + model.unit[0]
+def _tokenised(
+    settings: Settings, its_task: Task, source: Source, encoder: Encoder, data: LabelledSequences
+) -> Examples:
+    """Examples as the classifiers of this evaluation want them."""
+    tokens = tokenise(data, source.k, source.shape.positions)
+    return examples_for(encoder, plan_of(settings.evaluation, its_task), tokens, settings.bf16)
 
 
 def _keep(settings: Settings, its_task: Task, group: Group, model: Classifiers) -> None:
@@ -265,7 +253,7 @@ def _test_features(settings: Settings, source: Source, seed: int, name: str) -> 
     return _features(settings, source, seed, test_of(settings.evaluation, name, source.k))
 
 
-def _features(settings: Settings, source: Source, seed: int, data: Labelled) -> np.ndarray:
+def _features(settings: Settings, source: Source, seed: int, data: LabelledSequences) -> np.ndarray:
     from cmgems.downstream.embedding import pooled
 
     its = settings.evaluation.probe

@@ -1,4 +1,4 @@
-"""Labelled sequences in memory.
+"""Sequences in memory, with and without labels.
 
 Base codes are uint8, A T C G = 0 1 2 3, N and every other IUPAC code = 4; all sequences lie one
 behind the other, sequence i at codes[offsets[i] : offsets[i + 1]].
@@ -10,8 +10,9 @@ behind the other, sequence i at codes[offsets[i] : offsets[i + 1]].
     [0, 0]
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -21,22 +22,17 @@ _LETTERS = np.frombuffer((BASES + "N").encode(), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
-    """N sequences with their labels.
+class Sequences:
+    """N sequences.
 
     Attributes
     ----------
     codes : uint8 [total bases]
     offsets : int64 [N + 1]
-    labels : int64 [N], index of the class; int64 [N, C], 0 or 1 (multi-label);
-        float32 [N] (regression)
-    names : of the sequences, where their file has some
     """
 
     codes: np.ndarray
     offsets: np.ndarray
-    labels: np.ndarray
-    names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -54,24 +50,44 @@ class Labelled:
         """Sequence i in letters; N for what is not A, C, G or T."""
         return _LETTERS[self.sequence(i)].tobytes().decode()
 
-    def take(self, index: np.ndarray | Sequence[int]) -> "Labelled":
+    def take(self, index: np.ndarray | Sequence[int]) -> Self:
         """The sequences with these numbers, in this order."""
         index = np.asarray(index, np.int64)
         lengths = self.lengths[index]
         offsets = offsets_of(lengths)
         # place in `codes` of each base: the start of its sequence, and its place in it
         places = np.repeat(self.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        names = None if self.names is None else tuple(self.names[i] for i in index.tolist())
-        return Labelled(self.codes[places], offsets, self.labels[index], names)
+        return replace(self, codes=self.codes[places], offsets=offsets)
 
-    def reverse_complemented(self) -> "Labelled":
-        """The same examples, each sequence read on the other strand."""
+    def reverse_complemented(self) -> Self:
+        """The same sequences, each read on the other strand."""
         n = len(self)
         owner = np.repeat(np.arange(n), self.lengths)
         places = self.offsets[owner] + self.offsets[owner + 1] - 1 - np.arange(len(self.codes))
         codes = self.codes[places]
         codes = np.where(codes < AMBIGUOUS, codes ^ 1, codes)  # A-T and C-G differ in the low bit
-        return Labelled(codes, self.offsets, self.labels, self.names)
+        return replace(self, codes=codes)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSequences(Sequences):
+    """N sequences with their labels.
+
+    Attributes
+    ----------
+    labels : int64 [N], index of the class; int64 [N, C], 0 or 1 (multi-label);
+        float32 [N] (regression)
+    names : of the sequences, where their file has some
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...] | None = None
+
+    def take(self, index: np.ndarray | Sequence[int]) -> Self:
+        """The examples with these numbers, in this order."""
+        index = np.asarray(index, np.int64)
+        names = None if self.names is None else tuple(self.names[i] for i in index.tolist())
+        return replace(super().take(index), labels=self.labels[index], names=names)
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
@@ -79,28 +95,34 @@ def offsets_of(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
+def pack_codes(sequences: Iterable[np.ndarray]) -> Sequences:
+    """Sequences from base codes, one uint8 array per sequence."""
+    parts = list(sequences)
+    lengths = np.array([len(part) for part in parts], np.int64)
+    return Sequences(np.concatenate([np.empty(0, np.uint8), *parts]), offsets_of(lengths))
+
+
 def from_codes(
-    sequences: Sequence[np.ndarray], labels: np.ndarray, names: tuple[str, ...] | None = None
-) -> Labelled:
-    """Labelled sequences from base codes, one uint8 array a sequence."""
-    lengths = np.array([len(s) for s in sequences], np.int64)
-    codes = np.concatenate([np.empty(0, np.uint8), *sequences])
-    return Labelled(codes, offsets_of(lengths), labels, names)
+    sequences: Iterable[np.ndarray], labels: np.ndarray, names: tuple[str, ...] | None = None
+) -> LabelledSequences:
+    """Labelled sequences from base codes, one uint8 array per sequence."""
+    packed = pack_codes(sequences)
+    return LabelledSequences(packed.codes, packed.offsets, labels, names)
 
 
 def from_sequences(
     sequences: Sequence[str], labels: np.ndarray, names: tuple[str, ...] | None = None
-) -> Labelled:
+) -> LabelledSequences:
     """Labelled sequences from text in either case; what is not A, C, G or T becomes code 4."""
     return from_codes([encode_bases(s) for s in sequences], labels, names)
 
 
-def joined(parts: Sequence[Labelled]) -> Labelled:
+def joined(parts: Sequence[LabelledSequences]) -> LabelledSequences:
     """All examples of several sets, one set behind the other."""
     names = None
     if all(part.names is not None for part in parts):
         names = tuple(name for part in parts for name in part.names or ())
-    return Labelled(
+    return LabelledSequences(
         np.concatenate([part.codes for part in parts]),
         offsets_of(np.concatenate([part.lengths for part in parts])),
         np.concatenate([part.labels for part in parts]),
@@ -108,7 +130,7 @@ def joined(parts: Sequence[Labelled]) -> Labelled:
     )
 
 
-def keys(data: Labelled) -> list[bytes]:
+def keys(data: Sequences) -> list[bytes]:
     """Of each sequence a key that it shares with its reverse complement and with its copies."""
     other = data.reverse_complemented()
     return [min(data.sequence(i).tobytes(), other.sequence(i).tobytes()) for i in range(len(data))]

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.downstream.labelled import Labelled, from_codes
+from cmgems.downstream.labelled import LabelledSequences, from_codes
 from cmgems.errors import UserError
 from cmgems.fasta import BYTE_CLASSES
 from cmgems.files import read_text
@@ -50,7 +50,7 @@ class Example(NamedTuple):
     name: str | None = None
 
 
-def read_examples(format: str, paths: Sequence[Path], reading: Reading) -> Labelled:
+def read_examples(format: str, paths: Sequence[Path], reading: Reading) -> LabelledSequences:
     """Read and check the examples of one split.
 
     Parameters
@@ -80,7 +80,7 @@ def read_examples(format: str, paths: Sequence[Path], reading: Reading) -> Label
 
 
 def labels_of(examples: Sequence[Example], reading: Reading) -> np.ndarray:
-    """Labels as numbers: see `Labelled.labels`."""
+    """Labels as numbers: see `LabelledSequences.labels`."""
     if reading.kind == "regression":
         return np.array([_number(e) for e in examples], np.float32)
     index = {name: number for number, name in enumerate(reading.classes)}

@@ -25,7 +25,7 @@ NEVER = 50.0  # nats
 
 
 class Target(NamedTuple):
-    """What is to be predicted: labels as in `Labelled`, the kind of task, and how many classes."""
+    """What is to be predicted: labels of `LabelledSequences`, kind of task, number of classes."""
 
     labels: np.ndarray
     kind: str

@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA, Hu et al., ICLR 2022) for G models side by side.
 
-`peft` wraps `nn.Linear`s of one model; here each linear map has a model axis, so the update is
-written out: y = W x + (alpha / r) B A x, W fixed, A [G, r, I] normal, B [G, O, r] zero at the
-start. The tests hold it equal to `peft` on a plain `Encoder`.
+y = W x + (alpha / r) B A x, W fixed, A [G, r, I] normal, B [G, O, r] zero at the start. It is
+written out because each linear map has a model axis, which libraries for one model's `nn.Linear`s
+do not know. The tests hold it equal to a plain `Encoder` with the weights W + (alpha / r) B A.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """How much of a task a linear model and nearest neighbours find in frozen features.
 
 Pure functions on arrays: features float [N, D] of training and test examples, labels as in
-`Labelled`. Nothing here knows how the features were made.
+`LabelledSequences`. Nothing here knows how the features were made.
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
 Contract
 --------
 logits : float [N, C] (binary and multiclass, C classes), [N, C] (multilabel), [N] (regression)
-labels : as in `Labelled`
+labels : as in `LabelledSequences`
 
 A mean over batches would be another number for everything but accuracy; nothing here takes batches.
 """

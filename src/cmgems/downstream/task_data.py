@@ -14,14 +14,18 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.downstream import constructed
-from cmgems.downstream.labelled import Labelled, joined, keys
+from cmgems.downstream.labelled import LabelledSequences, joined, keys
 from cmgems.downstream.labelled_files import READERS, read_examples
 from cmgems.downstream.tasks import Files, Task
 from cmgems.draws import generator
 from cmgems.errors import UserError
 
 
-def read(task: Task, split: str, root: str | Path = "", shortest: int = 1) -> Labelled:
+class TooFewExamples(UserError):
+    """A task has no training set with so many examples per class."""
+
+
+def read(task: Task, split: str, root: str | Path = "", shortest: int = 1) -> LabelledSequences:
     """All examples of a split, in the order of the file.
 
     Parameters
@@ -52,7 +56,7 @@ def few_shot(
     root: str | Path = "",
     seed: int = 0,
     shortest: int = 1,
-) -> Labelled:
+) -> LabelledSequences:
     """A small training set: `shots` examples of each class (in all, where there are no classes).
 
     Parameters
@@ -64,8 +68,10 @@ def few_shot(
 
     Raises
     ------
+    TooFewExamples
+        If there is no file of so many shots, or a class has fewer examples outside the test split.
     UserError
-        If there is no such file, or a class has fewer examples that are not in the test split.
+        If the files cannot be used.
     """
     if draw is None:
         return _published(task, shots, root, shortest)
@@ -74,7 +80,7 @@ def few_shot(
     chosen = []
     for name, members in _by_class(task, pool):
         if shots > len(members):
-            raise UserError(
+            raise TooFewExamples(
                 f"task {task.name}: found {shots} shots, wanted at most {len(members)}, the "
                 f"examples{name} that are not in the test split"
             )
@@ -83,7 +89,7 @@ def few_shot(
     return pool.take(np.concatenate(chosen))
 
 
-def draw_pool(task: Task, root: str | Path = "", shortest: int = 1) -> Labelled:
+def draw_pool(task: Task, root: str | Path = "", shortest: int = 1) -> LabelledSequences:
     """What `few_shot` draws from: the distinct training examples that are not in the test split.
 
     A sequence and its reverse complement count as one.
@@ -91,7 +97,7 @@ def draw_pool(task: Task, root: str | Path = "", shortest: int = 1) -> Labelled:
     return _pool(task, Path(root), shortest, _stamps(task, root))
 
 
-def as_published(task: Task, root: str | Path = "", shortest: int = 1) -> Labelled:
+def as_published(task: Task, root: str | Path = "", shortest: int = 1) -> LabelledSequences:
     """All training examples that the publishers give, repetitions and all: for an audit.
 
     Of a task whose test split is held out of them, those that are left.
@@ -104,16 +110,16 @@ def as_published(task: Task, root: str | Path = "", shortest: int = 1) -> Labell
 
 
 @lru_cache(maxsize=4)
-def _pool(task: Task, root: Path, shortest: int, stamps: tuple) -> Labelled:
+def _pool(task: Task, root: Path, shortest: int, stamps: tuple) -> LabelledSequences:
     train = read(task, "train", root, shortest)
     seen = set(keys(read(task, "test", root, shortest))) if "test" in task.splits else set()
     return train.take(_first_of_each(train, seen))
 
 
-def _published(task: Task, shots: int, root: str | Path, shortest: int) -> Labelled:
+def _published(task: Task, shots: int, root: str | Path, shortest: int) -> LabelledSequences:
     if shots not in task.shot_files:
         found = ", ".join(map(str, task.shots)) or "no shots"
-        raise UserError(f"task {task.name}: found {shots} shots, published are {found}")
+        raise TooFewExamples(f"task {task.name}: found {shots} shots, published are {found}")
     if _is_cut(task, "test") and shots == max(task.shots):
         raise UserError(
             f"task {task.name}: the published file of {shots} shots has the test split held out of "
@@ -122,7 +128,7 @@ def _published(task: Task, shots: int, root: str | Path, shortest: int) -> Label
     return _load(task, task.shot_files[shots], f"{shots} shots", root, shortest)
 
 
-def _by_class(task: Task, data: Labelled) -> list[tuple[str, np.ndarray]]:
+def _by_class(task: Task, data: LabelledSequences) -> list[tuple[str, np.ndarray]]:
     """(name for messages, numbers of its examples) of each class, or of everything at once."""
     if task.kind not in ("binary", "multiclass"):
         return [("", np.arange(len(data)))]
@@ -133,9 +139,9 @@ def _by_class(task: Task, data: Labelled) -> list[tuple[str, np.ndarray]]:
 
 
 class _Splits(NamedTuple):
-    train: Labelled
-    dev: Labelled | None
-    test: Labelled | None
+    train: LabelledSequences
+    dev: LabelledSequences | None
+    test: LabelledSequences | None
 
 
 def _is_cut(task: Task, split: str) -> bool:
@@ -163,7 +169,7 @@ def _cut_splits(task: Task, root: Path, shortest: int, stamps: tuple) -> _Splits
     return _Splits(train, dev, test)
 
 
-def _all_shots(task: Task, root: Path, shortest: int) -> tuple[Labelled, np.ndarray]:
+def _all_shots(task: Task, root: Path, shortest: int) -> tuple[LabelledSequences, np.ndarray]:
     """The distinct examples of all few-shot files, and which of them are in the largest one alone.
 
     The others may have been used for training by somebody, so they must not become test examples.
@@ -177,12 +183,12 @@ def _all_shots(task: Task, root: Path, shortest: int) -> tuple[Labelled, np.ndar
     return data.take(first), first >= len(data) - len(parts[-1])
 
 
-def _shot_sets(task: Task, root: str | Path, shortest: int) -> list[Labelled]:
+def _shot_sets(task: Task, root: str | Path, shortest: int) -> list[LabelledSequences]:
     """The published few-shot files, from few to many shots."""
     return [_load(task, task.shot_files[n], f"{n} shots", root, shortest) for n in task.shots]
 
 
-def _first_of_each(data: Labelled, seen: set[bytes]) -> np.ndarray:
+def _first_of_each(data: LabelledSequences, seen: set[bytes]) -> np.ndarray:
     """Numbers of the examples whose sequence is neither in `seen` nor came before."""
     seen, first = set(seen), []
     for number, key in enumerate(keys(data)):
@@ -193,7 +199,7 @@ def _first_of_each(data: Labelled, seen: set[bytes]) -> np.ndarray:
 
 
 def _held_out(
-    task: Task, data: Labelled, share: float, purpose: str, allowed: np.ndarray
+    task: Task, data: LabelledSequences, share: float, purpose: str, allowed: np.ndarray
 ) -> np.ndarray:
     """bool [N]: the examples that are held out, the same share of each class.
 
@@ -216,7 +222,9 @@ def _held_out(
     return np.array([one in taken for one in together])
 
 
-def _load(task: Task, files: Files, split: str, root: str | Path, shortest: int) -> Labelled:
+def _load(
+    task: Task, files: Files, split: str, root: str | Path, shortest: int
+) -> LabelledSequences:
     if not files.layouts:
         return constructed.MAKERS[files.format](split)
     paths = _resolve(task, files, root)
