@@ -49,9 +49,7 @@ def pretrain(experiment: Experiment) -> dict[str, Any]:
     check_launch(experiment.train)
     accelerator = choose_accelerator(experiment)
     genome = genome_for(experiment.data.genome)
-    data = GenomeDataModule(
-        genome, experiment.data, experiment.train, experiment.validation, experiment.seed
-    )
+    data = GenomeDataModule(experiment, genome)
     table = difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
     is_first_rank = rank_zero_only.rank == 0

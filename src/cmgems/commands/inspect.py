@@ -53,9 +53,7 @@ def write_page(experiment, region: str, out) -> None:
 
     genome = genome_for(experiment.data.genome)
     found_region = find_region(genome, region, experiment.data.k)
-    data = GenomeDataModule(
-        genome, experiment.data, experiment.train, experiment.validation, experiment.seed
-    )
+    data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, difficulty(experiment, genome))
     text = page(inspect(experiment, genome, masker, found_region))
     with replacing(out) as handle:

@@ -244,8 +244,7 @@ def pretraining_spans(source: Path):
 
     experiment = load(run / "config.yaml")
     genome = genome_for(experiment.data.genome)
-    parts = (experiment.data, experiment.train, experiment.validation, experiment.seed)
-    return genome.codes, GenomeDataModule(genome, *parts).train_spans
+    return genome.codes, GenomeDataModule(experiment, genome).train_spans
 
 
 def computed(settings: Settings, groups: list[Group]) -> Iterator[tuple[Group, list[Result]]]:

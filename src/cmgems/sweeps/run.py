@@ -133,7 +133,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
             if here:
                 choose_accelerator(experiment)
             genome = genome_for(experiment.data.genome)
-            GenomeDataModule(genome, *parts[:1], *parts[2:], experiment.seed)
+            GenomeDataModule(experiment, genome)
             difficulty(experiment, genome)
         except UserError as error:
             problems += [line for line in str(error).splitlines() if line not in problems]
