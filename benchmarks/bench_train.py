@@ -27,7 +27,7 @@ from contestants import data_of, experiment_of, ours, peer, race
 
 from cmgems.callbacks import Throughput
 from cmgems.config import Experiment
-from cmgems.config_files import load
+from cmgems.experiment import load
 from cmgems.pretraining import Pretraining
 from cmgems.runs import RunFolder
 from cmgems.train import (
@@ -168,7 +168,7 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
 FIRST_STEP = """
 import os, sys
 import lightning as L
-from cmgems.config_files import load
+from cmgems.experiment import load
 from cmgems.train import pretrain
 
 class Stop(L.Callback):

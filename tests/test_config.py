@@ -5,8 +5,9 @@ from conftest import EXPERIMENTS
 
 from cmgems.commands.pretrain import describe_keys
 from cmgems.config import Experiment, leaves, read
-from cmgems.config_files import differences, dump, load
+from cmgems.config_files import dump
 from cmgems.errors import UserError
+from cmgems.experiment import differences, load
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import EXPERIMENTS
 
-from cmgems.config_files import load
 from cmgems.errors import RunFailed, RunStopped, UserError
+from cmgems.experiment import load
 from cmgems.train import pretrain as pretrain_experiment
 from cmgems.windows import WindowStream
 

@@ -31,8 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from cmgems.config_files import load
     from cmgems.errors import UserError
+    from cmgems.experiment import load
 
     own, overrides = own_words(args.overrides, "region", "out")
     experiment = load(args.experiment, overrides)

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.config_files import load
+    from cmgems.experiment import load
 
     experiment = load(args.experiment, args.overrides)
 

@@ -238,8 +238,8 @@ def pretraining_spans(source: Path):
     run = source if source.is_dir() else source.parent.parent
     if not (run / "config.yaml").is_file():
         return None
-    from cmgems.config_files import load
     from cmgems.data_modules.pretraining import GenomeDataModule
+    from cmgems.experiment import load
     from cmgems.genome import genome_for
 
     experiment = load(run / "config.yaml")
