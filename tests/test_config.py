@@ -3,7 +3,7 @@
 import pytest
 from conftest import EXPERIMENTS
 
-from cmgems.commands.pretrain import describe_keys
+from cmgems.commands import describe_keys
 from cmgems.config import Experiment, leaves, read
 from cmgems.config_files import dump
 from cmgems.errors import UserError
@@ -136,7 +136,7 @@ def test_baselines_differ_in_the_curriculum_alone():
 
 
 def test_every_key_is_documented_and_in_the_help():
-    text = describe_keys()
+    text = describe_keys(Experiment)
     for name, part in leaves():
         assert part.metadata["text"], name
         assert f"  {name} = " in text

@@ -35,7 +35,7 @@ from cmgems.callbacks import (
 )
 from cmgems.config import Experiment
 from cmgems.data_modules.pretraining import GenomeDataModule
-from cmgems.errors import UserError
+from cmgems.device import training_device
 from cmgems.genome import Genome, genome_for
 from cmgems.kmers import token_ids
 from cmgems.launch import check_launch
@@ -78,7 +78,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         return folder.read_results()
     quieten_lightning()
     check_launch(experiment.train)
-    accelerator = choose_accelerator(experiment)
+    device = training_device(experiment.train)
     genome = genome_for(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
     table = difficulty(experiment, genome)
@@ -88,7 +88,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     entropy = unigram_entropy(table, genome)
     parts = build_callbacks(experiment, folder, table, entropy, references, callbacks)
     with folder.claimed(experiment) if is_first_rank else nullcontext():
-        trainer = build_trainer(experiment, accelerator, folder, parts)
+        trainer = build_trainer(experiment, device.type, folder, parts)
         with signals_restored():
             fit(trainer, module, data, folder)
         results = figures(parts) | sources(genome, table) | provenance()
@@ -103,19 +103,6 @@ def quieten_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Where Slurm is installed. A run starts its own ranks, also in a job (`cmgems sweep`).
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
-
-
-def choose_accelerator(experiment: Experiment) -> str:
-    """A CUDA GPU where there is one, unless the experiment says otherwise."""
-    wanted, found = experiment.train.accelerator, torch.cuda.device_count()
-    if wanted == "cuda" and not found:
-        raise UserError("train.accelerator: found no CUDA GPU, wanted one; use cpu or auto")
-    chosen = ("cuda" if found else "cpu") if wanted == "auto" else wanted
-    if chosen == "cuda" and experiment.train.devices > found:
-        raise UserError(
-            f"train.devices: found {experiment.train.devices}, this machine has {found} GPUs"
-        )
-    return chosen
 
 
 def difficulty(experiment: Experiment, genome: Genome) -> PmiTable:

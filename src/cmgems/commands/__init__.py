@@ -5,7 +5,11 @@ A command module imports at its top only what its `--help` needs; what is heavy
 The table of commands is in `cmgems.cli`.
 """
 
+import textwrap
 from collections.abc import Iterable
+from typing import Any
+
+from cmgems.config import leaves, read
 
 
 def own_words(words: Iterable[str], *names: str) -> tuple[dict[str, str], list[str]]:
@@ -18,3 +22,23 @@ def own_words(words: Iterable[str], *names: str) -> tuple[dict[str, str], list[s
         else:
             others.append(word)
     return own, others
+
+
+def describe_keys(schema: type) -> str:
+    """All keys of a config file, with their defaults and meaning, from its dataclasses."""
+    defaults, lines = schema(), []
+    for name, part in leaves(schema):
+        text = part.metadata["text"]
+        if part.metadata["choices"]:
+            text += f" ({' | '.join(map(str, part.metadata['choices']))})"
+        lines.append(f"  {name} = {_shown(read(defaults, name))}")
+        lines += textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    """A default as it is typed."""
+    if isinstance(value, tuple):
+        entries = (entry if isinstance(entry, str) else f"{entry:g}" for entry in value)
+        return f"[{', '.join(entries)}]"
+    return str(value) or "''"

@@ -2,6 +2,8 @@
 
 import argparse
 
+from cmgems.commands import describe_keys
+
 DESCRIPTION = """\
 Score pretrained models on labelled tasks, beside baselines, as an experiment file says: few-shot,
 full fine-tuning, a probe of frozen states, or zero-shot. Overrides `key.path=value` win over the
@@ -17,7 +19,6 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from cmgems.commands.pretrain import describe_keys
     from cmgems.downstream.evaluation_config import Evaluation
 
     parser.description = DESCRIPTION

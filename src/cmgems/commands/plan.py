@@ -30,12 +30,10 @@ def run(args: argparse.Namespace) -> None:
 
     experiment = load(args.experiment, args.overrides)
 
-    from cmgems.device import device_of
+    from cmgems.device import training_device
     from cmgems.plan import plan
-    from cmgems.train import choose_accelerator
 
-    device = device_of(choose_accelerator(experiment))
-    print(report(plan(experiment, device, args.measure)))
+    print(report(plan(experiment, training_device(experiment.train), args.measure)))
 
 
 def report(plan) -> str:

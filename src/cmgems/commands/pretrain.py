@@ -1,8 +1,9 @@
 """`cmgems pretrain`: a run from an experiment file."""
 
 import argparse
-import textwrap
 
+from cmgems.commands import describe_keys
+from cmgems.config import Experiment
 from cmgems.errors import RunFailed
 
 DESCRIPTION = """\
@@ -22,7 +23,7 @@ Ctrl-C saves the run and stops it; the same command with run.resume=true goes on
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.epilog = EXAMPLES + "\nkeys:\n" + describe_keys()
+    parser.epilog = EXAMPLES + "\nkeys:\n" + describe_keys(Experiment)
     parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
     parser.add_argument("overrides", metavar="key.path=value", nargs="*")
 
@@ -50,34 +51,8 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or cpu
 
 
-def advice(experiment) -> str:
-    from cmgems.device import device_of
+def advice(experiment: Experiment) -> str:
+    from cmgems.device import training_device
     from cmgems.plan import memory_advice
-    from cmgems.train import choose_accelerator
 
-    return memory_advice(experiment, device_of(choose_accelerator(experiment)))
-
-
-def describe_keys(schema: type | None = None) -> str:
-    """All config keys with their defaults and meaning, from the dataclasses themselves."""
-    from cmgems.config import Experiment, leaves, read
-
-    defaults = (schema or Experiment)()
-    lines = []
-    for name, part in leaves(schema):
-        value = read(defaults, name)
-        shown = (
-            "[" + ", ".join(map(_shown, value)) + "]"
-            if isinstance(value, tuple)
-            else str(value) or "''"
-        )
-        text = part.metadata["text"]
-        if part.metadata["choices"]:
-            text += f" ({' | '.join(map(str, part.metadata['choices']))})"
-        head = f"  {name} = {shown}"
-        lines += [head, *textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)]
-    return "\n".join(lines)
-
-
-def _shown(entry: str | float) -> str:
-    return entry if isinstance(entry, str) else f"{entry:g}"
+    return memory_advice(experiment, training_device(experiment.train))

@@ -1,7 +1,8 @@
 """`cmgems sweep`: the runs of a sweep file."""
 
 import argparse
-import textwrap
+
+from cmgems.commands import describe_keys
 
 DESCRIPTION = """\
 Run what a sweep file describes: a base experiment and what varies, or a search. All runs are
@@ -22,8 +23,10 @@ Ctrl-C saves and stops all runs; the same command goes on.
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from cmgems.sweeps.config import Sweep
+
     parser.description = DESCRIPTION
-    parser.epilog = EXAMPLES + "\nkeys of a sweep:\n" + describe_keys()
+    parser.epilog = EXAMPLES + "\nkeys of a sweep:\n" + describe_keys(Sweep)
     parser.add_argument("sweep", metavar="SWEEP.yaml")
     parser.add_argument("overrides", metavar="key=value", nargs="*")
 
@@ -36,18 +39,3 @@ def run(args: argparse.Namespace) -> None:
     from cmgems.sweeps.run import run_sweep  # seconds
 
     run_sweep(file)
-
-
-def describe_keys() -> str:
-    from cmgems.config import leaves, read
-    from cmgems.sweeps.config import Sweep
-
-    lines = []
-    for name, part in leaves(Sweep):
-        value = read(Sweep(), name)
-        lines.append(f"  {name} = {'' if value in ('', {}) else value}".rstrip(" ="))
-        text = part.metadata["text"]
-        if part.metadata["choices"]:
-            text += f" ({' | '.join(part.metadata['choices'])})"
-        lines += textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    return "\n".join(lines)
