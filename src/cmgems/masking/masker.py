@@ -165,17 +165,17 @@ class Masker(nn.Module):
         rate_L = self.budget.rates(name, masks, settings, ids_BK.device)
         # Code of the user's need not be one graph.
         mask_by = self._mask_by if name in STRATEGIES else mask_by_strategy
-        tokens = Tokens(
+        return mask_by(
+            masks,
+            rate_L,
             k=self.k,
-            ids_BT=ids_BK,
-            maskable_BT=maskable_BK,
-            centres_BT=maskable_BK,  # those that are drawn take its place
+            ids_BK=ids_BK,
+            maskable_BK=maskable_BK,
             keys_B2=keys_B2,
             rank_V=self.rank_V,
             loss_rank_V=self.rank_V if self.losses is None else self.losses.rank_V,
             settings=settings_read(name, settings),
         )
-        return mask_by(masks, tokens, rate_L)
 
     def _layout(self, lengths: tuple[int, ...], place_T: Tensor) -> Layout:
         """Of sequences of so many k-mer tokens."""
@@ -185,9 +185,28 @@ class Masker(nn.Module):
         return Layout.of(lengths, place_T.device)
 
 
-def mask_by_strategy(masks: Strategy, tokens: Tokens, rate_L: Tensor) -> Tensor:
+def mask_by_strategy(
+    masks: Strategy,
+    rate_L: Tensor,
+    *,
+    k: int,
+    ids_BK: Tensor,
+    maskable_BK: Tensor,
+    keys_B2: Tensor,
+    rank_V: Tensor,
+    loss_rank_V: Tensor,
+    settings: Settings,
+) -> Tensor:
     """bool [B, K]: draw centres at the rate of each sequence's length, and mask around them."""
-    maskable_BK = tokens.maskable_BT
     rate_B1 = rate_L[maskable_BK.sum(1, keepdim=True)]
-    centres_BT = draw_centres(maskable_BK, tokens.keys_B2, rate_B1, CENTRES)
-    return masks(tokens._replace(centres_BT=centres_BT))
+    tokens = Tokens(
+        k=k,
+        ids_BT=ids_BK,
+        maskable_BT=maskable_BK,
+        centres_BT=draw_centres(maskable_BK, keys_B2, rate_B1, CENTRES),
+        keys_B2=keys_B2,
+        rank_V=rank_V,
+        loss_rank_V=loss_rank_V,
+        settings=settings,
+    )
+    return masks(tokens)
