@@ -64,7 +64,7 @@ class TrainingLog(L.Callback):
         self, trainer: L.Trainer, module: Pretraining, batch, batch_idx: int
     ) -> None:
         if batch_idx % trainer.accumulate_grad_batches == 0:
-            module.training_figures.reset()
+            module.metrics.step.reset()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: Pretraining, outputs, batch, batch_idx: int
@@ -79,7 +79,7 @@ class TrainingLog(L.Callback):
         self._collect(module)
         step = trainer.global_step - 1
         self.latest = {
-            **module.training_figures.compute().named(),
+            **module.metrics.step.compute().named(),
             "gradient_norm": float(module.gradient_norm),
             "rate": trainer.optimizers[0].param_groups[0]["lr"],
             "place": self.curriculum.place(step),

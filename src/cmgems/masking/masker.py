@@ -4,7 +4,7 @@ Shapes: B windows, L bases, K k-mer tokens of the longest window, T packed token
 included), M masked tokens, V = 4**k k-mers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from cmgems.draws import uniforms
 from cmgems.kmers import FIRST_KMER, token_ids
 from cmgems.masking import STRATEGIES, Strategy
 from cmgems.masking.budget import Budget, settings_read
-from cmgems.masking.corrupt import BERT, Shares, pack
+from cmgems.masking.corrupt import BERT, Packed, Shares, pack
 from cmgems.masking.custom import strategy
 from cmgems.masking.loss_adaptive import KmerLosses
 from cmgems.masking.operations import draw_centres
@@ -79,7 +79,7 @@ class Masker(nn.Module):
         # Derived from the genome and the experiment, both of which a resumed run reads again.
         self.register_buffer("rank_V", rank_V, persistent=False)
         self.losses = KmerLosses(rank_V) if follow_loss else None
-        self._token_ids, self._mask_by, self._pack_into = token_ids, mask_by_strategy, pack_into
+        self.parts = Parts()
         if self.losses is not None:
             self.losses.register_load_state_dict_post_hook(lambda *_: self._renew_budget())
 
@@ -89,9 +89,10 @@ class Masker(nn.Module):
         They are apart so that nothing is compiled anew when the strategy changes. Batches need a
         room from then on.
         """
-        parts = token_ids, mask_by_strategy, pack_into
-        compiled = (torch.compile(part, fullgraph=True, dynamic=False, **options) for part in parts)
-        self._token_ids, self._mask_by, self._pack_into = compiled
+        compiled = (
+            torch.compile(part, fullgraph=True, dynamic=False, **options) for part in Parts()
+        )
+        self.parts = Parts(*compiled)
 
     def _renew_budget(self) -> None:
         self.budget.renew(self.losses.rank_V)
@@ -117,7 +118,7 @@ class Masker(nn.Module):
         room: Room | None = None,
     ) -> MaskedBatch:
         """Mask a batch; with a `room` its shapes are fixed and the host waits for nothing."""
-        ids_BK = self._token_ids(batch.codes_BL, self.k)
+        ids_BK = self.parts.token_ids(batch.codes_BL, self.k)
         if isinstance(plan, str):
             plan = Plan((plan,), settings=self.settings)
         mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan)
@@ -127,7 +128,7 @@ class Masker(nn.Module):
             layout = self._layout(lengths, packed.place_T)
         else:
             lengths_B = batch.bases_B - self.k + 1
-            packed, layout = self._pack_into(
+            packed, layout = self.parts.pack_into(
                 room, ids_BK, mask_BK, lengths_B, batch.keys_B2, self.k, shares
             )
         return MaskedBatch(
@@ -164,7 +165,7 @@ class Masker(nn.Module):
         settings, masks = settings or self.settings, strategy(name)
         rate_L = self.budget.rates(name, masks, settings, ids_BK.device)
         # Code of the user's need not be one graph.
-        mask_by = self._mask_by if name in STRATEGIES else mask_by_strategy
+        mask_by = self.parts.mask_by_strategy if name in STRATEGIES else mask_by_strategy
         return mask_by(
             masks,
             rate_L,
@@ -210,3 +211,11 @@ def mask_by_strategy(
         settings=settings,
     )
     return masks(tokens)
+
+
+class Parts(NamedTuple):
+    """The functions between which the host decides: each becomes graphs of its own."""
+
+    token_ids: Callable[..., Tensor] = token_ids
+    mask_by_strategy: Callable[..., Tensor] = mask_by_strategy
+    pack_into: Callable[..., tuple[Packed, Layout]] = pack_into
