@@ -10,7 +10,6 @@ x 10, 50, 100, 500, 1000 shots) comes to by the steps and tests it consists of.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from cmgems.cores import cores
 from cmgems.data_modules.classification import (
     ClassificationDataModule,
     EvaluationData,
@@ -176,7 +176,7 @@ def keep(best: dict, place: tuple[str, int], cost: Cost, used: float) -> None:
 
 
 def report(best: dict, shots: list[int]) -> None:
-    print(f"\n{os.cpu_count()} cores; best of the rounds, a draw of training and test:")
+    print(f"\n{cores()} cores; best of the rounds, a draw of training and test:")
     for n in shots:
         reference, used = best["Trainer", n]
         for (name, its), (cost, seconds) in best.items():

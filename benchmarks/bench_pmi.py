@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from cmgems import fasta
+from cmgems.cores import cores
 from cmgems.genome_counts import counts_of_file
 from cmgems.kmer_counts import KmerCounts, count_pieces
 from cmgems.pmi import pmi_table
@@ -82,8 +83,7 @@ def machine() -> str:
     names = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
-    cores = len(os.sched_getaffinity(0))
-    return f"{names[0].split(':')[1].strip()}, {cores} cores, Python {platform.python_version()}"
+    return f"{names[0].split(':')[1].strip()}, {cores()} cores, Python {platform.python_version()}"
 
 
 def measure(title: str, candidates: dict[str, Callable[[], object]], rounds: int) -> None:

@@ -25,16 +25,18 @@ import lightning as L
 import torch
 from contestants import data_of, experiment_of, ours, peer, race
 
+from cmgems.callbacks import Throughput
 from cmgems.config import Experiment
-from cmgems.config_files import load
+from cmgems.experiment import load
 from cmgems.pretraining import Pretraining
 from cmgems.runs import RunFolder
 from cmgems.train import (
-    RunCallbacks,
+    build_callbacks,
     build_masker,
     build_trainer,
     difficulty,
     fit,
+    only,
     quieten_lightning,
     unigram_entropy,
 )
@@ -154,29 +156,26 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
         run.checkpoints.mkdir()
-        parts = RunCallbacks(experiment, run, table, unigram_entropy(table, genome), dict)
-        trainer = build_trainer(experiment, "cpu", run, parts)
-        parts.progress.disable()
         times = StepTimes()
-        trainer.callbacks.insert(0, times)
+        parts = [times, *build_callbacks(experiment, run, table, unigram_entropy(table, genome))]
+        trainer = build_trainer(experiment, "cpu", run, parts)
+        trainer.progress_bar_callback.disable()
         fit(trainer, module, windows, run)
-    return _steps(times.begins), parts.throughput.results()["share_data"]
+    return _steps(times.begins), only(Throughput, parts).results()["share_data"]
 
 
 # The process says when its first optimiser step is done, and ends.
 FIRST_STEP = """
-import os, time
+import os, sys
 import lightning as L
-from cmgems import cli, train
+from cmgems.experiment import load
+from cmgems.train import pretrain
 
 class Stop(L.Callback):
     def on_train_batch_end(self, *_):
         os._exit(0)
 
-in_order = train.RunCallbacks.in_order
-train.RunCallbacks.in_order = lambda self: [*in_order(self), Stop()]
-import sys
-sys.exit(cli.main(["pretrain", *sys.argv[1:]]))
+pretrain(load(sys.argv[1], sys.argv[2:]), callbacks=[Stop()])
 """
 
 

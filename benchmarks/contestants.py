@@ -67,8 +67,7 @@ def experiment_of(preset: str, windows: int, full_share: float, **train) -> Expe
 
 def data_of(experiment: Experiment) -> tuple[Genome, GenomeDataModule]:
     genome = genome_for(experiment.data.genome)
-    sections = experiment.data, experiment.train, experiment.validation, experiment.seed
-    return genome, GenomeDataModule(genome, *sections)
+    return genome, GenomeDataModule(experiment, genome)
 
 
 def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:

@@ -1,9 +1,10 @@
 """Lightning callbacks; imported as `cmgems.callbacks`.
 
-To add one: a file here, its line in `RunCallbacks` in `cmgems.train`, its test in `tests/`.
+To add one: a file here, its line in `build_callbacks` in `cmgems.train`, its test in `tests/`.
+(One of your own, for one run: `pretrain(experiment, callbacks=[...])`.)
 """
 
-from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal
+from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal, signals_restored
 from cmgems.callbacks.comparison import Comparison
 from cmgems.callbacks.curriculum import CurriculumCallback
 from cmgems.callbacks.mask_log import MaskLog
@@ -28,4 +29,5 @@ __all__ = [
     "StopOnSignal",
     "Throughput",
     "TrainingLog",
+    "signals_restored",
 ]

@@ -10,6 +10,8 @@ import lightning as L
 from cmgems.errors import RunStopped
 from cmgems.pretraining import COMMON_MASKS, Pretraining
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that stop a run
+
 
 class RunCheckpoints(L.Callback):
     """Saves at the end of a validation, when the curriculum has decided on it.
@@ -42,6 +44,21 @@ class RunCheckpoints(L.Callback):
         self.best_loss, self.best_step = state["best_loss"], state["best_step"]
 
 
+@contextmanager
+def signals_restored() -> Iterator[None]:
+    """Around a whole run: whoever handled the signals before handles them again.
+
+    (A teardown hook of `StopOnSignal` would not do: Lightning's own comes after it, and installs
+    again what it found when it began.)
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class StopOnSignal(L.Callback):
     """Ctrl-C and SIGTERM: finish the step, save `last.ckpt`, stop. A second signal kills.
 
@@ -49,22 +66,9 @@ class StopOnSignal(L.Callback):
     is done first, since it belongs to the state.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self, folder: Path, agree_every: int):
         self.folder, self.agree_every = folder, agree_every
         self.received: int | None = None
-
-    @contextmanager
-    def signals_restored(self) -> Iterator[None]:
-        """Around the whole run. (A teardown hook would not do: Lightning's own comes after it, and
-        installs again what it found when it began.)"""
-        before = {number: signal.getsignal(number) for number in self.SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._take_over()
@@ -79,12 +83,12 @@ class StopOnSignal(L.Callback):
 
     def _take_over(self) -> None:
         if self.received is None:
-            for number in self.SIGNALS:
+            for number in SIGNALS:
                 signal.signal(number, self._note)
 
     def _note(self, number: int, frame: object) -> None:
         self.received = number
-        for each in self.SIGNALS:
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
     def on_train_batch_end(

@@ -16,6 +16,15 @@ class TrainingLog(L.Callback):
     a resumed run writes the lines of an uninterrupted one. Reading figures waits for the device:
     only every `every` steps.
 
+    Parameters
+    ----------
+    curriculum : CurriculumCallback
+    every : int
+        Steps between two lines.
+    references : callable, optional
+        Gives the bits per hidden base of models without a network, which stand beside the
+        validation figures; the first rank alone has it, and writes.
+
     Attributes
     ----------
     before, after : dict of mask -> dict of figure -> float
@@ -26,10 +35,9 @@ class TrainingLog(L.Callback):
         self,
         curriculum: CurriculumCallback,
         every: int,
-        references: Callable[[], dict[str, float]],
+        references: Callable[[], dict[str, float]] | None = None,
     ):
-        self.curriculum, self.every = curriculum, every
-        self.references = references  # bits a hidden base of models without a network
+        self.curriculum, self.every, self._references = curriculum, every, references
         self.strategies = curriculum.curriculum.strategies
         self.latest: dict[str, float] = {}
         self.before: dict[str, dict[str, float]] = {}
@@ -48,11 +56,15 @@ class TrainingLog(L.Callback):
             if maskable
         }
 
+    def reference(self) -> dict[str, float]:
+        """What models without a network pay; may wait until that is computed."""
+        return self._references() if self._references else {}
+
     def on_train_batch_start(
         self, trainer: L.Trainer, module: Pretraining, batch, batch_idx: int
     ) -> None:
         if batch_idx % trainer.accumulate_grad_batches == 0:
-            module.training_figures.reset()
+            module.metrics.step.reset()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: Pretraining, outputs, batch, batch_idx: int
@@ -67,7 +79,7 @@ class TrainingLog(L.Callback):
         self._collect(module)
         step = trainer.global_step - 1
         self.latest = {
-            **module.training_figures.compute().named(),
+            **module.metrics.step.compute().named(),
             "gradient_norm": float(module.gradient_norm),
             "rate": trainer.optimizers[0].param_groups[0]["lr"],
             "place": self.curriculum.place(step),
@@ -97,7 +109,7 @@ class TrainingLog(L.Callback):
                 for mask, named in self.after.items()
                 for name, value in named.items()
             }
-            | {f"validation_reference/{name}": value for name, value in self.references().items()},
+            | {f"validation_reference/{name}": value for name, value in self.reference().items()},
         )
 
     def state_dict(self) -> dict:

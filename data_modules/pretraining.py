@@ -12,7 +12,7 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cmgems.config import Data, Train, Validation
+from cmgems.config import Experiment
 from cmgems.draws import sequence_keys, stream
 from cmgems.errors import UserError
 from cmgems.genome import Genome
@@ -36,9 +36,9 @@ class GenomeDataModule(L.LightningDataModule):
 
     Parameters
     ----------
+    experiment : Experiment
     genome : Genome
-    data, train, validation : sections of the experiment
-    seed : int
+        The one that the experiment names.
 
     Raises
     ------
@@ -46,8 +46,9 @@ class GenomeDataModule(L.LightningDataModule):
         If the genome is too small for a window of training or of validation.
     """
 
-    def __init__(self, genome: Genome, data: Data, train: Train, validation: Validation, seed: int):
+    def __init__(self, experiment: Experiment, genome: Genome):
         super().__init__()
+        data, train = experiment.data, experiment.train
         self.genome, self.codes = genome, genome.codes
         self.batch, self.micro_batch = train.batch, train.micro_batch
         self.max_steps = train.max_steps
@@ -57,7 +58,7 @@ class GenomeDataModule(L.LightningDataModule):
         self.train_spans, self.validation_spans = split_spans(
             unambiguous_spans(self.codes), data.validation_share, block
         )
-        self.windows = WindowStream(self.codes, self.train_spans, cut, seed)
+        self.windows = WindowStream(self.codes, self.train_spans, cut, experiment.seed)
         for purpose, spans in (
             ("training", self.train_spans),
             ("validation", self.validation_spans),
@@ -68,7 +69,7 @@ class GenomeDataModule(L.LightningDataModule):
                     f"{purpose}, wanted a larger genome or a smaller data.window"
                 )
         held_out = cut_pieces(self.validation_spans, cut, VALIDATION_SEED, epoch=0)
-        self.held_out = Pieces(*(column[: validation.windows] for column in held_out))
+        self.held_out = Pieces(*(column[: experiment.validation.windows] for column in held_out))
 
     @property
     def accumulate(self) -> int:

@@ -16,8 +16,9 @@ from cmgems.comparison.page import page
 from cmgems.comparison.records import read_runs
 from cmgems.comparison.words import verdict
 from cmgems.comparison.write import terminal
-from cmgems.config_files import dump, load
+from cmgems.config_files import dump
 from cmgems.errors import UserError
+from cmgems.experiment import load
 
 STEPS = np.arange(0, 1001, 100)
 

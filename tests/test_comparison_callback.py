@@ -7,8 +7,8 @@ import pytest
 from conftest import EXPERIMENTS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cmgems.config_files import load
 from cmgems.errors import RunStopped
+from cmgems.experiment import load
 from cmgems.pretraining import Pretraining
 from cmgems.tensorboard_layout import BY_TOKENS, COMPARED, PAGE, layout, write_experiment
 from cmgems.train import pretrain

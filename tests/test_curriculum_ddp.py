@@ -16,14 +16,17 @@ from cmgems.masking.plateau import is_plateau
 SCRIPT = """
 import json, sys
 import lightning as L
-from cmgems import train
-from cmgems.config_files import load
+from cmgems.experiment import load
+from cmgems.train import pretrain
 
 OWN = {0: [6.0, 5.0, 5.0, 5.0], 1: [6.0, 5.0, 4.0, 3.0]}
 
 class Meddler(L.Callback):
     def __init__(self):
         self.validations = 0
+
+    def setup(self, trainer, module, stage):
+        trainer.callbacks = [self, *(each for each in trainer.callbacks if each is not self)]
 
     def on_validation_end(self, trainer, module):
         if trainer.state.fn == "fit":
@@ -46,9 +49,7 @@ class Witness(L.Callback):
         with open(f"{sys.argv[2]}/rank{trainer.global_rank}.json", "w") as handle:
             json.dump(seen, handle)
 
-in_order = train.RunCallbacks.in_order
-train.RunCallbacks.in_order = lambda self: [Meddler(), *in_order(self), Witness()]
-train.pretrain(load(sys.argv[1], sys.argv[3:]))
+pretrain(load(sys.argv[1], sys.argv[3:]), callbacks=[Meddler(), Witness()])
 """
 
 

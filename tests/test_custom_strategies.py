@@ -5,8 +5,8 @@ import torch
 from conftest import EXPERIMENTS
 
 from cmgems.cli import main
-from cmgems.config_files import load
 from cmgems.errors import UserError
+from cmgems.experiment import load
 from cmgems.masking import STRATEGIES
 from cmgems.masking.checks import check_strategy
 from cmgems.masking.custom import strategy

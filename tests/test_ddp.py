@@ -29,9 +29,9 @@ SCRIPT = """
 import json, os, shutil, sys
 import lightning as L
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from cmgems import train
-from cmgems.config_files import load
+from cmgems.experiment import load
 from cmgems.sharding import whole
+from cmgems.train import pretrain
 
 class Witness(L.Callback):
     def __init__(self):
@@ -60,9 +60,7 @@ class Witness(L.Callback):
         with open(f"{sys.argv[2]}/rank{trainer.global_rank}.json", "w") as handle:
             json.dump(seen, handle)
 
-in_order = train.RunCallbacks.in_order
-train.RunCallbacks.in_order = lambda self: [*in_order(self), Witness()]
-train.pretrain(load(sys.argv[1], sys.argv[3:]))
+pretrain(load(sys.argv[1], sys.argv[3:]), callbacks=[Witness()])
 """
 
 

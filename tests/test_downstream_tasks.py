@@ -259,11 +259,11 @@ def test_shuffled_needs_no_files_and_has_disjoint_splits():
 
 
 def test_the_test_windows_of_shuffled_were_never_pretrained_on(genome):
-    from cmgems.config import Data, Train, Validation
+    from cmgems.config import Experiment
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.downstream.constructed import _window_starts
 
-    spans = GenomeDataModule(genome, Data(), Train(), Validation(), 0).train_spans
+    spans = GenomeDataModule(Experiment(), genome).train_spans
     starts = _window_starts(genome.codes, "test")
     before = np.searchsorted(spans.start, starts + 199, side="right") - 1
     assert len(starts) == 1000

@@ -138,7 +138,7 @@ def test_there_is_room_for_all_that_is_masked(name, windows_a_batch, masker, win
 
 
 def _of(masker, batch):
-    ids_BK = masker._token_ids(batch.codes_BL, 6)
+    ids_BK = masker.parts.token_ids(batch.codes_BL, 6)
     return ids_BK, ids_BK > 4, batch.keys_B2
 
 
@@ -248,7 +248,7 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
         curriculum=Curriculum(schedule="linear", strategies=names),
     )
     module = Pretraining(experiment, Masker(6, human_rank, masker.budget))
-    module.longest = LONGEST
+    module.rooms = module.rooms._replace(longest=LONGEST)
     graphs = Graphs()
     module.compile_step(backend=graphs)
     batches = [windows.batch(first, 4) for first in range(0, 160, 4)]
@@ -278,7 +278,7 @@ def test_a_compiled_step_is_the_step(masker, windows, human_rank):
     plain, compiled = (
         Pretraining(experiment, Masker(6, human_rank, masker.budget)) for _ in range(2)
     )
-    plain.longest = compiled.longest = LONGEST
+    plain.rooms = compiled.rooms = plain.rooms._replace(longest=LONGEST)
     compiled.compile_step(backend="aot_eager")
     losses = []
     for module in (plain, compiled):

@@ -123,7 +123,7 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
     """A region with a gap: its [UNK] tokens have no rank and are never masked."""
     import torch
 
-    from cmgems.config_files import load
+    from cmgems.experiment import load
     from cmgems.genome import Contig
     from cmgems.inspection import inspect
     from cmgems.kmers import token_ids

@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import EXPERIMENTS
 
-from cmgems.config_files import load
 from cmgems.errors import RunStopped
+from cmgems.experiment import load
 from cmgems.masking.loss_adaptive import KmerLosses
 from cmgems.train import pretrain
 

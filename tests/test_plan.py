@@ -17,8 +17,8 @@ from cmgems import sharding
 from cmgems.attention import Layout
 from cmgems.cli import main
 from cmgems.config import Data, Experiment, Model, Train
-from cmgems.config_files import load
 from cmgems.device import Memory, device_memory
+from cmgems.experiment import load
 from cmgems.flops import flops_per_token
 from cmgems.memory_model import Micro, layer_parameters, step_memory
 from cmgems.plan import largest_fitting, memory_of, plan, windows_of

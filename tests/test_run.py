@@ -5,12 +5,13 @@ import json
 import os
 import signal
 
+import lightning as L
 import pytest
 import torch
 from conftest import EXPERIMENTS
 
-from cmgems.config_files import load
 from cmgems.errors import RunFailed, RunStopped, UserError
+from cmgems.experiment import load
 from cmgems.train import pretrain as pretrain_experiment
 from cmgems.windows import WindowStream
 
@@ -24,8 +25,8 @@ TWELVE = [
 ]
 
 
-def pretrain(path, overrides):
-    return pretrain_experiment(load(path, overrides))
+def pretrain(path, overrides, callbacks=()):
+    return pretrain_experiment(load(path, overrides), callbacks)
 
 
 def scalars(folder):
@@ -155,6 +156,39 @@ def test_resumed_from_the_last_validation_after_a_crash(tiny_run, tmp_path, monk
     monkeypatch.setattr(WindowStream, "batch", original)
     assert max(step for step, _ in scalars(tmp_path / "run")) > 6
     pretrain(CM_GEMS, [*overrides, "run.resume=true"])
+    assert_same_run(whole, tmp_path / "run")
+
+
+class StepCount(L.Callback):
+    """A user's callback: it counts micro-batches, and what it has counted is saved."""
+
+    def __init__(self):
+        self.seen, self.loaded = 0, None
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.seen += 1
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = self.loaded = state["seen"]
+
+
+def test_a_callback_of_the_users_is_called_and_goes_on_with_its_state(
+    tiny_run, tmp_path, monkeypatch
+):
+    whole, overrides, _ = tiny_run
+    overrides = [*overrides, f"run.dir={tmp_path / 'run'}"]
+    first, second = StepCount(), StepCount()
+    interrupt_when_window_is_drawn(monkeypatch, number=4 * 4 + 1)
+    with pytest.raises(RunStopped, match="at step 5"):
+        pretrain(CM_GEMS, overrides, [first])
+    # With the step that was saved: the callback is called before the saving.
+    assert first.seen == 2 * 5
+    pretrain(CM_GEMS, [*overrides, "run.resume=true"], [second])
+    assert second.loaded == first.seen
+    assert second.seen == 2 * 12
     assert_same_run(whole, tmp_path / "run")
 
 

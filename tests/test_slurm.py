@@ -10,8 +10,8 @@ import test_sweep
 from conftest import EXPERIMENTS
 from test_sweep import GRID, interrupt_when
 
-from cmgems.config_files import load
 from cmgems.errors import SweepStopped
+from cmgems.experiment import load
 from cmgems.sweeps.cluster import in_queue, job_id
 from cmgems.sweeps.run import run_sweep
 from cmgems.sweeps.state import State, state

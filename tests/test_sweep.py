@@ -12,8 +12,8 @@ import time
 import pytest
 from conftest import EXPERIMENTS
 
-from cmgems.config_files import load
 from cmgems.errors import RunFailed, SweepStopped, UserError
+from cmgems.experiment import load
 from cmgems.sweeps import cluster, local
 from cmgems.sweeps.config import Sweep, read_sweep
 from cmgems.sweeps.local import share_of

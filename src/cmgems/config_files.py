@@ -1,4 +1,4 @@
-"""Experiment files -> Experiment. Every problem is reported at once, each with file, line and key.
+"""YAML files -> frozen dataclasses. All problems are told at once, each with file, line and key.
 
 A file may begin with `extends: OTHER.yaml` (relative to itself); its own keys win. Overrides
 `key.path=value` win over files. `${other.key}` refers to another key.
@@ -6,7 +6,7 @@ A file may begin with `extends: OTHER.yaml` (relative to itself); its own keys w
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,8 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cmgems.config import Experiment, leaves, read
-from cmgems.config_rules import broken_rules
+from cmgems.config import leaves
 from cmgems.errors import UserError
 
 T = TypeVar("T")
@@ -40,18 +39,6 @@ class Reading(NamedTuple):
     schema: type  # the whole, of which a section is built
     origins: dict[str, Origin]
     problems: list[str]  # added to
-
-
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read, merge and check an experiment.
-
-    Raises
-    ------
-    UserError
-        With one line for each problem.
-    """
-    experiment = load_as(Experiment, path, overrides, broken_rules)
-    return _with_defaults(experiment, experiment.name or Path(path).stem)
 
 
 def load_as(
@@ -83,14 +70,9 @@ def load_as(
     return read_in
 
 
-def dump(experiment: Experiment) -> str:
-    """The resolved experiment as YAML that `load` reads back to the same values."""
-    return OmegaConf.to_yaml(OmegaConf.create(_plain(asdict(experiment))))
-
-
-def _with_defaults(experiment: Experiment, name: str) -> Experiment:
-    run = replace(experiment.run, dir=experiment.run.dir or f"runs/{name}")
-    return replace(experiment, name=name, run=run)
+def dump(config: Any) -> str:
+    """The dataclass as YAML that `load_as` reads back to the same values."""
+    return OmegaConf.to_yaml(OmegaConf.create(_plain(asdict(config))))
 
 
 def _file_layers(path: Path, seen: tuple[Path, ...]) -> Iterator[tuple[Any, dict[str, Origin]]]:
@@ -240,12 +222,3 @@ def _plain(values: Any) -> Any:
     if isinstance(values, dict):
         return {name: _plain(value) for name, value in values.items()}
     return list(values) if isinstance(values, tuple) else values
-
-
-def differences(one: Experiment, other: Experiment) -> list[str]:
-    """Dotted keys, those of `run` aside, at which two experiments differ."""
-    return [
-        name
-        for name, _ in leaves()
-        if not name.startswith("run.") and read(one, name) != read(other, name)
-    ]

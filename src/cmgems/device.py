@@ -1,10 +1,13 @@
-"""What the device at hand has: its name, its memory. (What it does: `cmgems.device_speed`.)"""
+"""Which device computes, its name and its memory. (What it can do: `cmgems.device_speed`.)"""
 
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from cmgems.config import Train
+from cmgems.errors import UserError
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 
@@ -16,9 +19,41 @@ class Memory(NamedTuple):
     free: int
 
 
-def device_of(accelerator: str) -> torch.device:
-    """torch's device of a Lightning accelerator."""
-    return torch.device("cuda" if accelerator == "gpu" else accelerator)
+def choose_device(wanted: str, key: str) -> torch.device:
+    """A CUDA GPU where there is one, unless somebody wants another device.
+
+    Parameters
+    ----------
+    wanted : `auto`, or torch's or Lightning's name of a device
+    key : the config key that says so
+
+    Raises
+    ------
+    UserError
+        If a CUDA GPU is wanted on a machine without.
+    """
+    found = torch.cuda.device_count()
+    if wanted == "auto":
+        wanted = "cuda" if found else "cpu"
+    if wanted == "gpu":  # Lightning's word for either
+        wanted = "mps" if not found and torch.backends.mps.is_available() else "cuda"
+    if wanted == "cuda" and not found:
+        raise UserError(f"{key}: found no CUDA GPU, wanted one; use cpu or auto")
+    return torch.device(wanted)
+
+
+def training_device(train: Train) -> torch.device:
+    """The device of an experiment's training; each process has one of its own.
+
+    Raises
+    ------
+    UserError
+        If this machine does not have the devices that the experiment wants.
+    """
+    device, found = choose_device(train.accelerator, "train.accelerator"), torch.cuda.device_count()
+    if device.type == "cuda" and train.devices > found:
+        raise UserError(f"train.devices: found {train.devices}, this machine has {found} GPUs")
+    return device
 
 
 def device_memory(device: torch.device) -> Memory:

@@ -9,7 +9,6 @@ which is its token id less 5. Windows with N or another IUPAC code, and windows 
 contig, are not counted.
 """
 
-import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cmgems.cores import cores
 from cmgems.kmer_kernels import MAX_K, count_starts, fold, shorter_offset
 
 _PIECE = 1 << 22  # codes that a thread takes at a time
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)

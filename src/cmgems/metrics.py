@@ -1,11 +1,12 @@
 """Figures of masked prediction, exact over any number of batches and ranks."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from cmgems.masking.corrupt import IGNORED
@@ -117,6 +118,31 @@ class HiddenBases(Metric):
             hidden_token_accuracy=int(self.tokens_correct) / max(int(self.tokens), 1),
             hidden_bases=bases,
         )
+
+
+class PretrainingMetrics(nn.Module):
+    """What a run measures: of a training step, and of a validation under several strategies.
+
+    Parameters
+    ----------
+    strategies : those that a validation can mask with
+    k : int
+    """
+
+    def __init__(self, strategies: Iterable[str], k: int) -> None:
+        super().__init__()
+        self.step = MaskedTokens()  # the micro-batches of a training step
+        self.names = sorted(strategies)  # may hold dots, so that no ModuleDict takes them
+        self.views = nn.ModuleList(MaskedTokens() for _ in self.names)
+        self.hidden = HiddenBases(k)
+
+    def view(self, name: str) -> MaskedTokens:
+        """The validation figures under the masks of a strategy."""
+        return self.views[self.names.index(name)]
+
+    def reset_validation(self) -> None:
+        for metric in (*self.views, self.hidden):
+            metric.reset()
 
 
 def base_probabilities(logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor, k: int) -> Tensor:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import torch
 
-from cmgems.config_files import load
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import UserError
+from cmgems.experiment import load
 from cmgems.files import hash_file
 from cmgems.hf_folder import is_folder, read_folder
 from cmgems.pretraining import build_model

@@ -22,9 +22,9 @@ from cmgems.initialisation import initialise
 from cmgems.kmers import FIRST_KMER
 from cmgems.masking.corrupt import ALL_MASKED, BERT
 from cmgems.masking.masker import Masker, Plan
-from cmgems.masking.room import LEVELS, Room
+from cmgems.masking.room import LEVELS, Room, RoomPolicy
 from cmgems.masking.schedule import largest_fraction, largest_width
-from cmgems.metrics import HiddenBases, HiddenFigures, Judged, MaskedFigures, MaskedTokens, judge
+from cmgems.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
 from cmgems.presets import encoder_shape
 from cmgems.sharding import is_sharded, shard, whole
 from cmgems.windows import WindowBatch
@@ -48,24 +48,18 @@ class Pretraining(L.LightningModule):
 
     def __init__(self, experiment: Experiment, masker: Masker):
         super().__init__()
-        self.optim = experiment.optim
-        self.max_steps = experiment.train.max_steps
-        self.seed = experiment.seed
+        self.experiment = experiment
         self.masker = masker
         self.model = build_model(experiment)
         if experiment.train.precision == "bf16":
             self.model.encoder.compute = torch.bfloat16
         self.plan = Plan(experiment.curriculum.strategies[:1], settings=masker.settings)
-        self.strategies = experiment.curriculum.strategies
-        self.compile_how = experiment.train.compile
-        self._compiled, self._untried, self._predict = False, (), predict
-        self.longest = experiment.data.window - masker.k + 3  # tokens of a window
-        how = experiment.curriculum, experiment.masking
-        self.most_masked = largest_fraction(*how), largest_width(*how, masker.k)
-        self.training_figures = MaskedTokens()
-        self.view_names = sorted({*COMMON_MASKS, *experiment.curriculum.strategies})
-        self.views = nn.ModuleList(MaskedTokens() for _ in self.view_names)
-        self.hidden_view = HiddenBases(experiment.data.k)
+        self.rooms = room_policy(experiment)
+        self.metrics = PretrainingMetrics(
+            {*COMMON_MASKS, *experiment.curriculum.strategies}, experiment.data.k
+        )
+        self._predict = predict  # or its graphs, see `compile_step`
+        self._untried: tuple[str, ...] = ()  # strategies whose graphs are still to be made
         self.validated: dict[str, MaskedFigures] = {}
         self.validated_hidden: HiddenFigures | None = None
         # masked and maskable tokens by strategy, of this process since somebody took them
@@ -82,7 +76,7 @@ class Pretraining(L.LightningModule):
         if self.model.encoder.shape.dropout:
             # A pure function of the place in the run, like every other draw.
             place = batch_idx * self.trainer.world_size + self.global_rank
-            torch.manual_seed(stream(self.seed, f"dropout {place}") >> 1)
+            torch.manual_seed(stream(self.experiment.seed, f"dropout {place}") >> 1)
 
     @property
     def strategy(self) -> str:
@@ -90,7 +84,7 @@ class Pretraining(L.LightningModule):
         return "+".join(self.plan.strategies)
 
     def on_fit_start(self) -> None:
-        how = self.compile_how
+        how = self.experiment.train.compile
         # FSDP gathers weights between layers, which one graph of the whole step cannot hold.
         on_gpu = self.device.type == "cuda" and not is_sharded(self.model)
         if how == "always" or (how == "auto" and on_gpu):
@@ -102,7 +96,7 @@ class Pretraining(L.LightningModule):
         torch._dynamo.config.recompile_limit = max(limit, 4 * LEVELS)
         self._predict = torch.compile(predict, fullgraph=True, dynamic=False, **options)
         self.masker.compile_parts(**options)
-        self._compiled, self._untried = True, self.strategies
+        self._untried = self.experiment.curriculum.strategies
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
         room = self._room(batch)
@@ -117,28 +111,22 @@ class Pretraining(L.LightningModule):
         )
         if self.masker.losses is not None:
             self.masker.losses.observe(masked.targets_M - FIRST_KMER, judged.nats_M)
-        self.training_figures.update(judged, masked.maskable)
+        self.metrics.step.update(judged, masked.maskable)
         return judged.nats_M.sum() / judged.masked.clamp(min=1)
 
     def _room(self, batch: WindowBatch) -> Room | None:
         """Fixed shapes where something would wait for the device, or be compiled anew."""
-        if not self._compiled and has_kernels(batch.codes_BL):
+        if self._predict is predict and has_kernels(batch.codes_BL):
             return None
-        lengths = tuple(bases - self.masker.k + 3 for bases in batch.bases)
-        return Room.of(lengths, self.longest, *self.most_masked)
+        return self.rooms.room(batch.bases)
 
     @property
     def validation_masks(self) -> list[str]:
         """Those that compare across runs, and the one in force; in the same order on all ranks."""
         return sorted({*COMMON_MASKS, *self.plan.strategies})
 
-    def view(self, name: str) -> MaskedTokens:
-        """The validation figures under the masks of a strategy."""
-        return self.views[self.view_names.index(name)]
-
     def on_validation_epoch_start(self) -> None:
-        for view in (*self.views, self.hidden_view):
-            view.reset()
+        self.metrics.reset_validation()
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         for name in self.validation_masks:
@@ -147,9 +135,9 @@ class Pretraining(L.LightningModule):
             hiding = name == HIDING_MASKS
             masked = self.masker(batch, plan, ALL_MASKED if hiding else BERT)
             logits_MV = self.model(masked.ids_T, masked.layout, masked.at_M).float()
-            self.view(name).update(judge(logits_MV, masked.targets_M), masked.maskable)
+            self.metrics.view(name).update(judge(logits_MV, masked.targets_M), masked.maskable)
             if hiding:
-                self.hidden_view.update(
+                self.metrics.hidden.update(
                     logits_MV,
                     masked.targets_M,
                     batch.codes_BL,
@@ -158,8 +146,8 @@ class Pretraining(L.LightningModule):
                 )
 
     def on_validation_epoch_end(self) -> None:
-        self.validated = {name: self.view(name).compute() for name in self.validation_masks}
-        self.validated_hidden = self.hidden_view.compute()
+        self.validated = {name: self.metrics.view(name).compute() for name in self.validation_masks}
+        self.validated_hidden = self.metrics.hidden.compute()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Called on all ranks: what each has seen of the losses belongs to the saved state."""
@@ -173,7 +161,7 @@ class Pretraining(L.LightningModule):
         return self.trainer.strategy.reduce(tensor, reduce_op="sum")
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **_) -> None:
-        limit = self.optim.clip or math.inf
+        limit = self.experiment.optim.clip or math.inf
         self.gradient_norm = whole(nn.utils.clip_grad_norm_(self.parameters(), limit))
         if self.gradient_norm.device.type == "cpu":
             self.check_finite()
@@ -184,15 +172,17 @@ class Pretraining(L.LightningModule):
         Waits for the device, so on a GPU it is called when something is logged or saved.
         """
         if not torch.isfinite(self.gradient_norm):
+            rate = self.experiment.optim.rate
             raise RunFailed(
                 f"step {self.global_step + 1}: the gradient is not finite; saved states are older. "
-                f"A lower optim.rate ({self.optim.rate:g}) or optim.clip may help"
+                f"A lower optim.rate ({rate:g}) or optim.clip may help"
             )
 
     def configure_optimizers(self) -> dict:
-        optimizer = adamw(self.model, self.optim)
+        optim, total = self.experiment.optim, self.experiment.train.max_steps
+        optimizer = adamw(self.model, optim)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate_factor(step, self.optim.warmup_steps, self.max_steps)
+            optimizer, lambda step: rate_factor(step, optim.warmup_steps, total)
         )
         return {
             "optimizer": optimizer,
@@ -205,6 +195,17 @@ def predict(
 ) -> Judged:
     """Predictions at the packed places `at_M`, judged."""
     return judge(model(ids_T, layout, at_M), targets_M)
+
+
+def room_policy(experiment: Experiment) -> RoomPolicy:
+    """Room for the longest windows and the largest masks that the experiment can come to."""
+    data, how = experiment.data, (experiment.curriculum, experiment.masking)
+    return RoomPolicy(
+        k=data.k,
+        longest=data.window - data.k + 3,
+        share=largest_fraction(*how),
+        width=largest_width(*how, data.k),
+    )
 
 
 def build_model(experiment: Experiment) -> MaskedLanguageModel:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.config import Experiment, read
-from cmgems.config_files import differences, dump, load
+from cmgems.config_files import dump
 from cmgems.errors import UserError
+from cmgems.experiment import differences, load
 from cmgems.files import locked, replacing
 
 # They change how a run is computed and looked at, not what it is.

@@ -7,10 +7,10 @@ with what the user gave is found out before the run folder is made.
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
@@ -18,10 +18,24 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from cmgems import callbacks
+from cmgems.callbacks import (
+    Comparison,
+    CurriculumCallback,
+    MaskLog,
+    PmiPictures,
+    ProbeStates,
+    Profile,
+    RunCheckpoints,
+    SchedulePicture,
+    StepProgress,
+    StopOnSignal,
+    Throughput,
+    TrainingLog,
+    signals_restored,
+)
 from cmgems.config import Experiment
 from cmgems.data_modules.pretraining import GenomeDataModule
-from cmgems.errors import UserError
+from cmgems.device import training_device
 from cmgems.genome import Genome
 from cmgems.genome_cache import genome_for
 from cmgems.kmers import token_ids
@@ -42,28 +56,43 @@ from cmgems.summary import summary
 CORPUS_WINDOWS = 1024  # of the training genome, on which the masks' budget is measured
 
 
-def pretrain(experiment: Experiment) -> dict[str, Any]:
-    """Run or resume an experiment; print its summary, return its results."""
+def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any]:
+    """Run or resume an experiment; print its summary, return its results.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    callbacks : Lightning callbacks of your own
+        Called behind those of the run and before those that save it, so that what their
+        `state_dict` gives lies in the checkpoints and a resumed run goes on with it.
+
+    Raises
+    ------
+    UserError
+        If something that the experiment names cannot be used.
+    RunStopped
+        If a signal stopped the run; its state is saved.
+    RunFailed
+        If the training diverged.
+    """
     folder = RunFolder(Path(experiment.run.dir))
     if experiment.run.resume and folder.results.exists():
         print(summary(experiment, folder.read_results(), folder.path))
         return folder.read_results()
     quieten_lightning()
     check_launch(experiment.train)
-    accelerator = choose_accelerator(experiment)
+    device = training_device(experiment.train)
     genome = genome_for(experiment.data.genome)
-    data = GenomeDataModule(
-        genome, experiment.data, experiment.train, experiment.validation, experiment.seed
-    )
+    data = GenomeDataModule(experiment, genome)
     table = difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
     is_first_rank = rank_zero_only.rank == 0
-    references = base_references(genome, data, module.masker) if is_first_rank else dict
+    references = base_references(genome, data, module.masker) if is_first_rank else None
     entropy = unigram_entropy(table, genome)
-    parts = RunCallbacks(experiment, folder, table, entropy, references)
+    parts = build_callbacks(experiment, folder, table, entropy, references, callbacks)
     with folder.claimed(experiment) if is_first_rank else nullcontext():
-        trainer = build_trainer(experiment, accelerator, folder, parts)
-        with parts.stop.signals_restored():
+        trainer = build_trainer(experiment, device.type, folder, parts)
+        with signals_restored():
             fit(trainer, module, data, folder)
         results = figures(parts) | sources(genome, table) | provenance()
         if is_first_rank:
@@ -77,19 +106,6 @@ def quieten_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Where Slurm is installed. A run starts its own ranks, also in a job (`cmgems sweep`).
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
-
-
-def choose_accelerator(experiment: Experiment) -> str:
-    """A CUDA GPU where there is one, unless the experiment says otherwise."""
-    wanted, found = experiment.train.accelerator, torch.cuda.device_count()
-    if wanted == "cuda" and not found:
-        raise UserError("train.accelerator: found no CUDA GPU, wanted one; use cpu or auto")
-    chosen = ("cuda" if found else "cpu") if wanted == "auto" else wanted
-    if chosen == "cuda" and experiment.train.devices > found:
-        raise UserError(
-            f"train.devices: found {experiment.train.devices}, this machine has {found} GPUs"
-        )
-    return chosen
 
 
 def difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
@@ -123,39 +139,54 @@ def unigram_entropy(table: PmiTable, genome: Genome) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-class RunCallbacks:
-    """The callbacks of a run, in the order in which Lightning calls them."""
+def build_callbacks(
+    experiment: Experiment,
+    folder: RunFolder,
+    table: PmiTable,
+    unigram: float,
+    references: Callable[[], dict[str, float]] | None = None,
+    extra: Sequence[L.Callback] = (),
+) -> list[L.Callback]:
+    """The callbacks of a run, in the order in which Lightning calls them.
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        folder: RunFolder,
-        table: PmiTable,
-        unigram: float,
-        references: Callable[[], dict[str, float]],
-    ):
-        every = experiment.train.log_every
-        self.curriculum = callbacks.CurriculumCallback(experiment, unigram)
-        self.log = callbacks.TrainingLog(self.curriculum, every, references)
-        self.throughput = callbacks.Throughput(every, experiment.data.k, self.log)
-        self.comparison = callbacks.Comparison(experiment, self.log, self.throughput)
-        self.picture = callbacks.SchedulePicture(self.curriculum)
-        self.masks = callbacks.MaskLog()
-        self.pmi_pictures = callbacks.PmiPictures(table)
-        self.probe = callbacks.ProbeStates(experiment, self.throughput.paused)
-        self.progress = callbacks.StepProgress(self.log, self.throughput)
-        if experiment.train.profile:
-            self.profile = callbacks.Profile(folder.path / "profile")
+    Parameters
+    ----------
+    unigram : entropy of the k-mers, nats
+    references : what models without a network pay, see `base_references`
+    extra : callbacks of the user's own
+    """
+    every = experiment.train.log_every
+    curriculum = CurriculumCallback(experiment, unigram)
+    log = TrainingLog(curriculum, every, references)
+    throughput = Throughput(every, experiment.data.k, log)
+    return [
+        curriculum,
+        log,
+        throughput,
+        Comparison(experiment, log, throughput),
+        SchedulePicture(curriculum),
+        MaskLog(),
+        PmiPictures(table),
+        ProbeStates(experiment, throughput.paused),
+        StepProgress(log, throughput),
+        *([Profile(folder.path / "profile")] if experiment.train.profile else []),
+        *extra,
         # Behind everything that has state to save.
-        self.checkpoints = callbacks.RunCheckpoints(folder.checkpoints)
-        self.stop = callbacks.StopOnSignal(folder.checkpoints, agree_every=every)
+        RunCheckpoints(folder.checkpoints),
+        StopOnSignal(folder.checkpoints, agree_every=every),
+    ]
 
-    def in_order(self) -> list[L.Callback]:
-        return list(vars(self).values())
+
+C = TypeVar("C", bound=L.Callback)
+
+
+def only(kind: type[C], parts: Sequence[L.Callback]) -> C:
+    """The callback of this class; Lightning takes no two of ours, which would save as one."""
+    return next(part for part in parts if type(part) is kind)
 
 
 def build_trainer(
-    experiment: Experiment, accelerator: str, folder: RunFolder, parts: RunCallbacks
+    experiment: Experiment, accelerator: str, folder: RunFolder, parts: list[L.Callback]
 ) -> L.Trainer:
     train = experiment.train
     accumulate = train.batch // (train.micro_batch * train.devices * train.nodes)
@@ -178,7 +209,7 @@ def build_trainer(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        callbacks=parts.in_order(),
+        callbacks=parts,
         logger=loggers,
         plugins=[SafeCheckpoints()],
         log_every_n_steps=1,  # our own callbacks log
@@ -207,18 +238,19 @@ def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder:
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
 
 
-def figures(parts: RunCallbacks) -> dict[str, Any]:
+def figures(parts: list[L.Callback]) -> dict[str, Any]:
     """The final figures of a run, over all its sittings."""
-    log, throughput = parts.log, parts.throughput
+    log, throughput = only(TrainingLog, parts), only(Throughput, parts)
+    curriculum = only(CurriculumCallback, parts)
     return {
         "before": log.before,
         "after": log.after,
         "masked_share": log.masked_shares(),
-        "reference": log.references(),
-        "switches": parts.curriculum.switches,
-        "switched_at": parts.curriculum.switched_at,
-        "best_step": parts.checkpoints.best_step,
-        "probe": parts.probe.scores,
+        "reference": log.reference(),
+        "switches": curriculum.switches,
+        "switched_at": curriculum.switched_at,
+        "best_step": only(RunCheckpoints, parts).best_step,
+        "probe": only(ProbeStates, parts).scores,
         "tokens": throughput.tokens,
         "training_seconds": throughput.seconds,
         "tokens_per_second": throughput.tokens / max(throughput.seconds, 1e-9),

@@ -7,6 +7,9 @@ The table of commands is in `cmgems.cli`.
 
 import textwrap
 from collections.abc import Iterable
+from typing import Any
+
+from cmgems.config import leaves, read
 
 
 def own_words(words: Iterable[str], *names: str) -> tuple[dict[str, str], list[str]]:
@@ -21,24 +24,21 @@ def own_words(words: Iterable[str], *names: str) -> tuple[dict[str, str], list[s
     return own, others
 
 
-def describe_keys(schema: type | None = None) -> str:
-    """All keys of a config (default: an experiment) with their defaults and meaning, from the
-    dataclasses themselves."""
-    from cmgems.config import Experiment, leaves, read
-
-    defaults = (schema or Experiment)()
-    lines = []
+def describe_keys(schema: type) -> str:
+    """All keys of a config file, with their defaults and meaning, from its dataclasses."""
+    defaults, lines = schema(), []
     for name, part in leaves(schema):
-        shown = _shown(read(defaults, name))
         text = part.metadata["text"]
         if part.metadata["choices"]:
             text += f" ({' | '.join(map(str, part.metadata['choices']))})"
-        lines.append(f"  {name} = {shown}")
+        lines.append(f"  {name} = {_shown(read(defaults, name))}")
         lines += textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return "\n".join(lines)
 
 
-def _shown(value: object) -> str:
+def _shown(value: Any) -> str:
+    """A default as it is typed."""
     if isinstance(value, tuple):
-        return "[" + ", ".join(v if isinstance(v, str) else f"{v:g}" for v in value) + "]"
+        entries = (entry if isinstance(entry, str) else f"{entry:g}" for entry in value)
+        return f"[{', '.join(entries)}]"
     return str(value) or "''"

@@ -31,8 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from cmgems.config_files import load
     from cmgems.errors import UserError
+    from cmgems.experiment import load
 
     own, overrides = own_words(args.overrides, "region", "out")
     experiment = load(args.experiment, overrides)
@@ -53,9 +53,7 @@ def write_page(experiment, region: str, out) -> None:
 
     genome = genome_for(experiment.data.genome)
     found_region = find_region(genome, region, experiment.data.k)
-    data = GenomeDataModule(
-        genome, experiment.data, experiment.train, experiment.validation, experiment.seed
-    )
+    data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, difficulty(experiment, genome))
     text = page(inspect(experiment, genome, masker, found_region))
     with replacing(out) as handle:

@@ -28,16 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.config_files import load
+    from cmgems.experiment import load
 
     experiment = load(args.experiment, args.overrides)
 
-    from cmgems.device import device_of
+    from cmgems.device import training_device
     from cmgems.plan import plan
-    from cmgems.train import choose_accelerator
 
-    device = device_of(choose_accelerator(experiment))
-    print(report(plan(experiment, device, args.measure)))
+    print(report(plan(experiment, training_device(experiment.train), args.measure)))
 
 
 def report(plan) -> str:

@@ -3,6 +3,7 @@
 import argparse
 
 from cmgems.commands import describe_keys
+from cmgems.config import Experiment
 from cmgems.errors import RunFailed
 
 DESCRIPTION = """\
@@ -22,13 +23,13 @@ Ctrl-C saves the run and stops it; the same command with run.resume=true goes on
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
-    parser.epilog = EXAMPLES + "\nkeys:\n" + describe_keys()
+    parser.epilog = EXAMPLES + "\nkeys:\n" + describe_keys(Experiment)
     parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
     parser.add_argument("overrides", metavar="key.path=value", nargs="*")
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.config_files import load
+    from cmgems.experiment import load
 
     experiment = load(args.experiment, args.overrides)
 
@@ -50,9 +51,8 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or cpu
 
 
-def advice(experiment) -> str:
-    from cmgems.device import device_of
+def advice(experiment: Experiment) -> str:
+    from cmgems.device import training_device
     from cmgems.plan import memory_advice
-    from cmgems.train import choose_accelerator
 
-    return memory_advice(experiment, device_of(choose_accelerator(experiment)))
+    return memory_advice(experiment, training_device(experiment.train))

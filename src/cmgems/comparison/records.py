@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmgems.config import Experiment, read
-from cmgems.config_files import differences, load
 from cmgems.downstream.evaluation_config import BASELINES
 from cmgems.errors import UserError
+from cmgems.experiment import differences, load
 from cmgems.intervals import Interval
 from cmgems.runs import FREE_TO_CHANGE
 from cmgems.tensorboard_layout import plain

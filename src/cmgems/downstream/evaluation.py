@@ -23,6 +23,8 @@ from typing import Any
 import torch
 
 from cmgems.config_files import dump
+from cmgems.cores import cores
+from cmgems.device import choose_device
 from cmgems.downstream import jobs, task_data
 from cmgems.downstream.audit import Audit, audit, with_pretraining
 from cmgems.downstream.evaluation_config import Evaluation
@@ -96,10 +98,7 @@ def in_order(groups: list[Group], results: list[list[Result]]) -> list[Result]:
 
 def settings_of(evaluation: Evaluation, folder: Path) -> Settings:
     """Models, device and arithmetic."""
-    wanted, gpus = evaluation.compute.device, torch.cuda.device_count()
-    if wanted == "cuda" and not gpus:
-        raise UserError("compute.device: found no CUDA GPU, wanted one; use cpu or auto")
-    device = ("cuda" if gpus else "cpu") if wanted == "auto" else wanted
+    device = choose_device(evaluation.compute.device, "compute.device").type
     found = tuple(sources(evaluation))
     layer, most = evaluation.probe.layer, min((s.shape.layers for s in found), default=10**9)
     if layer > most:
@@ -236,19 +235,18 @@ def pretraining_spans(source: Path):
     run = source if source.is_dir() else source.parent.parent
     if not (run / "config.yaml").is_file():
         return None
-    from cmgems.config_files import load
     from cmgems.data_modules.pretraining import GenomeDataModule
+    from cmgems.experiment import load
     from cmgems.genome_cache import genome_for
 
     experiment = load(run / "config.yaml")
     genome = genome_for(experiment.data.genome)
-    parts = (experiment.data, experiment.train, experiment.validation, experiment.seed)
-    return genome.codes, GenomeDataModule(genome, *parts).train_spans
+    return genome.codes, GenomeDataModule(experiment, genome).train_spans
 
 
 def computed(settings: Settings, groups: list[Group]) -> Iterator[tuple[Group, list[Result]]]:
     """The results of all groups as they come, from several processes where that helps."""
-    workers = settings.evaluation.compute.workers or len(os.sched_getaffinity(0))
+    workers = settings.evaluation.compute.workers or cores()
     workers = min(workers, len(groups))
     if settings.device == "cuda" or workers < 2:
         for group in groups:

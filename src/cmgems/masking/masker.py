@@ -4,7 +4,7 @@ Shapes: B windows, L bases, K k-mer tokens of the longest window, T packed token
 included), M masked tokens, V = 4**k k-mers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from cmgems.draws import uniforms
 from cmgems.kmers import FIRST_KMER, token_ids
 from cmgems.masking import STRATEGIES, Strategy
 from cmgems.masking.budget import Budget, settings_read
-from cmgems.masking.corrupt import BERT, Shares, pack
+from cmgems.masking.corrupt import BERT, Packed, Shares, pack
 from cmgems.masking.custom import strategy
 from cmgems.masking.loss_adaptive import KmerLosses
 from cmgems.masking.operations import draw_centres
@@ -79,7 +79,7 @@ class Masker(nn.Module):
         # Derived from the genome and the experiment, both of which a resumed run reads again.
         self.register_buffer("rank_V", rank_V, persistent=False)
         self.losses = KmerLosses(rank_V) if follow_loss else None
-        self._token_ids, self._mask_by, self._pack_into = token_ids, mask_by_strategy, pack_into
+        self.parts = Parts()
         if self.losses is not None:
             self.losses.register_load_state_dict_post_hook(lambda *_: self._renew_budget())
 
@@ -89,9 +89,10 @@ class Masker(nn.Module):
         They are apart so that nothing is compiled anew when the strategy changes. Batches need a
         room from then on.
         """
-        parts = token_ids, mask_by_strategy, pack_into
-        compiled = (torch.compile(part, fullgraph=True, dynamic=False, **options) for part in parts)
-        self._token_ids, self._mask_by, self._pack_into = compiled
+        compiled = (
+            torch.compile(part, fullgraph=True, dynamic=False, **options) for part in Parts()
+        )
+        self.parts = Parts(*compiled)
 
     def _renew_budget(self) -> None:
         self.budget.renew(self.losses.rank_V)
@@ -117,7 +118,7 @@ class Masker(nn.Module):
         room: Room | None = None,
     ) -> MaskedBatch:
         """Mask a batch; with a `room` its shapes are fixed and the host waits for nothing."""
-        ids_BK = self._token_ids(batch.codes_BL, self.k)
+        ids_BK = self.parts.token_ids(batch.codes_BL, self.k)
         if isinstance(plan, str):
             plan = Plan((plan,), settings=self.settings)
         mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan)
@@ -127,7 +128,7 @@ class Masker(nn.Module):
             layout = self._layout(lengths, packed.place_T)
         else:
             lengths_B = batch.bases_B - self.k + 1
-            packed, layout = self._pack_into(
+            packed, layout = self.parts.pack_into(
                 room, ids_BK, mask_BK, lengths_B, batch.keys_B2, self.k, shares
             )
         return MaskedBatch(
@@ -164,18 +165,18 @@ class Masker(nn.Module):
         settings, masks = settings or self.settings, strategy(name)
         rate_L = self.budget.rates(name, masks, settings, ids_BK.device)
         # Code of the user's need not be one graph.
-        mask_by = self._mask_by if name in STRATEGIES else mask_by_strategy
-        tokens = Tokens(
+        mask_by = self.parts.mask_by_strategy if name in STRATEGIES else mask_by_strategy
+        return mask_by(
+            masks,
+            rate_L,
             k=self.k,
-            ids_BT=ids_BK,
-            maskable_BT=maskable_BK,
-            centres_BT=maskable_BK,  # those that are drawn take its place
+            ids_BK=ids_BK,
+            maskable_BK=maskable_BK,
             keys_B2=keys_B2,
             rank_V=self.rank_V,
             loss_rank_V=self.rank_V if self.losses is None else self.losses.rank_V,
             settings=settings_read(name, settings),
         )
-        return mask_by(masks, tokens, rate_L)
 
     def _layout(self, lengths: tuple[int, ...], place_T: Tensor) -> Layout:
         """Of sequences of so many k-mer tokens."""
@@ -185,9 +186,36 @@ class Masker(nn.Module):
         return Layout.of(lengths, place_T.device)
 
 
-def mask_by_strategy(masks: Strategy, tokens: Tokens, rate_L: Tensor) -> Tensor:
+def mask_by_strategy(
+    masks: Strategy,
+    rate_L: Tensor,
+    *,
+    k: int,
+    ids_BK: Tensor,
+    maskable_BK: Tensor,
+    keys_B2: Tensor,
+    rank_V: Tensor,
+    loss_rank_V: Tensor,
+    settings: Settings,
+) -> Tensor:
     """bool [B, K]: draw centres at the rate of each sequence's length, and mask around them."""
-    maskable_BK = tokens.maskable_BT
     rate_B1 = rate_L[maskable_BK.sum(1, keepdim=True)]
-    centres_BT = draw_centres(maskable_BK, tokens.keys_B2, rate_B1, CENTRES)
-    return masks(tokens._replace(centres_BT=centres_BT))
+    tokens = Tokens(
+        k=k,
+        ids_BT=ids_BK,
+        maskable_BT=maskable_BK,
+        centres_BT=draw_centres(maskable_BK, keys_B2, rate_B1, CENTRES),
+        keys_B2=keys_B2,
+        rank_V=rank_V,
+        loss_rank_V=loss_rank_V,
+        settings=settings,
+    )
+    return masks(tokens)
+
+
+class Parts(NamedTuple):
+    """The functions between which the host decides: each becomes graphs of its own."""
+
+    token_ids: Callable[..., Tensor] = token_ids
+    mask_by_strategy: Callable[..., Tensor] = mask_by_strategy
+    pack_into: Callable[..., tuple[Packed, Layout]] = pack_into

@@ -57,6 +57,20 @@ class Room(NamedTuple):
         return cls(tokens, masked, longest, -(-level // longest))
 
 
+class RoomPolicy(NamedTuple):
+    """How much room the batches of a run get: the same whatever is in force."""
+
+    k: int
+    longest: int  # tokens that a window can have, [CLS] and [SEP] included
+    share: float  # the largest expected share of masked tokens
+    width: float  # tokens that are masked together, at most
+
+    def room(self, bases: tuple[int, ...]) -> Room:
+        """For windows of so many bases."""
+        lengths = tuple(count - self.k + 3 for count in bases)
+        return Room.of(lengths, self.longest, self.share, self.width)
+
+
 def pack_into(
     room: Room,
     ids_BK: Tensor,

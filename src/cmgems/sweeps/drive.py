@@ -73,45 +73,91 @@ def drive(
     SweepStopped
         After a signal, when all runs are saved and have stopped.
     """
-    elsewhere: list[Planned] = []  # in the hands of a process that an earlier sweep left behind
-    done: dict[str, int] = {}
     with Signals().noted() as signals:
-        exhausted = False
-        while not exhausted or jobs.running or elsewhere:
-            while not exhausted and not signals.count and jobs.room() > 0:
-                run = next_run()
-                if run is None:
-                    exhausted = True
-                elif _in_hand(run):
-                    elsewhere.append(run)
-                else:
-                    _begin(run, jobs)
-                    done[run.name] = steps_done(run.folder)
-            for ended in jobs.ended():
-                outcome = settle(ended)
-                _show(bar, ended.run, done)
-                if outcome is None:
-                    elsewhere.append(ended.run)
-                else:
-                    over(outcome)
-                    exhausted = False  # a search may have a next trial now
-            for run in [run for run in elsewhere if not _in_hand(run)]:
-                elsewhere.remove(run)
-                if state(run.folder) is State.FINISHED:
-                    over(Outcome(run, State.FINISHED, ""))
-                elif not signals.count:
-                    _begin(run, jobs)
-            for run in jobs.running.values():
-                _show(bar, run, done)
+        scheduler = Scheduler(next_run, jobs, over, bar, signals)
+        while not scheduler.finished:
+            scheduler.fill()
+            scheduler.collect()
+            scheduler.look_elsewhere()
+            scheduler.show()
             if signals.count:
                 _stop(jobs, signals)
             time.sleep(LOOK_EVERY)
 
 
-def _begin(run: Planned, jobs: Jobs) -> None:
-    forget_failure(run.folder)
-    RunFolder(run.folder).write_config(run.experiment)
-    jobs.start(run)
+class Scheduler:
+    """Where each run of a sweep is; one method for each way that it can go on.
+
+    A run that `next_run` gives is computed (`jobs.running`), or is `elsewhere`: in the hands of a
+    process that an earlier sweep left behind. From either it comes to an end, of which `over` is
+    told; what is left undone elsewhere is computed here. After a signal nothing begins any more.
+    Parameters: see `drive`.
+    """
+
+    def __init__(
+        self,
+        next_run: Callable[[], Planned | None],
+        jobs: Jobs,
+        over: Callable[[Outcome], None],
+        bar: tqdm,
+        signals: Signals,
+    ):
+        self.next_run, self.jobs, self.over, self.bar = next_run, jobs, over, bar
+        self.signals = signals
+        self.elsewhere: list[Planned] = []
+        self._exhausted = False  # `next_run` had none when it was last asked
+        self._shown: dict[str, int] = {}  # steps by run that the bar has
+
+    @property
+    def finished(self) -> bool:
+        return self._exhausted and not self.jobs.running and not self.elsewhere
+
+    def fill(self) -> None:
+        """Begin runs until there is no room, or no run."""
+        while not self._exhausted and not self.signals.count and self.jobs.room() > 0:
+            run = self.next_run()
+            if run is None:
+                self._exhausted = True
+            elif _in_hand(run):
+                self.elsewhere.append(run)
+            else:
+                self._begin(run)
+                self._shown[run.name] = steps_done(run.folder)
+
+    def collect(self) -> None:
+        """Take in the runs whose process is over."""
+        for ended in self.jobs.ended():
+            outcome = settle(ended)
+            self._show(ended.run)
+            if outcome is None:
+                self.elsewhere.append(ended.run)
+            else:
+                self.over(outcome)
+                self._exhausted = False  # a search may have a next trial now
+
+    def look_elsewhere(self) -> None:
+        """Take in what other processes have let go of; go on with what they have not finished."""
+        for run in [run for run in self.elsewhere if not _in_hand(run)]:
+            self.elsewhere.remove(run)
+            if state(run.folder) is State.FINISHED:
+                self.over(Outcome(run, State.FINISHED, ""))
+            elif not self.signals.count:
+                self._begin(run)
+
+    def show(self) -> None:
+        """Move the bar on."""
+        for run in self.jobs.running.values():
+            self._show(run)
+
+    def _begin(self, run: Planned) -> None:
+        forget_failure(run.folder)
+        RunFolder(run.folder).write_config(run.experiment)
+        self.jobs.start(run)
+
+    def _show(self, run: Planned) -> None:
+        steps = steps_done(run.folder)
+        self.bar.update(max(0, steps - self._shown.get(run.name, steps)))
+        self._shown[run.name] = steps
 
 
 def _in_hand(run: Planned) -> bool:
@@ -129,12 +175,6 @@ def settle(ended: Ended) -> Outcome | None:
         return None
     note_failure(run.folder, why)
     return Outcome(run, State.FAILED, why)
-
-
-def _show(bar: tqdm, run: Planned, done: dict[str, int]) -> None:
-    steps = steps_done(run.folder)
-    bar.update(max(0, steps - done.get(run.name, steps)))
-    done[run.name] = steps
 
 
 def _stop(jobs: Jobs, signals: Signals) -> None:

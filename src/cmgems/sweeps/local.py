@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 
+from cmgems.cores import cores
 from cmgems.sweeps.jobs import Ended, command
 from cmgems.sweeps.plan import Planned
 from cmgems.sweeps.state import OUTPUT
@@ -63,11 +64,6 @@ class LocalJobs:
             except ProcessLookupError:
                 continue  # it ended meanwhile
             process.wait()
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share_of(

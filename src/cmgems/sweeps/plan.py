@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmgems.config import Experiment, leaves
-from cmgems.config_files import load
 from cmgems.errors import UserError
+from cmgems.experiment import load
 from cmgems.sweeps.config import SweepFile, sweep_folder
 
 SHOWN = 3  # names of runs in a message

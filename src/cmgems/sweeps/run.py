@@ -120,8 +120,9 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
         With a line for each that cannot be used.
     """
     from cmgems.data_modules.pretraining import GenomeDataModule
+    from cmgems.device import training_device
     from cmgems.genome_cache import genome_for
-    from cmgems.train import choose_accelerator, difficulty
+    from cmgems.train import difficulty
 
     problems, seen = [], []
     for experiment in experiments:
@@ -131,9 +132,9 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
         seen.append(parts)
         try:
             if here:
-                choose_accelerator(experiment)
+                training_device(experiment.train)
             genome = genome_for(experiment.data.genome)
-            GenomeDataModule(genome, *parts[:1], *parts[2:], experiment.seed)
+            GenomeDataModule(experiment, genome)
             difficulty(experiment, genome)
         except UserError as error:
             problems += [line for line in str(error).splitlines() if line not in problems]

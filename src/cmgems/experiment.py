@@ -1,10 +1,39 @@
-"""Rules between keys: what no single key's range can say."""
+"""An experiment from its file, and the rules between its keys: what no key's own range can say."""
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 
-from cmgems.config import Experiment, Masking
+from cmgems.config import Experiment, Masking, leaves, read
+from cmgems.config_files import load_as
 from cmgems.errors import UserError
+from cmgems.presets import sizes
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read, merge and check an experiment.
+
+    Raises
+    ------
+    UserError
+        With one line for each problem.
+    """
+    experiment = load_as(Experiment, path, overrides, broken_rules)
+    return _with_defaults(experiment, experiment.name or Path(path).stem)
+
+
+def _with_defaults(experiment: Experiment, name: str) -> Experiment:
+    run = replace(experiment.run, dir=experiment.run.dir or f"runs/{name}")
+    return replace(experiment, name=name, run=run)
+
+
+def differences(one: Experiment, other: Experiment) -> list[str]:
+    """Dotted keys, those of `run` aside, at which two experiments differ."""
+    return [
+        name
+        for name, _ in leaves()
+        if not name.startswith("run.") and read(one, name) != read(other, name)
+    ]
 
 
 def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -38,8 +67,6 @@ def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _model_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    from cmgems.presets import sizes
-
     shape = sizes(experiment.model)
     if shape["width"] % (2 * shape["heads"]):
         yield (
@@ -81,6 +108,7 @@ def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    # torch: seconds, which somebody who has mistyped a key need not wait for.
     from cmgems.masking.custom import strategy
 
     curriculum = experiment.curriculum
