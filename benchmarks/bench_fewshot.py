@@ -20,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cmgems.cores import cores
 from cmgems.data_modules.classification import (
     ClassificationDataModule,
     EvaluationData,
@@ -35,6 +34,7 @@ from cmgems.downstream.tokens import Tokens, tokenise
 from cmgems.encoder import Encoder, EncoderShape
 from cmgems.kmers import vocabulary_size
 from cmgems.presets import PRESETS
+from cmgems.utils.cores import cores
 
 BASES, TEST, K, CORES = 70, 5920, 6, 2
 SHAPE = EncoderShape(**PRESETS["logo"], vocabulary=vocabulary_size(K), positions=512)

@@ -18,8 +18,6 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config import Experiment, Model
-from cmgems.cpu_path import tensor_code
-from cmgems.draws import sequence_keys, stream
 from cmgems.genome_cache import genome_for
 from cmgems.kmers import token_ids
 from cmgems.masking import STRATEGIES
@@ -27,6 +25,8 @@ from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
 from cmgems.pmi import table_for
 from cmgems.pretraining import adamw, build_model
+from cmgems.utils.kernels import tensor_code
+from cmgems.utils.rng import sequence_keys, stream
 from cmgems.windows import WindowBatch, sample_windows, unambiguous_spans
 
 K, BASES = 6, 515  # 510 tokens, 512 with [CLS] and [SEP]

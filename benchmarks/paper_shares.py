@@ -11,13 +11,13 @@ import sys
 import numpy as np
 import torch
 
-from cmgems.draws import sequence_keys, stream
 from cmgems.genome_cache import genome_for
 from cmgems.kmers import token_ids
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget, paper_rate
 from cmgems.masking.masker import Masker
 from cmgems.pmi import table_for
+from cmgems.utils.rng import sequence_keys, stream
 from cmgems.windows import Cut, WindowStream, sample_windows, unambiguous_spans
 
 K, WINDOWS = 6, 4_000

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.downstream.tokens import Tokens, batches
-from cmgems.draws import sequence_keys, stream
 from cmgems.errors import UserError
+from cmgems.utils.rng import sequence_keys, stream
 
 
 class Examples(NamedTuple):

@@ -13,9 +13,9 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config import Experiment
-from cmgems.draws import sequence_keys, stream
 from cmgems.errors import UserError
 from cmgems.genome import Genome
+from cmgems.utils.rng import sequence_keys, stream
 from cmgems.windows import (
     Cut,
     Pieces,

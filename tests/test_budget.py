@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.draws import sequence_keys, stream
 from cmgems.kmers import FIRST_KMER, token_ids
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget, paper_rate, share_curves, solve_rates
 from cmgems.masking.masker import Masker
 from cmgems.masking.tokens import Settings
 from cmgems.pmi import pmi_table
+from cmgems.utils.rng import sequence_keys, stream
 
 WINDOW = 510
 WANTED = pytest.approx(0.15, abs=0.005)

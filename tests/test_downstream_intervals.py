@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmgems.intervals import compare, sign_flip_p, summarise
+from cmgems.utils.intervals import compare, sign_flip_p, summarise
 
 
 def scores(generator, draws, seeds, between, within):

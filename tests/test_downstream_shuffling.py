@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cmgems.downstream.shuffling import dinucleotide_shuffled
-from cmgems.draws import stream
+from cmgems.utils.rng import stream
 
 
 def pairs(codes):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.draws import generator, integers, sequence_keys, stream, uniform, uniforms
+from cmgems.utils.rng import generator, integers, sequence_keys, stream, uniform, uniforms
 
 PLACES = torch.arange(512, dtype=torch.int32)
 

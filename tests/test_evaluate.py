@@ -22,7 +22,7 @@ from cmgems.downstream.evaluation_config import Evaluation, load_evaluation
 from cmgems.downstream.labelled import from_sequences
 from cmgems.downstream.tokens import tokenise
 from cmgems.errors import UserError
-from cmgems.files import locked
+from cmgems.utils.files import locked
 
 FINETUNE = EXPERIMENTS / "finetune"
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from cmgems.errors import UserError
-from cmgems.files import hash_file, locked, read_text
+from cmgems.utils.files import hash_file, locked, read_text
 
 
 def test_a_lock_is_refused_or_waited_for_and_leaves_no_file(tmp_path):

@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_leaves
 
 from cmgems import attention
 from cmgems.config import Curriculum, Experiment, Masking, Model, Ramp, Ramps
-from cmgems.cpu_path import tensor_code
 from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.kmers import PAD
 from cmgems.masking import STRATEGIES
@@ -24,6 +23,7 @@ from cmgems.masking.schedule import largest_fraction
 from cmgems.masking.tokens import Settings
 from cmgems.metrics import judge
 from cmgems.pretraining import Pretraining, predict
+from cmgems.utils.kernels import tensor_code
 from cmgems.windows import Cut, WindowStream, unambiguous_spans
 
 LONGEST = 128 - 6 + 3

@@ -14,10 +14,10 @@ import pytest
 from genome_files import build, contents
 
 from cmgems.errors import UserError
-from cmgems.files import hash_file
 from cmgems.genome import build_genome, open_genome
 from cmgems.genome_cache import genome_for
 from cmgems.genome_store import read_manifest, store_lock, verify_codes
+from cmgems.utils.files import hash_file
 
 DATA = b">one\nACGTNACGT\n>two\nGGGG\n"
 

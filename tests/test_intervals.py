@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmgems.intervals import drawn_means, holm, mean_interval, paired
+from cmgems.utils.intervals import drawn_means, holm, mean_interval, paired
 
 WORLDS = 2000  # simulated experiments: the coverage is then known to within 0.01 (two errors)
 

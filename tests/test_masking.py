@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_masking import REFERENCES, draw, drawn_centres, rank_table
 
-from cmgems.cpu_path import tensor_code
-from cmgems.draws import sequence_keys, stream
 from cmgems.kmers import FIRST_KMER, UNK
 from cmgems.masking import STRATEGIES
 from cmgems.masking.operations import draw_centres
 from cmgems.masking.shuffled_pmi import _deal
 from cmgems.masking.tokens import CENTRES, Settings, Tokens
+from cmgems.utils.kernels import tensor_code
+from cmgems.utils.rng import sequence_keys, stream
 
 PMI_STRATEGIES = ("genemask", "global_pmi", "shuffled_pmi", "inverse_pmi", "soft_pmi")
 RANDOM_STRATEGIES = ("uniform", "random", "random_wide", "span")
@@ -97,7 +97,7 @@ def test_both_paths_equal_the_slow_reference(name, batch):
 
 
 def test_draws_equal_the_slow_reference():
-    from cmgems.draws import integers
+    from cmgems.utils.rng import integers
 
     keys_B2 = torch.from_numpy(sequence_keys(stream(3, "masks"), np.arange(3)))
     for row in range(3):

@@ -1,7 +1,7 @@
 """Tables as text and as HTML."""
 
-from cmgems.pages import html_table
-from cmgems.text_table import text_table
+from cmgems.utils.html import html_table
+from cmgems.utils.text_table import text_table
 
 
 def test_columns_are_aligned_as_wanted():

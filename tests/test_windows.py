@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmgems import windows
-from cmgems.draws import stream
+from cmgems.utils.rng import stream
 from cmgems.windows import (
     Cut,
     Spans,

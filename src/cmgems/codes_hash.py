@@ -12,8 +12,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from cmgems.compiled import kernel
 from cmgems.fasta import OTHER
+from cmgems.utils.kernels import kernel
 
 _BLOCK = 1 << 18  # codes packed at a time: what is hashed is still in cache
 _STEP = 1 << 22  # codes from one word on the progress to the next

@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from cmgems.compiled import kernel
+from cmgems.utils.kernels import kernel
 
 PAD = 64
 OTHER = 4

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.files import hash_file
 from cmgems.genome_store import (
     CODES,
     MANIFEST,
@@ -25,8 +24,9 @@ from cmgems.genome_store import (
     store_lock,
     write_manifest,
 )
-from cmgems.progress import progress_bar
 from cmgems.sequence_base import open_source
+from cmgems.utils.files import hash_file
+from cmgems.utils.progress import progress_bar
 
 _SUFFIXES = (".gz", ".bgz", ".fa", ".fasta", ".fna", ".fas", ".2bit", ".gb", ".gbk", ".gbff")
 

@@ -14,8 +14,8 @@ from cmgems.genome_contigs import ContigList
 from cmgems.genome_store import genome_hash
 from cmgems.kmer_counts import MAX_K, KmerCounts, count_pieces, count_words
 from cmgems.kmer_counts_file import is_counts_file, read_counts, write_counts
-from cmgems.progress import progress_bar
 from cmgems.sequence_files import read_pieces
+from cmgems.utils.progress import progress_bar
 
 _KEPT_K = 10  # counts of longer words take longer to read than to make
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.files import hash_file, locked, replacing, sync_folder
-from cmgems.progress import progress_bar
+from cmgems.utils.files import hash_file, locked, replacing, sync_folder
+from cmgems.utils.progress import progress_bar
 
 FORMAT = "cmgems genome store"
 VERSION = 2

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save
 
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import UserError
-from cmgems.files import new_folder
 from cmgems.hf import States, from_bert, shape_of
 from cmgems.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
 from cmgems.tokenizer import kmer_tokenizer
+from cmgems.utils.files import new_folder
 
 CONFIG = "config.json"
 WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"

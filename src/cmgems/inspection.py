@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from cmgems.config import Experiment
-from cmgems.draws import sequence_keys, stream
 from cmgems.errors import UserError
 from cmgems.genome import Genome
 from cmgems.kmers import FIRST_KMER, token_ids
@@ -19,6 +18,7 @@ from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.schedule import place, plan_at
 from cmgems.masking.statistics import MaskStatistics, mask_statistics, rank_shares
 from cmgems.region import Region, parse_region
+from cmgems.utils.rng import sequence_keys, stream
 from cmgems.windows import WindowBatch
 
 DRAWS = 100

@@ -9,7 +9,7 @@ import numpy as np
 from cmgems.callbacks.schedule_picture import schedule_figure
 from cmgems.inspection import DRAWS, Inspection, Portrait
 from cmgems.kmers import BASES
-from cmgems.pages import document, html_table
+from cmgems.utils.html import document, html_table
 
 LINE = 102  # bases a line
 SHOWN = 306  # bases of the window that are spelled out

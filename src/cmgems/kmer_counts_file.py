@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.files import replacing
 from cmgems.kmer_counts import KmerCounts
 from cmgems.kmer_kernels import shorter_offset
+from cmgems.utils.files import replacing
 
 MAGIC = b"cmgems k-mer counts "
 VERSION = 1

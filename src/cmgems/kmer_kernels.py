@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from cmgems.compiled import kernel
+from cmgems.utils.kernels import kernel
 
 MAX_K = 12
 _BLOCK = 1 << 13  # groups of four bases whose 32 bits lie in the first cache

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.compiled import kernel
-from cmgems.cpu_path import has_kernels, view
+from cmgems.utils.kernels import has_kernels, kernel, view
 
 BASES = "ATCG"
 AMBIGUOUS = 4  # the base code of N and of everything else that is not A, T, C or G

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from cmgems.data_modules.pretraining import GenomeDataModule, HeldOut
-from cmgems.files import replacing
 from cmgems.genome import Genome
 from cmgems.markov import MAX_ORDER, count_training, fit, references
 from cmgems.masking.corrupt import ALL_MASKED
 from cmgems.masking.leak import hidden_bases, in_short_runs
 from cmgems.masking.masker import Masker
 from cmgems.pretraining import HIDING_MASKS
+from cmgems.utils.files import replacing
 
 
 def base_references(

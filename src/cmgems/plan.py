@@ -15,11 +15,11 @@ from cmgems.attention import Layout
 from cmgems.config import Experiment
 from cmgems.device import Memory, device_memory, device_name
 from cmgems.device_speed import matmul_rate, wait_for
-from cmgems.draws import seed_torch
 from cmgems.encoder import EncoderShape
 from cmgems.flops import flops_per_token, parameters
 from cmgems.memory_model import FLOAT, Micro, StepMemory, step_memory
 from cmgems.presets import encoder_shape
+from cmgems.utils.rng import seed_torch
 
 ASSUMED_EFFICIENCY = 0.5  # of the rate of matrix products
 USABLE = 0.85  # of a device's memory: allocators lose some between blocks

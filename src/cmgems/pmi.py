@@ -21,7 +21,7 @@ import numpy as np
 from cmgems.errors import UserError
 from cmgems.genome import Genome
 from cmgems.pmi_ranks import MAX_K, MIN_COUNT, MIN_K, PmiTable, ranks
-from cmgems.progress import progress_bar
+from cmgems.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from cmgems.kmer_counts import KmerCounts

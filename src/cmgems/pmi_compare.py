@@ -7,7 +7,7 @@ import numpy as np
 from cmgems.errors import UserError
 from cmgems.pmi_ranks import PmiTable
 from cmgems.pmi_table import kmer_letters
-from cmgems.text_table import text_table
+from cmgems.utils.text_table import text_table
 
 
 class Comparison(NamedTuple):

@@ -43,7 +43,7 @@ def figures(table: PmiTable) -> "dict[str, Figure]":
 
 def write_plots(table: PmiTable, folder: Path) -> list[Path]:
     """Write the figures as PNG."""
-    from cmgems.files import replacing
+    from cmgems.utils.files import replacing
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

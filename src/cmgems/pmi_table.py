@@ -20,9 +20,9 @@ import numpy as np
 
 from cmgems import __version__
 from cmgems.errors import UserError
-from cmgems.files import replacing
 from cmgems.pmi_ranks import MAX_K, MIN_K, PmiTable, ranks
-from cmgems.progress import progress_bar
+from cmgems.utils.files import replacing
+from cmgems.utils.progress import progress_bar
 
 TITLE = "# cmgems PMI table, version 1"
 COLUMNS = ("kmer", "count", "pmi", "npmi", "rank")

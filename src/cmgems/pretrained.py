@@ -11,10 +11,10 @@ import torch
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.experiment import load
-from cmgems.files import hash_file
 from cmgems.hf_folder import is_folder, read_folder
 from cmgems.pretraining import build_model
 from cmgems.run_io import check_digest
+from cmgems.utils.files import hash_file
 
 SOURCES = "a run folder, a checkpoint in one, or a Hugging Face folder (config.json)"
 PREFIX = "model."  # of the model among the states of the LightningModule

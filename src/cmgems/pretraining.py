@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from cmgems.attention import Layout
 from cmgems.config import Experiment, Optim
-from cmgems.cpu_path import has_kernels
-from cmgems.draws import seed_torch, stream
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import RunFailed
 from cmgems.initialisation import initialise
@@ -27,6 +25,8 @@ from cmgems.masking.schedule import largest_fraction, largest_width
 from cmgems.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
 from cmgems.presets import encoder_shape
 from cmgems.sharding import is_sharded, shard, whole
+from cmgems.utils.kernels import has_kernels
+from cmgems.utils.rng import seed_torch, stream
 from cmgems.windows import WindowBatch
 
 # Their places do not depend on content, so runs with different curricula compare under them.

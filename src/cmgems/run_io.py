@@ -10,7 +10,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems.errors import UserError
-from cmgems.files import hash_file, replacing
+from cmgems.utils.files import hash_file, replacing
 
 
 class ScalarFile(Logger):

@@ -22,7 +22,7 @@ from cmgems.config import Experiment, read
 from cmgems.config_files import dump
 from cmgems.errors import UserError
 from cmgems.experiment import differences, load
-from cmgems.files import locked, replacing
+from cmgems.utils.files import locked, replacing
 
 # They change how a run is computed and looked at, not what it is.
 FREE_TO_CHANGE = (

@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.files import is_gzip, open_input
 from cmgems.gzipped import Unpacked
+from cmgems.utils.files import is_gzip, open_input
 
 FORMATS = "FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"
 WANTED = f"wanted: {FORMATS}"

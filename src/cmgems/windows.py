@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.draws import generator, sequence_keys, stream
 from cmgems.kmers import AMBIGUOUS
+from cmgems.utils.rng import generator, sequence_keys, stream
 
 SCAN_BLOCK = 1 << 24
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from cmgems.text_table import text_table
+from cmgems.utils.text_table import text_table
 
 WINDOWS, WINDOW = 1024, 510
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cmgems.text_table import text_table
+from cmgems.utils.text_table import text_table
 
 DESCRIPTION = """\
 Build a genome store: base codes on disk, one byte a base, mapped into memory when used.

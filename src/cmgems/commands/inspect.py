@@ -45,11 +45,11 @@ def run(args: argparse.Namespace) -> None:
 
 def write_page(experiment, region: str, out) -> None:
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.files import replacing
     from cmgems.genome_cache import genome_for
     from cmgems.inspection import find_region, inspect
     from cmgems.inspection_page import page
     from cmgems.train import build_masker, difficulty
+    from cmgems.utils.files import replacing
 
     genome = genome_for(experiment.data.genome)
     found_region = find_region(genome, region, experiment.data.k)

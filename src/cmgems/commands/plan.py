@@ -2,7 +2,7 @@
 
 import argparse
 
-from cmgems.text_table import text_table
+from cmgems.utils.text_table import text_table
 
 DESCRIPTION = """\
 Parameters, FLOPs a token, memory of a step against this device, expected tokens a second and hours

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from cmgems.text_table import text_table
+from cmgems.utils.text_table import text_table
 
 DESCRIPTION = """\
 Count the k-mers of one or more genomes and compute their PMI, the difficulty that masking uses.
@@ -151,10 +151,10 @@ def _write(args: argparse.Namespace, table) -> None:
 
 
 def _track(args: argparse.Namespace, table) -> None:
-    from cmgems.files import replacing
     from cmgems.genome_cache import genome_for
     from cmgems.pmi_track import write_track
     from cmgems.region import parse_region
+    from cmgems.utils.files import replacing
 
     genome = genome_for(args.genomes[0])
     region = parse_region(genome, args.track)

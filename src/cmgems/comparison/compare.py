@@ -7,9 +7,9 @@ import numpy as np
 
 from cmgems.comparison.matching import Match, steps_to_match
 from cmgems.comparison.records import Beside, Found, Group, Run, varied_keys
-from cmgems.draws import stream
 from cmgems.errors import UserError
-from cmgems.intervals import Interval, Paired, holm, mean_interval, paired
+from cmgems.utils.intervals import Interval, Paired, holm, mean_interval, paired
+from cmgems.utils.rng import stream
 
 
 class Measure(NamedTuple):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.intervals import drawn_means
+from cmgems.utils.intervals import drawn_means
 
 DRAWS = 10_000
 
@@ -43,7 +43,7 @@ def steps_to_match(
     """The step at which the mean curve reaches the mean final figure of the baseline.
 
     Both are means over seeds, and both are uncertain: the interval is over draws of the two
-    together (`cmgems.intervals.drawn_means`).
+    together (`cmgems.utils.intervals.drawn_means`).
 
     Parameters
     ----------

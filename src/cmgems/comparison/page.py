@@ -16,7 +16,7 @@ from cmgems.comparison.picture import colours, curves, reference
 from cmgems.comparison.records import Group
 from cmgems.comparison.tables import Table, tables
 from cmgems.comparison.words import verdict
-from cmgems.pages import document, html_table
+from cmgems.utils.html import document, html_table
 
 AXES = (("steps", "optimiser steps"), ("tokens", "million tokens"), ("seconds", "seconds"))
 STYLE = """

@@ -16,9 +16,9 @@ from cmgems.config import Experiment, read
 from cmgems.downstream.evaluation_config import BASELINES
 from cmgems.errors import UserError
 from cmgems.experiment import differences, load
-from cmgems.intervals import Interval
 from cmgems.runs import FREE_TO_CHANGE
 from cmgems.tensorboard_layout import plain
+from cmgems.utils.intervals import Interval
 
 RESULTS = "results.json"
 EVALUATION = "evaluation.yaml"  # in the folder of an evaluation

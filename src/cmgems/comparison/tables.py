@@ -19,7 +19,7 @@ from cmgems.comparison.compare import (
 from cmgems.comparison.matching import Match
 from cmgems.comparison.records import shown_value
 from cmgems.comparison.words import interval_text
-from cmgems.text_table import text_table
+from cmgems.utils.text_table import text_table
 
 NOT_REACHED = "not reached"
 

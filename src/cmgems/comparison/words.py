@@ -3,7 +3,7 @@
 import math
 
 from cmgems.comparison.compare import HIDDEN_BITS, Comparison, Measure, Row
-from cmgems.intervals import Interval
+from cmgems.utils.intervals import Interval
 
 ALPHA = 0.05
 

@@ -7,7 +7,7 @@ from cmgems.comparison.page import page
 from cmgems.comparison.picture import picture
 from cmgems.comparison.tables import as_markdown, as_text, runs_csv, tables
 from cmgems.comparison.words import verdict
-from cmgems.files import replacing
+from cmgems.utils.files import replacing
 
 PICTURE = "curves.png"
 

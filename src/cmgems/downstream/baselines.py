@@ -14,7 +14,6 @@ import numpy as np
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
-from cmgems.compiled import kernel
 from cmgems.downstream.labelled import LabelledSequences
 from cmgems.downstream.linear import (
     LARGE,
@@ -27,6 +26,7 @@ from cmgems.downstream.linear import (
     to_choose_on,
     validated_loss,
 )
+from cmgems.utils.kernels import kernel
 
 K_CHOICES = (1, 2, 3, 4, 5, 6)
 FIRST_STRENGTHS = (1.0, 10.0)  # with which k is chosen where there are many examples

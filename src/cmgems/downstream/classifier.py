@@ -23,9 +23,9 @@ from cmgems.downstream.tasks import Task
 from cmgems.downstream.tokens import Tokens
 from cmgems.encoder import Encoder, EncoderShape
 from cmgems.errors import UserError
-from cmgems.files import replacing
 from cmgems.hf import bert_config, classifier_states
 from cmgems.hf_folder import write_folder
+from cmgems.utils.files import replacing
 
 DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"
 

@@ -8,9 +8,9 @@ import numpy as np
 from cmgems.downstream.labelled import LabelledSequences, from_codes
 from cmgems.downstream.labelled_files import Reading
 from cmgems.downstream.shuffling import dinucleotide_shuffled
-from cmgems.draws import generator, stream
 from cmgems.errors import UserError
 from cmgems.sequence_files import sequences
+from cmgems.utils.rng import generator, stream
 
 LONGEST_SILENCER = 300  # bases; SilencerDB has few longer ones
 PARTS, REPLACED = 20, 12

@@ -23,7 +23,6 @@ from typing import Any
 import torch
 
 from cmgems.config_files import dump
-from cmgems.cores import cores
 from cmgems.device import choose_device
 from cmgems.downstream import jobs, task_data
 from cmgems.downstream.audit import Audit, audit, with_pretraining
@@ -35,9 +34,10 @@ from cmgems.downstream.models import sources
 from cmgems.downstream.tasks import Task, tasks
 from cmgems.downstream.units import FULL, Group, groups_of
 from cmgems.errors import UserError
-from cmgems.files import locked, replacing
-from cmgems.progress import progress_bar
 from cmgems.runs import LOCK, provenance
+from cmgems.utils.cores import cores
+from cmgems.utils.files import locked, replacing
+from cmgems.utils.progress import progress_bar
 
 JOURNAL, RESULTS, KEPT = "scores.jsonl", "results.json", "classifiers"
 

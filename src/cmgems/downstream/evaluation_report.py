@@ -13,8 +13,8 @@ from cmgems.downstream.jobs import Result
 from cmgems.downstream.scores import metrics_of
 from cmgems.downstream.tasks import Task
 from cmgems.downstream.units import FULL
-from cmgems.intervals import Values, compare, summarise
-from cmgems.text_table import text_table
+from cmgems.utils.intervals import Values, compare, summarise
+from cmgems.utils.text_table import text_table
 
 BESIDE = "auroc"  # shown beside the official metric where there is one
 

@@ -29,10 +29,10 @@ from cmgems.downstream.low_rank import adapt
 from cmgems.downstream.recipes import Recipe
 from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.downstream.tokens import Tokens
-from cmgems.draws import stream
 from cmgems.encoder import Encoder
 from cmgems.errors import RunFailed
 from cmgems.pretraining import rate_factor
+from cmgems.utils.rng import stream
 
 
 class Plan(NamedTuple):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmgems.downstream.stack import Dropout, Linears
-from cmgems.draws import seed_torch
+from cmgems.utils.rng import seed_torch
 
 DEVIATION = 0.02  # BERT's, of new weights
 NARROW = 16  # width of a state in the `position` head

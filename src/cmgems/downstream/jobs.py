@@ -42,8 +42,8 @@ from cmgems.downstream.scores import Scores, score
 from cmgems.downstream.tasks import Task, task
 from cmgems.downstream.tokens import tokenise
 from cmgems.downstream.units import FULL, PUBLISHED, Group, Unit
-from cmgems.draws import stream
 from cmgems.encoder import Encoder
+from cmgems.utils.rng import stream
 
 
 class Settings(NamedTuple):

@@ -23,8 +23,8 @@ import numpy as np
 from cmgems.downstream.labelled import LabelledSequences, from_codes
 from cmgems.errors import UserError
 from cmgems.fasta import BYTE_CLASSES
-from cmgems.files import read_text
 from cmgems.sequence_files import sequences
+from cmgems.utils.files import read_text
 
 KINDS = ("binary", "multiclass", "multilabel", "regression")
 _WANTED = "a table"

@@ -14,7 +14,7 @@ from scipy.special import log_expit, logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from cmgems.draws import generator
+from cmgems.utils.rng import generator
 
 Features = np.ndarray | sparse.csr_matrix
 # C, the inverse of the penalty, for features of length 1

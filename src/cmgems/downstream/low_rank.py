@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cmgems.downstream.stack import Linears, StackedEncoder
-from cmgems.draws import seed_torch
+from cmgems.utils.rng import seed_torch
 
 ALPHA = 16.0
 ADAPTED = ("query", "key_value")  # of each layer

@@ -8,10 +8,10 @@ from cmgems.downstream.embed import model_sequences
 from cmgems.downstream.variants import read_variants, score_variants
 from cmgems.downstream.zero_shot import pseudo_log_likelihood
 from cmgems.errors import UserError
-from cmgems.files import replacing
 from cmgems.genome_cache import genome_for
 from cmgems.pretrained import Pretrained
-from cmgems.progress import progress_bar
+from cmgems.utils.files import replacing
+from cmgems.utils.progress import progress_bar
 
 
 def sequence_lines(model: Pretrained, path: Path) -> Iterator[str]:

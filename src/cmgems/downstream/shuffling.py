@@ -10,7 +10,7 @@ any order, and all walks are equally likely.
 
 import numpy as np
 
-from cmgems.compiled import kernel
+from cmgems.utils.kernels import kernel
 
 STATES = 5  # A T C G and N
 

@@ -17,8 +17,8 @@ from cmgems.downstream import constructed
 from cmgems.downstream.labelled import LabelledSequences, joined, keys
 from cmgems.downstream.labelled_files import READERS, read_examples
 from cmgems.downstream.tasks import Files, Task
-from cmgems.draws import generator
 from cmgems.errors import UserError
+from cmgems.utils.rng import generator
 
 
 class TooFewExamples(UserError):

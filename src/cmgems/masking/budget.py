@@ -15,11 +15,11 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from cmgems.draws import sequence_keys, stream, uniforms
 from cmgems.masking import READS, STRATEGIES
 from cmgems.masking.genemask import LENGTH_A_CENTRE
 from cmgems.masking.kept_rates import KeptRates
 from cmgems.masking.tokens import Settings, Tokens
+from cmgems.utils.rng import sequence_keys, stream, uniforms
 
 EVERY_LENGTH_TO = 16  # solved for one by one; a window is as long as the sequence there
 LENGTHS = 12  # solved for above; between them the rate is interpolated in the length's logarithm

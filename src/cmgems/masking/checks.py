@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.draws import sequence_keys, stream
 from cmgems.kmers import FIRST_KMER, PAD, UNK
 from cmgems.masking.budget import Budget
 from cmgems.masking.custom import strategy
 from cmgems.masking.operations import draw_centres
 from cmgems.masking.tokens import CENTRES, Settings, Tokens
+from cmgems.utils.rng import sequence_keys, stream
 
 LENGTHS = (64, 128, 200, 333)  # at which the budget is checked, and at the longest
 TOKENS = 300_000  # masked for one figure of the budget

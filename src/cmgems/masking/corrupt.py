@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.cpu_path import has_kernels, keys, view
-from cmgems.draws import integers
 from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP
 from cmgems.masking import kernels
 from cmgems.masking.tokens import CORRUPTION
+from cmgems.utils.kernels import has_kernels, keys, view
+from cmgems.utils.rng import integers
 
 
 class Shares(NamedTuple):

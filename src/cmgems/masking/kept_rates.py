@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems import draws, kmers
-from cmgems.files import replacing
+from cmgems import kmers
+from cmgems.utils import rng as draws
+from cmgems.utils.files import replacing
 
 
 class KeptRates:

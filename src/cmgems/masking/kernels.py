@@ -9,8 +9,8 @@ Shapes: B sequences, T tokens, N packed tokens, M masked ones, V = 4**k k-mers, 
 
 import numpy as np
 
-from cmgems.compiled import kernel
 from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP
+from cmgems.utils.kernels import kernel
 
 _U1, _U2, _U3, _U4 = (np.uint32(c) for c in (0x9E3779B1, 0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))
 _PURPOSE = np.uint32(0x85EBCA6B)
@@ -20,7 +20,7 @@ LAST = np.int32(0x7FFFFFFF)  # the order of tokens that cannot be masked: behind
 
 @kernel
 def draw(low, high, place, purpose):
-    """`cmgems.draws`: 32 random bits for one token; uint32 in and out."""
+    """`cmgems.utils.rng`: 32 random bits for one token; uint32 in and out."""
     x = np.uint32(np.uint32(place * _U1) + low + np.uint32(purpose * _PURPOSE))
     x = np.uint32((x ^ (x >> np.uint32(17))) * _U2)
     x = np.uint32(x ^ high)

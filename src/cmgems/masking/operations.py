@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.cpu_path import has_kernels, keys, view
-from cmgems.draws import integers, uniforms
 from cmgems.kmers import FIRST_KMER
 from cmgems.masking import kernels
 from cmgems.masking.tokens import STRATEGY, Tokens
+from cmgems.utils.kernels import has_kernels, keys, view
+from cmgems.utils.rng import integers, uniforms
 
 LAST = int(kernels.LAST)
 STRATEGY_DRAW = np.uint32(STRATEGY)

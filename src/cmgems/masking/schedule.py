@@ -12,9 +12,9 @@ from math import cos, exp, floor, log, pi, sqrt
 import numpy as np
 
 from cmgems.config import Curriculum, Masking, Ramp
-from cmgems.draws import generator, stream, uniform
 from cmgems.masking.masker import Plan
 from cmgems.masking.tokens import Settings
+from cmgems.utils.rng import generator, stream, uniform
 
 EXPONENTIAL_BASE = 100.0  # `exponential` has a tenth of its way behind it at 51 % of the run
 PAPER_SHARE = 0.2  # more than any strategy masks at the paper's centre rates

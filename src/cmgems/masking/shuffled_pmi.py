@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from cmgems.draws import generator
 from cmgems.masking.global_pmi import wide_at_first
 from cmgems.masking.operations import order_by
 from cmgems.masking.tables import made_once
 from cmgems.masking.tokens import Tokens
+from cmgems.utils.rng import generator
 
 
 def shuffled_pmi(tokens: Tokens) -> Tensor:

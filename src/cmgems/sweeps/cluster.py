@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.errors import UserError
-from cmgems.files import replacing
 from cmgems.sweeps.config import Slurm
 from cmgems.sweeps.jobs import Ended, command
 from cmgems.sweeps.plan import Planned
 from cmgems.sweeps.state import OUTPUT
+from cmgems.utils.files import replacing
 
 JOB = "job.json"  # in the run's folder: the id of its job, while there is one
 ASK_EVERY = 20.0  # seconds between two questions to the queue

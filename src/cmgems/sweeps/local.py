@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 
-from cmgems.cores import cores
 from cmgems.sweeps.jobs import Ended, command
 from cmgems.sweeps.plan import Planned
 from cmgems.sweeps.state import OUTPUT
+from cmgems.utils.cores import cores
 
 
 class LocalJobs:

@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from cmgems.config import Experiment
 from cmgems.errors import RunFailed, UserError
-from cmgems.files import locked
 from cmgems.runs import LOCK, RunFolder
 from cmgems.sweeps.config import SweepFile, sweep_folder, sweep_name
 from cmgems.sweeps.drive import Outcome, drive
@@ -17,6 +16,7 @@ from cmgems.sweeps.jobs import Jobs
 from cmgems.sweeps.plan import Planned, matching, plan, points
 from cmgems.sweeps.search import Trials, range_ends
 from cmgems.sweeps.state import State, check_unchanged, failure, forget_failure, state, steps_done
+from cmgems.utils.files import locked
 
 
 def run_sweep(file: SweepFile) -> None:

@@ -10,12 +10,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from cmgems.draws import stream
 from cmgems.errors import UserError
 from cmgems.sweeps.config import Search, SweepFile, sweep_folder, sweep_name
 from cmgems.sweeps.plan import Planned, Point, plan
 from cmgems.sweeps.state import State, state
-from cmgems.text_table import text_table
+from cmgems.utils.rng import stream
+from cmgems.utils.text_table import text_table
 
 STORAGE = "search.journal"
 

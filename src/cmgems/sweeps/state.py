@@ -5,9 +5,9 @@ from enum import Enum
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.files import replacing
 from cmgems.runs import RunFolder
 from cmgems.sweeps.plan import Planned
+from cmgems.utils.files import replacing
 
 OUTPUT = "output.log"  # of the run's process
 FAILURE = "failed.txt"  # one line: why

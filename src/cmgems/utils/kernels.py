@@ -4,11 +4,12 @@ The choice is made inside each operation (`cmgems.masking.operations`, `cmgems.k
 who calls them does not see it. The results are the same bit for bit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
 _tensor_code_only = False
@@ -42,3 +43,18 @@ def view(tensor: Tensor) -> np.ndarray:
 def keys(keys_B2: Tensor) -> np.ndarray:
     """Draw keys, uint32."""
     return keys_B2.contiguous().numpy().view(np.uint32)
+
+
+def kernel(function: Callable) -> Callable:
+    """Compile a function with numba, without the interpreter's lock.
+
+    The machine code is kept beside the module, or in the user's cache folder where the package
+    cannot be written to. Where neither can (a container without a home) numba refuses to keep
+    it at all, with an error; it is then compiled in each process, which costs a few seconds.
+    """
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        return njit(nogil=True)(function)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from cmgems.draws import generator
+from cmgems.utils.rng import generator
 
 Values = Sequence[Sequence[float]]
 RESAMPLES = 10_000  # enough for all sign patterns of 13 draws
