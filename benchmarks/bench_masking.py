@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cmgems.config import Experiment, Model
+from cmgems.config.schema import Experiment, Model
 from cmgems.genome_cache import genome_for
 from cmgems.kmers import token_ids
 from cmgems.masking import STRATEGIES

@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from cmgems.config import Experiment, Model, Train
+from cmgems.config.schema import Experiment, Model, Train
 from cmgems.flops import flops_per_token, parameters
 from cmgems.plan import windows_of
 from cmgems.presets import encoder_shape

@@ -26,7 +26,7 @@ import torch
 from contestants import data_of, experiment_of, ours, peer, race
 
 from cmgems.callbacks import Throughput
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 from cmgems.experiment import load
 from cmgems.pretraining import Pretraining
 from cmgems.runs import RunFolder

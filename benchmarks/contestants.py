@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from cmgems.config import Data, Experiment, Model, Train
+from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome import Genome
 from cmgems.genome_cache import genome_for

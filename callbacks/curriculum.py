@@ -4,7 +4,7 @@ from math import ceil
 
 import lightning as L
 
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.masking.masker import Plan
 from cmgems.masking.plateau import is_plateau

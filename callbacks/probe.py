@@ -8,7 +8,7 @@ import lightning as L
 import torch
 
 from cmgems.callbacks.training_log import write
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 from cmgems.pretraining import Pretraining
 
 

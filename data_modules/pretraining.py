@@ -12,7 +12,7 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.genome import Genome
 from cmgems.utils.rng import sequence_keys, stream

@@ -131,7 +131,7 @@ def command_lines():
 
 @pytest.mark.parametrize("line", command_lines())
 def test_keys_in_help_and_docs_are_keys(line):
-    from cmgems.config import Experiment, leaves
+    from cmgems.config.schema import Experiment, leaves
     from cmgems.downstream.evaluation_config import Evaluation
 
     schema = Evaluation if line.startswith("cmgems evaluate") else Experiment

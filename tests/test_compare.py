@@ -16,7 +16,7 @@ from cmgems.comparison.page import page
 from cmgems.comparison.records import read_runs
 from cmgems.comparison.words import verdict
 from cmgems.comparison.write import terminal
-from cmgems.config_files import dump
+from cmgems.config.loading import dump
 from cmgems.errors import UserError
 from cmgems.experiment import load
 

@@ -4,8 +4,8 @@ import pytest
 from conftest import EXPERIMENTS
 
 from cmgems.commands import describe_keys
-from cmgems.config import Experiment, leaves, read
-from cmgems.config_files import dump
+from cmgems.config.loading import dump
+from cmgems.config.schema import Experiment, leaves, read
 from cmgems.errors import UserError
 from cmgems.experiment import differences, load
 

@@ -8,7 +8,7 @@ from conftest import EXPERIMENTS
 from test_run import assert_same_run, interrupt_when_window_is_drawn, scalars
 
 from cmgems.callbacks import CurriculumCallback
-from cmgems.config import Curriculum, Experiment, Train
+from cmgems.config.schema import Curriculum, Experiment, Train
 from cmgems.errors import RunStopped, UserError
 from cmgems.experiment import load
 from cmgems.train import pretrain

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import EXPERIMENTS
 
-from cmgems.config import Plateau
+from cmgems.config.schema import Plateau
 from cmgems.masking.plateau import is_plateau
 
 # After each validation, and before the curriculum looks, each rank is given a loss of its own: that

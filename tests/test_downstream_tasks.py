@@ -259,7 +259,7 @@ def test_shuffled_needs_no_files_and_has_disjoint_splits():
 
 
 def test_the_test_windows_of_shuffled_were_never_pretrained_on(genome):
-    from cmgems.config import Experiment
+    from cmgems.config.schema import Experiment
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.downstream.constructed import _window_starts
 

@@ -5,7 +5,7 @@ import reference_encoder
 import torch
 import torch.nn.functional as F
 
-from cmgems.config import Experiment, Model
+from cmgems.config.schema import Experiment, Model
 from cmgems.encoder import EncoderShape, Layout, MaskedLanguageModel, aligned_linear
 from cmgems.linear import linear
 from cmgems.presets import PRESETS, sizes

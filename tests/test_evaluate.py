@@ -14,7 +14,7 @@ import torch
 from conftest import EXPERIMENTS
 
 from cmgems.cli import main
-from cmgems.config_files import load_as
+from cmgems.config.loading import load_as
 from cmgems.downstream import evaluation as evaluation_module
 from cmgems.downstream import jobs
 from cmgems.downstream.classifier import export_classifier, load_classifier

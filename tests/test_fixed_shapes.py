@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cmgems import attention
-from cmgems.config import Curriculum, Experiment, Masking, Model, Ramp, Ramps
+from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, Ramps
 from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.kmers import PAD
 from cmgems.masking import STRATEGIES

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from cmgems.attention import Layout
 from cmgems.cli import main
-from cmgems.config import Experiment, Model
+from cmgems.config.schema import Experiment, Model
 from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.hf import bert_config, bert_states, classifier_states, masked_lm_states, name_map

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cmgems.config import Data, Experiment, FastStart, Model
+from cmgems.config.schema import Data, Experiment, FastStart, Model
 from cmgems.initialisation import AMPLITUDE, FOCUS, NOISE
 from cmgems.kmers import FIRST_KMER, vocabulary
 from cmgems.pretraining import build_model

@@ -4,7 +4,7 @@ import pytest
 from conftest import EXPERIMENTS
 
 from cmgems.cli import main
-from cmgems.config import Train
+from cmgems.config.schema import Train
 from cmgems.errors import UserError
 from cmgems.launch import check_launch
 

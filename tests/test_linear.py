@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cmgems.config import Experiment, Model, Train
+from cmgems.config.schema import Experiment, Model, Train
 from cmgems.encoder import Layout
 from cmgems.linear import linear
 from cmgems.pretraining import build_model

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from cmgems import sharding
 from cmgems.attention import Layout
 from cmgems.cli import main
-from cmgems.config import Data, Experiment, Model, Train
+from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.device import Memory, device_memory
 from cmgems.experiment import load
 from cmgems.flops import flops_per_token

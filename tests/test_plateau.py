@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cmgems.config import Plateau
+from cmgems.config.schema import Plateau
 from cmgems.masking.plateau import is_plateau, smoothed
 
 CURVES = Path(__file__).parent / "curves"

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from cmgems.config import Curriculum, Masking, Ramp, Ramps
+from cmgems.config.schema import Curriculum, Masking, Ramp, Ramps
 from cmgems.masking.schedule import ordered, place, plan_at, shape, shuffled_steps
 from cmgems.masking.tokens import Settings
 

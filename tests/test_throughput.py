@@ -10,7 +10,7 @@ from conftest import EXPERIMENTS
 
 from cmgems.callbacks import Throughput
 from cmgems.callbacks.throughput import PARTS, _Marks
-from cmgems.config import Experiment, Model
+from cmgems.config.schema import Experiment, Model
 from cmgems.device_speed import matmul_rate, peak_memory
 from cmgems.experiment import load
 from cmgems.flops import flops_per_token

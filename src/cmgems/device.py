@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from cmgems.config import Train
+from cmgems.config.schema import Train
 from cmgems.errors import UserError
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container

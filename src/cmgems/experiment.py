@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from cmgems.config import Experiment, Masking, leaves, read
-from cmgems.config_files import load_as
+from cmgems.config.loading import load_as
+from cmgems.config.schema import Experiment, Masking, leaves, read
 from cmgems.errors import UserError
 from cmgems.presets import sizes
 

@@ -26,7 +26,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from cmgems.config import FastStart, Model
+from cmgems.config.schema import FastStart, Model
 from cmgems.encoder import Encoder, Layer, MaskedLanguageModel, initialise_bert
 from cmgems.kmers import FIRST_KMER
 

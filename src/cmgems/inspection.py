@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.genome import Genome
 from cmgems.kmers import FIRST_KMER, token_ids

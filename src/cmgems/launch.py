@@ -6,7 +6,7 @@ says, since the batch is divided by it.
 
 import os
 
-from cmgems.config import Train
+from cmgems.config.schema import Train
 from cmgems.errors import UserError
 
 

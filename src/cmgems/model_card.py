@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cmgems import __version__
-from cmgems.config import Experiment, Run
-from cmgems.config_files import dump
+from cmgems.config.loading import dump
+from cmgems.config.schema import Experiment, Run
 from cmgems.flops import parameters
 from cmgems.pretrained import Pretrained
 from cmgems.runs import RunFolder

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.attention import Layout
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 from cmgems.device import Memory, device_memory, device_name
 from cmgems.device_speed import matmul_rate, wait_for
 from cmgems.encoder import EncoderShape

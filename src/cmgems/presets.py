@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cmgems.config import Experiment, Model
+from cmgems.config.schema import Experiment, Model
 
 if TYPE_CHECKING:
     from cmgems.encoder import EncoderShape

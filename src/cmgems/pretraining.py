@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from cmgems.attention import Layout
-from cmgems.config import Experiment, Optim
+from cmgems.config.schema import Experiment, Optim
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import RunFailed
 from cmgems.initialisation import initialise

@@ -18,8 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cmgems.config import Experiment, read
-from cmgems.config_files import dump
+from cmgems.config.loading import dump
+from cmgems.config.schema import Experiment, read
 from cmgems.errors import UserError
 from cmgems.experiment import differences, load
 from cmgems.utils.files import locked, replacing

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from cmgems.config import Train
+from cmgems.config.schema import Train
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

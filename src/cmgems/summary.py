@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 
 MASK_NAMES = {
     "random": "random masks",

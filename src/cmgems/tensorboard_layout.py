@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmgems.config import Experiment, leaves, read
+from cmgems.config.schema import Experiment, leaves, read
 
 # Figures that compare across maskings: under masks that are the same for all runs, or downstream.
 COMPARED = (

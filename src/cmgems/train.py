@@ -33,7 +33,7 @@ from cmgems.callbacks import (
     TrainingLog,
     signals_restored,
 )
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.device import training_device
 from cmgems.genome import Genome

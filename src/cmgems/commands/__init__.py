@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from cmgems.config import leaves, read
+from cmgems.config.schema import leaves, read
 
 
 def own_words(words: Iterable[str], *names: str) -> tuple[dict[str, str], list[str]]:

@@ -3,7 +3,7 @@
 import argparse
 
 from cmgems.commands import describe_keys
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 from cmgems.errors import RunFailed
 
 DESCRIPTION = """\

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmgems.config import Experiment, read
+from cmgems.config.schema import Experiment, read
 from cmgems.downstream.evaluation_config import BASELINES
 from cmgems.errors import UserError
 from cmgems.experiment import differences, load

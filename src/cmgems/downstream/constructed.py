@@ -77,7 +77,7 @@ def human_and_shuffled(split: str) -> LabelledSequences:
 
 def _window_starts(codes: np.ndarray, split: str) -> np.ndarray:
     """Where the windows of a split begin: end to end in its regions, a twentieth of train's."""
-    from cmgems.config import Data
+    from cmgems.config.schema import Data
     from cmgems.windows import split_spans, unambiguous_spans
 
     data = Data()

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from cmgems.config_files import dump
+from cmgems.config.loading import dump
 from cmgems.device import choose_device
 from cmgems.downstream import jobs, task_data
 from cmgems.downstream.audit import Audit, audit, with_pretraining

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from glob import glob
 from pathlib import Path
 
-from cmgems.config import key
-from cmgems.config_files import load_as
+from cmgems.config.loading import load_as
+from cmgems.config.schema import key
 from cmgems.errors import UserError
 from cmgems.presets import PRESETS
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from cmgems.config import Data, Experiment, Model
+from cmgems.config.schema import Data, Experiment, Model
 from cmgems.downstream.evaluation_config import UNTRAINED, Evaluation
 from cmgems.encoder import Encoder, EncoderShape, MaskedLanguageModel
 from cmgems.kmers import vocabulary_size

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmgems.config import key
-from cmgems.config_files import load_as
+from cmgems.config.loading import load_as
+from cmgems.config.schema import key
 from cmgems.downstream.labelled_files import KINDS, READERS
 from cmgems.downstream.scores import metrics_of
 from cmgems.downstream.tasks import Files, Task

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from math import exp
 
-from cmgems.config import Plateau
+from cmgems.config.schema import Plateau
 
 # The first plateau of a k-mer model is the unigram entropy; below this share of it, it is left.
 LEFT_FIRST_PLATEAU = 0.85

@@ -11,7 +11,7 @@ from math import cos, exp, floor, log, pi, sqrt
 
 import numpy as np
 
-from cmgems.config import Curriculum, Masking, Ramp
+from cmgems.config.schema import Curriculum, Masking, Ramp
 from cmgems.masking.masker import Plan
 from cmgems.masking.tokens import Settings
 from cmgems.utils.rng import generator, stream, uniform

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from cmgems.config import Experiment, key
-from cmgems.config_files import load_as
+from cmgems.config.loading import load_as
+from cmgems.config.schema import Experiment, key
 from cmgems.errors import UserError
 
 

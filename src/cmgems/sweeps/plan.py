@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cmgems.config import Experiment, leaves
+from cmgems.config.schema import Experiment, leaves
 from cmgems.errors import UserError
 from cmgems.experiment import load
 from cmgems.sweeps.config import SweepFile, sweep_folder

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cmgems.config import Experiment
+from cmgems.config.schema import Experiment
 from cmgems.errors import RunFailed, UserError
 from cmgems.runs import LOCK, RunFolder
 from cmgems.sweeps.config import SweepFile, sweep_folder, sweep_name

@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cmgems.config import leaves
+from cmgems.config.schema import leaves
 from cmgems.errors import UserError
 
 T = TypeVar("T")

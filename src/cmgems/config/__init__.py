@@ -1,0 +1,1 @@
+"""Every key of an experiment, and reading YAML into it. Knows no domain."""
