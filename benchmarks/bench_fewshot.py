@@ -52,7 +52,7 @@ class Cost(NamedTuple):
 
 
 def windows(count: int, first: int) -> Tokens:
-    from cmgems.genome_cache import genome_for
+    from cmgems.genome.cache import genome_for
 
     codes = genome_for("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment, Model
-from cmgems.genome_cache import genome_for
+from cmgems.genome.cache import genome_for
+from cmgems.genome.spans import unambiguous_spans
 from cmgems.kmers import token_ids
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
@@ -27,7 +28,7 @@ from cmgems.pmi import table_for
 from cmgems.pretraining import adamw, build_model
 from cmgems.utils.kernels import tensor_code
 from cmgems.utils.rng import sequence_keys, stream
-from cmgems.windows import WindowBatch, sample_windows, unambiguous_spans
+from cmgems.windows import WindowBatch, sample_windows
 
 K, BASES = 6, 515  # 510 tokens, 512 with [CLS] and [SEP]
 WANTED = 50e6  # tokens a second on one CPU thread

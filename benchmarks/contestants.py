@@ -10,8 +10,8 @@ from lightning.fabric.utilities import move_data_to_device
 
 from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.data_modules.pretraining import GenomeDataModule
-from cmgems.genome import Genome
-from cmgems.genome_cache import genome_for
+from cmgems.genome.cache import genome_for
+from cmgems.genome.genome import Genome
 from cmgems.kmers import CLS, SEP, token_ids, vocabulary_size
 from cmgems.presets import sizes
 from cmgems.pretraining import Pretraining, adamw

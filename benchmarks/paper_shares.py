@@ -11,14 +11,15 @@ import sys
 import numpy as np
 import torch
 
-from cmgems.genome_cache import genome_for
+from cmgems.genome.cache import genome_for
+from cmgems.genome.spans import unambiguous_spans
 from cmgems.kmers import token_ids
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget, paper_rate
 from cmgems.masking.masker import Masker
 from cmgems.pmi import table_for
 from cmgems.utils.rng import sequence_keys, stream
-from cmgems.windows import Cut, WindowStream, sample_windows, unambiguous_spans
+from cmgems.windows import Cut, WindowStream, sample_windows
 
 K, WINDOWS = 6, 4_000
 KINDS = {

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
-from cmgems.genome import Genome
+from cmgems.genome.genome import Genome
+from cmgems.genome.spans import split_spans, unambiguous_spans
 from cmgems.utils.rng import sequence_keys, stream
 from cmgems.windows import (
     Cut,
@@ -24,8 +25,6 @@ from cmgems.windows import (
     cut_pieces,
     gather,
     sample_windows,
-    split_spans,
-    unambiguous_spans,
 )
 
 VALIDATION_SEED = 0  # all runs on a genome are validated on the same windows and masks

@@ -25,7 +25,7 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 @pytest.fixture(scope="session")
 def genome():
     """The sample: 4 Mb of human chromosome 20."""
-    from cmgems.genome_cache import genome_for
+    from cmgems.genome.cache import genome_for
 
     return genome_for("sample")
 

@@ -4,7 +4,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from cmgems.genome import Genome, build_genome
+from cmgems.genome.genome import Genome, build_genome
 
 
 def build(folder: Path, data: bytes, name: str = "g.fa") -> Genome:

@@ -15,7 +15,8 @@ from cmgems.data_modules.classification import (
 from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.tokens import tokenise
 from cmgems.errors import UserError
-from cmgems.kmers import PAD, encode_bases
+from cmgems.genome.alphabet import encode_bases
+from cmgems.kmers import PAD
 
 COUNT, SEEDS = 101, [3, 8]
 

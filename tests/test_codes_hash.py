@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmgems.codes_hash import CodesHash, hash_codes
+from cmgems.genome.checksum import CodesHash, hash_codes
 
 
 def by_definition(codes):

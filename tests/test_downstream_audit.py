@@ -12,8 +12,8 @@ from cmgems.downstream.duplicates import (
     nearest_jaccard,
 )
 from cmgems.downstream.labelled import from_sequences
-from cmgems.kmers import encode_bases
-from cmgems.windows import Spans
+from cmgems.genome.alphabet import encode_bases
+from cmgems.genome.spans import Spans
 
 OTHER = str.maketrans("ACGT", "TGCA")
 

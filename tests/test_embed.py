@@ -9,7 +9,8 @@ from cmgems.downstream.embedding import per_token, pooled
 from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.truncation import rows_of
 from cmgems.encoder import Layout
-from cmgems.kmers import CLS, SEP, encode_bases, token_ids
+from cmgems.genome.alphabet import encode_bases
+from cmgems.kmers import CLS, SEP, token_ids
 from cmgems.pretrained import load_pretrained
 
 TEXTS = ["ACGTTGCAACGGTCATGGACTTGCA" * 2, "TTGACCATGCAAGT", "ACGTTGNAACGGTCAT"]

@@ -30,7 +30,7 @@ from cmgems.downstream.tasks import task
 from cmgems.downstream.tokens import Tokens, tokenise
 from cmgems.encoder import Encoder, EncoderShape, Layout
 from cmgems.errors import UserError
-from cmgems.kmers import encode_bases
+from cmgems.genome.alphabet import encode_bases
 
 SHAPE = EncoderShape(layers=2, width=16, heads=2, feed_forward=24, vocabulary=69, positions=40)
 RECIPE = Recipe(rate=2e-3, epochs=2, batch=4, dropout=0.1)

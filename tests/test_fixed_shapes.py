@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from cmgems import attention
 from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, Ramps
 from cmgems.encoder import EncoderShape, MaskedLanguageModel
+from cmgems.genome.spans import unambiguous_spans
 from cmgems.kmers import PAD
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
@@ -24,7 +25,7 @@ from cmgems.masking.tokens import Settings
 from cmgems.metrics import judge
 from cmgems.pretraining import Pretraining, predict
 from cmgems.utils.kernels import tensor_code
-from cmgems.windows import Cut, WindowStream, unambiguous_spans
+from cmgems.windows import Cut, WindowStream
 
 LONGEST = 128 - 6 + 3
 SHAPE = EncoderShape(3, 32, 4, 48, vocabulary=4101, positions=LONGEST)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from genome_files import contents
 
-from cmgems import genome_cache
 from cmgems.errors import UserError
-from cmgems.genome_cache import genome_for
-from cmgems.genome_store import store_lock
+from cmgems.genome.cache import genome_for
+from cmgems.genome.genome import cache as genome_cache
+from cmgems.genome.store import store_lock
 
 WEEK = 7 * 24 * 3600
 
@@ -74,7 +74,7 @@ def test_a_store_that_another_process_has_open_stays(tmp_path, stores):
     source = tmp_path / "a.fa"
     source.write_text(">x\nACGT\n")
     code = (
-        f"from cmgems.genome_cache import genome_for; g = genome_for({str(source)!r});"
+        f"from cmgems.genome.cache import genome_for; g = genome_for({str(source)!r});"
         "print(g.path, flush=True); input(); print(g.codes.tolist())"
     )
     user = subprocess.Popen(

@@ -15,7 +15,7 @@ from genome_files import bgzip, build, contents
 from reference_fasta import Refused, reference_fasta, reference_twobit, twobit_bytes
 
 from cmgems.errors import UserError
-from cmgems.genome import open_genome
+from cmgems.genome.genome import open_genome
 from cmgems.kmer_counts import count_words
 from cmgems.pmi import pmi_table
 from cmgems.pmi_table import read_table, write_table

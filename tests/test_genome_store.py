@@ -14,9 +14,9 @@ import pytest
 from genome_files import build, contents
 
 from cmgems.errors import UserError
-from cmgems.genome import build_genome, open_genome
-from cmgems.genome_cache import genome_for
-from cmgems.genome_store import read_manifest, store_lock, verify_codes
+from cmgems.genome.cache import genome_for
+from cmgems.genome.genome import build_genome, open_genome
+from cmgems.genome.store import read_manifest, store_lock, verify_codes
 from cmgems.utils.files import hash_file
 
 DATA = b">one\nACGTNACGT\n>two\nGGGG\n"
@@ -193,7 +193,7 @@ def test_the_cache_is_built_once_and_again_when_the_file_changes(tmp_path, monke
 def test_two_processes_that_want_the_same_genome(tmp_path):
     source = tmp_path / "g.fa"
     source.write_bytes(b">x\n" + b"ACGTACGTTA" * 100_000 + b"\n")
-    code = f"from cmgems.genome_cache import genome_for; print(genome_for({str(source)!r}).sha256)"
+    code = f"from cmgems.genome.cache import genome_for; print(genome_for({str(source)!r}).sha256)"
     env = {**os.environ, "CMGEMS_CACHE": str(tmp_path / "cache")}
     runs = [
         subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE)
@@ -241,7 +241,7 @@ def test_kernels_work_where_nothing_can_be_written(tmp_path):
 
 def test_opening_a_store_needs_numpy_alone(genome):
     code = (
-        f"import sys; from cmgems.genome import open_genome; open_genome({str(genome.path)!r});"
+        f"import sys; from cmgems.genome.genome import open_genome; open_genome({str(genome.path)!r});"
         "print([m for m in ('numba', 'torch', 'Bio', 'matplotlib', 'tqdm') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,9 +12,10 @@ from cmgems.cli import main
 from cmgems.config.schema import Experiment, Model
 from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.errors import UserError
+from cmgems.genome.alphabet import encode_bases
 from cmgems.hf import bert_config, bert_states, classifier_states, masked_lm_states, name_map
 from cmgems.hf_folder import write_folder
-from cmgems.kmers import FIRST_KMER, PAD, encode_bases, token_ids, vocabulary, vocabulary_size
+from cmgems.kmers import FIRST_KMER, PAD, token_ids, vocabulary, vocabulary_size
 from cmgems.presets import sizes
 from cmgems.pretrained import load_pretrained
 from cmgems.tokenizer import kmer_text

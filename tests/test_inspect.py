@@ -10,8 +10,8 @@ from conftest import EXPERIMENTS
 
 from cmgems.cli import main
 from cmgems.errors import UserError
+from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.inspection import find_region
-from cmgems.kmers import BASES, encode_bases
 from cmgems.masking import STRATEGIES
 
 REGION = "chr20:45,000,000-45,002,000"
@@ -124,12 +124,12 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
     import torch
 
     from cmgems.experiment import load
-    from cmgems.genome import Contig
+    from cmgems.genome.genome import Contig
+    from cmgems.genome.region import Region
     from cmgems.inspection import inspect
     from cmgems.kmers import token_ids
     from cmgems.masking.budget import Budget
     from cmgems.masking.masker import Masker
-    from cmgems.region import Region
 
     codes = np.array(genome.codes[:1020])
     corpus_BK = token_ids(torch.from_numpy(codes.reshape(2, 510)), 6)

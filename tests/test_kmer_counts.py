@@ -10,7 +10,7 @@ from genome_files import build
 from reference_pmi import all_kmers, reference_counts
 
 from cmgems.errors import UserError
-from cmgems.genome_cache import genome_for
+from cmgems.genome.cache import genome_for
 from cmgems.genome_counts import counts_for, counts_of, counts_of_file
 from cmgems.kmer_counts import (
     KmerCounts,

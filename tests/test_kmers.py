@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from cmgems.kmers import UNK, encode_bases, token_ids, vocabulary
+from cmgems.genome.alphabet import encode_bases
+from cmgems.kmers import UNK, token_ids, vocabulary
 from cmgems.tokenizer import kmer_text, kmer_tokenizer
 
 SEQUENCE = "ACGTNACGTTTTGCANNACGTRACGATTACAgattacaTTTTTTTAAAAAACCCCCGGGGG" * 3

@@ -88,7 +88,7 @@ for name in names:
     if name != "cmgems.__main__":
         importlib.import_module(name)
 assert {"cmgems.data_modules.pretraining", "cmgems.callbacks.curriculum"} <= set(names)
-from cmgems.genome_cache import genome_for
+from cmgems.genome.cache import genome_for
 print(len(names), len(genome_for("sample").codes))
 """
     python = [tmp_path / "venv/bin/python", "-c", code, str(site)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from reference_pmi import all_kmers, reference_pmi, segmentations
 
-from cmgems.genome_cache import genome_for
+from cmgems.genome.cache import genome_for
 from cmgems.kmer_counts import count_words
 from cmgems.pmi import pmi_table
 from cmgems.pmi_table import read_table, write_table

@@ -7,13 +7,13 @@ from reference_pmi import all_kmers
 
 from cmgems.cli import main
 from cmgems.errors import UserError
+from cmgems.genome.region import Region, parse_region
 from cmgems.kmer_counts import count_words
 from cmgems.pmi import pmi_table
 from cmgems.pmi_compare import compare
 from cmgems.pmi_plots import figures, kinds
 from cmgems.pmi_table import read_table
 from cmgems.pmi_track import difficulty, write_track
-from cmgems.region import Region, parse_region
 
 
 def sequence(seed: int, size: int) -> str:

@@ -6,16 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmgems import windows
+from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
 from cmgems.utils.rng import stream
-from cmgems.windows import (
-    Cut,
-    Spans,
-    WindowStream,
-    cut_pieces,
-    deal,
-    split_spans,
-    unambiguous_spans,
-)
+from cmgems.windows import Cut, WindowStream, cut_pieces, deal
 
 CUT = Cut(full=50, shortest=6, full_share=0.5)
 

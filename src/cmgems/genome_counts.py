@@ -8,13 +8,13 @@ import contextlib
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.genome import Genome, genome_name, source_identity
-from cmgems.genome_cache import genome_for
-from cmgems.genome_contigs import ContigList
-from cmgems.genome_store import genome_hash
+from cmgems.genome.cache import genome_for
+from cmgems.genome.contigs import ContigList
+from cmgems.genome.formats.reader import read_pieces
+from cmgems.genome.genome import Genome, genome_name, source_identity
+from cmgems.genome.store import genome_hash
 from cmgems.kmer_counts import MAX_K, KmerCounts, count_pieces, count_words
 from cmgems.kmer_counts_file import is_counts_file, read_counts, write_counts
-from cmgems.sequence_files import read_pieces
 from cmgems.utils.progress import progress_bar
 
 _KEPT_K = 10  # counts of longer words take longer to read than to make

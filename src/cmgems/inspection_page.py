@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from cmgems.callbacks.schedule_picture import schedule_figure
+from cmgems.genome.alphabet import BASES
 from cmgems.inspection import DRAWS, Inspection, Portrait
-from cmgems.kmers import BASES
 from cmgems.utils.html import document, html_table
 
 LINE = 102  # bases a line

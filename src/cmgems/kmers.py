@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmgems.genome.alphabet import BASES
 from cmgems.utils.kernels import has_kernels, kernel, view
 
-BASES = "ATCG"
-AMBIGUOUS = 4  # the base code of N and of everything else that is not A, T, C or G
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, CLS, SEP, MASK = range(5)
 FIRST_KMER = len(SPECIAL_TOKENS)
@@ -29,14 +28,6 @@ def vocabulary(k: int) -> list[str]:
 
 def vocabulary_size(k: int) -> int:
     return FIRST_KMER + 4**k
-
-
-def encode_bases(sequence: str) -> np.ndarray:
-    """Base codes (uint8, [len(sequence)]) of a sequence in either case."""
-    table = np.full(256, AMBIGUOUS, np.uint8)
-    for code, base in enumerate(BASES):
-        table[[ord(base), ord(base.lower())]] = code
-    return table[np.frombuffer(sequence.encode("latin-1"), np.uint8)]
 
 
 def token_ids(codes: Tensor, k: int) -> Tensor:

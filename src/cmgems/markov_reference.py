@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from cmgems.data_modules.pretraining import GenomeDataModule, HeldOut
-from cmgems.genome import Genome
+from cmgems.genome.genome import Genome
 from cmgems.markov import MAX_ORDER, count_training, fit, references
 from cmgems.masking.corrupt import ALL_MASKED
 from cmgems.masking.leak import hidden_bases, in_short_runs

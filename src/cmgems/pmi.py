@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome import Genome
+from cmgems.genome.genome import Genome
 from cmgems.pmi_ranks import MAX_K, MIN_COUNT, MIN_K, PmiTable, ranks
 from cmgems.utils.progress import progress_bar
 

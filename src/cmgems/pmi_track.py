@@ -11,9 +11,9 @@ from typing import IO
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome import Contig, Genome
+from cmgems.genome.genome import Contig, Genome
+from cmgems.genome.region import Region
 from cmgems.pmi_ranks import PmiTable
-from cmgems.region import Region
 
 _CHUNK = 1 << 20  # bases that are worked on together
 

@@ -36,8 +36,8 @@ from cmgems.callbacks import (
 from cmgems.config.schema import Experiment
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.device import training_device
-from cmgems.genome import Genome
-from cmgems.genome_cache import genome_for
+from cmgems.genome.cache import genome_for
+from cmgems.genome.genome import Genome
 from cmgems.kmers import token_ids
 from cmgems.launch import check_launch
 from cmgems.markov_reference import base_references

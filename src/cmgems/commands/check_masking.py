@@ -47,10 +47,11 @@ def corpus(source: str, k: int):
     import torch
 
     from cmgems.errors import UserError
-    from cmgems.genome_cache import genome_for
+    from cmgems.genome.cache import genome_for
+    from cmgems.genome.spans import unambiguous_spans
     from cmgems.kmers import token_ids
     from cmgems.pmi import table_for
-    from cmgems.windows import sample_windows, unambiguous_spans
+    from cmgems.windows import sample_windows
 
     genome = genome_for(source)
     spans = unambiguous_spans(genome.codes)

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     import time
 
     from cmgems.errors import UserError
-    from cmgems.genome import build_genome
+    from cmgems.genome.genome import build_genome
 
     if args.check:
         check(args.check)
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def check(path: Path) -> None:
-    from cmgems.genome import open_genome
-    from cmgems.genome_store import read_manifest, verify_codes
+    from cmgems.genome.genome import open_genome
+    from cmgems.genome.store import read_manifest, verify_codes
 
     genome = open_genome(path)
     verify_codes(path, read_manifest(path), genome.codes)

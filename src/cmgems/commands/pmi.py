@@ -151,9 +151,9 @@ def _write(args: argparse.Namespace, table) -> None:
 
 
 def _track(args: argparse.Namespace, table) -> None:
-    from cmgems.genome_cache import genome_for
+    from cmgems.genome.cache import genome_for
+    from cmgems.genome.region import parse_region
     from cmgems.pmi_track import write_track
-    from cmgems.region import parse_region
     from cmgems.utils.files import replacing
 
     genome = genome_for(args.genomes[0])

@@ -10,8 +10,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from cmgems.downstream.duplicates import containment, duplicates
 from cmgems.downstream.labelled import LabelledSequences, keys
+from cmgems.genome.spans import Spans
 from cmgems.utils.text_table import text_table
-from cmgems.windows import Spans
 
 SEEN = 0.9  # share of a sequence's k-mers in the pretraining genome from which on it was seen
 

@@ -9,7 +9,7 @@ from cmgems.downstream.labelled import LabelledSequences, from_codes
 from cmgems.downstream.labelled_files import Reading
 from cmgems.downstream.shuffling import dinucleotide_shuffled
 from cmgems.errors import UserError
-from cmgems.sequence_files import sequences
+from cmgems.genome.formats.reader import sequences
 from cmgems.utils.rng import generator, stream
 
 LONGEST_SILENCER = 300  # bases; SilencerDB has few longer ones
@@ -63,7 +63,7 @@ def human_and_shuffled(split: str) -> LabelledSequences:
     apart. The test windows lie in the regions that pretraining on the sample keeps for
     validation (at the default data.validation_share), so no model has seen them.
     """
-    from cmgems.genome_cache import genome_for
+    from cmgems.genome.cache import genome_for
 
     codes = genome_for("sample").codes
     starts = _window_starts(codes, split)
@@ -78,7 +78,7 @@ def human_and_shuffled(split: str) -> LabelledSequences:
 def _window_starts(codes: np.ndarray, split: str) -> np.ndarray:
     """Where the windows of a split begin: end to end in its regions, a twentieth of train's."""
     from cmgems.config.schema import Data
-    from cmgems.windows import split_spans, unambiguous_spans
+    from cmgems.genome.spans import split_spans, unambiguous_spans
 
     data = Data()
     train, test = split_spans(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmgems.downstream.labelled import LabelledSequences, keys
+from cmgems.genome.spans import Spans
 from cmgems.utils.kernels import kernel
-from cmgems.windows import Spans
 
 NEAR = 0.5  # Jaccard index from which on two sequences are near duplicates
 GENOME_K = 24  # bases: two places agree by chance once in 4**24 = 3e14 pairs of places

@@ -237,7 +237,7 @@ def pretraining_spans(source: Path):
         return None
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.experiment import load
-    from cmgems.genome_cache import genome_for
+    from cmgems.genome.cache import genome_for
 
     experiment = load(run / "config.yaml")
     genome = genome_for(experiment.data.genome)

@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from cmgems.kmers import AMBIGUOUS, BASES, encode_bases
+from cmgems.genome.alphabet import AMBIGUOUS, BASES, encode_bases
 
 _LETTERS = np.frombuffer((BASES + "N").encode(), np.uint8)
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from cmgems.downstream.labelled import LabelledSequences, from_codes
 from cmgems.errors import UserError
-from cmgems.fasta import BYTE_CLASSES
-from cmgems.sequence_files import sequences
+from cmgems.genome.formats.fasta_kernels import BYTE_CLASSES
+from cmgems.genome.formats.reader import sequences
 from cmgems.utils.files import read_text
 
 KINDS = ("binary", "multiclass", "multilabel", "regression")

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from cmgems.encoder import Layout, MaskedLanguageModel
 from cmgems.errors import UserError
-from cmgems.kmers import AMBIGUOUS, CLS, FIRST_KMER, MASK, SEP, UNK, token_ids
+from cmgems.genome.alphabet import AMBIGUOUS
+from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP, UNK, token_ids
 from cmgems.metrics import base_probabilities
 
 TOKENS_AT_ONCE = 8192

@@ -121,7 +121,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
     """
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.device import training_device
-    from cmgems.genome_cache import genome_for
+    from cmgems.genome.cache import genome_for
     from cmgems.train import difficulty
 
     problems, seen = [], []

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from cmgems.fasta import OTHER
+from cmgems.genome.formats.fasta_kernels import OTHER
 from cmgems.utils.kernels import kernel
 
 _BLOCK = 1 << 18  # codes packed at a time: what is hashed is still in cache

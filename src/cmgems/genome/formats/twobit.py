@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.sequence_base import Piece, Segment
+from cmgems.genome.formats.base import Piece, Segment
 
 SIGNATURES = {b"\x1a\x41\x27\x43": ">", b"\x43\x27\x41\x1a": "<"}  # and the order of bytes
 PIECE = 1 << 22  # bases

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome_store import (
+from cmgems.genome.formats.base import open_source
+from cmgems.genome.store import (
     CODES,
     MANIFEST,
     folder_replacing,
@@ -24,7 +25,6 @@ from cmgems.genome_store import (
     store_lock,
     write_manifest,
 )
-from cmgems.sequence_base import open_source
 from cmgems.utils.files import hash_file
 from cmgems.utils.progress import progress_bar
 
@@ -177,8 +177,8 @@ def source_identity(source: Path) -> dict:
 def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
     """Write the codes, and return what the manifest says of each contig."""
     # compiled; a store that is there already needs none of this
-    from cmgems.genome_contigs import ContigList
-    from cmgems.sequence_files import read_pieces
+    from cmgems.genome.contigs import ContigList
+    from cmgems.genome.formats.reader import read_pieces
 
     contigs = ContigList()
     total = sum(source.stat().st_size for source in sources)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cmgems import fasta
 from cmgems.errors import UserError
-from cmgems.sequence_base import Piece, Segment
+from cmgems.genome.formats import fasta_kernels as fasta
+from cmgems.genome.formats.base import Piece, Segment
 
 # What Biopython's parsers raise on damaged files, and how they warn of files that were cut short.
 _PARSE_ERRORS = (ValueError, AssertionError, IndexError, KeyError, TypeError, AttributeError)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.fasta_files import fasta_pieces
-from cmgems.flat_files import flat_file_pieces
-from cmgems.gzipped import Unpacked
-from cmgems.sequence_base import WANTED, Piece, Plain, Stream, open_source
-from cmgems.twobit import SIGNATURES, twobit_pieces
+from cmgems.genome.formats.base import WANTED, Piece, Plain, Stream, open_source
+from cmgems.genome.formats.bgzip import Unpacked
+from cmgems.genome.formats.fasta import fasta_pieces
+from cmgems.genome.formats.genbank import flat_file_pieces
+from cmgems.genome.formats.twobit import SIGNATURES, twobit_pieces
 from cmgems.utils.files import is_gzip
 
 # First bytes of what people hand in by mistake, and what to say.

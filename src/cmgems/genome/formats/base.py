@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.gzipped import Unpacked
+from cmgems.genome.formats.bgzip import Unpacked
 from cmgems.utils.files import is_gzip, open_input
 
 FORMATS = "FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from cmgems.codes_hash import CodesHash
 from cmgems.errors import UserError
-from cmgems.sequence_base import Piece, Segment, place_of
+from cmgems.genome.checksum import CodesHash
+from cmgems.genome.formats.base import Piece, Segment, place_of
 
 
 class ContigList:

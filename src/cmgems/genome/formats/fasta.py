@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cmgems import fasta
 from cmgems.errors import UserError
-from cmgems.sequence_base import Piece, Segment, line_at
+from cmgems.genome.formats import fasta_kernels as fasta
+from cmgems.genome.formats.base import Piece, Segment, line_at
 
 PIECE = 1 << 20  # bytes of text; smaller ones cost calls, larger ones leave the caches
 _MAX_HEADERS = 4096

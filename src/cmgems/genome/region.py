@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome import Contig, Genome
+from cmgems.genome.genome import Contig, Genome
 
 
 class Region(NamedTuple):

@@ -20,9 +20,9 @@ from importlib import resources
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.genome import Genome, build_unlocked, genome_name, open_genome
-from cmgems.genome_store import MANIFEST, store_lock
-from cmgems.sequence_base import open_source
+from cmgems.genome.formats.base import open_source
+from cmgems.genome.genome import Genome, build_unlocked, genome_name, open_genome
+from cmgems.genome.store import MANIFEST, store_lock
 from cmgems.utils.files import is_file_of
 
 SAMPLE = "GRCh37_20_44000001-48000000.2bit"

@@ -3,7 +3,7 @@
 codes.u8     base codes, one byte a base, A T C G = 0 1 2 3, other = 4; contig after contig,
              exactly one code 4 between neighbours
 genome.json  the manifest: format, version, dtype, name, bases, contigs (name, length, N, IUPAC
-             codes, checksum as in `cmgems.codes_hash`), sha256 of the genome, sources (path, size,
+             codes, checksum as in `cmgems.genome.checksum`), sha256 of the genome, sources (path, size,
              mtime, sha256), the size and time of codes.u8, and a checksum over all of that
 
 A store is never changed in place: it is written as a folder beside, synced and renamed.
@@ -99,7 +99,7 @@ def map_codes(folder: Path, manifest: dict) -> np.ndarray:
 def verify_codes(folder: Path, manifest: dict, codes: np.ndarray) -> None:
     """Compare every contig with its checksum."""
     # compiled; a store that is as it was needs none of this
-    from cmgems.codes_hash import hash_codes
+    from cmgems.genome.checksum import hash_codes
 
     start = 0
     with progress_bar(len(codes), f"verifying {folder.name}", "b") as advance:

@@ -1,0 +1,1 @@
+"""The alphabet, and any sequence file -> base codes on disk."""

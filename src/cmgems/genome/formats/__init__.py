@@ -1,0 +1,1 @@
+"""Readers of sequence files, one per format."""

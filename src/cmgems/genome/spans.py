@@ -1,0 +1,69 @@
+"""Stretches of known bases, and their split into training and validation."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cmgems.genome.alphabet import AMBIGUOUS
+
+SCAN_BLOCK = 1 << 24
+
+
+class Spans(NamedTuple):
+    """Half-open intervals [start, end) of a genome, ascending; int64 [N] each."""
+
+    start: np.ndarray
+    end: np.ndarray
+
+    @property
+    def bases(self) -> int:
+        return int((self.end - self.start).sum())
+
+
+def unambiguous_spans(codes: np.ndarray) -> Spans:
+    """The stretches of A, C, G and T between gaps, in one pass with bounded memory."""
+    edges = []
+    previous = False
+    for offset in range(0, len(codes), SCAN_BLOCK):
+        known = codes[offset : offset + SCAN_BLOCK] < AMBIGUOUS
+        turns = np.flatnonzero(known[1:] != known[:-1]) + 1
+        if known[0] != previous:
+            turns = np.append(0, turns)
+        edges.append(turns + offset)
+        previous = known[-1]
+    if previous:
+        edges.append(np.array([len(codes)]))
+    turns = np.concatenate(edges) if edges else np.empty(0, np.int64)
+    return Spans(turns[0::2], turns[1::2])
+
+
+def split_spans(spans: Spans, share: float, block: int) -> tuple[Spans, Spans]:
+    """Training and validation spans that never overlap.
+
+    The genome is cut in blocks of `block` bases at fixed places; every (1 / share)-th of them is
+    for validation. No seed enters, so all runs on a genome share their validation DNA.
+    """
+    cuts = np.unique(np.concatenate([spans.start, *_block_edges(spans, block)]))
+    owner = np.searchsorted(spans.start, cuts, side="right") - 1
+    ends = np.minimum(np.append(cuts[1:], spans.end[-1:]), spans.end[owner])
+    number = cuts // block
+    validation = np.floor((number + 1) * share) > np.floor(number * share)
+    return _merged(cuts[~validation], ends[~validation]), _merged(
+        cuts[validation], ends[validation]
+    )
+
+
+def _block_edges(spans: Spans, block: int) -> list[np.ndarray]:
+    """The multiples of `block` inside each span."""
+    return [
+        np.arange(-(-start // block) * block, end, block)
+        for start, end in zip(spans.start.tolist(), spans.end.tolist(), strict=True)
+    ]
+
+
+def _merged(start: np.ndarray, end: np.ndarray) -> Spans:
+    """Join intervals that touch."""
+    if not len(start):
+        return Spans(start, end)
+    apart = start[1:] != end[:-1]
+    return Spans(start[np.append(True, apart)], end[np.append(apart, True)])
