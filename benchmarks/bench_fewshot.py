@@ -32,8 +32,8 @@ from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.recipes import few_shot_recipe
 from cmgems.downstream.tokens import Tokens, tokenise
 from cmgems.encoder import Encoder, EncoderShape
-from cmgems.kmers import vocabulary_size
 from cmgems.presets import PRESETS
+from cmgems.tokenization.kmers import vocabulary_size
 from cmgems.utils.cores import cores
 
 BASES, TEST, K, CORES = 70, 5920, 6, 2

@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from cmgems.config.schema import Experiment, Model
 from cmgems.genome.cache import genome_for
 from cmgems.genome.spans import unambiguous_spans
-from cmgems.kmers import token_ids
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
 from cmgems.pmi import table_for
 from cmgems.pretraining import adamw, build_model
+from cmgems.tokenization.kmers import token_ids
 from cmgems.utils.kernels import tensor_code
 from cmgems.utils.rng import sequence_keys, stream
 from cmgems.windows import WindowBatch, sample_windows

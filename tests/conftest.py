@@ -36,7 +36,7 @@ def human_ids(genome):
     import numpy as np
     import torch
 
-    from cmgems.kmers import token_ids
+    from cmgems.tokenization.kmers import token_ids
 
     starts = np.linspace(0, len(genome.codes) - 510, 400).astype(int)
     codes = np.stack([genome.codes[start : start + 510] for start in starts])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.kmers import FIRST_KMER, token_ids
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget, paper_rate, share_curves, solve_rates
 from cmgems.masking.masker import Masker
 from cmgems.masking.tokens import Settings
 from cmgems.pmi import pmi_table
+from cmgems.tokenization.kmers import FIRST_KMER, token_ids
 from cmgems.utils.rng import sequence_keys, stream
 
 WINDOW = 510

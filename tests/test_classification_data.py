@@ -16,7 +16,7 @@ from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.tokens import tokenise
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
-from cmgems.kmers import PAD
+from cmgems.tokenization.kmers import PAD
 
 COUNT, SEEDS = 101, [3, 8]
 

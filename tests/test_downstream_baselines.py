@@ -24,7 +24,7 @@ from cmgems.downstream.linear import (
 )
 from cmgems.downstream.probe import probe
 from cmgems.downstream.scores import score
-from cmgems.kmers import vocabulary
+from cmgems.tokenization.kmers import vocabulary
 
 
 def planted(count, seed, place=None, length=60, word="GATTACA"):

@@ -10,8 +10,8 @@ from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.truncation import rows_of
 from cmgems.encoder import Layout
 from cmgems.genome.alphabet import encode_bases
-from cmgems.kmers import CLS, SEP, token_ids
 from cmgems.pretrained import load_pretrained
+from cmgems.tokenization.kmers import CLS, SEP, token_ids
 
 TEXTS = ["ACGTTGCAACGGTCATGGACTTGCA" * 2, "TTGACCATGCAAGT", "ACGTTGNAACGGTCAT"]
 

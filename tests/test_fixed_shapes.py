@@ -14,7 +14,6 @@ from cmgems import attention
 from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, Ramps
 from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.genome.spans import unambiguous_spans
-from cmgems.kmers import PAD
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
 from cmgems.masking.corrupt import IGNORED
@@ -24,6 +23,7 @@ from cmgems.masking.schedule import largest_fraction
 from cmgems.masking.tokens import Settings
 from cmgems.metrics import judge
 from cmgems.pretraining import Pretraining, predict
+from cmgems.tokenization.kmers import PAD
 from cmgems.utils.kernels import tensor_code
 from cmgems.windows import Cut, WindowStream
 

@@ -15,10 +15,10 @@ from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
 from cmgems.hf import bert_config, bert_states, classifier_states, masked_lm_states, name_map
 from cmgems.hf_folder import write_folder
-from cmgems.kmers import FIRST_KMER, PAD, token_ids, vocabulary, vocabulary_size
 from cmgems.presets import sizes
 from cmgems.pretrained import load_pretrained
-from cmgems.tokenizer import kmer_text
+from cmgems.tokenization.hf import kmer_text
+from cmgems.tokenization.kmers import FIRST_KMER, PAD, token_ids, vocabulary, vocabulary_size
 
 transformers = pytest.importorskip("transformers", reason="wanted: pip install cmgems[peers]")
 transformers.utils.logging.disable_progress_bar()

@@ -5,8 +5,8 @@ import torch
 
 from cmgems.config.schema import Data, Experiment, FastStart, Model
 from cmgems.initialisation import AMPLITUDE, FOCUS, NOISE
-from cmgems.kmers import FIRST_KMER, vocabulary
 from cmgems.pretraining import build_model
+from cmgems.tokenization.kmers import FIRST_KMER, vocabulary
 
 
 def built(preset="small", k=6, init="fast_start", seed=0, **sizes):

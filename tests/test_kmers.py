@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cmgems.genome.alphabet import encode_bases
-from cmgems.kmers import UNK, token_ids, vocabulary
-from cmgems.tokenizer import kmer_text, kmer_tokenizer
+from cmgems.tokenization.hf import kmer_text, kmer_tokenizer
+from cmgems.tokenization.kmers import UNK, token_ids, vocabulary
 
 SEQUENCE = "ACGTNACGTTTTGCANNACGTRACGATTACAgattacaTTTTTTTAAAAAACCCCCGGGGG" * 3
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmgems.kmers import FIRST_KMER, token_ids
-from cmgems.masking.leak import hidden_bases, in_short_runs, leak
 from cmgems.masking.statistics import dust_scores, mask_statistics
-from cmgems.metrics import HiddenBases, base_probabilities
+from cmgems.metrics import HiddenBases
+from cmgems.tokenization.hidden import base_probabilities, hidden_bases, in_short_runs, leak
+from cmgems.tokenization.kmers import FIRST_KMER, token_ids
 
 
 def mask_from(text):

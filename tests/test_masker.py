@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from cmgems.genome.spans import unambiguous_spans
-from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP, token_ids
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
 from cmgems.masking.corrupt import ALL_MASKED
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.tokens import Settings
+from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP, token_ids
 from cmgems.utils.kernels import tensor_code
 from cmgems.windows import Cut, WindowBatch, WindowStream, gather
 

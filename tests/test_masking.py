@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_masking import REFERENCES, draw, drawn_centres, rank_table
 
-from cmgems.kmers import FIRST_KMER, UNK
 from cmgems.masking import STRATEGIES
 from cmgems.masking.operations import draw_centres
 from cmgems.masking.shuffled_pmi import _deal
 from cmgems.masking.tokens import CENTRES, Settings, Tokens
+from cmgems.tokenization.kmers import FIRST_KMER, UNK
 from cmgems.utils.kernels import tensor_code
 from cmgems.utils.rng import sequence_keys, stream
 

@@ -8,7 +8,7 @@ from labelled_samples import random_sequences
 from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.truncation import mean_over_windows, most_bases, rows_of
 from cmgems.genome.alphabet import encode_bases
-from cmgems.kmers import token_ids
+from cmgems.tokenization.kmers import token_ids
 
 
 def test_a_long_sequence_is_cut_to_its_middle():

@@ -11,7 +11,7 @@ from cmgems.downstream.zero_shot import base_distribution, pseudo_log_likelihood
 from cmgems.encoder import EncoderShape, Layout, MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
-from cmgems.kmers import CLS, MASK, SEP, vocabulary
+from cmgems.tokenization.kmers import CLS, MASK, SEP, vocabulary
 
 K = 3
 SHAPE = EncoderShape(layers=2, width=16, heads=2, feed_forward=24, vocabulary=69, positions=40)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cmgems.encoder import Encoder, EncoderShape, MaskedLanguageModel
 from cmgems.errors import UserError
-from cmgems.kmers import vocabulary_size
+from cmgems.tokenization.kmers import vocabulary_size
 
 States = dict[str, Tensor]
 

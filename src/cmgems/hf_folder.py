@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.hf import States, from_bert, shape_of
-from cmgems.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
-from cmgems.tokenizer import kmer_tokenizer
+from cmgems.tokenization.hf import kmer_tokenizer
+from cmgems.tokenization.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
 from cmgems.utils.files import new_folder
 
 CONFIG = "config.json"
@@ -74,7 +74,7 @@ def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, c
 
 
 def write_tokenizer(folder: Path, k: int, positions: int = 512) -> None:
-    """Add what AutoTokenizer needs; it takes k-mer text (`cmgems.tokenizer.kmer_text`)."""
+    """Add what AutoTokenizer needs; it takes k-mer text (`cmgems.tokenization.hf.kmer_text`)."""
     kmer_tokenizer(k).save(str(folder / "tokenizer.json"))
     roles = dict(zip(ROLES, SPECIAL_TOKENS, strict=True))
     settings = {

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from cmgems.config.schema import FastStart, Model
 from cmgems.encoder import Encoder, Layer, MaskedLanguageModel, initialise_bert
-from cmgems.kmers import FIRST_KMER
+from cmgems.tokenization.kmers import FIRST_KMER
 
 AMPLITUDE = 0.08  # of a k-mer's base part and of a sinusoid, 4 times BERT's deviation
 NOISE = 0.016  # tells apart k-mers beyond the sum of their bases

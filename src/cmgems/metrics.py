@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from cmgems.masking.corrupt import IGNORED
-from cmgems.masking.leak import hidden_bases, in_short_runs
+from cmgems.tokenization.hidden import base_probabilities, hidden_bases, in_short_runs
 
 
 class Judged(NamedTuple):
@@ -143,25 +143,3 @@ class PretrainingMetrics(nn.Module):
     def reset_validation(self) -> None:
         for metric in (*self.views, self.hidden):
             metric.reset()
-
-
-def base_probabilities(logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor, k: int) -> Tensor:
-    """float32 [H, 4]: the model's distribution of each wanted base, all of them hidden.
-
-    The k-mer distribution of each masked token over a base is summed over its other bases; the
-    tokens over a base are then averaged, which is a distribution again.
-    """
-    kmers_MV = F.softmax(logits_MV[:, -(4**k) :].float(), dim=1)  # no special token
-    marginal_Mk4 = torch.stack(
-        [kmers_MV.view(-1, 4**j, 4, 4 ** (k - 1 - j)).sum((1, 3)) for j in range(k)], dim=1
-    )
-    row_H, place_H = wanted_BL.nonzero(as_tuple=True)
-    number_BK = mask_BK.flatten().long().cumsum(0).view_as(mask_BK) - 1
-    offset_k = torch.arange(k, device=place_H.device)
-    token_Hk = place_H[:, None] - offset_k
-    inside_Hk = (token_Hk >= 0) & (token_Hk < mask_BK.shape[1])
-    token_Hk = token_Hk.clamp(0, mask_BK.shape[1] - 1)
-    inside_Hk &= mask_BK[row_H[:, None], token_Hk]
-    guess_Hk4 = marginal_Mk4[number_BK[row_H[:, None], token_Hk].clamp(min=0), offset_k]
-    share_Hk1 = inside_Hk[:, :, None] / inside_Hk.sum(1)[:, None, None]
-    return (guess_Hk4 * share_Hk1).sum(1)

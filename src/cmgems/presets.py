@@ -26,7 +26,7 @@ def sizes(model: Model) -> dict[str, int]:
 def encoder_shape(experiment: Experiment) -> "EncoderShape":
     """The encoder of an experiment."""
     from cmgems.encoder import EncoderShape  # imports torch; the rules of a config need sizes alone
-    from cmgems.kmers import vocabulary_size
+    from cmgems.tokenization.kmers import vocabulary_size
 
     model = experiment.model
     return EncoderShape(

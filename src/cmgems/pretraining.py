@@ -17,7 +17,6 @@ from cmgems.config.schema import Experiment, Optim
 from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import RunFailed
 from cmgems.initialisation import initialise
-from cmgems.kmers import FIRST_KMER
 from cmgems.masking.corrupt import ALL_MASKED, BERT
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.room import LEVELS, Room, RoomPolicy
@@ -25,6 +24,7 @@ from cmgems.masking.schedule import largest_fraction, largest_width
 from cmgems.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
 from cmgems.presets import encoder_shape
 from cmgems.sharding import is_sharded, shard, whole
+from cmgems.tokenization.kmers import FIRST_KMER
 from cmgems.utils.kernels import has_kernels
 from cmgems.utils.rng import seed_torch, stream
 from cmgems.windows import WindowBatch

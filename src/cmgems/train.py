@@ -38,7 +38,6 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.device import training_device
 from cmgems.genome.cache import genome_for
 from cmgems.genome.genome import Genome
-from cmgems.kmers import token_ids
 from cmgems.launch import check_launch
 from cmgems.markov_reference import base_references
 from cmgems.masking.budget import Budget
@@ -52,6 +51,7 @@ from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest
 from cmgems.runs import RunFolder, provenance
 from cmgems.sharding import strategy
 from cmgems.summary import summary
+from cmgems.tokenization.kmers import token_ids
 
 CORPUS_WINDOWS = 1024  # of the training genome, on which the masks' budget is measured
 

@@ -49,8 +49,8 @@ def corpus(source: str, k: int):
     from cmgems.errors import UserError
     from cmgems.genome.cache import genome_for
     from cmgems.genome.spans import unambiguous_spans
-    from cmgems.kmers import token_ids
     from cmgems.pmi import table_for
+    from cmgems.tokenization.kmers import token_ids
     from cmgems.windows import sample_windows
 
     genome = genome_for(source)

@@ -12,7 +12,7 @@ from torch import Tensor
 from cmgems.downstream.labelled import Sequences
 from cmgems.downstream.truncation import most_bases, rows_of
 from cmgems.errors import UserError
-from cmgems.kmers import CLS, PAD, SEP, token_ids
+from cmgems.tokenization.kmers import CLS, PAD, SEP, token_ids
 
 TOKENS_AT_ONCE = 4096  # of a batch that is only read; more fit no cache
 

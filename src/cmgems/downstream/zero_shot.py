@@ -2,7 +2,7 @@
 
 The probability of a base is asked for with the base hidden: all k k-mers over it show [MASK], as
 the wide window of pretraining does, and the model's distributions over those k-mers are summed over
-their other bases and averaged (`cmgems.metrics.base_probabilities`). One masked k-mer alone hides
+their other bases and averaged (`cmgems.tokenization.hidden.base_probabilities`). One masked k-mer alone hides
 nothing: its neighbours spell it.
 
     pseudo-log-likelihood of a sequence: the sum over its bases of ln p(base | all other bases)
@@ -20,8 +20,8 @@ from torch import Tensor
 from cmgems.encoder import Layout, MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS
-from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP, UNK, token_ids
-from cmgems.metrics import base_probabilities
+from cmgems.tokenization.hidden import base_probabilities
+from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP, UNK, token_ids
 
 TOKENS_AT_ONCE = 8192
 

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.kmers import FIRST_KMER, PAD, UNK
 from cmgems.masking.budget import Budget
 from cmgems.masking.custom import strategy
 from cmgems.masking.operations import draw_centres
 from cmgems.masking.tokens import CENTRES, Settings, Tokens
+from cmgems.tokenization.kmers import FIRST_KMER, PAD, UNK
 from cmgems.utils.rng import sequence_keys, stream
 
 LENGTHS = (64, 128, 200, 333)  # at which the budget is checked, and at the longest

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP
 from cmgems.masking import kernels
 from cmgems.masking.tokens import CORRUPTION
+from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP
 from cmgems.utils.kernels import has_kernels, keys, view
 from cmgems.utils.rng import integers
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems import kmers
+from cmgems.tokenization import kmers
 from cmgems.utils import rng as draws
 from cmgems.utils.files import replacing
 

@@ -9,7 +9,7 @@ Shapes: B sequences, T tokens, N packed tokens, M masked ones, V = 4**k k-mers, 
 
 import numpy as np
 
-from cmgems.kmers import CLS, FIRST_KMER, MASK, SEP
+from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP
 from cmgems.utils.kernels import kernel
 
 _U1, _U2, _U3, _U4 = (np.uint32(c) for c in (0x9E3779B1, 0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))

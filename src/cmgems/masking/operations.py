@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.kmers import FIRST_KMER
 from cmgems.masking import kernels
 from cmgems.masking.tokens import STRATEGY, Tokens
+from cmgems.tokenization.kmers import FIRST_KMER
 from cmgems.utils.kernels import has_kernels, keys, view
 from cmgems.utils.rng import integers, uniforms
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmgems.attention import Layout
-from cmgems.kmers import CLS, PAD, SEP
 from cmgems.masking.corrupt import IGNORED, Packed, Shares, corrupted
+from cmgems.tokenization.kmers import CLS, PAD, SEP
 
 LEVELS = 16  # numbers of tokens that there can be
 ALIGNED = 64  # masked tokens come in multiples of it

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.kmers import FIRST_KMER
-from cmgems.masking.leak import HUMAN_BITS, leak
+from cmgems.tokenization.hidden import HUMAN_BITS, leak
+from cmgems.tokenization.kmers import FIRST_KMER
 
 DUST_WINDOW = 32  # bases
 DUST_LOW = 2.0  # score above which DNA counts as of low complexity (dustmasker's level 20)

@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 HUMAN_BITS = 1.9  # of a base of human DNA given the bases before it, about
@@ -84,3 +85,25 @@ def in_short_runs(hidden_BL: Tensor, longest: int) -> Tensor:
     run_BL = begins_BL.flatten().long().cumsum(0).view_as(hidden_BL) * hidden_BL
     lengths = torch.bincount(run_BL.flatten(), minlength=1)
     return hidden_BL & (lengths <= longest)[run_BL]
+
+
+def base_probabilities(logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor, k: int) -> Tensor:
+    """float32 [H, 4]: the model's distribution of each wanted base, all of them hidden.
+
+    The k-mer distribution of each masked token over a base is summed over its other bases; the
+    tokens over a base are then averaged, which is a distribution again.
+    """
+    kmers_MV = F.softmax(logits_MV[:, -(4**k) :].float(), dim=1)  # no special token
+    marginal_Mk4 = torch.stack(
+        [kmers_MV.view(-1, 4**j, 4, 4 ** (k - 1 - j)).sum((1, 3)) for j in range(k)], dim=1
+    )
+    row_H, place_H = wanted_BL.nonzero(as_tuple=True)
+    number_BK = mask_BK.flatten().long().cumsum(0).view_as(mask_BK) - 1
+    offset_k = torch.arange(k, device=place_H.device)
+    token_Hk = place_H[:, None] - offset_k
+    inside_Hk = (token_Hk >= 0) & (token_Hk < mask_BK.shape[1])
+    token_Hk = token_Hk.clamp(0, mask_BK.shape[1] - 1)
+    inside_Hk &= mask_BK[row_H[:, None], token_Hk]
+    guess_Hk4 = marginal_Mk4[number_BK[row_H[:, None], token_Hk].clamp(min=0), offset_k]
+    share_Hk1 = inside_Hk[:, :, None] / inside_Hk.sum(1)[:, None, None]
+    return (guess_Hk4 * share_Hk1).sum(1)

@@ -2,12 +2,12 @@
 
 Its text is DNABERT's: overlapping k-mers between blanks, as `kmer_text` writes them. (A fast
 tokenizer cannot cut overlapping pieces out of plain text: each character belongs to one token.)
-The ids equal those of `cmgems.kmers.token_ids`.
+The ids equal those of `cmgems.tokenization.kmers.token_ids`.
 """
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
-from cmgems.kmers import CLS, SEP, SPECIAL_TOKENS, vocabulary
+from cmgems.tokenization.kmers import CLS, SEP, SPECIAL_TOKENS, vocabulary
 
 
 def kmer_text(sequence: str, k: int) -> str:

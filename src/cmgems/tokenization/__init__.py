@@ -1,0 +1,1 @@
+"""A tokenization: vocabulary, encode, lengths, what a mask hides."""
