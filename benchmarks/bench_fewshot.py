@@ -31,8 +31,8 @@ from cmgems.downstream.fine_tuning import Classifiers, Plan, answer, train
 from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.recipes import few_shot_recipe
 from cmgems.downstream.tokens import Tokens, tokenise
-from cmgems.encoder import Encoder, EncoderShape
-from cmgems.presets import PRESETS
+from cmgems.models.encoder import Encoder, EncoderShape
+from cmgems.models.presets import PRESETS
 from cmgems.tokenization.kmers import vocabulary_size
 from cmgems.utils.cores import cores
 

@@ -23,8 +23,9 @@ from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
+from cmgems.models.build import build_model
 from cmgems.pmi import table_for
-from cmgems.pretraining import adamw, build_model
+from cmgems.pretraining import adamw
 from cmgems.tokenization.kmers import token_ids
 from cmgems.utils.kernels import tensor_code
 from cmgems.utils.rng import sequence_keys, stream

@@ -12,7 +12,7 @@ from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome.cache import genome_for
 from cmgems.genome.genome import Genome
-from cmgems.presets import sizes
+from cmgems.models.presets import sizes
 from cmgems.pretraining import Pretraining, adamw
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import CLS, SEP, token_ids, vocabulary_size

@@ -1,6 +1,6 @@
 """The encoder as plain as it can be written: padded batches, explicit softmax, every position.
 
-Reads the weights of `cmgems.encoder.MaskedLanguageModel` and shares none of its code.
+Reads the weights of `cmgems.models.encoder.MaskedLanguageModel` and shares none of its code.
 """
 
 import math

@@ -8,8 +8,8 @@ from cmgems.cli import main
 from cmgems.downstream.embedding import per_token, pooled
 from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.truncation import rows_of
-from cmgems.encoder import Layout
 from cmgems.genome.alphabet import encode_bases
+from cmgems.models.encoder import Layout
 from cmgems.pretrained import load_pretrained
 from cmgems.tokenization.kmers import CLS, SEP, token_ids
 

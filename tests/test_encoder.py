@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment, Model
-from cmgems.encoder import EncoderShape, Layout, MaskedLanguageModel, aligned_linear
-from cmgems.linear import linear
-from cmgems.presets import PRESETS, sizes
-from cmgems.pretraining import build_model
+from cmgems.models.build import build_model
+from cmgems.models.encoder import EncoderShape, Layout, MaskedLanguageModel, aligned_linear
+from cmgems.models.linear import linear
+from cmgems.models.presets import PRESETS, sizes
 
 SHAPE = EncoderShape(layers=3, width=32, heads=4, feed_forward=48, vocabulary=69, positions=40)
 LENGTHS = (17, 17, 9, 3, 30, 30, 30)

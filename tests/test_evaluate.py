@@ -205,7 +205,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     from cmgems.downstream.fine_tuning import Classifiers, LabelScale, Plan
     from cmgems.downstream.scores import Scores
     from cmgems.downstream.tasks import task as find
-    from cmgems.encoder import Encoder, EncoderShape
+    from cmgems.models.encoder import Encoder, EncoderShape
 
     encoder = Encoder(EncoderShape(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))

@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cmgems import attention
 from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, Ramps
-from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
@@ -22,6 +20,8 @@ from cmgems.masking.room import LEVELS, Room
 from cmgems.masking.schedule import largest_fraction
 from cmgems.masking.tokens import Settings
 from cmgems.metrics import judge
+from cmgems.models import attention
+from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.pretraining import Pretraining, predict
 from cmgems.tokenization.kmers import PAD
 from cmgems.utils.kernels import tensor_code

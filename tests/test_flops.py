@@ -5,9 +5,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cmgems.attention import Layout
-from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.flops import flops_per_token, forward_flops_per_token, parameters
+from cmgems.models.attention import Layout
+from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
 
 SHAPES = [
     EncoderShape(layers=1, width=32, heads=4, feed_forward=48, vocabulary=69, positions=40),

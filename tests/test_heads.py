@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cmgems.downstream.heads import HEADS, build_head, from_middle, inner
-from cmgems.downstream.stack import Dropout
+from cmgems.downstream.heads import HEADS, build_head, from_middle
+from cmgems.models.stacked import Dropout, inner
 
 MODELS, LENGTHS, WIDTH, CLASSES, POSITIONS = 2, (9, 7, 9), 12, 3, 20
 NONE = Dropout(0.0, [0] * MODELS)

@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cmgems.attention import Layout
 from cmgems.cli import main
 from cmgems.config.schema import Experiment, Model
-from cmgems.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
 from cmgems.hf import bert_config, bert_states, classifier_states, masked_lm_states, name_map
 from cmgems.hf_folder import write_folder
-from cmgems.presets import sizes
+from cmgems.models.attention import Layout
+from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
+from cmgems.models.presets import sizes
 from cmgems.pretrained import load_pretrained
 from cmgems.tokenization.hf import kmer_text
 from cmgems.tokenization.kmers import FIRST_KMER, PAD, token_ids, vocabulary, vocabulary_size

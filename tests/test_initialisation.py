@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cmgems.config.schema import Data, Experiment, FastStart, Model
-from cmgems.initialisation import AMPLITUDE, FOCUS, NOISE
-from cmgems.pretraining import build_model
+from cmgems.models.build import build_model
+from cmgems.models.initialization import AMPLITUDE, FOCUS, NOISE
 from cmgems.tokenization.kmers import FIRST_KMER, vocabulary
 
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment, Model, Train
-from cmgems.encoder import Layout
-from cmgems.linear import linear
-from cmgems.pretraining import build_model
+from cmgems.models.build import build_model
+from cmgems.models.encoder import Layout
+from cmgems.models.linear import linear
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
@@ -58,7 +58,7 @@ def test_products_of_ever_new_shapes_leave_nothing_behind():
     """
     code = f"""
 import cmgems.cli, mmap, torch
-from cmgems.linear import linear
+from cmgems.models.linear import linear
 def resident():
     return int(open("{MEMORY}").read().split()[1]) * mmap.PAGESIZE
 weight, bias = torch.randn(512, 128, requires_grad=True), torch.zeros(512, requires_grad=True)

@@ -14,16 +14,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
 from cmgems import sharding
-from cmgems.attention import Layout
 from cmgems.cli import main
 from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.device import Memory, device_memory
 from cmgems.experiment import load
 from cmgems.flops import flops_per_token
 from cmgems.memory_model import Micro, layer_parameters, step_memory
+from cmgems.models.attention import Layout
+from cmgems.models.build import build_model
+from cmgems.models.presets import encoder_shape
 from cmgems.plan import largest_fitting, memory_of, plan, windows_of
-from cmgems.presets import encoder_shape
-from cmgems.pretraining import adamw, build_model
+from cmgems.pretraining import adamw
 
 QUICKSTART = EXPERIMENTS / "pretrain/quickstart.yaml"
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from cmgems.config.schema import Experiment, Model
 from cmgems.device_speed import matmul_rate, peak_memory
 from cmgems.experiment import load
 from cmgems.flops import flops_per_token
-from cmgems.pretraining import build_model
+from cmgems.models.build import build_model
 from cmgems.train import pretrain
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from cmgems.linear import linear
+from cmgems.models.linear import linear
 
 SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices: large enough for the full rate
 REPEATS = 12

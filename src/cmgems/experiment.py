@@ -7,7 +7,7 @@ from pathlib import Path
 from cmgems.config.loading import load_as
 from cmgems.config.schema import Experiment, Masking, leaves, read
 from cmgems.errors import UserError
-from cmgems.presets import sizes
+from cmgems.models.presets import sizes
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:

@@ -7,12 +7,12 @@ the gradient of either factor; what a kernel computes a second time to save memo
 work and does not count.
 
 The last layer's queries, output projection and feed-forward run at the predicted tokens only, as
-in `cmgems.encoder`; its keys and values run at all of them.
+in `cmgems.models.encoder`; its keys and values run at all of them.
 """
 
 from typing import NamedTuple
 
-from cmgems.encoder import EncoderShape
+from cmgems.models.encoder import EncoderShape
 
 FORWARD_AND_BACKWARD = 3  # times the forward pass
 

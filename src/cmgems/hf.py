@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmgems.encoder import Encoder, EncoderShape, MaskedLanguageModel
 from cmgems.errors import UserError
+from cmgems.models.encoder import Encoder, EncoderShape, MaskedLanguageModel
 from cmgems.tokenization.kmers import vocabulary_size
 
 States = dict[str, Tensor]

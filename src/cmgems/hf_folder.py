@@ -16,9 +16,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.hf import States, from_bert, shape_of
+from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
 from cmgems.utils.files import new_folder

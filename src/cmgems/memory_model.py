@@ -14,8 +14,8 @@ T tokens, M predicted tokens, D width, F feed-forward width, H heads, V vocabula
 from dataclasses import replace
 from typing import NamedTuple
 
-from cmgems.encoder import EncoderShape
 from cmgems.flops import parameters
+from cmgems.models.encoder import EncoderShape
 
 FLOAT = 4  # bytes
 ADAM_MOMENTS = 2

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from cmgems.attention import Layout
 from cmgems.config.schema import Experiment
 from cmgems.device import Memory, device_memory, device_name
 from cmgems.device_speed import matmul_rate, wait_for
-from cmgems.encoder import EncoderShape
 from cmgems.flops import flops_per_token, parameters
 from cmgems.memory_model import FLOAT, Micro, StepMemory, step_memory
-from cmgems.presets import encoder_shape
+from cmgems.models.attention import Layout
+from cmgems.models.encoder import EncoderShape
+from cmgems.models.presets import encoder_shape
 from cmgems.utils.rng import seed_torch
 
 ASSUMED_EFFICIENCY = 0.5  # of the rate of matrix products
@@ -160,7 +160,8 @@ def timed(
 ) -> float:
     """Tokens a second of bare steps: random tokens of the experiment's mix of lengths, forward,
     backward and optimiser; no masking, figures, validation or saving."""
-    from cmgems.pretraining import adamw, build_model
+    from cmgems.models.build import build_model
+    from cmgems.pretraining import adamw
 
     model = build_model(experiment).to(device)
     model.encoder.compute = compute_type(experiment)

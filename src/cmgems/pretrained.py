@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import torch
 
-from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.experiment import load
 from cmgems.hf_folder import is_folder, read_folder
-from cmgems.pretraining import build_model
+from cmgems.models.build import build_model
+from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.run_io import check_digest
 from cmgems.utils.files import hash_file
 

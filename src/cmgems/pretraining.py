@@ -12,21 +12,20 @@ import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
-from cmgems.attention import Layout
 from cmgems.config.schema import Experiment, Optim
-from cmgems.encoder import MaskedLanguageModel
 from cmgems.errors import RunFailed
-from cmgems.initialisation import initialise
 from cmgems.masking.corrupt import ALL_MASKED, BERT
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.room import LEVELS, Room, RoomPolicy
 from cmgems.masking.schedule import largest_fraction, largest_width
 from cmgems.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
-from cmgems.presets import encoder_shape
+from cmgems.models.attention import Layout
+from cmgems.models.build import build_model
+from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.sharding import is_sharded, shard, whole
 from cmgems.tokenization.kmers import FIRST_KMER
 from cmgems.utils.kernels import has_kernels
-from cmgems.utils.rng import seed_torch, stream
+from cmgems.utils.rng import stream
 from cmgems.windows import WindowBatch
 
 # Their places do not depend on content, so runs with different curricula compare under them.
@@ -206,15 +205,6 @@ def room_policy(experiment: Experiment) -> RoomPolicy:
         share=largest_fraction(*how),
         width=largest_width(*how, data.k),
     )
-
-
-def build_model(experiment: Experiment) -> MaskedLanguageModel:
-    """The model of an experiment with its initial weights, a function of the seed."""
-    with torch.random.fork_rng(devices=[]):
-        seed_torch(experiment.seed, "weights")
-        built = MaskedLanguageModel(encoder_shape(experiment))
-        initialise(built, experiment.model, experiment.data.k)
-    return built
 
 
 def rate_factor(step: int, warmup: int, total: int) -> float:

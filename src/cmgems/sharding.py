@@ -19,7 +19,7 @@ from cmgems.config.schema import Train
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-    from cmgems.encoder import MaskedLanguageModel
+    from cmgems.models.encoder import MaskedLanguageModel
 
 # Gradients live in the buckets that are summed. Buffers are functions of the genome and of what all
 # processes have added up: the first need not send its own before each forward pass.

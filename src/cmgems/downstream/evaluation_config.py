@@ -8,7 +8,7 @@ from pathlib import Path
 from cmgems.config.loading import load_as
 from cmgems.config.schema import key
 from cmgems.errors import UserError
-from cmgems.presets import PRESETS
+from cmgems.models.presets import PRESETS
 
 HEAD_NAMES = ("cls", "mean", "max", "attention", "position")
 UNTRAINED = "untrained"

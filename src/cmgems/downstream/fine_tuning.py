@@ -27,10 +27,10 @@ from cmgems.downstream.encode import arithmetic, states_of
 from cmgems.downstream.heads import Head, build_head
 from cmgems.downstream.low_rank import adapt
 from cmgems.downstream.recipes import Recipe
-from cmgems.downstream.stack import Dropout, StackedEncoder
 from cmgems.downstream.tokens import Tokens
-from cmgems.encoder import Encoder
 from cmgems.errors import RunFailed
+from cmgems.models.encoder import Encoder
+from cmgems.models.stacked import Dropout, StackedEncoder
 from cmgems.pretraining import rate_factor
 from cmgems.utils.rng import stream
 

@@ -2,7 +2,7 @@
 
 A head has two stages. `reduce` has no parameters and keeps of the states what the head reads, so a
 frozen encoder runs once and its reduced states are kept. `forward` has the parameters. Both work on
-G models side by side (`cmgems.downstream.stack`); a single one is G = 1.
+G models side by side (`cmgems.models.stacked`); a single one is G = 1.
 
 Contract: states [G, B, P, D] are those of the first P tokens of each sequence, [CLS] included
 (P = `places` of the head, or all L); real, bool [G, B, L], is False at padding. The last real token
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.downstream.stack import Dropout, Linears
+from cmgems.models.stacked import Dropout, Linears, inner
 from cmgems.utils.rng import seed_torch
 
 DEVIATION = 0.02  # BERT's, of new weights
@@ -143,12 +143,6 @@ def build_head(
                 else:
                     assert part.endswith("bias")  # and stays 0
     return head
-
-
-def inner(real: Tensor) -> Tensor:
-    """bool, shape of `real`: the tokens between [CLS] and [SEP]."""
-    behind = F.pad(real, (0, 1), value=False)[..., 1:]  # the next token is real too
-    return behind & F.pad(real, (1, 0), value=False)[..., :-1]
 
 
 def from_middle(real: Tensor, positions: int) -> Tensor:

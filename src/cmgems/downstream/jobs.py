@@ -42,7 +42,7 @@ from cmgems.downstream.scores import Scores, score
 from cmgems.downstream.tasks import Task, task
 from cmgems.downstream.tokens import tokenise
 from cmgems.downstream.units import FULL, PUBLISHED, Group, Unit
-from cmgems.encoder import Encoder
+from cmgems.models.encoder import Encoder
 from cmgems.utils.rng import stream
 
 

@@ -8,7 +8,7 @@ do not know. The tests hold it equal to a plain `Encoder` with the weights W + (
 import torch
 from torch import Tensor, nn
 
-from cmgems.downstream.stack import Linears, StackedEncoder
+from cmgems.models.stacked import Linears, StackedEncoder
 from cmgems.utils.rng import seed_torch
 
 ALPHA = 16.0

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.encoder import Layout, MaskedLanguageModel
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS
+from cmgems.models.encoder import Layout, MaskedLanguageModel
 from cmgems.tokenization.hidden import base_probabilities
 from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP, UNK, token_ids
 

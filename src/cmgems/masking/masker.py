@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cmgems.attention import Layout
 from cmgems.masking import STRATEGIES, Strategy
 from cmgems.masking.budget import Budget, settings_read
 from cmgems.masking.corrupt import BERT, Packed, Shares, pack
@@ -19,6 +18,7 @@ from cmgems.masking.loss_adaptive import KmerLosses
 from cmgems.masking.operations import draw_centres
 from cmgems.masking.room import Room, pack_into
 from cmgems.masking.tokens import CENTRES, MIXING, Settings, Tokens
+from cmgems.models.attention import Layout
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
 from cmgems.utils.rng import uniforms
 from cmgems.windows import WindowBatch

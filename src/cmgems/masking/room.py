@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.attention import Layout
 from cmgems.masking.corrupt import IGNORED, Packed, Shares, corrupted
+from cmgems.models.attention import Layout
 from cmgems.tokenization.kmers import CLS, PAD, SEP
 
 LEVELS = 16  # numbers of tokens that there can be

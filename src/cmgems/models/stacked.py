@@ -5,7 +5,7 @@ GPU idles between two operations. Draws and seeds of one task share everything b
 so they are one computation with another axis: a matrix product becomes a batched one. What one of
 the models computes does not depend on the others beside it (dropout included, see `Dropout`).
 
-This is the encoder of `cmgems.encoder` on dense batches, with its parameters under its names, so
+This is the encoder of `cmgems.models.encoder` on dense batches, with its parameters under its names, so
 that `StackedEncoder.take` gives back an `Encoder`'s state; the tests hold the two equal.
 
 Shapes: G models, B sequences, L tokens (padded on the right), D width, H heads, E = D / H,
@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.encoder import Encoder, EncoderShape
-from cmgems.linear import linear
+from cmgems.models.encoder import Encoder, EncoderShape
+from cmgems.models.linear import linear
 
 EPS = 1e-12  # BERT's, of its LayerNorms
 BITS = 16  # a dropout decision takes so many random bits
@@ -144,7 +144,7 @@ class StackedEncoder(nn.Module):
 
 
 class StackedLayer(nn.Module):
-    """`cmgems.encoder.Layer` of G models."""
+    """`cmgems.models.encoder.Layer` of G models."""
 
     def __init__(self, shape: EncoderShape, models: int):
         super().__init__()
@@ -190,3 +190,9 @@ def attention(
     else:
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
     return mixed.transpose(1, 2).reshape(models, batch, places, width)
+
+
+def inner(real: Tensor) -> Tensor:
+    """bool, shape of `real`: the tokens between [CLS] and [SEP]."""
+    behind = F.pad(real, (0, 1), value=False)[..., 1:]  # the next token is real too
+    return behind & F.pad(real, (1, 0), value=False)[..., :-1]

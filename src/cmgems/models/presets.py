@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from cmgems.config.schema import Experiment, Model
 
 if TYPE_CHECKING:
-    from cmgems.encoder import EncoderShape
+    from cmgems.models.encoder import EncoderShape
 
 PRESETS = {
     # for laptops and tests: LOGO's depth, half its width
@@ -25,7 +25,9 @@ def sizes(model: Model) -> dict[str, int]:
 
 def encoder_shape(experiment: Experiment) -> "EncoderShape":
     """The encoder of an experiment."""
-    from cmgems.encoder import EncoderShape  # imports torch; the rules of a config need sizes alone
+    from cmgems.models.encoder import (
+        EncoderShape,  # imports torch; the rules of a config need sizes alone
+    )
     from cmgems.tokenization.kmers import vocabulary_size
 
     model = experiment.model

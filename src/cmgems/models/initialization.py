@@ -27,7 +27,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from cmgems.config.schema import FastStart, Model
-from cmgems.encoder import Encoder, Layer, MaskedLanguageModel, initialise_bert
+from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialise_bert
 from cmgems.tokenization.kmers import FIRST_KMER
 
 AMPLITUDE = 0.08  # of a k-mer's base part and of a sinusoid, 4 times BERT's deviation

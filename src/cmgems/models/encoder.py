@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.attention import Layout, attention
-from cmgems.linear import Linear, linear
+from cmgems.models.attention import Layout, attention
+from cmgems.models.linear import Linear, linear
 
 ALIGNED = 64  # classes of the output product are a multiple of this on a GPU
 

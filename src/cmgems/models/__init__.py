@@ -1,0 +1,1 @@
+"""Encoders and their parts, chosen by the config."""
