@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment, Model
+from cmgems.difficulty.pmi import table_for
 from cmgems.genome.cache import genome_for
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
 from cmgems.models.build import build_model
-from cmgems.pmi import table_for
 from cmgems.pretraining import adamw
 from cmgems.tokenization.kmers import token_ids
 from cmgems.utils.kernels import tensor_code

@@ -30,11 +30,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cmgems.difficulty.counts import KmerCounts, count_pieces
+from cmgems.difficulty.genome_counts import counts_of_file
+from cmgems.difficulty.pmi import pmi_table
 from cmgems.genome.formats import fasta_kernels as fasta
 from cmgems.genome.formats.reader import read_pieces
-from cmgems.genome_counts import counts_of_file
-from cmgems.kmer_counts import KmerCounts, count_pieces
-from cmgems.pmi import pmi_table
 from cmgems.utils.cores import cores
 
 PMI = [sys.executable, "-m", "cmgems", "pmi", "--k", "10", "--threads", "2"]

@@ -3,7 +3,7 @@
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from cmgems.pmi_ranks import PmiTable
+from cmgems.difficulty.table import PmiTable
 
 
 class PmiPictures(L.Callback):
@@ -15,7 +15,7 @@ class PmiPictures(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.global_step:
             return  # a resumed run has them
-        from cmgems.pmi_plots import figures
+        from cmgems.difficulty.plots import figures
 
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:

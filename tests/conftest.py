@@ -48,7 +48,7 @@ def human_rank(genome):
     """The rank table (int32 [4096]) of the sample."""
     import torch
 
-    from cmgems.pmi import table_for
+    from cmgems.difficulty.pmi import table_for
 
     return torch.from_numpy(table_for(genome, 6).rank)
 

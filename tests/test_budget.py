@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from cmgems.difficulty.pmi import pmi_table
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget, paper_rate, share_curves, solve_rates
 from cmgems.masking.masker import Masker
 from cmgems.masking.tokens import Settings
-from cmgems.pmi import pmi_table
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
 from cmgems.utils.rng import sequence_keys, stream
 
@@ -28,7 +28,7 @@ def random_dna(bases, at, seed=0):
 
 def masker_for(codes):
     """A masker calibrated on a sample of a sequence's windows, as a run is, and other windows."""
-    from cmgems.kmer_counts import count_words
+    from cmgems.difficulty.counts import count_words
 
     rank_V = torch.from_numpy(pmi_table(count_words(codes, 6)).rank)
     windows = len(codes) // WINDOW

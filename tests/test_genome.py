@@ -11,10 +11,10 @@ from Bio.SeqRecord import SeqRecord
 from genome_files import bgzip, build, contents
 from reference_fasta import reference_fasta, reference_twobit, twobit_bytes
 
+from cmgems.difficulty.counts import count_kmers
 from cmgems.errors import UserError
 from cmgems.genome.cache import genome_for, sample_path
 from cmgems.genome.genome import Contig, build_genome, genome_name
-from cmgems.kmer_counts import count_kmers
 
 FASTA = b">one first\nACGT\nacgtNNRY\n>two\nTTTT"
 

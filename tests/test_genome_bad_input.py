@@ -9,10 +9,10 @@ from genome_files import bgzip, build, contents
 from reference_fasta import reference_fasta, twobit_bytes
 
 from cmgems.cli import main
+from cmgems.difficulty.genome_counts import counts_of_file
 from cmgems.errors import UserError
 from cmgems.genome.formats.reader import read_pieces
 from cmgems.genome.genome import build_genome
-from cmgems.genome_counts import counts_of_file
 
 WANTED = "wanted: FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"
 LETTERS = "wanted: A C G T U N or another IUPAC nucleotide code"

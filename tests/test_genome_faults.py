@@ -14,11 +14,11 @@ from conftest import CASES
 from genome_files import bgzip, build, contents
 from reference_fasta import Refused, reference_fasta, reference_twobit, twobit_bytes
 
+from cmgems.difficulty.counts import count_words
+from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.table_io import read_table, write_table
 from cmgems.errors import UserError
 from cmgems.genome.genome import open_genome
-from cmgems.kmer_counts import count_words
-from cmgems.pmi import pmi_table
-from cmgems.pmi_table import read_table, write_table
 
 HOSTILE = [b"\0", b"\xff", b">", b"\n", b"\r", b"\r\n", b" ", b"-", b"*", b"@", b"N" * 70, b">x\n"]
 

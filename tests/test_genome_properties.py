@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from reference_fasta import reference_fasta, reference_twobit, twobit_bytes
 from reference_pmi import reference_counts
 
+from cmgems.difficulty.counts import count_pieces
 from cmgems.genome.formats import twobit
 from cmgems.genome.formats.fasta import fasta_pieces
 from cmgems.genome.formats.twobit import twobit_pieces
-from cmgems.kmer_counts import count_pieces
 
 LETTERS = "ATCGN"
 

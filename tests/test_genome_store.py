@@ -230,7 +230,7 @@ def test_kernels_work_where_nothing_can_be_written(tmp_path):
     )
     (copy / "__pycache__").write_text("a file, so no folder can be made here, even by root")
     code = (
-        "import numpy as np, cmgems.kmer_counts as c; print(c.__file__);"
+        "import numpy as np, cmgems.difficulty.counts as c; print(c.__file__);"
         "print(c.count_kmers(np.array([0, 0, 1, 4, 0], np.uint8), 1, threads=1).tolist())"
     )
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": "/dev/null"}

@@ -9,17 +9,17 @@ import pytest
 from genome_files import build
 from reference_pmi import all_kmers, reference_counts
 
-from cmgems.errors import UserError
-from cmgems.genome.cache import genome_for
-from cmgems.genome_counts import counts_for, counts_of, counts_of_file
-from cmgems.kmer_counts import (
+from cmgems.difficulty.counts import (
     KmerCounts,
     count_kmers,
     count_pieces,
     count_words,
     reverse_complements,
 )
-from cmgems.kmer_counts_file import read_counts, write_counts
+from cmgems.difficulty.counts_io import read_counts, write_counts
+from cmgems.difficulty.genome_counts import counts_for, counts_of, counts_of_file
+from cmgems.errors import UserError
+from cmgems.genome.cache import genome_for
 
 LETTERS = np.frombuffer(b"ATCGN", np.uint8)
 COMPLEMENT = str.maketrans("ATCG", "TAGC")

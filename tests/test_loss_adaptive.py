@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import EXPERIMENTS
 
+from cmgems.difficulty.running_loss import KmerLosses
 from cmgems.errors import RunStopped
 from cmgems.experiment import load
-from cmgems.masking.loss_adaptive import KmerLosses
 from cmgems.train import pretrain
 
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from cmgems.kmer_counts import count_words
+from cmgems.difficulty.counts import count_words
 from cmgems.markov import count_training, fit, predict, references
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from reference_pmi import all_kmers, reference_pmi, segmentations
 
+from cmgems.difficulty.counts import count_words
+from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.table_io import read_table, write_table
 from cmgems.genome.cache import genome_for
-from cmgems.kmer_counts import count_words
-from cmgems.pmi import pmi_table
-from cmgems.pmi_table import read_table, write_table
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,6 @@ def test_progress_ends_at_its_total(definition, sample_codes, monkeypatch):
         yield done.append
         seen.append((total, sum(done)))
 
-    monkeypatch.setattr("cmgems.pmi.progress_bar", bar)
+    monkeypatch.setattr("cmgems.difficulty.pmi.progress_bar", bar)
     pmi_table(counts_of(sample_codes, 5), definition)
     assert seen[0][0] == seen[0][1] > 0

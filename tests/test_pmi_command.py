@@ -6,14 +6,14 @@ from genome_files import build
 from reference_pmi import all_kmers
 
 from cmgems.cli import main
+from cmgems.difficulty.compare import compare
+from cmgems.difficulty.counts import count_words
+from cmgems.difficulty.plots import figures, kinds
+from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.table_io import read_table
+from cmgems.difficulty.track import difficulty, write_track
 from cmgems.errors import UserError
 from cmgems.genome.region import Region, parse_region
-from cmgems.kmer_counts import count_words
-from cmgems.pmi import pmi_table
-from cmgems.pmi_compare import compare
-from cmgems.pmi_plots import figures, kinds
-from cmgems.pmi_table import read_table
-from cmgems.pmi_track import difficulty, write_track
 
 
 def sequence(seed: int, size: int) -> str:
@@ -151,7 +151,7 @@ def test_the_track_of_a_region_base_by_base(files):
 
 @pytest.mark.parametrize("bin_size", [1, 7, 100])
 def test_the_bedgraph_holds_the_means(files, bin_size, monkeypatch):
-    monkeypatch.setattr("cmgems.pmi_track._CHUNK", 450)
+    monkeypatch.setattr("cmgems.difficulty.track._CHUNK", 450)
     genome = build(files, (files / "a.fa").read_bytes())
     table = pmi_table(count_words(genome.codes, 4), min_count=20)
     region = parse_region(genome, "one:19,001-20,950")

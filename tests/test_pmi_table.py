@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from cmgems.difficulty.counts import count_words
+from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.table import ranks
+from cmgems.difficulty.table_io import kmer_letters, read_table, write_table
 from cmgems.errors import UserError
-from cmgems.kmer_counts import count_words
-from cmgems.pmi import pmi_table
-from cmgems.pmi_ranks import ranks
-from cmgems.pmi_table import kmer_letters, read_table, write_table
 
 KMERS = [kmer.decode() for kmer in kmer_letters(2)]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.kmer_counts import count_pieces
+from cmgems.difficulty.counts import count_pieces
 from cmgems.utils.kernels import kernel
 
 WEIGHTS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)  # of order j - 1, in bases

@@ -36,6 +36,9 @@ from cmgems.callbacks import (
 from cmgems.config.schema import Experiment
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.device import training_device
+from cmgems.difficulty.pmi import table_for
+from cmgems.difficulty.table import PmiTable
+from cmgems.difficulty.table_io import read_table
 from cmgems.genome.cache import genome_for
 from cmgems.genome.genome import Genome
 from cmgems.launch import check_launch
@@ -43,9 +46,6 @@ from cmgems.markov_reference import base_references
 from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
 from cmgems.masking.schedule import start_settings
-from cmgems.pmi import table_for
-from cmgems.pmi_ranks import PmiTable
-from cmgems.pmi_table import read_table
 from cmgems.pretraining import COMMON_MASKS, Pretraining
 from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest
 from cmgems.runs import RunFolder, provenance

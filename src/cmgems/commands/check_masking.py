@@ -46,10 +46,10 @@ def corpus(source: str, k: int):
     """Token ids of windows spread over a genome, and its ranks."""
     import torch
 
+    from cmgems.difficulty.pmi import table_for
     from cmgems.errors import UserError
     from cmgems.genome.cache import genome_for
     from cmgems.genome.spans import unambiguous_spans
-    from cmgems.pmi import table_for
     from cmgems.tokenization.kmers import token_ids
     from cmgems.windows import sample_windows
 

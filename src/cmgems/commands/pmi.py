@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> None:
         print(_summary(table))
     _write(args, table)
     if args.compare:
-        from cmgems.pmi_compare import report
-        from cmgems.pmi_table import read_table
+        from cmgems.difficulty.compare import report
+        from cmgems.difficulty.table_io import read_table
 
         names = (str(args.table or table.genome_name), str(args.compare))
         print(report(table, read_table(args.compare, table.k), names))
@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from cmgems.difficulty.pmi import check_settings
     from cmgems.errors import UserError
-    from cmgems.pmi import check_settings
 
     if not args.genomes and not args.table:
         raise UserError("wanted: GENOME... or --table FILE (see --help)")
@@ -88,14 +88,14 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _table(args: argparse.Namespace):
+    from cmgems.difficulty.pmi import pmi_table
+    from cmgems.difficulty.table_io import read_table
     from cmgems.errors import UserError
-    from cmgems.pmi import pmi_table
-    from cmgems.pmi_table import read_table
 
     if args.table:
         return read_table(args.table)
-    from cmgems.genome_counts import counts_for
-    from cmgems.kmer_counts_file import write_counts
+    from cmgems.difficulty.counts_io import write_counts
+    from cmgems.difficulty.genome_counts import counts_for
 
     counts = [counts_for(genome, args.k, threads=args.threads) for genome in args.genomes]
     if args.both_strands:
@@ -116,7 +116,7 @@ def _table(args: argparse.Namespace):
 def _summary(table) -> str:
     import numpy as np
 
-    from cmgems.pmi_table import letters_of
+    from cmgems.difficulty.table_io import letters_of
 
     scored = int(np.sum(~np.isnan(table.npmi)))
     head = (
@@ -139,21 +139,21 @@ def _summary(table) -> str:
 
 def _write(args: argparse.Namespace, table) -> None:
     if args.out:
-        from cmgems.pmi_table import write_table
+        from cmgems.difficulty.table_io import write_table
 
         write_table(table, args.out)
         print(f"wrote {args.out}", file=sys.stderr)
     if args.plots:
-        from cmgems.pmi_plots import write_plots
+        from cmgems.difficulty.plots import write_plots
 
         for path in write_plots(table, args.plots):
             print(f"wrote {path}", file=sys.stderr)
 
 
 def _track(args: argparse.Namespace, table) -> None:
+    from cmgems.difficulty.track import write_track
     from cmgems.genome.cache import genome_for
     from cmgems.genome.region import parse_region
-    from cmgems.pmi_track import write_track
     from cmgems.utils.files import replacing
 
     genome = genome_for(args.genomes[0])

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cmgems.difficulty.running_loss import KmerLosses
 from cmgems.masking import STRATEGIES, Strategy
 from cmgems.masking.budget import Budget, settings_read
 from cmgems.masking.corrupt import BERT, Packed, Shares, pack
 from cmgems.masking.custom import strategy
-from cmgems.masking.loss_adaptive import KmerLosses
 from cmgems.masking.operations import draw_centres
 from cmgems.masking.room import Room, pack_into
 from cmgems.masking.tokens import CENTRES, MIXING, Settings, Tokens

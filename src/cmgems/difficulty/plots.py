@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cmgems.difficulty.table import PmiTable
+from cmgems.difficulty.table_io import kmer_letters
 from cmgems.errors import UserError
-from cmgems.pmi_ranks import PmiTable
-from cmgems.pmi_table import kmer_letters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,10 +10,10 @@ from typing import IO
 
 import numpy as np
 
+from cmgems.difficulty.table import PmiTable
 from cmgems.errors import UserError
 from cmgems.genome.genome import Contig, Genome
 from cmgems.genome.region import Region
-from cmgems.pmi_ranks import PmiTable
 
 _CHUNK = 1 << 20  # bases that are worked on together
 

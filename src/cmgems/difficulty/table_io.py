@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from cmgems import __version__
+from cmgems.difficulty.table import MAX_K, MIN_K, PmiTable, ranks
 from cmgems.errors import UserError
-from cmgems.pmi_ranks import MAX_K, MIN_K, PmiTable, ranks
 from cmgems.utils.files import replacing
 from cmgems.utils.progress import progress_bar
 

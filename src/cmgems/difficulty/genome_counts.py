@@ -7,14 +7,14 @@ it, in `counts/`, and are believed only if they carry the hash of the genome.
 import contextlib
 from pathlib import Path
 
+from cmgems.difficulty.counts import MAX_K, KmerCounts, count_pieces, count_words
+from cmgems.difficulty.counts_io import is_counts_file, read_counts, write_counts
 from cmgems.errors import UserError
 from cmgems.genome.cache import genome_for
 from cmgems.genome.contigs import ContigList
 from cmgems.genome.formats.reader import read_pieces
 from cmgems.genome.genome import Genome, genome_name, source_identity
 from cmgems.genome.store import genome_hash
-from cmgems.kmer_counts import MAX_K, KmerCounts, count_pieces, count_words
-from cmgems.kmer_counts_file import is_counts_file, read_counts, write_counts
 from cmgems.utils.progress import progress_bar
 
 _KEPT_K = 10  # counts of longer words take longer to read than to make

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cmgems.difficulty.table import MAX_K, MIN_COUNT, MIN_K, PmiTable, ranks
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
-from cmgems.pmi_ranks import MAX_K, MIN_COUNT, MIN_K, PmiTable, ranks
 from cmgems.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from cmgems.kmer_counts import KmerCounts
+    from cmgems.difficulty.counts import KmerCounts
 
 DEFINITIONS = ("exact", "published")
 
@@ -33,7 +33,9 @@ def table_for(
     genome: Genome, k: int, definition: str = "exact", min_count: int = MIN_COUNT
 ) -> PmiTable:
     """The PMI table of a genome. The counts, which take the time, are kept in its store."""
-    from cmgems.genome_counts import counts_of  # compiled; a table from a file needs none of it
+    from cmgems.difficulty.genome_counts import (
+        counts_of,  # compiled; a table from a file needs none of it
+    )
 
     check_settings(k, definition, min_count)
     return pmi_table(counts_of(genome, k), definition, min_count)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cmgems.difficulty.count_kernels import shorter_offset
+from cmgems.difficulty.counts import KmerCounts
 from cmgems.errors import UserError
-from cmgems.kmer_counts import KmerCounts
-from cmgems.kmer_kernels import shorter_offset
 from cmgems.utils.files import replacing
 
 MAGIC = b"cmgems k-mer counts "

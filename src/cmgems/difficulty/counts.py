@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cmgems.kmer_kernels import MAX_K, count_starts, fold, shorter_offset
+from cmgems.difficulty.count_kernels import MAX_K, count_starts, fold, shorter_offset
 from cmgems.utils.cores import cores
 
 _PIECE = 1 << 22  # codes that a thread takes at a time

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cmgems.difficulty.table import PmiTable
+from cmgems.difficulty.table_io import kmer_letters
 from cmgems.errors import UserError
-from cmgems.pmi_ranks import PmiTable
-from cmgems.pmi_table import kmer_letters
 from cmgems.utils.text_table import text_table
 
 

@@ -1,0 +1,1 @@
+"""How hard a token is: k-mer counts -> PMI -> ranks."""
