@@ -28,11 +28,11 @@ from cmgems.data_modules.classification import (
     evaluation_loader,
 )
 from cmgems.downstream.fine_tuning import Classifiers, Plan, answer, train
-from cmgems.downstream.labelled import pack_codes
 from cmgems.downstream.recipes import few_shot_recipe
-from cmgems.downstream.tokens import Tokens, tokenise
 from cmgems.models.encoder import Encoder, EncoderShape
 from cmgems.models.presets import PRESETS
+from cmgems.tasks.dataset import pack_codes
+from cmgems.tasks.tokens import Tokens, tokenise
 from cmgems.tokenization.kmers import vocabulary_size
 from cmgems.utils.cores import cores
 

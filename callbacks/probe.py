@@ -87,9 +87,9 @@ class ProbeStates(L.Callback):
 
 def _read(experiment: Experiment) -> list[Probed]:
     """All tasks, before the run begins, so that what is wrong with them is told at once."""
-    from cmgems.downstream import task_data
     from cmgems.downstream.linear import Target
-    from cmgems.downstream.tasks import tasks
+    from cmgems.tasks import splits as task_data
+    from cmgems.tasks.lookup import tasks
 
     its, k = experiment.probe, experiment.data.k
     found = []

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cmgems.downstream.tokens import Tokens, batches
 from cmgems.errors import UserError
+from cmgems.tasks.tokens import Tokens, batches
 from cmgems.utils.rng import sequence_keys, stream
 
 

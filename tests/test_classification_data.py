@@ -12,10 +12,10 @@ from cmgems.data_modules.classification import (
     TrainData,
     evaluation_loader,
 )
-from cmgems.downstream.labelled import pack_codes
-from cmgems.downstream.tokens import tokenise
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
+from cmgems.tasks.dataset import pack_codes
+from cmgems.tasks.tokens import tokenise
 from cmgems.tokenization.kmers import PAD
 
 COUNT, SEEDS = 101, [3, 8]

@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 from labelled_samples import random_sequences
 
-from cmgems.downstream.audit import LengthRange, audit, audit_table, with_pretraining
-from cmgems.downstream.duplicates import (
-    containment,
-    duplicates,
-    kmer_sets,
-    nearest_jaccard,
-)
-from cmgems.downstream.labelled import from_sequences
 from cmgems.genome.alphabet import encode_bases
 from cmgems.genome.spans import Spans
+from cmgems.tasks.audit import LengthRange, audit, audit_table, with_pretraining
+from cmgems.tasks.dataset import from_sequences
+from cmgems.tasks.duplicates import containment, duplicates, kmer_sets, nearest_jaccard
 
 OTHER = str.maketrans("ACGT", "TGCA")
 

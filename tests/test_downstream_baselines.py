@@ -13,7 +13,6 @@ from cmgems.downstream.baselines import (
     one_hot,
     one_hot_baseline,
 )
-from cmgems.downstream.labelled import from_sequences
 from cmgems.downstream.linear import (
     Target,
     best_strength,
@@ -24,6 +23,7 @@ from cmgems.downstream.linear import (
 )
 from cmgems.downstream.probe import probe
 from cmgems.downstream.scores import score
+from cmgems.tasks.dataset import from_sequences
 from cmgems.tokenization.kmers import vocabulary
 
 

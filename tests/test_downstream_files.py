@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from labelled_samples import REAL, csv_table, kmer_table, kmers, random_sequences
 
-from cmgems.downstream.labelled import from_sequences, joined, keys
-from cmgems.downstream.labelled_files import Reading, read_examples
 from cmgems.errors import UserError
+from cmgems.tasks.dataset import from_sequences, joined, keys
+from cmgems.tasks.readers import Reading, read_examples
 
 BINARY = Reading("binary", ("0", "1"))
 SEQUENCES = [sequence for sequence, _ in REAL]

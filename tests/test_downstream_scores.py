@@ -8,7 +8,8 @@ import torch
 from scipy import stats
 from sklearn import metrics
 
-from cmgems.downstream.scores import Scores, metrics_of, score
+from cmgems.downstream.scores import Scores, score
+from cmgems.tasks.task import metrics_of
 
 
 def noisy_logits(labels, classes, seed=0, strength=0.7):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cmgems.downstream.shuffling import dinucleotide_shuffled
+from cmgems.tasks.shuffling import dinucleotide_shuffled
 from cmgems.utils.rng import stream
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from labelled_samples import REAL, csv_table, few_shot_folder, kmer_table, random_sequences
 
-from cmgems.downstream.constructed import PARTS, replaced_sequence
-from cmgems.downstream.labelled import from_sequences, keys
-from cmgems.downstream.registry import TASKS, task_table
-from cmgems.downstream.scores import metrics_of
-from cmgems.downstream.task_data import TooFewExamples, as_published, draw_pool, few_shot, read
-from cmgems.downstream.tasks import Recipe, task, tasks
 from cmgems.errors import UserError
+from cmgems.tasks.dataset import from_sequences, keys
+from cmgems.tasks.lookup import task, tasks
+from cmgems.tasks.published import TASKS, task_table
+from cmgems.tasks.splits import TooFewExamples, as_published, draw_pool, few_shot, read
+from cmgems.tasks.synthetic import PARTS, replaced_sequence
+from cmgems.tasks.task import Recipe, metrics_of
 
 ROOT = Path(__file__).parent.parent
 REAL_FILES = os.environ.get("CMGEMS_DATA", "")
@@ -261,7 +261,7 @@ def test_shuffled_needs_no_files_and_has_disjoint_splits():
 def test_the_test_windows_of_shuffled_were_never_pretrained_on(genome):
     from cmgems.config.schema import Experiment
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.downstream.constructed import _window_starts
+    from cmgems.tasks.synthetic import _window_starts
 
     spans = GenomeDataModule(Experiment(), genome).train_spans
     starts = _window_starts(genome.codes, "test")

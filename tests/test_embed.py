@@ -6,11 +6,11 @@ import torch
 
 from cmgems.cli import main
 from cmgems.downstream.embedding import per_token, pooled
-from cmgems.downstream.labelled import pack_codes
-from cmgems.downstream.truncation import rows_of
 from cmgems.genome.alphabet import encode_bases
 from cmgems.models.encoder import Layout
 from cmgems.pretrained import load_pretrained
+from cmgems.tasks.dataset import pack_codes
+from cmgems.tasks.truncation import rows_of
 from cmgems.tokenization.kmers import CLS, SEP, token_ids
 
 TEXTS = ["ACGTTGCAACGGTCATGGACTTGCA" * 2, "TTGACCATGCAAGT", "ACGTTGNAACGGTCAT"]

@@ -19,9 +19,9 @@ from cmgems.downstream import evaluation as evaluation_module
 from cmgems.downstream import jobs
 from cmgems.downstream.classifier import export_classifier, load_classifier
 from cmgems.downstream.evaluation_config import Evaluation, load_evaluation
-from cmgems.downstream.labelled import from_sequences
-from cmgems.downstream.tokens import tokenise
 from cmgems.errors import UserError
+from cmgems.tasks.dataset import from_sequences
+from cmgems.tasks.tokens import tokenise
 from cmgems.utils.files import locked
 
 FINETUNE = EXPERIMENTS / "finetune"
@@ -204,8 +204,8 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     from cmgems.downstream import best_epoch
     from cmgems.downstream.fine_tuning import Classifiers, LabelScale, Plan
     from cmgems.downstream.scores import Scores
-    from cmgems.downstream.tasks import task as find
     from cmgems.models.encoder import Encoder, EncoderShape
+    from cmgems.tasks.lookup import task as find
 
     encoder = Encoder(EncoderShape(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
@@ -234,8 +234,8 @@ def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path
     assert code == 0
     (folder,) = (tmp_path / "out" / "classifiers").iterdir()
     loaded = load_classifier(folder)
-    from cmgems.downstream import task_data
-    from cmgems.downstream.tasks import task as find
+    from cmgems.tasks import splits as task_data
+    from cmgems.tasks.lookup import task as find
 
     test = task_data.read(find(str(task)), "test")
     tokens = tokenise(test, 6, loaded.classifier.encoder.shape.positions)

@@ -22,15 +22,15 @@ from cmgems.downstream.fine_tuning import (
     losses_of,
     train,
 )
-from cmgems.downstream.labelled import from_sequences, pack_codes
 from cmgems.downstream.low_rank import ADAPTED, ALPHA, adapt, merge
 from cmgems.downstream.recipes import Recipe, few_shot_recipe, full_recipe
-from cmgems.downstream.tasks import task
-from cmgems.downstream.tokens import Tokens, tokenise
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
 from cmgems.models.encoder import Encoder, EncoderShape, Layout
 from cmgems.models.stacked import Dropout, StackedEncoder
+from cmgems.tasks.dataset import from_sequences, pack_codes
+from cmgems.tasks.lookup import task
+from cmgems.tasks.tokens import Tokens, tokenise
 
 SHAPE = EncoderShape(layers=2, width=16, heads=2, feed_forward=24, vocabulary=69, positions=40)
 RECIPE = Recipe(rate=2e-3, epochs=2, batch=4, dropout=0.1)

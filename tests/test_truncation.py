@@ -5,9 +5,9 @@ import pytest
 import torch
 from labelled_samples import random_sequences
 
-from cmgems.downstream.labelled import pack_codes
-from cmgems.downstream.truncation import mean_over_windows, most_bases, rows_of
 from cmgems.genome.alphabet import encode_bases
+from cmgems.tasks.dataset import pack_codes
+from cmgems.tasks.truncation import mean_over_windows, most_bases, rows_of
 from cmgems.tokenization.kmers import token_ids
 
 

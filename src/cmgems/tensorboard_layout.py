@@ -23,7 +23,7 @@ def layout(experiment: Experiment) -> dict[str, dict[str, list]]:
 
     Of the figures of a probed task it shows the official metric.
     """
-    from cmgems.downstream.tasks import tasks
+    from cmgems.tasks.lookup import tasks
 
     charts = {title: ["Multiline", [f"{tag}$"]] for tag, title in COMPARED}
     charts["bits a hidden base, and the best Markov model's"] = [

@@ -14,7 +14,6 @@ import numpy as np
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
-from cmgems.downstream.labelled import LabelledSequences
 from cmgems.downstream.linear import (
     LARGE,
     Target,
@@ -26,6 +25,7 @@ from cmgems.downstream.linear import (
     to_choose_on,
     validated_loss,
 )
+from cmgems.tasks.dataset import LabelledSequences
 from cmgems.utils.kernels import kernel
 
 K_CHOICES = (1, 2, 3, 4, 5, 6)

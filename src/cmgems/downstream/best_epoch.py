@@ -6,7 +6,7 @@ import torch
 from cmgems.data_modules.classification import ClassificationDataModule
 from cmgems.downstream.fine_tuning import Classifiers, LabelScale, answer
 from cmgems.downstream.scores import score
-from cmgems.downstream.tasks import Task
+from cmgems.tasks.task import Task
 
 
 class BestEpoch:

@@ -18,13 +18,13 @@ from cmgems.downstream.encode import arithmetic, states_of
 from cmgems.downstream.fine_tuning import Classifiers
 from cmgems.downstream.heads import Head, build_head
 from cmgems.downstream.models import Source
-from cmgems.downstream.tasks import Task
-from cmgems.downstream.tokens import Tokens
 from cmgems.errors import UserError
 from cmgems.hf import bert_config, classifier_states
 from cmgems.hf_folder import write_folder
 from cmgems.models.encoder import Encoder, EncoderShape
 from cmgems.models.stacked import Dropout, StackedEncoder
+from cmgems.tasks.task import Task
+from cmgems.tasks.tokens import Tokens
 from cmgems.utils.files import replacing
 
 DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.downstream.embedding import per_token, pooled
-from cmgems.downstream.labelled import pack_codes
 from cmgems.errors import UserError
 from cmgems.genome.formats.reader import Sequence, sequences
 from cmgems.pretrained import Pretrained
+from cmgems.tasks.dataset import pack_codes
 from cmgems.utils.files import replacing
 
 AT_ONCE = 256  # sequences

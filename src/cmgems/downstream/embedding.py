@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from cmgems.downstream.encode import arithmetic, states_of
-from cmgems.downstream.labelled import Sequences, pack_codes
-from cmgems.downstream.tokens import batches, tokenise
-from cmgems.downstream.truncation import Rows, mean_over_windows, most_bases, rows_of
 from cmgems.models.encoder import Encoder
 from cmgems.models.stacked import StackedEncoder, inner
+from cmgems.tasks.dataset import Sequences, pack_codes
+from cmgems.tasks.tokens import batches, tokenise
+from cmgems.tasks.truncation import Rows, mean_over_windows, most_bases, rows_of
 
 POOLS = ("mean", "cls", "max")
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from cmgems.downstream.tokens import Tokens
 from cmgems.models.stacked import Dropout, StackedEncoder
+from cmgems.tasks.tokens import Tokens
 
 
 def states_of(body: StackedEncoder, tokens: Tokens, layers: int | None = None) -> Tensor:

@@ -24,17 +24,19 @@ import torch
 
 from cmgems.config.loading import dump
 from cmgems.device import choose_device
-from cmgems.downstream import jobs, task_data
-from cmgems.downstream.audit import Audit, audit, with_pretraining
+from cmgems.downstream import jobs
 from cmgems.downstream.evaluation_config import Evaluation
 from cmgems.downstream.evaluation_report import report, summaries, write_scalars
 from cmgems.downstream.jobs import Result, Settings
 from cmgems.downstream.journal import Journal, key_of, plain
 from cmgems.downstream.models import sources
-from cmgems.downstream.tasks import Task, tasks
 from cmgems.downstream.units import FULL, Group, groups_of
 from cmgems.errors import UserError
 from cmgems.runs import LOCK, provenance
+from cmgems.tasks import splits as task_data
+from cmgems.tasks.audit import Audit, audit, with_pretraining
+from cmgems.tasks.lookup import tasks
+from cmgems.tasks.task import Task
 from cmgems.utils.cores import cores
 from cmgems.utils.files import locked, replacing
 from cmgems.utils.progress import progress_bar

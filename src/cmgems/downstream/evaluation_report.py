@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cmgems.downstream.audit import Audit, audit_table
 from cmgems.downstream.jobs import Result
-from cmgems.downstream.scores import metrics_of
-from cmgems.downstream.tasks import Task
 from cmgems.downstream.units import FULL
+from cmgems.tasks.audit import Audit, audit_table
+from cmgems.tasks.task import Task, metrics_of
 from cmgems.utils.intervals import Values, compare, summarise
 from cmgems.utils.text_table import text_table
 

@@ -27,11 +27,11 @@ from cmgems.downstream.encode import arithmetic, states_of
 from cmgems.downstream.heads import Head, build_head
 from cmgems.downstream.low_rank import adapt
 from cmgems.downstream.recipes import Recipe
-from cmgems.downstream.tokens import Tokens
 from cmgems.errors import RunFailed
 from cmgems.models.encoder import Encoder
 from cmgems.models.stacked import Dropout, StackedEncoder
 from cmgems.pretraining import rate_factor
+from cmgems.tasks.tokens import Tokens
 from cmgems.utils.rng import stream
 
 

@@ -20,7 +20,6 @@ from cmgems.data_modules.classification import (
     TrainData,
     evaluation_loader,
 )
-from cmgems.downstream import task_data
 from cmgems.downstream.baselines import kmer_baseline, one_hot_baseline
 from cmgems.downstream.best_epoch import BestEpoch
 from cmgems.downstream.evaluation_config import Evaluation
@@ -32,17 +31,19 @@ from cmgems.downstream.fine_tuning import (
     examples_for,
     train,
 )
-from cmgems.downstream.labelled import LabelledSequences, joined
 from cmgems.downstream.linear import Target
 from cmgems.downstream.low_rank import merge
 from cmgems.downstream.models import Source, encoder_of, language_model
 from cmgems.downstream.probe import probe
 from cmgems.downstream.recipes import Recipe, few_shot_recipe, for_body, full_recipe
 from cmgems.downstream.scores import Scores, score
-from cmgems.downstream.tasks import Task, task
-from cmgems.downstream.tokens import tokenise
 from cmgems.downstream.units import FULL, PUBLISHED, Group, Unit
 from cmgems.models.encoder import Encoder
+from cmgems.tasks import splits as task_data
+from cmgems.tasks.dataset import LabelledSequences, joined
+from cmgems.tasks.lookup import task
+from cmgems.tasks.task import Task
+from cmgems.tasks.tokens import tokenise
 from cmgems.utils.rng import stream
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from cmgems.downstream.tasks import Task
+from cmgems.tasks.task import Task
 
 # A body that does not move lets a new head (or adapters) move faster: not of a paper, chosen here.
 HEAD_ONLY_FACTOR = 10.0

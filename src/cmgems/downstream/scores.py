@@ -29,8 +29,6 @@ from torchmetrics.functional import (
 )
 
 BINS = 15  # of the calibration error (Guo et al., ICML 2017)
-_CLASS_METRICS = ("mcc", "accuracy", "auroc", "auprc", "f1", "ece")
-_REGRESSION_METRICS = ("pearson", "spearman", "r2", "mse")
 
 
 @dataclass(frozen=True)
@@ -62,15 +60,6 @@ class Scores:
         values = {part.name: getattr(self, part.name) for part in fields(self)}
         del values["count"], values["collapsed"]
         return {name: value for name, value in values.items() if not math.isnan(value)}
-
-
-def metrics_of(kind: str) -> tuple[str, ...]:
-    """Names of the figures of a kind of task, the one that counts by default first."""
-    if kind == "regression":
-        return _REGRESSION_METRICS
-    if kind == "multilabel":
-        return ("auroc", "auprc", "f1", "accuracy")
-    return _CLASS_METRICS
 
 
 def score(logits: Tensor | np.ndarray, labels: Tensor | np.ndarray, kind: str) -> Scores:

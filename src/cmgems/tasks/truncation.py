@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.downstream.labelled import Sequences, offsets_of
+from cmgems.tasks.dataset import Sequences, offsets_of
 
 
 class Rows(NamedTuple):

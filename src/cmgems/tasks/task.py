@@ -11,11 +11,9 @@ same places by its path. Examples are read by `task_data`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cmgems.downstream.labelled_files import Reading
-from cmgems.errors import UserError
+from cmgems.tasks.readers import Reading
 
 SPLITS = ("train", "dev", "test")
 
@@ -77,50 +75,16 @@ class Task:
         return Reading(self.kind, self.classes, *self.columns, shortest)
 
 
-def task(name: str) -> Task:
-    """A task of the registry, or the user's own: the path of a YAML file.
-
-    Raises
-    ------
-    UserError
-        If there is no such task, or the file is not the description of one.
-    """
-    from cmgems.downstream.registry import TASKS
-
-    if Path(name).suffix in (".yaml", ".yml"):
-        from cmgems.downstream.task_file import read_task
-
-        return read_task(Path(name))
-    if name not in TASKS:
-        raise UserError(f"found the task {name!r}, wanted {_some_names(name)}")
-    return TASKS[name]
+_CLASS_METRICS = ("mcc", "accuracy", "auroc", "auprc", "f1", "ece")
 
 
-def tasks(*patterns: str) -> tuple[Task, ...]:
-    """The tasks that patterns name (`*` and `?` as in a shell), each once, in order.
-
-    Raises
-    ------
-    UserError
-        If nothing has such a name.
-    """
-    from cmgems.downstream.registry import TASKS
-
-    found: dict[str, Task] = {}
-    for pattern in patterns:
-        names = [name for name in TASKS if fnmatchcase(name, pattern)]
-        if "*" in pattern and not names:
-            raise UserError(f"found no task like {pattern!r}, wanted {_some_names(pattern)}")
-        for one in map(task, names or [pattern]):
-            found[one.name] = one
-    return tuple(found.values())
+_REGRESSION_METRICS = ("pearson", "spearman", "r2", "mse")
 
 
-def _some_names(name: str) -> str:
-    import difflib
-
-    from cmgems.downstream.registry import TASKS
-
-    close = difflib.get_close_matches(name, TASKS, n=3, cutoff=0.5)
-    known = ", ".join(close) or "one of those in docs/tasks.md"
-    return f"{known}, or the path of a task's YAML file"
+def metrics_of(kind: str) -> tuple[str, ...]:
+    """Names of the figures of a kind of task, the one that counts by default first."""
+    if kind == "regression":
+        return _REGRESSION_METRICS
+    if kind == "multilabel":
+        return ("auroc", "auprc", "f1", "accuracy")
+    return _CLASS_METRICS

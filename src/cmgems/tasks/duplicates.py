@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmgems.downstream.labelled import LabelledSequences, keys
 from cmgems.genome.spans import Spans
+from cmgems.tasks.dataset import LabelledSequences, keys
 from cmgems.utils.kernels import kernel
 
 NEAR = 0.5  # Jaccard index from which on two sequences are near duplicates

@@ -8,9 +8,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from cmgems.downstream.duplicates import containment, duplicates
-from cmgems.downstream.labelled import LabelledSequences, keys
 from cmgems.genome.spans import Spans
+from cmgems.tasks.dataset import LabelledSequences, keys
+from cmgems.tasks.duplicates import containment, duplicates
 from cmgems.utils.text_table import text_table
 
 SEEN = 0.9  # share of a sequence's k-mers in the pretraining genome from which on it was seen

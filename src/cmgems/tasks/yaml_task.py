@@ -1,7 +1,7 @@
 """A task of the user's own, as a YAML file:
 
 classes: [control, enhancer]         # labels as they stand in the files
-format: table                        # see cmgems.downstream.labelled_files
+format: table                        # see cmgems.tasks.readers
 train: train.csv                     # relative to this file
 dev: dev.csv
 test: test.csv
@@ -13,10 +13,9 @@ from pathlib import Path
 
 from cmgems.config.loading import load_as
 from cmgems.config.schema import key
-from cmgems.downstream.labelled_files import KINDS, READERS
-from cmgems.downstream.scores import metrics_of
-from cmgems.downstream.tasks import Files, Task
 from cmgems.errors import UserError
+from cmgems.tasks.readers import KINDS, READERS
+from cmgems.tasks.task import Files, Task, metrics_of
 
 FORMATS = tuple(READERS)
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.downstream.labelled import Sequences
-from cmgems.downstream.truncation import most_bases, rows_of
 from cmgems.errors import UserError
+from cmgems.tasks.dataset import Sequences
+from cmgems.tasks.truncation import most_bases, rows_of
 from cmgems.tokenization.kmers import CLS, PAD, SEP, token_ids
 
 TOKENS_AT_ONCE = 4096  # of a batch that is only read; more fit no cache

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cmgems.downstream.labelled import LabelledSequences, from_codes
-from cmgems.downstream.labelled_files import Reading
-from cmgems.downstream.shuffling import dinucleotide_shuffled
 from cmgems.errors import UserError
 from cmgems.genome.formats.reader import sequences
+from cmgems.tasks.dataset import LabelledSequences, from_codes
+from cmgems.tasks.readers import Reading
+from cmgems.tasks.shuffling import dinucleotide_shuffled
 from cmgems.utils.rng import generator, stream
 
 LONGEST_SILENCER = 300  # bases; SilencerDB has few longer ones

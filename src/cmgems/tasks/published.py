@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from cmgems.downstream.tasks import Files, Recipe, Task
+from cmgems.tasks.task import Files, Recipe, Task
 
 
 def read_published(text: str) -> dict[str, Task]:

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.downstream import constructed
-from cmgems.downstream.labelled import LabelledSequences, joined, keys
-from cmgems.downstream.labelled_files import READERS, read_examples
-from cmgems.downstream.tasks import Files, Task
 from cmgems.errors import UserError
+from cmgems.tasks import synthetic as constructed
+from cmgems.tasks.dataset import LabelledSequences, joined, keys
+from cmgems.tasks.readers import READERS, read_examples
+from cmgems.tasks.task import Files, Task
 from cmgems.utils.rng import generator
 
 

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.downstream.labelled import LabelledSequences, from_codes
 from cmgems.errors import UserError
 from cmgems.genome.formats.fasta_kernels import BYTE_CLASSES
 from cmgems.genome.formats.reader import sequences
+from cmgems.tasks.dataset import LabelledSequences, from_codes
 from cmgems.utils.files import read_text
 
 KINDS = ("binary", "multiclass", "multilabel", "regression")

@@ -1,0 +1,1 @@
+"""Labelled sequences: definitions, files, splits, leakage."""
