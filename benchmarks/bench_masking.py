@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment, Model
+from cmgems.data_modules.windows import WindowBatch, sample_windows
 from cmgems.difficulty.pmi import table_for
 from cmgems.genome.cache import genome_for
 from cmgems.genome.spans import unambiguous_spans
@@ -29,7 +30,6 @@ from cmgems.pretraining import adamw
 from cmgems.tokenization.kmers import token_ids
 from cmgems.utils.kernels import tensor_code
 from cmgems.utils.rng import sequence_keys, stream
-from cmgems.windows import WindowBatch, sample_windows
 
 K, BASES = 6, 515  # 510 tokens, 512 with [CLS] and [SEP]
 WANTED = 50e6  # tokens a second on one CPU thread

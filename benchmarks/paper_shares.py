@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import torch
 
+from cmgems.data_modules.windows import Cut, WindowStream, sample_windows
 from cmgems.difficulty.pmi import table_for
 from cmgems.genome.cache import genome_for
 from cmgems.genome.spans import unambiguous_spans
@@ -19,7 +20,6 @@ from cmgems.masking.budget import Budget, paper_rate
 from cmgems.masking.masker import Masker
 from cmgems.tokenization.kmers import token_ids
 from cmgems.utils.rng import sequence_keys, stream
-from cmgems.windows import Cut, WindowStream, sample_windows
 
 K, WINDOWS = 6, 4_000
 KINDS = {

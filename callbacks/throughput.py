@@ -9,10 +9,10 @@ import lightning as L
 import torch
 
 from cmgems.callbacks.training_log import TrainingLog, write
+from cmgems.data_modules.windows import WindowBatch
 from cmgems.device_speed import matmul_rate, peak_memory
 from cmgems.flops import flops_per_token
 from cmgems.pretraining import Pretraining
-from cmgems.windows import WindowBatch
 
 PARTS = ("data", "forward", "backward", "optimizer")  # the rest is Lightning and callbacks
 

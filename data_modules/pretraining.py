@@ -13,11 +13,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config.schema import Experiment
-from cmgems.errors import UserError
-from cmgems.genome.genome import Genome
-from cmgems.genome.spans import split_spans, unambiguous_spans
-from cmgems.utils.rng import sequence_keys, stream
-from cmgems.windows import (
+from cmgems.data_modules.windows import (
     Cut,
     Pieces,
     WindowBatch,
@@ -26,6 +22,10 @@ from cmgems.windows import (
     gather,
     sample_windows,
 )
+from cmgems.errors import UserError
+from cmgems.genome.genome import Genome
+from cmgems.genome.spans import split_spans, unambiguous_spans
+from cmgems.utils.rng import sequence_keys, stream
 
 VALIDATION_SEED = 0  # all runs on a genome are validated on the same windows and masks
 

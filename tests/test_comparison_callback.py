@@ -7,12 +7,12 @@ import pytest
 from conftest import EXPERIMENTS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cmgems.data_modules.windows import WindowStream
 from cmgems.errors import RunStopped
 from cmgems.experiment import load
 from cmgems.pretraining import Pretraining
 from cmgems.tensorboard_layout import BY_TOKENS, COMPARED, PAGE, layout, write_experiment
 from cmgems.train import pretrain
-from cmgems.windows import WindowStream
 
 RANDOM = EXPERIMENTS / "pretrain/random.yaml"
 TAG = "validation_random_wide/hidden_base_bits"

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, Ramps
+from cmgems.data_modules.windows import Cut, WindowStream
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
@@ -25,7 +26,6 @@ from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.pretraining import Pretraining, predict
 from cmgems.tokenization.kmers import PAD
 from cmgems.utils.kernels import tensor_code
-from cmgems.windows import Cut, WindowStream
 
 LONGEST = 128 - 6 + 3
 SHAPE = EncoderShape(3, 32, 4, 48, vocabulary=4101, positions=LONGEST)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cmgems.data_modules.windows import Cut, WindowBatch, WindowStream, gather
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking import STRATEGIES
 from cmgems.masking.budget import Budget
@@ -12,7 +13,6 @@ from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.tokens import Settings
 from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP, token_ids
 from cmgems.utils.kernels import tensor_code
-from cmgems.windows import Cut, WindowBatch, WindowStream, gather
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_never_masks_unknown_bases(masker, genome):
 
 
 def _pieces(starts, length):
-    from cmgems.windows import Pieces
+    from cmgems.data_modules.windows import Pieces
 
     return Pieces(np.array(starts), np.full(len(starts), length, np.int32))
 

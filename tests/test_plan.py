@@ -118,8 +118,8 @@ def test_ddp_keeps_gradients_and_sharding_spreads_the_weights():
 
 def test_lengths_and_masks_are_those_of_the_windows(genome):
     """Expected lengths against windows that are drawn."""
+    from cmgems.data_modules.windows import Cut, WindowStream
     from cmgems.genome.spans import unambiguous_spans
-    from cmgems.windows import Cut, WindowStream
 
     data = Data(window=510, full_share=0.5)
     windows = windows_of(Experiment(data=data))

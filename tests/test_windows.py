@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmgems import windows
+from cmgems.data_modules import windows
+from cmgems.data_modules.windows import Cut, WindowStream, cut_pieces, deal
 from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
 from cmgems.utils.rng import stream
-from cmgems.windows import Cut, WindowStream, cut_pieces, deal
 
 CUT = Cut(full=50, shortest=6, full_share=0.5)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from cmgems.config.schema import Experiment
+from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.region import Region, parse_region
@@ -19,7 +20,6 @@ from cmgems.masking.statistics import MaskStatistics, mask_statistics, rank_shar
 from cmgems.tokenization.hidden import hidden_bases
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
 from cmgems.utils.rng import sequence_keys, stream
-from cmgems.windows import WindowBatch
 
 DRAWS = 100
 FIGURE_WINDOWS = 500  # masked for the figures

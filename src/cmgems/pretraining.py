@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from cmgems.config.schema import Experiment, Optim
+from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunFailed
 from cmgems.masking.corrupt import ALL_MASKED, BERT
 from cmgems.masking.masker import Masker, Plan
@@ -26,7 +27,6 @@ from cmgems.sharding import is_sharded, shard, whole
 from cmgems.tokenization.kmers import FIRST_KMER
 from cmgems.utils.kernels import has_kernels
 from cmgems.utils.rng import stream
-from cmgems.windows import WindowBatch
 
 # Their places do not depend on content, so runs with different curricula compare under them.
 COMMON_MASKS = ("random", "random_wide")

@@ -46,12 +46,12 @@ def corpus(source: str, k: int):
     """Token ids of windows spread over a genome, and its ranks."""
     import torch
 
+    from cmgems.data_modules.windows import sample_windows
     from cmgems.difficulty.pmi import table_for
     from cmgems.errors import UserError
     from cmgems.genome.cache import genome_for
     from cmgems.genome.spans import unambiguous_spans
     from cmgems.tokenization.kmers import token_ids
-    from cmgems.windows import sample_windows
 
     genome = genome_for(source)
     spans = unambiguous_spans(genome.codes)

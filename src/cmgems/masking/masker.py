@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cmgems.data_modules.windows import WindowBatch
 from cmgems.difficulty.running_loss import KmerLosses
 from cmgems.masking import STRATEGIES, Strategy
 from cmgems.masking.budget import Budget, settings_read
@@ -21,7 +22,6 @@ from cmgems.masking.tokens import CENTRES, MIXING, Settings, Tokens
 from cmgems.models.attention import Layout
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
 from cmgems.utils.rng import uniforms
-from cmgems.windows import WindowBatch
 
 DEFAULTS = Settings()
 
