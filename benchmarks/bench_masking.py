@@ -23,8 +23,8 @@ from cmgems.difficulty.pmi import table_for
 from cmgems.genome.cache import genome_for
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking import STRATEGIES
-from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
+from cmgems.masking.rates import Budget
 from cmgems.models.build import build_model
 from cmgems.pretraining import adamw
 from cmgems.tokenization.kmers import token_ids

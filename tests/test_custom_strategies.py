@@ -9,12 +9,12 @@ from cmgems.errors import UserError
 from cmgems.experiment import load
 from cmgems.masking import STRATEGIES
 from cmgems.masking.checks import check_strategy
-from cmgems.masking.custom import strategy
+from cmgems.masking.registry import strategy
 from cmgems.train import pretrain
 
 MY_MASKS = """
 import torch
-from cmgems.masking.operations import cover
+from cmgems.masking.ops import cover
 
 def pairs(tokens):
     return cover(tokens.centres_BT, (0, 1)) & tokens.maskable_BT

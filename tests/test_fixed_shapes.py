@@ -14,12 +14,11 @@ from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, R
 from cmgems.data_modules.windows import Cut, WindowStream
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking import STRATEGIES
-from cmgems.masking.budget import Budget
-from cmgems.masking.corrupt import IGNORED
 from cmgems.masking.masker import Masker, Plan
-from cmgems.masking.room import LEVELS, Room
+from cmgems.masking.packing import IGNORED, LEVELS, Room
+from cmgems.masking.rates import Budget
 from cmgems.masking.schedule import largest_fraction
-from cmgems.masking.tokens import Settings
+from cmgems.masking.types import Settings
 from cmgems.metrics import judge
 from cmgems.models import attention
 from cmgems.models.encoder import EncoderShape, MaskedLanguageModel

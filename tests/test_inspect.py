@@ -127,8 +127,8 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
     from cmgems.genome.genome import Contig
     from cmgems.genome.region import Region
     from cmgems.inspection import inspect
-    from cmgems.masking.budget import Budget
     from cmgems.masking.masker import Masker
+    from cmgems.masking.rates import Budget
     from cmgems.tokenization.kmers import token_ids
 
     codes = np.array(genome.codes[:1020])

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from cmgems.masking import STRATEGIES, kept_rates
-from cmgems.masking.budget import Budget
-from cmgems.masking.tokens import Settings
+from cmgems.masking import STRATEGIES
+from cmgems.masking import rates_cache as kept_rates
+from cmgems.masking.rates import Budget
+from cmgems.masking.types import Settings
 
 CPU = torch.device("cpu")
 

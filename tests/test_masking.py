@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from reference_masking import REFERENCES, draw, drawn_centres, rank_table
 
 from cmgems.masking import STRATEGIES
-from cmgems.masking.operations import draw_centres
-from cmgems.masking.shuffled_pmi import _deal
-from cmgems.masking.tokens import CENTRES, Settings, Tokens
+from cmgems.masking.ops import draw_centres
+from cmgems.masking.strategies.pmi_ranked import _deal
+from cmgems.masking.types import CENTRES, Settings, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER, UNK
 from cmgems.utils.kernels import tensor_code
 from cmgems.utils.rng import sequence_keys, stream
@@ -253,7 +253,7 @@ def test_only_soft_pmi_varies_its_places(name, human_ids, human_rank):
 
 
 def test_span_lengths_have_their_mean():
-    from cmgems.masking.span import span_lengths
+    from cmgems.masking.strategies.random_spans import span_lengths
 
     for mean in (1.0, 2.5, 3.8, 20.0):
         lengths = span_lengths(mean, torch.device("cpu")).double()

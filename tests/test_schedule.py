@@ -6,7 +6,7 @@ import pytest
 
 from cmgems.config.schema import Curriculum, Masking, Ramp, Ramps
 from cmgems.masking.schedule import ordered, place, plan_at, shape, shuffled_steps
-from cmgems.masking.tokens import Settings
+from cmgems.masking.types import Settings
 
 TWO, THREE = ("easy", "hard"), ("easy", "middle", "hard")
 MASKING = Masking()

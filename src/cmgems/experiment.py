@@ -109,7 +109,7 @@ def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     # torch: seconds, which somebody who has mistyped a key need not wait for.
-    from cmgems.masking.custom import strategy
+    from cmgems.masking.registry import strategy
 
     curriculum = experiment.curriculum
     for name in curriculum.strategies:

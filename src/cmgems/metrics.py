@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from cmgems.masking.corrupt import IGNORED
+from cmgems.masking.packing import IGNORED
 from cmgems.tokenization.hidden import base_probabilities, hidden_bases, in_short_runs
 
 

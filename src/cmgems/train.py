@@ -43,8 +43,8 @@ from cmgems.genome.cache import genome_for
 from cmgems.genome.genome import Genome
 from cmgems.launch import check_launch
 from cmgems.markov_reference import base_references
-from cmgems.masking.budget import Budget
 from cmgems.masking.masker import Masker
+from cmgems.masking.rates import Budget
 from cmgems.masking.schedule import start_settings
 from cmgems.pretraining import COMMON_MASKS, Pretraining
 from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest

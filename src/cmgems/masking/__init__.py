@@ -3,24 +3,23 @@
 A strategy is a function `Tokens -> mask_BT` (bool, never True where `tokens.maskable_BT` is not).
 To add one to the catalogue: a file of its own, made of the operations in `operations.py`; a line
 below; its slow twin in `tests/reference_masking.py`. A user's own needs no line here: an
-experiment names it `package.module:Name`, see `cmgems.masking.custom`.
+experiment names it `package.module:Name`, see `cmgems.masking.registry`.
 """
 
 from collections.abc import Callable
 
 from torch import Tensor
 
-from cmgems.masking.genemask import genemask
-from cmgems.masking.global_pmi import global_pmi
-from cmgems.masking.inverse_pmi import inverse_pmi
-from cmgems.masking.loss_adaptive import loss_adaptive
-from cmgems.masking.random import random
-from cmgems.masking.random_wide import random_wide
-from cmgems.masking.shuffled_pmi import shuffled_pmi
-from cmgems.masking.soft_pmi import soft_pmi
-from cmgems.masking.span import span
-from cmgems.masking.tokens import Tokens
-from cmgems.masking.uniform import uniform
+from cmgems.masking.strategies.pmi_ranked import (
+    genemask,
+    global_pmi,
+    inverse_pmi,
+    loss_adaptive,
+    shuffled_pmi,
+    soft_pmi,
+)
+from cmgems.masking.strategies.random_spans import random, random_wide, span, uniform
+from cmgems.masking.types import Tokens
 
 Strategy = Callable[[Tokens], Tensor]
 

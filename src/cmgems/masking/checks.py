@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.masking.budget import Budget
-from cmgems.masking.custom import strategy
-from cmgems.masking.operations import draw_centres
-from cmgems.masking.tokens import CENTRES, Settings, Tokens
+from cmgems.masking.ops import draw_centres
+from cmgems.masking.rates import Budget
+from cmgems.masking.registry import strategy
+from cmgems.masking.types import CENTRES, Settings, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER, PAD, UNK
 from cmgems.utils.rng import sequence_keys, stream
 
@@ -109,7 +109,7 @@ def _specials(subject: Subject) -> Check:
 def _repeats(subject: Subject) -> Check:
     tokens = subject.tokens(subject.ids_BK[:100])
     same = torch.equal(subject.masks(tokens), subject.masks(tokens))
-    problem = "" if same else "draw with cmgems.masking.operations, not with a generator"
+    problem = "" if same else "draw with cmgems.masking.ops, not with a generator"
     return Check("repeats itself", "the same mask twice" if same else "another mask", problem)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cmgems.config.schema import Curriculum, Masking, Ramp
 from cmgems.masking.masker import Plan
-from cmgems.masking.tokens import Settings
+from cmgems.masking.types import Settings
 from cmgems.utils.rng import generator, stream, uniform
 
 EXPONENTIAL_BASE = 100.0  # `exponential` has a tenth of its way behind it at 51 % of the run

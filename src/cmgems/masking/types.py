@@ -33,7 +33,7 @@ class Tokens(NamedTuple):
     """A padded batch of token sequences and the draws for it.
 
     What is drawn belongs to the sequence, not to the batch: a mask does not depend on what else is
-    in the batch. A strategy draws with the operations of `cmgems.masking.operations` alone, with
+    in the batch. A strategy draws with the operations of `cmgems.masking.ops` alone, with
     the purpose `STRATEGY`.
     """
 

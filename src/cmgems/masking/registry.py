@@ -3,7 +3,7 @@
 A user's strategy is a function `Tokens -> mask_BT`, or a class whose instances are such functions:
 
     # my_masks.py, in the folder that the command is started in or anywhere Python finds it
-    from cmgems.masking.operations import cover
+    from cmgems.masking.ops import cover
 
     def pairs(tokens):
         return cover(tokens.centres_BT, (0, 1)) & tokens.maskable_BT

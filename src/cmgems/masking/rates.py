@@ -16,9 +16,9 @@ from scipy.stats import binom
 from torch import Tensor
 
 from cmgems.masking import READS, STRATEGIES
-from cmgems.masking.genemask import LENGTH_A_CENTRE
-from cmgems.masking.kept_rates import KeptRates
-from cmgems.masking.tokens import Settings, Tokens
+from cmgems.masking.rates_cache import KeptRates
+from cmgems.masking.strategies.pmi_ranked import LENGTH_A_CENTRE
+from cmgems.masking.types import Settings, Tokens
 from cmgems.utils.rng import sequence_keys, stream, uniforms
 
 EVERY_LENGTH_TO = 16  # solved for one by one; a window is as long as the sequence there

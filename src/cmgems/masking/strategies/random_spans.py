@@ -5,9 +5,8 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from cmgems.masking.operations import cover_spans
-from cmgems.masking.tables import made_once
-from cmgems.masking.tokens import Tokens
+from cmgems.masking.ops import cover, cover_spans, made_once
+from cmgems.masking.types import PLAIN_WINDOW, Tokens, wide_window
 
 LONGEST = 10 / 3.8  # SpanBERT cuts at 10 and gets a mean of 3.8
 QUANTILES = 4096
@@ -38,3 +37,22 @@ def span_lengths(mean: float, device: torch.device) -> Tensor:
     middle = (np.arange(QUANTILES) + 0.5) / QUANTILES
     drawn = 1 + np.searchsorted(upto / upto[-1], middle)
     return torch.from_numpy(drawn.astype(np.int32)).to(device)
+
+
+def random(tokens: Tokens) -> Tensor:
+    """k contiguous tokens around each drawn centre. They hide a single base.
+
+    Source: DNABERT (Ji et al., Bioinformatics 2021).
+    """
+    return cover(tokens.centres_BT, PLAIN_WINDOW[tokens.k]) & tokens.maskable_BT
+
+
+def random_wide(tokens: Tokens) -> Tensor:
+    """2k - 1 tokens around each drawn centre. They hide the k bases of the middle one."""
+    return cover(tokens.centres_BT, wide_window(tokens.k)) & tokens.maskable_BT
+
+
+def uniform(tokens: Tokens) -> Tensor:
+    """Single tokens. A masked k-mer between unmasked neighbours can be read off them: k = 6 hides
+    a base only where 6 masked tokens happen to lie side by side."""
+    return tokens.centres_BT

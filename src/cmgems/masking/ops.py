@@ -7,13 +7,16 @@ throughout: no device rounds them differently.
 Shapes: B sequences, T tokens, V = 4**k k-mers, Q quantiles (a power of two).
 """
 
+from collections.abc import Callable, Hashable
+from functools import wraps
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cmgems.masking import kernels
-from cmgems.masking.tokens import STRATEGY, Tokens
+from cmgems.masking.types import STRATEGY, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER
 from cmgems.utils.kernels import has_kernels, keys, view
 from cmgems.utils.rng import integers, uniforms
@@ -157,3 +160,25 @@ def _quantiles(table_Q: Tensor, tokens: Tokens) -> Tensor:
     """int32 [B, T]: one of the table's values for each token, drawn."""
     bits = len(table_Q).bit_length() - 1
     return table_Q[integers(tokens.keys_B2[:, None], tokens.places_T, STRATEGY, bits)]
+
+
+MOST = 64  # a ramp goes through some twenty values
+
+
+def made_once(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep the tables that a function makes; constants to torch.compile.
+
+    (`functools.lru_cache` is ignored by torch.compile, which would trace the making instead.)
+    """
+    kept: dict[Hashable, Tensor] = {}
+
+    @torch.compiler.assume_constant_result
+    @wraps(make)
+    def table(*key: Hashable) -> Tensor:
+        if key not in kept:
+            if len(kept) >= MOST:
+                kept.clear()
+            kept[key] = make(*key)
+        return kept[key]
+
+    return table

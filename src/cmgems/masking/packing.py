@@ -1,0 +1,228 @@
+"""From masks to what the encoder reads: packing, and corruption of the masked tokens.
+
+Of the masked tokens 80 % become [MASK], 10 % a random k-mer (never a special token), and 10 % stay.
+Shapes: B sequences, K k-mer tokens of the longest, T packed tokens ([CLS] and [SEP] included),
+M masked tokens.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmgems.masking import kernels
+from cmgems.masking.types import CORRUPTION
+from cmgems.models.attention import Layout
+from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, PAD, SEP
+from cmgems.utils.kernels import has_kernels, keys, view
+from cmgems.utils.rng import integers
+
+
+class Shares(NamedTuple):
+    """What becomes of masked tokens; the rest stays."""
+
+    masked: float = 0.8
+    random: float = 0.1
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """A draw of 24 bits below the first becomes [MASK], one below the second a random k-mer."""
+        return math.ceil(self.masked * 2**24), math.ceil((self.masked + self.random) * 2**24)
+
+
+IGNORED = -100  # the target of a position that does not count: torch's own default
+
+BERT = Shares()
+ALL_MASKED = Shares(1.0, 0.0)  # nothing that is masked shows: for figures of hidden bases
+
+
+class Packed(NamedTuple):
+    """Sequences one behind the other, corrupted, and what was there."""
+
+    ids_T: Tensor  # int32, what the encoder sees
+    place_T: Tensor  # int64, place of each token in its sequence
+    at_M: Tensor  # int64, packed places of the masked tokens, ascending
+    true_M: Tensor  # int64, their true ids; IGNORED where a position does not count
+
+
+def pack(
+    ids_BK: Tensor,
+    mask_BK: Tensor,
+    lengths: tuple[int, ...],
+    keys_B2: Tensor,
+    k: int,
+    shares: Shares = BERT,
+) -> Packed:
+    """Drop the padding, put [CLS] in front and [SEP] behind each sequence, corrupt the masked.
+
+    `lengths` are the sequences' tokens, at least 0 each; a random replacement is drawn from all
+    4**k k-mers.
+    """
+    if has_kernels(ids_BK):
+        return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares)
+    ids_T, mask_T, row_T, place_T = _concatenate(ids_BK, mask_BK, lengths)
+    at_M = mask_T.nonzero()[:, 0]
+    true_M = ids_T[at_M]
+    ids_T[at_M] = corrupted(true_M, keys_B2[row_T[at_M]], place_T[at_M].int(), k, shares)
+    return Packed(ids_T, place_T, at_M, true_M.long())
+
+
+def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
+    total, masked = sum(lengths) + 2 * len(lengths), int(np.count_nonzero(view(mask_BK)))
+    packed = Packed(
+        torch.empty(total, dtype=torch.int32),
+        torch.empty(total, dtype=torch.int64),
+        torch.empty(masked, dtype=torch.int64),
+        torch.empty(masked, dtype=torch.int64),
+    )
+    kernels.pack(
+        view(ids_BK),
+        view(mask_BK),
+        np.array(lengths),
+        keys(keys_B2),
+        2 * k,
+        np.uint32(CORRUPTION),
+        np.array(shares.limits, np.uint32),
+        *(view(part) for part in packed),
+    )
+    return packed
+
+
+def corrupted(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, shares: Shares) -> Tensor:
+    """int32 [M]: what the encoder sees in place of the masked tokens.
+
+    Parameters
+    ----------
+    ids_M : int32 [M], the masked tokens' own ids
+    keys_M2 : int32 [M, 2], the draw keys of their sequences
+    places_M : int32 [M], their places in their sequences
+    """
+    masked_below, random_below = shares.limits
+    lot_M = integers(keys_M2, places_M, CORRUPTION, bits=24)
+    other_M = FIRST_KMER + integers(keys_M2, places_M, CORRUPTION + 1, bits=2 * k)
+    replaced_M = torch.where(lot_M < random_below, other_M, ids_M)
+    return torch.where(lot_M < masked_below, MASK, replaced_M)
+
+
+def _concatenate(
+    ids_BK: Tensor, mask_BK: Tensor, lengths: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """ids [T] int32, mask [T] bool, row [T] int64 (its sequence), place [T] int64 (in it)."""
+    device = ids_BK.device
+    lengths_B = torch.tensor(lengths, device=device)
+    wide_ids = F.pad(ids_BK, (1, 1), value=CLS)
+    wide_ids.scatter_(1, lengths_B[:, None] + 1, SEP)
+    wide_mask = F.pad(mask_BK, (1, 1))
+    row_T = torch.arange(len(lengths), device=device).repeat_interleave(
+        lengths_B + 2, output_size=sum(lengths) + 2 * len(lengths)
+    )
+    starts_B = (lengths_B + 2).cumsum(0) - lengths_B - 2
+    place_T = torch.arange(len(row_T), device=device) - starts_B[row_T]
+    return wide_ids[row_T, place_T], wide_mask[row_T, place_T], row_T, place_T
+
+
+LEVELS = 16  # numbers of tokens that there can be
+
+
+ALIGNED = 64  # masked tokens come in multiples of it
+
+
+DEVIATIONS = 5.0  # of the number of masked tokens that there is room for
+
+
+class Room(NamedTuple):
+    """The fixed shape of a packed batch."""
+
+    tokens: int  # T
+    masked: int  # M
+    longest: int  # tokens that a sequence can have, [CLS] and [SEP] included
+    fillers: int  # sequences of [PAD] behind the real ones
+
+    @classmethod
+    def of(cls, lengths: tuple[int, ...], longest: int, share: float, width: float) -> "Room":
+        """Room for sequences of these lengths, [CLS] and [SEP] included.
+
+        Parameters
+        ----------
+        lengths : tuple of int
+        longest : int
+            Tokens that a sequence can have.
+        share : float
+            The largest expected share of masked tokens.
+        width : float
+            Tokens that are masked together. There is room for 5 deviations more than expected, with
+            centres as rare events (a Poisson distribution) that mask so many tokens each; of a
+            batch with more masked tokens than that the first are predicted.
+        """
+        most = len(lengths) * longest
+        level = -(-most // LEVELS)
+        tokens = min(-(-sum(lengths) // level) * level, most)
+        expected = share * tokens
+        masked = math.ceil(expected + DEVIATIONS * math.sqrt(width * expected))
+        masked = min(-(-masked // ALIGNED) * ALIGNED, tokens)
+        return cls(tokens, masked, longest, -(-level // longest))
+
+
+class RoomPolicy(NamedTuple):
+    """How much room the batches of a run get: the same whatever is in force."""
+
+    k: int
+    longest: int  # tokens that a window can have, [CLS] and [SEP] included
+    share: float  # the largest expected share of masked tokens
+    width: float  # tokens that are masked together, at most
+
+    def room(self, bases: tuple[int, ...]) -> Room:
+        """For windows of so many bases."""
+        lengths = tuple(count - self.k + 3 for count in bases)
+        return Room.of(lengths, self.longest, self.share, self.width)
+
+
+def pack_into(
+    room: Room,
+    ids_BK: Tensor,
+    mask_BK: Tensor,
+    lengths_B: Tensor,
+    keys_B2: Tensor,
+    k: int,
+    shares: Shares,
+) -> tuple[Packed, Layout]:
+    """`cmgems.masking.packing.pack` with every shape fixed; `lengths_B` (int64) are k-mer tokens.
+
+    Behind the sequences follow [PAD] tokens. Positions that do not count have the target IGNORED;
+    they are taken from the first unmasked tokens, so that no sequence has more than its length.
+    """
+    ends_B = (lengths_B + 2).cumsum(0)
+    number_T = torch.arange(room.tokens, device=ids_BK.device)
+    row_T = torch.searchsorted(ends_B, number_T, right=True).clamp(max=len(lengths_B) - 1)
+    real_T = number_T < ends_B[-1]
+    place_T = torch.where(real_T, number_T - (ends_B - lengths_B - 2)[row_T], 0)
+    wide_ids = F.pad(ids_BK, (1, 1), value=CLS)
+    wide_ids = wide_ids.scatter(1, lengths_B[:, None] + 1, SEP)
+    ids_T = torch.where(real_T, wide_ids[row_T, place_T], PAD)
+    mask_T = F.pad(mask_BK, (1, 1))[row_T, place_T] & real_T
+    changed_T = corrupted(ids_T, keys_B2[row_T], place_T.int(), k, shares)
+    at_M = _places(mask_T, room.masked)
+    targets_M = torch.where(mask_T[at_M], ids_T[at_M], IGNORED).long()
+    packed = Packed(torch.where(mask_T, changed_T, ids_T), place_T, at_M, targets_M)
+    return packed, Layout((), place_T, _offsets(ends_B, room), room.longest)
+
+
+def _places(mask_T: Tensor, slots: int) -> Tensor:
+    """int64 [slots], ascending: the masked places, and the first others where there are fewer."""
+    masked_T, other_T = mask_T.cumsum(0), (~mask_T).cumsum(0)
+    spare = slots - masked_T[-1]
+    chosen_T = torch.where(mask_T, masked_T <= slots, other_T <= spare)
+    slot_T = torch.where(chosen_T, chosen_T.cumsum(0) - 1, slots)  # one slot more takes the rest
+    number_T = torch.arange(len(mask_T), device=mask_T.device)
+    places = number_T.new_zeros(slots + 1)
+    return places.scatter(0, slot_T, number_T)[:slots]
+
+
+def _offsets(ends_B: Tensor, room: Room) -> Tensor:
+    """Where each sequence begins, those of [PAD] included, and the end."""
+    number = torch.arange(1, room.fillers + 1, device=ends_B.device)
+    fillers = (ends_B[-1] + number * room.longest).clamp(max=room.tokens)
+    return F.pad(torch.cat([ends_B, fillers]), (1, 0))
