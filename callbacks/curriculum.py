@@ -5,10 +5,10 @@ from math import ceil
 import lightning as L
 
 from cmgems.config.schema import Experiment
+from cmgems.curriculum.plateau import is_plateau
+from cmgems.curriculum.schedule import place, plan_at
 from cmgems.errors import UserError
 from cmgems.masking.masker import Plan
-from cmgems.masking.plateau import is_plateau
-from cmgems.masking.schedule import place, plan_at
 from cmgems.pretraining import Pretraining
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import EXPERIMENTS
 
 from cmgems.config.schema import Plateau
-from cmgems.masking.plateau import is_plateau
+from cmgems.curriculum.plateau import is_plateau
 
 # After each validation, and before the curriculum looks, each rank is given a loss of its own: that
 # of rank 0 stands still from the second validation on, that of rank 1 goes on falling.

@@ -11,13 +11,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, Ramps
+from cmgems.curriculum.schedule import largest_fraction
 from cmgems.data_modules.windows import Cut, WindowStream
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking import STRATEGIES
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.packing import IGNORED, LEVELS, Room
 from cmgems.masking.rates import Budget
-from cmgems.masking.schedule import largest_fraction
 from cmgems.masking.types import Settings
 from cmgems.metrics import judge
 from cmgems.models import attention

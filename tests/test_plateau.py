@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cmgems.config.schema import Plateau
-from cmgems.masking.plateau import is_plateau, smoothed
+from cmgems.curriculum.plateau import is_plateau, smoothed
 
 CURVES = Path(__file__).parent / "curves"
 UNIGRAM = 8.0

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from cmgems.config.schema import Curriculum, Masking, Ramp, Ramps
-from cmgems.masking.schedule import ordered, place, plan_at, shape, shuffled_steps
+from cmgems.curriculum.schedule import ordered, place, plan_at, shape, shuffled_steps
 from cmgems.masking.types import Settings
 
 TWO, THREE = ("easy", "hard"), ("easy", "middle", "hard")

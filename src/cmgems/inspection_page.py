@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cmgems.callbacks.schedule_picture import schedule_figure
+from cmgems.curriculum.plot import schedule_figure
 from cmgems.genome.alphabet import BASES
 from cmgems.inspection import DRAWS, Inspection, Portrait
 from cmgems.utils.html import document, html_table

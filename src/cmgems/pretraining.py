@@ -13,11 +13,11 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from cmgems.config.schema import Experiment, Optim
+from cmgems.curriculum.schedule import largest_fraction, largest_width
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunFailed
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.packing import ALL_MASKED, BERT, LEVELS, Room, RoomPolicy
-from cmgems.masking.schedule import largest_fraction, largest_width
 from cmgems.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
 from cmgems.models.attention import Layout
 from cmgems.models.build import build_model

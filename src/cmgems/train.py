@@ -34,6 +34,7 @@ from cmgems.callbacks import (
     signals_restored,
 )
 from cmgems.config.schema import Experiment
+from cmgems.curriculum.schedule import start_settings
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.device import training_device
 from cmgems.difficulty.pmi import table_for
@@ -45,7 +46,6 @@ from cmgems.launch import check_launch
 from cmgems.markov_reference import base_references
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
-from cmgems.masking.schedule import start_settings
 from cmgems.pretraining import COMMON_MASKS, Pretraining
 from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest
 from cmgems.runs import RunFolder, provenance
