@@ -27,9 +27,9 @@ from contestants import data_of, experiment_of, ours, peer, race
 
 from cmgems.callbacks import Throughput
 from cmgems.config.schema import Experiment
-from cmgems.experiment import load
 from cmgems.pretraining import Pretraining
-from cmgems.runs import RunFolder
+from cmgems.runs.experiment import load
+from cmgems.runs.folder import RunFolder
 from cmgems.train import (
     build_callbacks,
     build_masker,
@@ -168,7 +168,7 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
 FIRST_STEP = """
 import os, sys
 import lightning as L
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.train import pretrain
 
 class Stop(L.Callback):

@@ -7,7 +7,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cmgems.callbacks.throughput import Throughput
 from cmgems.callbacks.training_log import TrainingLog
 from cmgems.config.schema import Experiment
-from cmgems.tensorboard_layout import BY_TOKENS, COMPARED, layout, session_start
+from cmgems.runs.tensorboard import BY_TOKENS, COMPARED, layout, session_start
 
 
 class Comparison(L.Callback):

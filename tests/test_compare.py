@@ -18,7 +18,7 @@ from cmgems.comparison.words import verdict
 from cmgems.comparison.write import terminal
 from cmgems.config.loading import dump
 from cmgems.errors import UserError
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 
 STEPS = np.arange(0, 1001, 100)
 

@@ -9,9 +9,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cmgems.data_modules.windows import WindowStream
 from cmgems.errors import RunStopped
-from cmgems.experiment import load
 from cmgems.pretraining import Pretraining
-from cmgems.tensorboard_layout import BY_TOKENS, COMPARED, PAGE, layout, write_experiment
+from cmgems.runs.experiment import load
+from cmgems.runs.tensorboard import BY_TOKENS, COMPARED, PAGE, layout, write_experiment
 from cmgems.train import pretrain
 
 RANDOM = EXPERIMENTS / "pretrain/random.yaml"

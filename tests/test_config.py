@@ -7,7 +7,7 @@ from cmgems.commands import describe_keys
 from cmgems.config.loading import dump
 from cmgems.config.schema import Experiment, leaves, read
 from cmgems.errors import UserError
-from cmgems.experiment import differences, load
+from cmgems.runs.experiment import differences, load
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from test_run import assert_same_run, interrupt_when_window_is_drawn, scalars
 from cmgems.callbacks import CurriculumCallback
 from cmgems.config.schema import Curriculum, Experiment, Train
 from cmgems.errors import RunStopped, UserError
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.train import pretrain
 
 PATH = EXPERIMENTS / "pretrain/cm_step.yaml"

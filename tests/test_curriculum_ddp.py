@@ -16,7 +16,7 @@ from cmgems.curriculum.plateau import is_plateau
 SCRIPT = """
 import json, sys
 import lightning as L
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.train import pretrain
 
 OWN = {0: [6.0, 5.0, 5.0, 5.0], 1: [6.0, 5.0, 4.0, 3.0]}

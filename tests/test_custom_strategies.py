@@ -6,10 +6,10 @@ from conftest import EXPERIMENTS
 
 from cmgems.cli import main
 from cmgems.errors import UserError
-from cmgems.experiment import load
 from cmgems.masking import STRATEGIES
 from cmgems.masking.checks import check_strategy
 from cmgems.masking.registry import strategy
+from cmgems.runs.experiment import load
 from cmgems.train import pretrain
 
 MY_MASKS = """

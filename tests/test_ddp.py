@@ -29,7 +29,7 @@ SCRIPT = """
 import json, os, shutil, sys
 import lightning as L
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.sharding import whole
 from cmgems.train import pretrain
 

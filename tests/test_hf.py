@@ -353,7 +353,7 @@ def test_what_loss_adaptive_keeps_is_not_exported(pretrained_run, tmp_path):
     path = run / "checkpoints/best.ckpt"
     saved = torch.load(path, weights_only=True)
     saved["state_dict"]["masker.losses.nats_V"] = torch.ones(4096)
-    from cmgems.run_io import SafeCheckpoints
+    from cmgems.runs.io import SafeCheckpoints
 
     SafeCheckpoints().save_checkpoint(saved, path)
     assert main(["export", str(run), str(tmp_path / "out")]) == 0

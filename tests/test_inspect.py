@@ -123,12 +123,12 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
     """A region with a gap: its [UNK] tokens have no rank and are never masked."""
     import torch
 
-    from cmgems.experiment import load
     from cmgems.genome.genome import Contig
     from cmgems.genome.region import Region
     from cmgems.inspection import inspect
     from cmgems.masking.masker import Masker
     from cmgems.masking.rates import Budget
+    from cmgems.runs.experiment import load
     from cmgems.tokenization.kmers import token_ids
 
     codes = np.array(genome.codes[:1020])

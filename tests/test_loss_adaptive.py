@@ -8,7 +8,7 @@ from conftest import EXPERIMENTS
 
 from cmgems.difficulty.running_loss import KmerLosses
 from cmgems.errors import RunStopped
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.train import pretrain
 
 

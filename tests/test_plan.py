@@ -17,7 +17,6 @@ from cmgems import sharding
 from cmgems.cli import main
 from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.device import Memory, device_memory
-from cmgems.experiment import load
 from cmgems.flops import flops_per_token
 from cmgems.memory_model import Micro, layer_parameters, step_memory
 from cmgems.models.attention import Layout
@@ -25,6 +24,7 @@ from cmgems.models.build import build_model
 from cmgems.models.presets import encoder_shape
 from cmgems.plan import largest_fitting, memory_of, plan, windows_of
 from cmgems.pretraining import adamw
+from cmgems.runs.experiment import load
 
 QUICKSTART = EXPERIMENTS / "pretrain/quickstart.yaml"
 CPU = torch.device("cpu")

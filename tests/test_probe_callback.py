@@ -7,7 +7,7 @@ import torch
 from conftest import EXPERIMENTS
 
 from cmgems.errors import UserError
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.train import pretrain
 
 

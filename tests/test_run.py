@@ -12,7 +12,7 @@ from conftest import EXPERIMENTS
 
 from cmgems.data_modules.windows import WindowStream
 from cmgems.errors import RunFailed, RunStopped, UserError
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.train import pretrain as pretrain_experiment
 
 CM_GEMS = EXPERIMENTS / "pretrain/cm_gems.yaml"

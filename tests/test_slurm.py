@@ -11,7 +11,7 @@ from conftest import EXPERIMENTS
 from test_sweep import GRID, interrupt_when
 
 from cmgems.errors import SweepStopped
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.sweeps.cluster import in_queue, job_id
 from cmgems.sweeps.run import run_sweep
 from cmgems.sweeps.state import State, state
@@ -71,7 +71,7 @@ def test_submitted_and_left_the_same_command_looks_after_the_runs(
 
 
 def test_a_real_run(tiny, sweep_file, tmp_path):
-    from cmgems.runs import RunFolder
+    from cmgems.runs.folder import RunFolder
     from cmgems.train import pretrain
 
     text = "axes: {seed: [3]}\n"

@@ -13,7 +13,7 @@ import pytest
 from conftest import EXPERIMENTS
 
 from cmgems.errors import RunFailed, SweepStopped, UserError
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.sweeps import cluster, local
 from cmgems.sweeps.config import Sweep, read_sweep
 from cmgems.sweeps.local import share_of

@@ -9,8 +9,8 @@ from cmgems.config.loading import dump
 from cmgems.config.schema import Experiment, Run
 from cmgems.flops import parameters
 from cmgems.pretrained import Pretrained
-from cmgems.runs import RunFolder
-from cmgems.summary import MASK_NAMES
+from cmgems.runs.folder import RunFolder
+from cmgems.runs.summary import MASK_NAMES
 
 HEAD = """\
 ---

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 
 from cmgems.errors import UserError
-from cmgems.experiment import load
 from cmgems.hf_folder import is_folder, read_folder
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
-from cmgems.run_io import check_digest
+from cmgems.runs.experiment import load
+from cmgems.runs.io import check_digest
 from cmgems.utils.files import hash_file
 
 SOURCES = "a run folder, a checkpoint in one, or a Hugging Face folder (config.json)"

@@ -47,10 +47,10 @@ from cmgems.markov_reference import base_references
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
 from cmgems.pretraining import COMMON_MASKS, Pretraining
-from cmgems.run_io import SafeCheckpoints, ScalarFile, check_digest
-from cmgems.runs import RunFolder, provenance
+from cmgems.runs.folder import RunFolder, provenance
+from cmgems.runs.io import SafeCheckpoints, ScalarFile, check_digest
+from cmgems.runs.summary import summary
 from cmgems.sharding import strategy
-from cmgems.summary import summary
 from cmgems.tokenization.kmers import token_ids
 
 CORPUS_WINDOWS = 1024  # of the training genome, on which the masks' budget is measured

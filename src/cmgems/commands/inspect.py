@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from cmgems.errors import UserError
-    from cmgems.experiment import load
+    from cmgems.runs.experiment import load
 
     own, overrides = own_words(args.overrides, "region", "out")
     experiment = load(args.experiment, overrides)

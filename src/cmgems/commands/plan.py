@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.experiment import load
+    from cmgems.runs.experiment import load
 
     experiment = load(args.experiment, args.overrides)
 

@@ -15,9 +15,9 @@ import numpy as np
 from cmgems.config.schema import Experiment, read
 from cmgems.downstream.evaluation_config import BASELINES
 from cmgems.errors import UserError
-from cmgems.experiment import differences, load
-from cmgems.runs import FREE_TO_CHANGE
-from cmgems.tensorboard_layout import plain
+from cmgems.runs.experiment import differences, load
+from cmgems.runs.folder import FREE_TO_CHANGE
+from cmgems.runs.tensorboard import plain
 from cmgems.utils.intervals import Interval
 
 RESULTS = "results.json"

@@ -1,4 +1,4 @@
-"""An experiment: every key, its default, unit and range. `load` is in `cmgems.experiment`.
+"""An experiment: every key, its default, unit and range. `load` is in `cmgems.runs.experiment`.
 
 The help texts (`cmgems pretrain --help`), the error messages and the tests read these dataclasses.
 """

@@ -32,7 +32,7 @@ from cmgems.downstream.journal import Journal, key_of, plain
 from cmgems.downstream.models import sources
 from cmgems.downstream.units import FULL, Group, groups_of
 from cmgems.errors import UserError
-from cmgems.runs import LOCK, provenance
+from cmgems.runs.folder import LOCK, provenance
 from cmgems.tasks import splits as task_data
 from cmgems.tasks.audit import Audit, audit, with_pretraining
 from cmgems.tasks.lookup import tasks
@@ -238,8 +238,8 @@ def pretraining_spans(source: Path):
     if not (run / "config.yaml").is_file():
         return None
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.experiment import load
     from cmgems.genome.cache import genome_for
+    from cmgems.runs.experiment import load
 
     experiment = load(run / "config.yaml")
     genome = genome_for(experiment.data.genome)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from cmgems.errors import SweepStopped
-from cmgems.runs import RunFolder
+from cmgems.runs.folder import RunFolder
 from cmgems.sweeps.jobs import Ended, Jobs
 from cmgems.sweeps.plan import Planned
 from cmgems.sweeps.state import (

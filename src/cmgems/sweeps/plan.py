@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cmgems.config.schema import Experiment, leaves
 from cmgems.errors import UserError
-from cmgems.experiment import load
+from cmgems.runs.experiment import load
 from cmgems.sweeps.config import SweepFile, sweep_folder
 
 SHOWN = 3  # names of runs in a message

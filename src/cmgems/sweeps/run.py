@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from cmgems.config.schema import Experiment
 from cmgems.errors import RunFailed, UserError
-from cmgems.runs import LOCK, RunFolder
+from cmgems.runs.folder import LOCK, RunFolder
 from cmgems.sweeps.config import SweepFile, sweep_folder, sweep_name
 from cmgems.sweeps.drive import Outcome, drive
 from cmgems.sweeps.jobs import Jobs
@@ -41,7 +41,7 @@ def run_sweep(file: SweepFile) -> None:
     folder = sweep_folder(file)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, f"dir: {folder} is in use by another sweep"):
-        from cmgems.tensorboard_layout import write_experiment
+        from cmgems.runs.tensorboard import write_experiment
 
         jobs = _jobs(file)
         write_experiment(folder, [run.experiment for run in planned])

@@ -5,7 +5,7 @@ from enum import Enum
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.runs import RunFolder
+from cmgems.runs.folder import RunFolder
 from cmgems.sweeps.plan import Planned
 from cmgems.utils.files import replacing
 

@@ -21,7 +21,7 @@ from typing import Any
 from cmgems.config.loading import dump
 from cmgems.config.schema import Experiment, read
 from cmgems.errors import UserError
-from cmgems.experiment import differences, load
+from cmgems.runs.experiment import differences, load
 from cmgems.utils.files import locked, replacing
 
 # They change how a run is computed and looked at, not what it is.

@@ -1,0 +1,1 @@
+"""An experiment: its file, its rules, its folder, its summary."""
