@@ -26,8 +26,8 @@ from cmgems.masking import STRATEGIES
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
 from cmgems.models.build import build_model
-from cmgems.pretraining import adamw
 from cmgems.tokenization.kmers import token_ids
+from cmgems.training.optim import adamw
 from cmgems.utils.kernels import tensor_code
 from cmgems.utils.rng import sequence_keys, stream
 

@@ -27,7 +27,6 @@ from contestants import data_of, experiment_of, ours, peer, race
 
 from cmgems.callbacks import Throughput
 from cmgems.config.schema import Experiment
-from cmgems.pretraining import Pretraining
 from cmgems.runs.experiment import load
 from cmgems.runs.folder import RunFolder
 from cmgems.train import (
@@ -40,6 +39,7 @@ from cmgems.train import (
     quieten_lightning,
     unigram_entropy,
 )
+from cmgems.training.module import Pretraining
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning as L
 
 from cmgems.errors import RunStopped
-from cmgems.pretraining import COMMON_MASKS, Pretraining
+from cmgems.training.module import COMMON_MASKS, Pretraining
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that stop a run
 

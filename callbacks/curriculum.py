@@ -9,7 +9,7 @@ from cmgems.curriculum.plateau import is_plateau
 from cmgems.curriculum.schedule import place, plan_at
 from cmgems.errors import UserError
 from cmgems.masking.masker import Plan
-from cmgems.pretraining import Pretraining
+from cmgems.training.module import Pretraining
 
 
 class CurriculumCallback(L.Callback):

@@ -6,8 +6,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from cmgems.callbacks.training_log import write
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.masking.mask_statistics import mask_statistics, rank_shares
-from cmgems.pretraining import Pretraining
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
+from cmgems.training.module import Pretraining
 
 
 class MaskLog(L.Callback):

@@ -9,7 +9,7 @@ import torch
 
 from cmgems.callbacks.training_log import write
 from cmgems.config.schema import Experiment
-from cmgems.pretraining import Pretraining
+from cmgems.training.module import Pretraining
 
 
 class Probed(NamedTuple):

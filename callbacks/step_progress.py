@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from cmgems.callbacks.throughput import Throughput
 from cmgems.callbacks.training_log import TrainingLog
-from cmgems.pretraining import COMMON_MASKS, Pretraining
+from cmgems.training.module import COMMON_MASKS, Pretraining
 
 
 class StepProgress(ProgressBar):

@@ -12,7 +12,7 @@ from cmgems.callbacks.training_log import TrainingLog, write
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.device_speed import matmul_rate, peak_memory
 from cmgems.flops import flops_per_token
-from cmgems.pretraining import Pretraining
+from cmgems.training.module import Pretraining
 
 PARTS = ("data", "forward", "backward", "optimizer")  # the rest is Lightning and callbacks
 

@@ -6,7 +6,7 @@ import lightning as L
 import torch
 
 from cmgems.callbacks.curriculum import CurriculumCallback
-from cmgems.pretraining import HIDING_MASKS, Pretraining
+from cmgems.training.module import HIDING_MASKS, Pretraining
 
 
 class TrainingLog(L.Callback):

@@ -9,10 +9,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cmgems.data_modules.windows import WindowStream
 from cmgems.errors import RunStopped
-from cmgems.pretraining import Pretraining
 from cmgems.runs.experiment import load
 from cmgems.runs.tensorboard import BY_TOKENS, COMPARED, PAGE, layout, write_experiment
 from cmgems.train import pretrain
+from cmgems.training.module import Pretraining
 
 RANDOM = EXPERIMENTS / "pretrain/random.yaml"
 TAG = "validation_random_wide/hidden_base_bits"

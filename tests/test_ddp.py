@@ -30,7 +30,7 @@ import json, os, shutil, sys
 import lightning as L
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from cmgems.runs.experiment import load
-from cmgems.sharding import whole
+from cmgems.training.distributed import whole
 from cmgems.train import pretrain
 
 class Witness(L.Callback):

@@ -19,11 +19,11 @@ from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.packing import IGNORED, LEVELS, Room
 from cmgems.masking.rates import Budget
 from cmgems.masking.types import Settings
-from cmgems.metrics import judge
 from cmgems.models import attention
 from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
-from cmgems.pretraining import Pretraining, predict
 from cmgems.tokenization.kmers import PAD
+from cmgems.training.metrics import judge
+from cmgems.training.module import Pretraining, predict
 from cmgems.utils.kernels import tensor_code
 
 LONGEST = 128 - 6 + 3

@@ -6,7 +6,7 @@ from conftest import EXPERIMENTS
 from cmgems.cli import main
 from cmgems.config.schema import Train
 from cmgems.errors import UserError
-from cmgems.launch import check_launch
+from cmgems.training.distributed import check_launch
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}
 SRUN = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "3", "SLURM_JOB_NAME": "run"}

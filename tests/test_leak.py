@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmgems.masking.mask_statistics import dust_scores, mask_statistics
-from cmgems.metrics import HiddenBases
 from cmgems.tokenization.hidden import base_probabilities, hidden_bases, in_short_runs, leak
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
+from cmgems.training.metrics import HiddenBases
 
 
 def mask_from(text):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmgems.difficulty.counts import count_words
-from cmgems.markov import count_training, fit, predict, references
+from cmgems.training.markov import count_training, fit, predict, references
 
 
 def chain(bases, seed=0):

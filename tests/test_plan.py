@@ -13,7 +13,6 @@ from conftest import EXPERIMENTS
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
-from cmgems import sharding
 from cmgems.cli import main
 from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.device import Memory, device_memory
@@ -23,8 +22,9 @@ from cmgems.models.attention import Layout
 from cmgems.models.build import build_model
 from cmgems.models.presets import encoder_shape
 from cmgems.plan import largest_fitting, memory_of, plan, windows_of
-from cmgems.pretraining import adamw
 from cmgems.runs.experiment import load
+from cmgems.training import distributed as sharding
+from cmgems.training.optim import adamw
 
 QUICKSTART = EXPERIMENTS / "pretrain/quickstart.yaml"
 CPU = torch.device("cpu")

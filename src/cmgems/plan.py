@@ -161,7 +161,7 @@ def timed(
     """Tokens a second of bare steps: random tokens of the experiment's mix of lengths, forward,
     backward and optimiser; no masking, figures, validation or saving."""
     from cmgems.models.build import build_model
-    from cmgems.pretraining import adamw
+    from cmgems.training.optim import adamw
 
     model = build_model(experiment).to(device)
     model.encoder.compute = compute_type(experiment)

@@ -42,16 +42,15 @@ from cmgems.difficulty.table import PmiTable
 from cmgems.difficulty.table_io import read_table
 from cmgems.genome.cache import genome_for
 from cmgems.genome.genome import Genome
-from cmgems.launch import check_launch
-from cmgems.markov_reference import base_references
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
-from cmgems.pretraining import COMMON_MASKS, Pretraining
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, check_digest
 from cmgems.runs.summary import summary
-from cmgems.sharding import strategy
 from cmgems.tokenization.kmers import token_ids
+from cmgems.training.distributed import check_launch, strategy
+from cmgems.training.module import COMMON_MASKS, Pretraining
+from cmgems.training.references import base_references
 
 CORPUS_WINDOWS = 1024  # of the training genome, on which the masks' budget is measured
 

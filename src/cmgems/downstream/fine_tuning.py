@@ -30,8 +30,8 @@ from cmgems.downstream.recipes import Recipe
 from cmgems.errors import RunFailed
 from cmgems.models.encoder import Encoder
 from cmgems.models.stacked import Dropout, StackedEncoder
-from cmgems.pretraining import rate_factor
 from cmgems.tasks.tokens import Tokens
+from cmgems.training.optim import rate_factor
 from cmgems.utils.rng import stream
 
 

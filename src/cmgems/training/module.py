@@ -12,18 +12,19 @@ import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
-from cmgems.config.schema import Experiment, Optim
+from cmgems.config.schema import Experiment
 from cmgems.curriculum.schedule import largest_fraction, largest_width
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunFailed
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.packing import ALL_MASKED, BERT, LEVELS, Room, RoomPolicy
-from cmgems.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
 from cmgems.models.attention import Layout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
-from cmgems.sharding import is_sharded, shard, whole
 from cmgems.tokenization.kmers import FIRST_KMER
+from cmgems.training.distributed import is_sharded, shard, whole
+from cmgems.training.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
+from cmgems.training.optim import adamw, rate_factor
 from cmgems.utils.kernels import has_kernels
 from cmgems.utils.rng import stream
 
@@ -203,24 +204,4 @@ def room_policy(experiment: Experiment) -> RoomPolicy:
         longest=data.window - data.k + 3,
         share=largest_fraction(*how),
         width=largest_width(*how, data.k),
-    )
-
-
-def rate_factor(step: int, warmup: int, total: int) -> float:
-    """Linear warm-up to 1 over `warmup` steps, then linear decay to 0 at `total`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return max(0.0, (total - step) / max(1, total - warmup))
-
-
-def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
-    """AdamW that decays weight matrices, not biases and LayerNorms."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": optim.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups, lr=optim.rate, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True
     )

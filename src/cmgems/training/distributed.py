@@ -1,5 +1,6 @@
 """Several processes on one model: a copy each (DDP), or a share each of its weights (FSDP)."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from cmgems.config.schema import Train
+from cmgems.errors import UserError
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -95,3 +97,36 @@ def is_sharded(model: torch.nn.Module) -> bool:
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor that all processes hold a share of, as one."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def check_launch(train: Train) -> None:
+    """Refuse processes that the experiment does not count on.
+
+    Raises
+    ------
+    UserError
+        If torchrun or srun started another number of processes than train.devices x train.nodes.
+    """
+    started = started_processes()
+    if started is None:
+        return
+    by, devices, nodes = started
+    if (devices, nodes) != (train.devices, train.nodes):
+        raise UserError(
+            f"train.devices, train.nodes: found {train.devices} and {train.nodes}, but {by} "
+            f"started {devices} processes on each of {nodes} nodes; wanted train.devices={devices} "
+            f"train.nodes={nodes}"
+        )
+
+
+def started_processes() -> tuple[str, int, int] | None:
+    """(launcher, processes on a node, nodes), or None if Lightning starts its own."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        return "torchrun", devices, int(os.environ["WORLD_SIZE"]) // devices
+    # What Lightning goes by: an interactive shell in a job is not a step of it.
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ and not interactive:
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        return "srun", int(os.environ["SLURM_NTASKS"]) // nodes, nodes
+    return None

@@ -10,11 +10,11 @@ import numpy as np
 
 from cmgems.data_modules.pretraining import GenomeDataModule, HeldOut
 from cmgems.genome.genome import Genome
-from cmgems.markov import MAX_ORDER, count_training, fit, references
 from cmgems.masking.masker import Masker
 from cmgems.masking.packing import ALL_MASKED
-from cmgems.pretraining import HIDING_MASKS
 from cmgems.tokenization.hidden import hidden_bases, in_short_runs
+from cmgems.training.markov import MAX_ORDER, count_training, fit, references
+from cmgems.training.module import HIDING_MASKS
 from cmgems.utils.files import replacing
 
 

@@ -1,0 +1,1 @@
+"""One step of pretraining and what is measured of it."""
