@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cmgems.config.schema import Experiment, Model, Train
-from cmgems.flops import flops_per_token, parameters
+from cmgems.cost.flops import flops_per_token, parameters
+from cmgems.cost.plan import windows_of
 from cmgems.models.presets import encoder_shape
-from cmgems.plan import windows_of
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments/pretrain/random.yaml"
 GPUS = (1, 8, 16, 32, 64, 128, 256, 512)

@@ -9,9 +9,9 @@ import lightning as L
 import torch
 
 from cmgems.callbacks.training_log import TrainingLog, write
+from cmgems.cost.device import matmul_rate, peak_memory
+from cmgems.cost.flops import flops_per_token
 from cmgems.data_modules.windows import WindowBatch
-from cmgems.device_speed import matmul_rate, peak_memory
-from cmgems.flops import flops_per_token
 from cmgems.training.module import Pretraining
 
 PARTS = ("data", "forward", "backward", "optimizer")  # the rest is Lightning and callbacks

@@ -5,7 +5,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cmgems.flops import flops_per_token, forward_flops_per_token, parameters
+from cmgems.cost.flops import flops_per_token, forward_flops_per_token, parameters
 from cmgems.models.attention import Layout
 from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
 

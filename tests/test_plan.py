@@ -15,13 +15,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from cmgems.cli import main
 from cmgems.config.schema import Data, Experiment, Model, Train
-from cmgems.device import Memory, device_memory
-from cmgems.flops import flops_per_token
-from cmgems.memory_model import Micro, layer_parameters, step_memory
+from cmgems.cost.device import Memory, device_memory
+from cmgems.cost.flops import flops_per_token
+from cmgems.cost.memory import Micro, layer_parameters, step_memory
+from cmgems.cost.plan import largest_fitting, memory_of, plan, windows_of
 from cmgems.models.attention import Layout
 from cmgems.models.build import build_model
 from cmgems.models.presets import encoder_shape
-from cmgems.plan import largest_fitting, memory_of, plan, windows_of
 from cmgems.runs.experiment import load
 from cmgems.training import distributed as sharding
 from cmgems.training.optim import adamw
@@ -170,12 +170,12 @@ def test_measure_times_real_steps():
 
 
 def test_a_plan_that_cannot_fit_says_so(capsys, monkeypatch):
-    monkeypatch.setattr("cmgems.plan.device_memory", lambda _: Memory(10**8, 10**8))
+    monkeypatch.setattr("cmgems.cost.plan.device_memory", lambda _: Memory(10**8, 10**8))
     assert main(["plan", str(QUICKSTART), "train.micro_batch=10"]) == 0
     assert "10 does not fit; train.micro_batch=5 (2 of them make a step) does" in (
         capsys.readouterr().out
     )
-    monkeypatch.setattr("cmgems.plan.device_memory", lambda _: Memory(10**6, 10**6))
+    monkeypatch.setattr("cmgems.cost.plan.device_memory", lambda _: Memory(10**6, 10**6))
     assert main(["plan", str(QUICKSTART)]) == 0
     assert "not even 1 window fits" in capsys.readouterr().out
 

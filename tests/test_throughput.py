@@ -11,8 +11,8 @@ from conftest import EXPERIMENTS
 from cmgems.callbacks import Throughput
 from cmgems.callbacks.throughput import PARTS, _Marks
 from cmgems.config.schema import Experiment, Model
-from cmgems.device_speed import matmul_rate, peak_memory
-from cmgems.flops import flops_per_token
+from cmgems.cost.device import matmul_rate, peak_memory
+from cmgems.cost.flops import flops_per_token
 from cmgems.models.build import build_model
 from cmgems.runs.experiment import load
 from cmgems.train import pretrain

@@ -7,7 +7,7 @@ from typing import Any
 from cmgems import __version__
 from cmgems.config.loading import dump
 from cmgems.config.schema import Experiment, Run
-from cmgems.flops import parameters
+from cmgems.cost.flops import parameters
 from cmgems.pretrained import Pretrained
 from cmgems.runs.folder import RunFolder
 from cmgems.runs.summary import MASK_NAMES

@@ -34,9 +34,9 @@ from cmgems.callbacks import (
     signals_restored,
 )
 from cmgems.config.schema import Experiment
+from cmgems.cost.device import training_device
 from cmgems.curriculum.schedule import start_settings
 from cmgems.data_modules.pretraining import GenomeDataModule
-from cmgems.device import training_device
 from cmgems.difficulty.pmi import table_for
 from cmgems.difficulty.table import PmiTable
 from cmgems.difficulty.table_io import read_table

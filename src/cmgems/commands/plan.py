@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> None:
 
     experiment = load(args.experiment, args.overrides)
 
-    from cmgems.device import training_device
-    from cmgems.plan import plan
+    from cmgems.cost.device import training_device
+    from cmgems.cost.plan import plan
 
     print(report(plan(experiment, training_device(experiment.train), args.measure)))
 

@@ -52,7 +52,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def advice(experiment: Experiment) -> str:
-    from cmgems.device import training_device
-    from cmgems.plan import memory_advice
+    from cmgems.cost.device import training_device
+    from cmgems.cost.plan import memory_advice
 
     return memory_advice(experiment, training_device(experiment.train))

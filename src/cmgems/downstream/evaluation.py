@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from cmgems.config.loading import dump
-from cmgems.device import choose_device
+from cmgems.cost.device import choose_device
 from cmgems.downstream import jobs
 from cmgems.downstream.evaluation_config import Evaluation
 from cmgems.downstream.evaluation_report import report, summaries, write_scalars

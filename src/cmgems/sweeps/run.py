@@ -119,8 +119,8 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
     UserError
         With a line for each that cannot be used.
     """
+    from cmgems.cost.device import training_device
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.device import training_device
     from cmgems.genome.cache import genome_for
     from cmgems.train import difficulty
 

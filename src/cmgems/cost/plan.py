@@ -1,6 +1,6 @@
 """`cmgems plan`: what an experiment costs, before it runs.
 
-Sizes and lengths give FLOPs and memory (`cmgems.flops`, `cmgems.memory_model`); the device gives
+Sizes and lengths give FLOPs and memory (`cmgems.cost.flops`, `cmgems.cost.memory`); the device gives
 its memory and its rate of matrix products, which is measured. From these to tokens a second an
 efficiency has to be assumed, unless a few steps are timed (`measure`).
 """
@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment
-from cmgems.device import Memory, device_memory, device_name
-from cmgems.device_speed import matmul_rate, wait_for
-from cmgems.flops import flops_per_token, parameters
-from cmgems.memory_model import FLOAT, Micro, StepMemory, step_memory
+from cmgems.cost.device import Memory, device_memory, device_name, matmul_rate, wait_for
+from cmgems.cost.flops import flops_per_token, parameters
+from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
 from cmgems.models.attention import Layout
 from cmgems.models.encoder import EncoderShape
 from cmgems.models.presets import encoder_shape

@@ -14,7 +14,7 @@ T tokens, M predicted tokens, D width, F feed-forward width, H heads, V vocabula
 from dataclasses import replace
 from typing import NamedTuple
 
-from cmgems.flops import parameters
+from cmgems.cost.flops import parameters
 from cmgems.models.encoder import EncoderShape
 
 FLOAT = 4  # bytes

@@ -1,0 +1,1 @@
+"""FLOPs, memory and hours of an experiment, before it runs."""
