@@ -11,7 +11,7 @@ from conftest import EXPERIMENTS
 from cmgems.cli import main
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
-from cmgems.inspection import find_region
+from cmgems.inspection.inspect import find_region
 from cmgems.masking import STRATEGIES
 
 REGION = "chr20:45,000,000-45,002,000"
@@ -125,7 +125,7 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
 
     from cmgems.genome.genome import Contig
     from cmgems.genome.region import Region
-    from cmgems.inspection import inspect
+    from cmgems.inspection.inspect import inspect
     from cmgems.masking.masker import Masker
     from cmgems.masking.rates import Budget
     from cmgems.runs.experiment import load

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
 def write_page(experiment, region: str, out) -> None:
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.genome.cache import genome_for
-    from cmgems.inspection import find_region, inspect
-    from cmgems.inspection_page import page
+    from cmgems.inspection.inspect import find_region, inspect
+    from cmgems.inspection.page import page
     from cmgems.train import build_masker, difficulty
     from cmgems.utils.files import replacing
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cmgems.curriculum.plot import schedule_figure
 from cmgems.genome.alphabet import BASES
-from cmgems.inspection import DRAWS, Inspection, Portrait
+from cmgems.inspection.inspect import DRAWS, Inspection, Portrait
 from cmgems.utils.html import document, html_table
 
 LINE = 102  # bases a line

@@ -1,6 +1,6 @@
 """`cmgems inspect`: what the masks of an experiment do to real sequence, computed.
 
-The page that shows it is made in `cmgems.inspection_page`.
+The page that shows it is made in `cmgems.inspection.page`.
 """
 
 from typing import NamedTuple

@@ -1,0 +1,1 @@
+"""What the masks of an experiment do to real sequence."""
