@@ -11,12 +11,18 @@ from cmgems.cli import main
 from cmgems.config.schema import Experiment, Model
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
-from cmgems.hf import bert_config, bert_states, classifier_states, masked_lm_states, name_map
-from cmgems.hf_folder import write_folder
+from cmgems.hub.bert_weights import (
+    bert_config,
+    bert_states,
+    classifier_states,
+    masked_lm_states,
+    name_map,
+)
+from cmgems.hub.folder import write_folder
+from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.attention import Layout
 from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
 from cmgems.models.presets import sizes
-from cmgems.pretrained import load_pretrained
 from cmgems.tokenization.hf import kmer_text
 from cmgems.tokenization.kmers import FIRST_KMER, PAD, token_ids, vocabulary, vocabulary_size
 
@@ -342,7 +348,7 @@ def test_a_failed_export_leaves_nothing_behind(pretrained_run, tmp_path, monkeyp
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cmgems.hf_folder.write_tokenizer", fail)
+    monkeypatch.setattr("cmgems.hub.folder.write_tokenizer", fail)
     assert main(["export", str(pretrained_run), str(tmp_path / "out")]) == 130
     assert not list(tmp_path.iterdir())
 

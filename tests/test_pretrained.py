@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cmgems.errors import UserError
-from cmgems.pretrained import load_pretrained
+from cmgems.hub.pretrained import load_pretrained
 
 
 def test_the_weights_are_those_of_the_best_checkpoint(pretrained_run):

@@ -95,7 +95,7 @@ def run(pretrained_run, genome, variants, *more):
 
 def test_variants_of_a_vcf(pretrained_run, genome, tmp_path, capsys):
     """The score is the log ratio at the place; reference and back have opposite signs."""
-    from cmgems.pretrained import load_pretrained
+    from cmgems.hub.pretrained import load_pretrained
 
     path, (one, two) = genome
     other = {"A": "C", "C": "A", "G": "T", "T": "G"}

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--out: {args.out.parent} is no folder, wanted one that is there")
 
     from cmgems.downstream.embed import embed_file
-    from cmgems.pretrained import load_pretrained
+    from cmgems.hub.pretrained import load_pretrained
 
     count = embed_file(load_pretrained(args.model), args.sequences, args.out, args.pool, args.layer)
     print(f"wrote {args.out}: {count:,} sequences")

@@ -32,10 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from cmgems.hf import bert_config, masked_lm_states
-    from cmgems.hf_folder import check_free, write_folder
-    from cmgems.model_card import card
-    from cmgems.pretrained import load_pretrained
+    from cmgems.hub.bert_weights import bert_config, masked_lm_states
+    from cmgems.hub.folder import check_free, write_folder
+    from cmgems.hub.model_card import card
+    from cmgems.hub.pretrained import load_pretrained
 
     folder = Path(args.folder)
     check_free(folder)

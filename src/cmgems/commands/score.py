@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--out: {args.out.parent} is no folder, wanted one that is there")
 
     from cmgems.downstream.score_files import sequence_lines, variant_lines, write_lines
-    from cmgems.pretrained import load_pretrained
+    from cmgems.hub.pretrained import load_pretrained
 
     model = load_pretrained(args.model)
     if args.sequences:

@@ -19,8 +19,8 @@ from cmgems.downstream.fine_tuning import Classifiers
 from cmgems.downstream.heads import Head, build_head
 from cmgems.downstream.models import Source
 from cmgems.errors import UserError
-from cmgems.hf import bert_config, classifier_states
-from cmgems.hf_folder import write_folder
+from cmgems.hub.bert_weights import bert_config, classifier_states
+from cmgems.hub.folder import write_folder
 from cmgems.models.encoder import Encoder, EncoderShape
 from cmgems.models.stacked import Dropout, StackedEncoder
 from cmgems.tasks.task import Task

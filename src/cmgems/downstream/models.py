@@ -7,10 +7,10 @@ import torch
 
 from cmgems.config.schema import Data, Experiment, Model
 from cmgems.downstream.evaluation_config import UNTRAINED, Evaluation
+from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderShape, MaskedLanguageModel
 from cmgems.models.presets import sizes
-from cmgems.pretrained import load_pretrained
 from cmgems.tokenization.kmers import vocabulary_size
 
 

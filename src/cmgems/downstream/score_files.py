@@ -9,7 +9,7 @@ from cmgems.downstream.variants import read_variants, score_variants
 from cmgems.downstream.zero_shot import pseudo_log_likelihood
 from cmgems.errors import UserError
 from cmgems.genome.cache import genome_for
-from cmgems.pretrained import Pretrained
+from cmgems.hub.pretrained import Pretrained
 from cmgems.utils.files import replacing
 from cmgems.utils.progress import progress_bar
 

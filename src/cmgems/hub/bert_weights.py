@@ -106,7 +106,7 @@ def bert_states(encoder: Encoder) -> States:
     """The weights of an encoder alone, under the names that a `Bert...` model of transformers has.
 
     For a model with another head: add the head's weights (`bert.pooler.dense.weight`,
-    `classifier.weight`, ...) and write them with `cmgems.hf_folder.write_folder`.
+    `classifier.weight`, ...) and write them with `cmgems.hub.folder.write_folder`.
 
     Raises
     ------

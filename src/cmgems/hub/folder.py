@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cmgems.errors import UserError
-from cmgems.hf import States, from_bert, shape_of
+from cmgems.hub.bert_weights import States, from_bert, shape_of
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
@@ -57,9 +57,9 @@ def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, c
     folder : Path
         New or empty.
     states : dict of tensors
-        From `cmgems.hf.masked_lm_states` or `classifier_states`, or `bert_states` and a head.
+        From `cmgems.hub.bert_weights.masked_lm_states` or `classifier_states`, or `bert_states` and a head.
     config : dict
-        From `cmgems.hf.bert_config`.
+        From `cmgems.hub.bert_weights.bert_config`.
     k : int
     card : str
         The model card, Markdown.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from cmgems.errors import UserError
-from cmgems.hf_folder import is_folder, read_folder
+from cmgems.hub.folder import is_folder, read_folder
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.runs.experiment import load

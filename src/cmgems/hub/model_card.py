@@ -8,7 +8,7 @@ from cmgems import __version__
 from cmgems.config.loading import dump
 from cmgems.config.schema import Experiment, Run
 from cmgems.cost.flops import parameters
-from cmgems.pretrained import Pretrained
+from cmgems.hub.pretrained import Pretrained
 from cmgems.runs.folder import RunFolder
 from cmgems.runs.summary import MASK_NAMES
 
