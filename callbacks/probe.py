@@ -62,8 +62,8 @@ class ProbeStates(L.Callback):
                 self._probe(trainer, module)
 
     def _probe(self, trainer: L.Trainer, module: Pretraining) -> None:
-        from cmgems.downstream.embedding import pooled
         from cmgems.downstream.probe import probe
+        from cmgems.inference.embedding import pooled
 
         cuda = [module.device] if module.device.type == "cuda" else []
         for one in self.tasks:

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from cmgems.cli import main
-from cmgems.downstream.embedding import per_token, pooled
 from cmgems.genome.alphabet import encode_bases
 from cmgems.hub.pretrained import load_pretrained
+from cmgems.inference.embedding import per_token, pooled
 from cmgems.models.encoder import Layout
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.truncation import rows_of

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cmgems.cli import main
-from cmgems.downstream.zero_shot import base_distribution, pseudo_log_likelihood
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
+from cmgems.inference.likelihood import base_distribution, pseudo_log_likelihood
 from cmgems.models.encoder import EncoderShape, Layout, MaskedLanguageModel
 from cmgems.tokenization.kmers import CLS, MASK, SEP, vocabulary
 

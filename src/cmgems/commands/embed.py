@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> None:
     if not args.out.absolute().parent.is_dir():
         raise UserError(f"--out: {args.out.parent} is no folder, wanted one that is there")
 
-    from cmgems.downstream.embed import embed_file
     from cmgems.hub.pretrained import load_pretrained
+    from cmgems.inference.embed_file import embed_file
 
     count = embed_file(load_pretrained(args.model), args.sequences, args.out, args.pool, args.layer)
     print(f"wrote {args.out}: {count:,} sequences")

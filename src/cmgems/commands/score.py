@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> None:
     if args.out and not args.out.absolute().parent.is_dir():
         raise UserError(f"--out: {args.out.parent} is no folder, wanted one that is there")
 
-    from cmgems.downstream.score_files import sequence_lines, variant_lines, write_lines
     from cmgems.hub.pretrained import load_pretrained
+    from cmgems.inference.score_files import sequence_lines, variant_lines, write_lines
 
     model = load_pretrained(args.model)
     if args.sequences:

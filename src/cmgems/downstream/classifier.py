@@ -14,13 +14,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from cmgems.downstream.encode import arithmetic, states_of
 from cmgems.downstream.fine_tuning import Classifiers
 from cmgems.downstream.heads import Head, build_head
 from cmgems.downstream.models import Source
 from cmgems.errors import UserError
 from cmgems.hub.bert_weights import bert_config, classifier_states
 from cmgems.hub.folder import write_folder
+from cmgems.inference.encode import arithmetic, states_of
 from cmgems.models.encoder import Encoder, EncoderShape
 from cmgems.models.stacked import Dropout, StackedEncoder
 from cmgems.tasks.task import Task

@@ -255,7 +255,7 @@ def _test_features(settings: Settings, source: Source, seed: int, name: str) -> 
 
 
 def _features(settings: Settings, source: Source, seed: int, data: LabelledSequences) -> np.ndarray:
-    from cmgems.downstream.embedding import pooled
+    from cmgems.inference.embedding import pooled
 
     its = settings.evaluation.probe
     layer = None if its.layer == -1 else its.layer
@@ -277,7 +277,7 @@ def _baseline(settings: Settings, its_task: Task, unit: Unit) -> Result:
 
 def _zero_shot(settings: Settings, its_task: Task, unit: Unit) -> Result:
     """Likelihood a base as the score of class 1 against class 0; whichever way it points."""
-    from cmgems.downstream.zero_shot import pseudo_log_likelihood
+    from cmgems.inference.likelihood import pseudo_log_likelihood
 
     source = settings.source(unit.model)
     test = test_of(settings.evaluation, unit.task, source.k)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cmgems.downstream.embedding import per_token, pooled
 from cmgems.errors import UserError
 from cmgems.genome.formats.reader import Sequence, sequences
 from cmgems.hub.pretrained import Pretrained
+from cmgems.inference.embedding import per_token, pooled
 from cmgems.tasks.dataset import pack_codes
 from cmgems.utils.files import replacing
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.downstream.encode import arithmetic, states_of
+from cmgems.inference.encode import arithmetic, states_of
 from cmgems.models.encoder import Encoder
 from cmgems.models.stacked import StackedEncoder, inner
 from cmgems.tasks.dataset import Sequences, pack_codes

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.downstream.zero_shot import TOKENS_AT_ONCE, base_distribution
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS, BASES, encode_bases
 from cmgems.genome.genome import Genome
+from cmgems.inference.likelihood import TOKENS_AT_ONCE, base_distribution
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.utils.files import read_text
 

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from cmgems.downstream.embed import model_sequences
-from cmgems.downstream.variants import read_variants, score_variants
-from cmgems.downstream.zero_shot import pseudo_log_likelihood
 from cmgems.errors import UserError
 from cmgems.genome.cache import genome_for
 from cmgems.hub.pretrained import Pretrained
+from cmgems.inference.embed_file import model_sequences
+from cmgems.inference.likelihood import pseudo_log_likelihood
+from cmgems.inference.variants import read_variants, score_variants
 from cmgems.utils.files import replacing
 from cmgems.utils.progress import progress_bar
 
