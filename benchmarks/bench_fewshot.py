@@ -27,8 +27,8 @@ from cmgems.data_modules.classification import (
     TrainData,
     evaluation_loader,
 )
-from cmgems.downstream.fine_tuning import Classifiers, Plan, answer, train
-from cmgems.downstream.recipes import few_shot_recipe
+from cmgems.evaluation.finetuning.recipes import few_shot_recipe
+from cmgems.evaluation.finetuning.train import Classifiers, Plan, answer, train
 from cmgems.models.encoder import Encoder, EncoderShape
 from cmgems.models.presets import PRESETS
 from cmgems.tasks.dataset import pack_codes

@@ -62,7 +62,7 @@ class ProbeStates(L.Callback):
                 self._probe(trainer, module)
 
     def _probe(self, trainer: L.Trainer, module: Pretraining) -> None:
-        from cmgems.downstream.probe import probe
+        from cmgems.evaluation.linear.probe import probe
         from cmgems.inference.embedding import pooled
 
         cuda = [module.device] if module.device.type == "cuda" else []
@@ -87,7 +87,7 @@ class ProbeStates(L.Callback):
 
 def _read(experiment: Experiment) -> list[Probed]:
     """All tasks, before the run begins, so that what is wrong with them is told at once."""
-    from cmgems.downstream.linear import Target
+    from cmgems.evaluation.linear.models import Target
     from cmgems.tasks import splits as task_data
     from cmgems.tasks.lookup import tasks
 

@@ -132,7 +132,7 @@ def command_lines():
 @pytest.mark.parametrize("line", command_lines())
 def test_keys_in_help_and_docs_are_keys(line):
     from cmgems.config.schema import Experiment, leaves
-    from cmgems.downstream.evaluation_config import Evaluation
+    from cmgems.evaluation.config import Evaluation
 
     schema = Evaluation if line.startswith("cmgems evaluate") else Experiment
     known = [name for name, _ in leaves(schema)]

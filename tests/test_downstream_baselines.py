@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from labelled_samples import random_sequences
 
-from cmgems.downstream.baselines import (
+from cmgems.evaluation.linear.baselines import (
     BASELINES,
     kmer_baseline,
     kmer_counts,
     one_hot,
     one_hot_baseline,
 )
-from cmgems.downstream.linear import (
+from cmgems.evaluation.linear.models import (
     Target,
     best_strength,
     fit,
@@ -21,8 +21,8 @@ from cmgems.downstream.linear import (
     predict,
     to_choose_on,
 )
-from cmgems.downstream.probe import probe
-from cmgems.downstream.scores import score
+from cmgems.evaluation.linear.probe import probe
+from cmgems.evaluation.metrics import score
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tokenization.kmers import vocabulary
 
@@ -75,7 +75,7 @@ def test_each_baseline_finds_what_it_can_see():
 @pytest.fixture
 def few_k(monkeypatch):
     """Three values of k to choose from, where the choice is not what is tested."""
-    monkeypatch.setattr("cmgems.downstream.baselines.K_CHOICES", (1, 2, 3))
+    monkeypatch.setattr("cmgems.evaluation.linear.baselines.K_CHOICES", (1, 2, 3))
 
 
 def test_where_nothing_is_planted_nothing_is_found(few_k):
@@ -135,7 +135,7 @@ def test_a_choice_among_many_examples_looks_at_some(monkeypatch):
     labels = np.arange(600) % 2
     target = Target(labels, "binary", 2)
     assert to_choose_on(target, 0).tolist() == list(range(600))
-    monkeypatch.setattr("cmgems.downstream.linear.MOST", 200)
+    monkeypatch.setattr("cmgems.evaluation.linear.models.MOST", 200)
     part = to_choose_on(target, 0)
     assert len(set(part.tolist())) == 200
     assert 0.35 < labels[part].mean() < 0.65
@@ -147,7 +147,7 @@ def test_a_choice_among_many_examples_looks_at_some(monkeypatch):
 
 
 def test_many_examples_choose_k_as_well(monkeypatch):
-    monkeypatch.setattr("cmgems.downstream.baselines.LARGE", 100)
+    monkeypatch.setattr("cmgems.evaluation.linear.baselines.LARGE", 100)
     train, test = planted(300, 1), planted(300, 2)
     found = kmer_baseline(train, test, "binary", 2)
     assert found.settings["k"] >= 4

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from sklearn import metrics
 
-from cmgems.downstream.scores import Scores, score
+from cmgems.evaluation.metrics import Scores, score
 from cmgems.tasks.task import metrics_of
 
 

@@ -15,11 +15,11 @@ from conftest import EXPERIMENTS
 
 from cmgems.cli import main
 from cmgems.config.loading import load_as
-from cmgems.downstream import evaluation as evaluation_module
-from cmgems.downstream import jobs
-from cmgems.downstream.classifier import export_classifier, load_classifier
-from cmgems.downstream.evaluation_config import Evaluation, load_evaluation
 from cmgems.errors import UserError
+from cmgems.evaluation import jobs
+from cmgems.evaluation import run as evaluation_module
+from cmgems.evaluation.config import Evaluation, load_evaluation
+from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tasks.tokens import tokenise
 from cmgems.utils.files import locked
@@ -136,7 +136,7 @@ def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
 def test_workers_end_with_a_process_that_was_killed():
     code = (
         "import os, time\n"
-        "from cmgems.downstream.evaluation import worker_pool\n"
+        "from cmgems.evaluation.run import worker_pool\n"
         "if __name__ == '__main__':\n"
         "    with worker_pool(1) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"
@@ -201,9 +201,9 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
         Examples,
         TrainData,
     )
-    from cmgems.downstream import best_epoch
-    from cmgems.downstream.fine_tuning import Classifiers, LabelScale, Plan
-    from cmgems.downstream.scores import Scores
+    from cmgems.evaluation.finetuning import best_epoch
+    from cmgems.evaluation.finetuning.train import Classifiers, LabelScale, Plan
+    from cmgems.evaluation.metrics import Scores
     from cmgems.models.encoder import Encoder, EncoderShape
     from cmgems.tasks.lookup import task as find
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import EXPERIMENTS
 
-from cmgems.downstream.evaluation_config import load_evaluation
+from cmgems.evaluation.config import load_evaluation
 from cmgems.sweeps.config import read_sweep
 from cmgems.sweeps.plan import plan, points
 

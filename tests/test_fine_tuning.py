@@ -12,7 +12,10 @@ from cmgems.data_modules.classification import (
     TrainData,
     evaluation_loader,
 )
-from cmgems.downstream.fine_tuning import (
+from cmgems.errors import UserError
+from cmgems.evaluation.finetuning.lora import ADAPTED, ALPHA, adapt, merge
+from cmgems.evaluation.finetuning.recipes import Recipe, few_shot_recipe, full_recipe
+from cmgems.evaluation.finetuning.train import (
     Classifiers,
     LabelScale,
     Plan,
@@ -22,9 +25,6 @@ from cmgems.downstream.fine_tuning import (
     losses_of,
     train,
 )
-from cmgems.downstream.low_rank import ADAPTED, ALPHA, adapt, merge
-from cmgems.downstream.recipes import Recipe, few_shot_recipe, full_recipe
-from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
 from cmgems.models.encoder import Encoder, EncoderShape, Layout
 from cmgems.models.stacked import Dropout, StackedEncoder

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cmgems.downstream.heads import HEADS, build_head, from_middle
+from cmgems.evaluation.finetuning.heads import HEADS, build_head, from_middle
 from cmgems.models.stacked import Dropout, inner
 
 MODELS, LENGTHS, WIDTH, CLASSES, POSITIONS = 2, (9, 7, 9), 12, 3, 20

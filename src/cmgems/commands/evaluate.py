@@ -19,7 +19,7 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from cmgems.downstream.evaluation_config import Evaluation
+    from cmgems.evaluation.config import Evaluation
 
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES + "\nkeys:\n" + describe_keys(Evaluation)
@@ -28,10 +28,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.downstream.evaluation_config import load_evaluation
+    from cmgems.evaluation.config import load_evaluation
 
     evaluation = load_evaluation(args.experiment, args.overrides)
 
-    from cmgems.downstream.evaluation import evaluate  # seconds
+    from cmgems.evaluation.run import evaluate  # seconds
 
     evaluate(evaluation)

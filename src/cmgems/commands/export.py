@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     folder = Path(args.folder)
     check_free(folder)
     if (Path(args.run) / "classifier.json").is_file():
-        from cmgems.downstream.classifier import export_classifier
+        from cmgems.evaluation.finetuning.classifier import export_classifier
 
         export_classifier(Path(args.run), folder)
         print(f'{folder}: AutoModelForSequenceClassification.from_pretrained("{folder}") reads it')

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmgems.config.schema import Experiment, read
-from cmgems.downstream.evaluation_config import BASELINES
 from cmgems.errors import UserError
+from cmgems.evaluation.config import BASELINES
 from cmgems.runs.experiment import differences, load
 from cmgems.runs.folder import FREE_TO_CHANGE
 from cmgems.runs.tensorboard import plain

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
-from cmgems.downstream.linear import (
+from cmgems.evaluation.linear.models import (
     LARGE,
     Target,
     best_strength,

@@ -24,14 +24,14 @@ import torch
 
 from cmgems.config.loading import dump
 from cmgems.cost.device import choose_device
-from cmgems.downstream import jobs
-from cmgems.downstream.evaluation_config import Evaluation
-from cmgems.downstream.evaluation_report import report, summaries, write_scalars
-from cmgems.downstream.jobs import Result, Settings
-from cmgems.downstream.journal import Journal, key_of, plain
-from cmgems.downstream.models import sources
-from cmgems.downstream.units import FULL, Group, groups_of
 from cmgems.errors import UserError
+from cmgems.evaluation import jobs
+from cmgems.evaluation.config import Evaluation
+from cmgems.evaluation.jobs import Result, Settings
+from cmgems.evaluation.journal import Journal, key_of, plain
+from cmgems.evaluation.report import report, summaries, write_scalars
+from cmgems.evaluation.sources import sources
+from cmgems.evaluation.units import FULL, Group, groups_of
 from cmgems.runs.folder import LOCK, provenance
 from cmgems.tasks import splits as task_data
 from cmgems.tasks.audit import Audit, audit, with_pretraining

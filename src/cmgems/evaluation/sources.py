@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from cmgems.config.schema import Data, Experiment, Model
-from cmgems.downstream.evaluation_config import UNTRAINED, Evaluation
+from cmgems.evaluation.config import UNTRAINED, Evaluation
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderShape, MaskedLanguageModel

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cmgems.downstream.jobs import Result
-from cmgems.downstream.units import FULL
+from cmgems.evaluation.jobs import Result
+from cmgems.evaluation.units import FULL
 from cmgems.tasks.audit import Audit, audit_table
 from cmgems.tasks.task import Task, metrics_of
 from cmgems.utils.intervals import Values, compare, summarise

@@ -14,10 +14,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from cmgems.downstream.fine_tuning import Classifiers
-from cmgems.downstream.heads import Head, build_head
-from cmgems.downstream.models import Source
 from cmgems.errors import UserError
+from cmgems.evaluation.finetuning.heads import Head, build_head
+from cmgems.evaluation.finetuning.train import Classifiers
+from cmgems.evaluation.sources import Source
 from cmgems.hub.bert_weights import bert_config, classifier_states
 from cmgems.hub.folder import write_folder
 from cmgems.inference.encode import arithmetic, states_of

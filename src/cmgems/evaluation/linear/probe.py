@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 
-from cmgems.downstream.linear import Target, choose_strength, fit, predict
-from cmgems.downstream.scores import Scores, score
+from cmgems.evaluation.linear.models import Target, choose_strength, fit, predict
+from cmgems.evaluation.metrics import Scores, score
 
 NEIGHBOURS = 10
 

@@ -20,10 +20,11 @@ from cmgems.data_modules.classification import (
     TrainData,
     evaluation_loader,
 )
-from cmgems.downstream.baselines import kmer_baseline, one_hot_baseline
-from cmgems.downstream.best_epoch import BestEpoch
-from cmgems.downstream.evaluation_config import Evaluation
-from cmgems.downstream.fine_tuning import (
+from cmgems.evaluation.config import Evaluation
+from cmgems.evaluation.finetuning.best_epoch import BestEpoch
+from cmgems.evaluation.finetuning.lora import merge
+from cmgems.evaluation.finetuning.recipes import Recipe, few_shot_recipe, for_body, full_recipe
+from cmgems.evaluation.finetuning.train import (
     Classifiers,
     LabelScale,
     Plan,
@@ -31,13 +32,12 @@ from cmgems.downstream.fine_tuning import (
     examples_for,
     train,
 )
-from cmgems.downstream.linear import Target
-from cmgems.downstream.low_rank import merge
-from cmgems.downstream.models import Source, encoder_of, language_model
-from cmgems.downstream.probe import probe
-from cmgems.downstream.recipes import Recipe, few_shot_recipe, for_body, full_recipe
-from cmgems.downstream.scores import Scores, score
-from cmgems.downstream.units import FULL, PUBLISHED, Group, Unit
+from cmgems.evaluation.linear.baselines import kmer_baseline, one_hot_baseline
+from cmgems.evaluation.linear.models import Target
+from cmgems.evaluation.linear.probe import probe
+from cmgems.evaluation.metrics import Scores, score
+from cmgems.evaluation.sources import Source, encoder_of, language_model
+from cmgems.evaluation.units import FULL, PUBLISHED, Group, Unit
 from cmgems.models.encoder import Encoder
 from cmgems.tasks import splits as task_data
 from cmgems.tasks.dataset import LabelledSequences, joined
@@ -221,7 +221,7 @@ def _tokenised(
 
 
 def _keep(settings: Settings, its_task: Task, group: Group, model: Classifiers) -> None:
-    from cmgems.downstream.classifier import classifiers_of, save_classifier
+    from cmgems.evaluation.finetuning.classifier import classifiers_of, save_classifier
 
     source = settings.source(group.model)
     encoder = encoder_of(source, 0, settings.device)

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from cmgems.data_modules.classification import ClassificationDataModule
-from cmgems.downstream.fine_tuning import Classifiers, LabelScale, answer
-from cmgems.downstream.scores import score
+from cmgems.evaluation.finetuning.train import Classifiers, LabelScale, answer
+from cmgems.evaluation.metrics import score
 from cmgems.tasks.task import Task
 
 

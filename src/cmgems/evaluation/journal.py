@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cmgems.downstream.jobs import Result
-from cmgems.downstream.scores import Scores
-from cmgems.downstream.units import Unit
+from cmgems.evaluation.jobs import Result
+from cmgems.evaluation.metrics import Scores
+from cmgems.evaluation.units import Unit
 
 FORMAT = 1  # raised when the same settings would give other figures
 

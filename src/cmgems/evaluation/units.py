@@ -7,8 +7,8 @@ does not depend on where an evaluation was interrupted.
 
 from typing import NamedTuple
 
-from cmgems.downstream.evaluation_config import Evaluation
-from cmgems.downstream.models import Source
+from cmgems.evaluation.config import Evaluation
+from cmgems.evaluation.sources import Source
 
 FULL = 0  # shots of the whole training split
 PUBLISHED = -1  # draw that the publishers made

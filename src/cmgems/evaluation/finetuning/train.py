@@ -23,10 +23,10 @@ from cmgems.data_modules.classification import (
     TrainData,
     evaluation_loader,
 )
-from cmgems.downstream.heads import Head, build_head
-from cmgems.downstream.low_rank import adapt
-from cmgems.downstream.recipes import Recipe
 from cmgems.errors import RunFailed
+from cmgems.evaluation.finetuning.heads import Head, build_head
+from cmgems.evaluation.finetuning.lora import adapt
+from cmgems.evaluation.finetuning.recipes import Recipe
 from cmgems.inference.encode import arithmetic, states_of
 from cmgems.models.encoder import Encoder
 from cmgems.models.stacked import Dropout, StackedEncoder

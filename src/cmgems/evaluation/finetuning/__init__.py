@@ -1,0 +1,1 @@
+"""Training encoders with a head on labelled sequences."""

@@ -1,0 +1,1 @@
+"""Linear models on k-mer counts or frozen vectors."""
