@@ -27,9 +27,7 @@ from contestants import data_of, experiment_of, ours, peer, race
 
 from cmgems.callbacks import Throughput
 from cmgems.config.schema import Experiment
-from cmgems.runs.experiment import load
-from cmgems.runs.folder import RunFolder
-from cmgems.train import (
+from cmgems.pretraining import (
     build_callbacks,
     build_masker,
     build_trainer,
@@ -39,6 +37,8 @@ from cmgems.train import (
     quieten_lightning,
     unigram_entropy,
 )
+from cmgems.runs.experiment import load
+from cmgems.runs.folder import RunFolder
 from cmgems.training.module import Pretraining
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -169,7 +169,7 @@ FIRST_STEP = """
 import os, sys
 import lightning as L
 from cmgems.runs.experiment import load
-from cmgems.train import pretrain
+from cmgems.pretraining import pretrain
 
 class Stop(L.Callback):
     def on_train_batch_end(self, *_):

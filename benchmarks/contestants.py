@@ -13,9 +13,9 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome.cache import genome_for
 from cmgems.genome.genome import Genome
 from cmgems.models.presets import sizes
+from cmgems.pretraining import build_masker, difficulty
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import CLS, SEP, token_ids, vocabulary_size
-from cmgems.train import build_masker, difficulty
 from cmgems.training.module import Pretraining
 from cmgems.training.optim import adamw
 

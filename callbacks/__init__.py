@@ -1,6 +1,6 @@
 """Lightning callbacks; imported as `cmgems.callbacks`.
 
-To add one: a file here, its line in `build_callbacks` in `cmgems.train`, its test in `tests/`.
+To add one: a file here, its line in `build_callbacks` in `cmgems.pretraining`, its test in `tests/`.
 (One of your own, for one run: `pretrain(experiment, callbacks=[...])`.)
 """
 

@@ -74,8 +74,8 @@ def tiny():
 @pytest.fixture(scope="session")
 def pretrained_run(tiny, tmp_path_factory):
     """The folder of a finished run of three steps (k = 6); to be read only."""
+    from cmgems.pretraining import pretrain
     from cmgems.runs.experiment import load
-    from cmgems.train import pretrain
 
     folder = tmp_path_factory.mktemp("pretrained") / "run"
     overrides = [*tiny, "train.max_steps=3", f"run.dir={folder}"]

@@ -9,9 +9,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cmgems.data_modules.windows import WindowStream
 from cmgems.errors import RunStopped
+from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
 from cmgems.runs.tensorboard import BY_TOKENS, COMPARED, PAGE, layout, write_experiment
-from cmgems.train import pretrain
 from cmgems.training.module import Pretraining
 
 RANDOM = EXPERIMENTS / "pretrain/random.yaml"

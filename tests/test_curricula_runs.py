@@ -10,8 +10,8 @@ from test_run import assert_same_run, interrupt_when_window_is_drawn, scalars
 from cmgems.callbacks import CurriculumCallback
 from cmgems.config.schema import Curriculum, Experiment, Train
 from cmgems.errors import RunStopped, UserError
+from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
-from cmgems.train import pretrain
 
 PATH = EXPERIMENTS / "pretrain/cm_step.yaml"
 CURRICULA = {

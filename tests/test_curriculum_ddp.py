@@ -17,7 +17,7 @@ SCRIPT = """
 import json, sys
 import lightning as L
 from cmgems.runs.experiment import load
-from cmgems.train import pretrain
+from cmgems.pretraining import pretrain
 
 OWN = {0: [6.0, 5.0, 5.0, 5.0], 1: [6.0, 5.0, 4.0, 3.0]}
 

@@ -9,8 +9,8 @@ from cmgems.errors import UserError
 from cmgems.masking import STRATEGIES
 from cmgems.masking.checks import check_strategy
 from cmgems.masking.registry import strategy
+from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
-from cmgems.train import pretrain
 
 MY_MASKS = """
 import torch

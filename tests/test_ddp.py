@@ -31,7 +31,7 @@ import lightning as L
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from cmgems.runs.experiment import load
 from cmgems.training.distributed import whole
-from cmgems.train import pretrain
+from cmgems.pretraining import pretrain
 
 class Witness(L.Callback):
     def __init__(self):

@@ -8,8 +8,8 @@ from conftest import EXPERIMENTS
 
 from cmgems.difficulty.running_loss import KmerLosses
 from cmgems.errors import RunStopped
+from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
-from cmgems.train import pretrain
 
 
 @pytest.fixture

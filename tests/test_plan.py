@@ -227,7 +227,7 @@ def no_memory_on_a_cpu(_):
 
 @pytest.mark.parametrize("fail", [no_memory_on_a_gpu, no_memory_on_a_cpu])
 def test_out_of_memory_ends_with_advice(fail, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cmgems.train.pretrain", fail)
+    monkeypatch.setattr("cmgems.pretraining.pretrain", fail)
     assert main(["pretrain", str(QUICKSTART), f"run.dir={tmp_path}"]) == 1
     error = capsys.readouterr().err
     assert "try train.micro_batch=5 (2 of them make the same step)" in error
@@ -238,6 +238,6 @@ def test_another_runtime_error_is_not_taken_for_memory(tmp_path, monkeypatch):
     def fail(_):
         raise RuntimeError("shape '[3]' is invalid")
 
-    monkeypatch.setattr("cmgems.train.pretrain", fail)
+    monkeypatch.setattr("cmgems.pretraining.pretrain", fail)
     with pytest.raises(RuntimeError, match="shape"):
         main(["pretrain", str(QUICKSTART), f"run.dir={tmp_path}"])

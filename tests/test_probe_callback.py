@@ -7,8 +7,8 @@ import torch
 from conftest import EXPERIMENTS
 
 from cmgems.errors import UserError
+from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
-from cmgems.train import pretrain
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from conftest import EXPERIMENTS
 
 from cmgems.data_modules.windows import WindowStream
 from cmgems.errors import RunFailed, RunStopped, UserError
+from cmgems.pretraining import pretrain as pretrain_experiment
 from cmgems.runs.experiment import load
-from cmgems.train import pretrain as pretrain_experiment
 
 CM_GEMS = EXPERIMENTS / "pretrain/cm_gems.yaml"
 # Twelve steps, a validation every third, and a rule that switches at the second one.

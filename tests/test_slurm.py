@@ -71,8 +71,8 @@ def test_submitted_and_left_the_same_command_looks_after_the_runs(
 
 
 def test_a_real_run(tiny, sweep_file, tmp_path):
+    from cmgems.pretraining import pretrain
     from cmgems.runs.folder import RunFolder
-    from cmgems.train import pretrain
 
     text = "axes: {seed: [3]}\n"
     run_sweep(sweep_file(text, *tiny, "train.max_steps=3", *ON_SLURM))

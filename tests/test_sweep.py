@@ -378,7 +378,7 @@ def test_killed_and_restarted_twice_it_ends_with_the_same_results(
     tiny, sweep_file, tmp_path, monkeypatch
 ):
     """A real run: one sitting ends with SIGTERM, one with a second signal, which kills."""
-    from cmgems.train import pretrain
+    from cmgems.pretraining import pretrain
 
     monkeypatch.setattr("cmgems.sweeps.drive.LOOK_EVERY", 0.05)
     folder = tmp_path / "sweep/random"

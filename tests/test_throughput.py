@@ -14,8 +14,8 @@ from cmgems.config.schema import Experiment, Model
 from cmgems.cost.device import matmul_rate, peak_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.models.build import build_model
+from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
-from cmgems.train import pretrain
 
 CPU = torch.device("cpu")
 

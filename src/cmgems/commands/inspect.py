@@ -48,7 +48,7 @@ def write_page(experiment, region: str, out) -> None:
     from cmgems.genome.cache import genome_for
     from cmgems.inspection.inspect import find_region, inspect
     from cmgems.inspection.page import page
-    from cmgems.train import build_masker, difficulty
+    from cmgems.pretraining import build_masker, difficulty
     from cmgems.utils.files import replacing
 
     genome = genome_for(experiment.data.genome)

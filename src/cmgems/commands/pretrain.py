@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> None:
 
     experiment = load(args.experiment, args.overrides)
 
-    from cmgems.train import pretrain  # seconds, so not before the experiment is known to be good
+    from cmgems.pretraining import (
+        pretrain,  # seconds, so not before the experiment is known to be good
+    )
 
     try:
         pretrain(experiment)

@@ -122,7 +122,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
     from cmgems.cost.device import training_device
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.genome.cache import genome_for
-    from cmgems.train import difficulty
+    from cmgems.pretraining import difficulty
 
     problems, seen = [], []
     for experiment in experiments:
