@@ -22,9 +22,9 @@ from cmgems.data_modules.windows import WindowBatch, sample_windows
 from cmgems.difficulty.pmi import table_for
 from cmgems.genome.cache import genome_for
 from cmgems.genome.spans import unambiguous_spans
-from cmgems.masking import STRATEGIES
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
+from cmgems.masking.strategies import STRATEGIES
 from cmgems.models.build import build_model
 from cmgems.tokenization.kmers import token_ids
 from cmgems.training.optim import adamw

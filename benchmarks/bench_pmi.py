@@ -33,7 +33,7 @@ import numpy as np
 from cmgems.difficulty.counts import KmerCounts, count_pieces
 from cmgems.difficulty.genome_counts import counts_of_file
 from cmgems.difficulty.pmi import pmi_table
-from cmgems.genome.formats import fasta_kernels as fasta
+from cmgems.genome.formats import fasta_kernels
 from cmgems.genome.formats.reader import read_pieces
 from cmgems.utils.cores import cores
 
@@ -116,14 +116,14 @@ def processor_time() -> float:
 
 
 def against_a_copy(path: Path, rounds: int) -> None:
-    raw = np.frombuffer(path.read_bytes() + bytes(fasta.PAD), np.uint8)
-    size = len(raw) - fasta.PAD
+    raw = np.frombuffer(path.read_bytes() + bytes(fasta_kernels.PAD), np.uint8)
+    size = len(raw) - fasta_kernels.PAD
     codes = np.empty(len(raw), np.uint8)
-    headers = np.empty((4096, fasta.HEADER_COLUMNS), np.int64)
-    tally = np.empty(fasta.TALLY_FIELDS, np.int64)
+    headers = np.empty((4096, fasta_kernels.HEADER_COLUMNS), np.int64)
+    tally = np.empty(fasta_kernels.TALLY_FIELDS, np.int64)
     candidates = {
         "memory copy": lambda: np.copyto(codes, raw),
-        "FASTA to codes, memory to memory, 1 thread": lambda: fasta.convert(
+        "FASTA to codes, memory to memory, 1 thread": lambda: fasta_kernels.convert(
             raw, size, False, codes, headers, tally
         ),
     }
@@ -162,7 +162,11 @@ def count(path: Path, k: int, threads: int) -> KmerCounts:
 def biopython(path: Path) -> None:
     from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-    table = np.where(fasta.BYTE_CLASSES <= fasta.OTHER, fasta.BYTE_CLASSES, fasta.OTHER)
+    table = np.where(
+        fasta_kernels.BYTE_CLASSES <= fasta_kernels.OTHER,
+        fasta_kernels.BYTE_CLASSES,
+        fasta_kernels.OTHER,
+    )
     with open(path) as handle:
         for _, sequence in SimpleFastaParser(handle):
             table[np.frombuffer(sequence.encode(), np.uint8)]

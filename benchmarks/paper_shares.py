@@ -15,9 +15,9 @@ from cmgems.data_modules.windows import Cut, WindowStream, sample_windows
 from cmgems.difficulty.pmi import table_for
 from cmgems.genome.cache import genome_for
 from cmgems.genome.spans import unambiguous_spans
-from cmgems.masking import STRATEGIES
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget, paper_rate
+from cmgems.masking.strategies import STRATEGIES
 from cmgems.tokenization.kmers import token_ids
 from cmgems.utils.rng import sequence_keys, stream
 

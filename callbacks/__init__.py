@@ -1,7 +1,7 @@
 """Lightning callbacks; imported as `cmgems.callbacks`.
 
-To add one: a file here, its line in `build_callbacks` in `cmgems.pretraining`, its test in `tests/`.
-(One of your own, for one run: `pretrain(experiment, callbacks=[...])`.)
+To add one: a file here, its line in `build_callbacks` in `cmgems.pretraining`, its test in
+`tests/callbacks/`. (One of your own, for one run: `pretrain(experiment, callbacks=[...])`.)
 """
 
 from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal, signals_restored

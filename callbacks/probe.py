@@ -88,14 +88,14 @@ class ProbeStates(L.Callback):
 def _read(experiment: Experiment) -> list[Probed]:
     """All tasks, before the run begins, so that what is wrong with them is told at once."""
     from cmgems.evaluation.linear.models import Target
-    from cmgems.tasks import splits as task_data
+    from cmgems.tasks import splits
     from cmgems.tasks.lookup import tasks
 
     its, k = experiment.probe, experiment.data.k
     found = []
     for one in tasks(*its.tasks):
-        train = task_data.few_shot(one, its.shots, 0, its.root, shortest=k)
-        test = task_data.read(one, "test", its.root, shortest=k)
+        train = splits.few_shot(one, its.shots, 0, its.root, shortest=k)
+        test = splits.read(one, "test", its.root, shortest=k)
         target = Target(train.labels, one.kind, len(one.classes))
         found.append(Probed(one.name, one.metric, target, train, test))
     return found

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cmgems.difficulty.pmi import pmi_table
-from cmgems.masking import STRATEGIES
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget, paper_rate, share_curves, solve_rates
+from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
 from cmgems.utils.rng import sequence_keys, stream

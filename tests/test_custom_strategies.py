@@ -6,9 +6,9 @@ from conftest import EXPERIMENTS
 
 from cmgems.cli import main
 from cmgems.errors import UserError
-from cmgems.masking import STRATEGIES
 from cmgems.masking.checks import check_strategy
 from cmgems.masking.registry import strategy
+from cmgems.masking.strategies import STRATEGIES
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
 

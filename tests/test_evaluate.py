@@ -234,10 +234,10 @@ def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path
     assert code == 0
     (folder,) = (tmp_path / "out" / "classifiers").iterdir()
     loaded = load_classifier(folder)
-    from cmgems.tasks import splits as task_data
+    from cmgems.tasks import splits
     from cmgems.tasks.lookup import task as find
 
-    test = task_data.read(find(str(task)), "test")
+    test = splits.read(find(str(task)), "test")
     tokens = tokenise(test, 6, loaded.classifier.encoder.shape.positions)
     logits = loaded.classifier(tokens)
     accuracy = float((logits.argmax(1).numpy() == test.labels).mean())

@@ -14,10 +14,10 @@ from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, R
 from cmgems.curriculum.schedule import largest_fraction
 from cmgems.data_modules.windows import Cut, WindowStream
 from cmgems.genome.spans import unambiguous_spans
-from cmgems.masking import STRATEGIES
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.packing import IGNORED, LEVELS, Room
 from cmgems.masking.rates import Budget
+from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 from cmgems.models import attention
 from cmgems.models.encoder import EncoderShape, MaskedLanguageModel

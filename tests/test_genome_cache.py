@@ -10,7 +10,7 @@ from genome_files import contents
 
 from cmgems.errors import UserError
 from cmgems.genome.cache import genome_for
-from cmgems.genome.genome import cache as genome_cache
+from cmgems.genome.genome import cache
 from cmgems.genome.store import store_lock
 
 WEEK = 7 * 24 * 3600
@@ -21,14 +21,14 @@ def stores(tmp_path, monkeypatch):
     """The folder of the stores in a cache of this test alone."""
     monkeypatch.setenv("CMGEMS_CACHE", str(tmp_path / "cache"))
     yield tmp_path / "cache" / "genomes"
-    genome_cache.let_go()
+    cache.let_go()
 
 
 def add(source: Path, bases: str = "ACGT") -> Path:
     """The store of a sequence file, which nobody has open."""
     source.write_text(f">x\n{bases}\n")
     store = genome_for(str(source)).path
-    genome_cache.let_go()
+    cache.let_go()
     return store
 
 
@@ -61,7 +61,7 @@ def test_what_was_not_used_for_the_longest_time_makes_room(tmp_path, stores, mon
     for store, age in zip(made, (100, 300, 200), strict=True):
         os.utime(store, (now - age, now - age))
     genome_for(str(tmp_path / "b.fa"))  # used again: now the youngest
-    genome_cache.let_go()
+    cache.let_go()
     monkeypatch.setenv("CMGEMS_CACHE_GB", "65e-6")  # each takes 20 kB for its codes
     added = add(tmp_path / "d.fa", "ACGT" * 5000)
     assert names(stores) == {made[0].name, made[1].name, added.name}

@@ -241,7 +241,8 @@ def test_kernels_work_where_nothing_can_be_written(tmp_path):
 
 def test_opening_a_store_needs_numpy_alone(genome):
     code = (
-        f"import sys; from cmgems.genome.genome import open_genome; open_genome({str(genome.path)!r});"
+        "import sys; from cmgems.genome.genome import open_genome; "
+        f"open_genome({str(genome.path)!r});"
         "print([m for m in ('numba', 'torch', 'Bio', 'matplotlib', 'tqdm') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

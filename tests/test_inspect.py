@@ -12,7 +12,7 @@ from cmgems.cli import main
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.inspection.inspect import find_region
-from cmgems.masking import STRATEGIES
+from cmgems.masking.strategies import STRATEGIES
 
 REGION = "chr20:45,000,000-45,002,000"
 

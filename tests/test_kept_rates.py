@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from cmgems.masking import STRATEGIES
-from cmgems.masking import rates_cache as kept_rates
+from cmgems.masking import rates_cache
 from cmgems.masking.rates import Budget
+from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def test_each_dependence_has_its_own_file(corpus, human_rank, tmp_path, monkeypa
     rates_of(corpus, human_rank, tmp_path, settings=Settings(mask_fraction=0.2))
     rates_of(corpus, human_rank.flip(0).contiguous(), tmp_path)
     rates_of(corpus.flip(0).contiguous(), human_rank, tmp_path)
-    monkeypatch.setattr(kept_rates, "_source_digest", lambda: "another version")
+    monkeypatch.setattr(rates_cache, "VERSION", rates_cache.VERSION + 1)
     rates_of(corpus, human_rank, tmp_path)
     assert len(list(tmp_path.iterdir())) == 6
 

@@ -6,10 +6,10 @@ import torch
 
 from cmgems.data_modules.windows import Cut, WindowBatch, WindowStream, gather
 from cmgems.genome.spans import unambiguous_spans
-from cmgems.masking import STRATEGIES
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.packing import ALL_MASKED
 from cmgems.masking.rates import Budget
+from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP, token_ids
 from cmgems.utils.kernels import tensor_code

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_masking import REFERENCES, draw, drawn_centres, rank_table
 
-from cmgems.masking import STRATEGIES
 from cmgems.masking.ops import draw_centres
+from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import _deal
 from cmgems.masking.types import CENTRES, Settings, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER, UNK

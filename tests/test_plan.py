@@ -23,7 +23,7 @@ from cmgems.models.attention import Layout
 from cmgems.models.build import build_model
 from cmgems.models.presets import encoder_shape
 from cmgems.runs.experiment import load
-from cmgems.training import distributed as sharding
+from cmgems.training import distributed
 from cmgems.training.optim import adamw
 
 QUICKSTART = EXPERIMENTS / "pretrain/quickstart.yaml"
@@ -90,7 +90,7 @@ def test_memory_of_a_step_under_ddp(tmp_path):
     model = Model(preset="logo")
     with gloo_alone(tmp_path / "store"):
         peak, micro = peak_of_steps(
-            model, (128,), 2, lambda model: DistributedDataParallel(model, **sharding.DDP)
+            model, (128,), 2, lambda model: DistributedDataParallel(model, **distributed.DDP)
         )
     planned = step_memory(encoder_shape(Experiment(model=model)), micro, ranks=2)
     assert planned.total == pytest.approx(peak, rel=0.1)

@@ -1,8 +1,8 @@
 """`cmgems plan`: what an experiment costs, before it runs.
 
-Sizes and lengths give FLOPs and memory (`cmgems.cost.flops`, `cmgems.cost.memory`); the device gives
-its memory and its rate of matrix products, which is measured. From these to tokens a second an
-efficiency has to be assumed, unless a few steps are timed (`measure`).
+Sizes and lengths give FLOPs and memory (`cmgems.cost.flops`, `cmgems.cost.memory`); the device
+gives its memory and its rate of matrix products, which is measured. From these to tokens per second
+an efficiency has to be assumed, unless a few steps are timed (`measure`).
 """
 
 import time

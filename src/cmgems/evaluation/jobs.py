@@ -39,7 +39,7 @@ from cmgems.evaluation.metrics import Scores, score
 from cmgems.evaluation.sources import Source, encoder_of, language_model
 from cmgems.evaluation.units import FULL, PUBLISHED, Group, Unit
 from cmgems.models.encoder import Encoder
-from cmgems.tasks import splits as task_data
+from cmgems.tasks import splits
 from cmgems.tasks.dataset import LabelledSequences, joined
 from cmgems.tasks.lookup import task
 from cmgems.tasks.task import Task
@@ -99,7 +99,7 @@ def task_named(name: str) -> Task:
 
 @lru_cache(maxsize=8)
 def split(name: str, which: str, root: str, k: int) -> LabelledSequences:
-    return task_data.read(task_named(name), which, root, shortest=k)
+    return splits.read(task_named(name), which, root, shortest=k)
 
 
 def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> LabelledSequences:
@@ -108,7 +108,7 @@ def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> L
     if unit.shots == FULL:
         return split(unit.task, "train", root, k)
     draw = None if unit.draw == PUBLISHED else unit.draw
-    return task_data.few_shot(its_task, unit.shots, draw, root, shortest=k)
+    return splits.few_shot(its_task, unit.shots, draw, root, shortest=k)
 
 
 def test_of(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:

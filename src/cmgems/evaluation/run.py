@@ -33,7 +33,7 @@ from cmgems.evaluation.report import report, summaries, write_scalars
 from cmgems.evaluation.sources import sources
 from cmgems.evaluation.units import FULL, Group, groups_of
 from cmgems.runs.folder import LOCK, provenance
-from cmgems.tasks import splits as task_data
+from cmgems.tasks import splits
 from cmgems.tasks.audit import Audit, audit, with_pretraining
 from cmgems.tasks.lookup import tasks
 from cmgems.tasks.task import Task
@@ -156,14 +156,12 @@ def shots_by_task(
     return found, skipped
 
 
-def too_few(
-    evaluation: Evaluation, one: Task, shots: int, k: int
-) -> task_data.TooFewExamples | None:
+def too_few(evaluation: Evaluation, one: Task, shots: int, k: int) -> splits.TooFewExamples | None:
     """The error of a draw that cannot be made because there are too few examples."""
     root = evaluation.tasks.root
     try:
-        task_data.few_shot(one, shots, None if evaluation.few_shot.published else 0, root, 0, k)
-    except task_data.TooFewExamples as error:
+        splits.few_shot(one, shots, None if evaluation.few_shot.published else 0, root, 0, k)
+    except splits.TooFewExamples as error:
         return error
     return None
 
@@ -222,8 +220,8 @@ def audited(evaluation: Evaluation, one: Task) -> Audit | None:
     if not evaluation.audit:
         return None
     root = evaluation.tasks.root
-    test = task_data.read(one, "test", root)
-    train = task_data.as_published(one, root) if "train" in one.splits else test
+    test = splits.read(one, "test", root)
+    train = splits.as_published(one, root) if "train" in one.splits else test
     found = audit(train, test, one.classes)
     for name in evaluation.models:
         spans = pretraining_spans(Path(name))

@@ -3,8 +3,8 @@
 codes.u8     base codes, one byte a base, A T C G = 0 1 2 3, other = 4; contig after contig,
              exactly one code 4 between neighbours
 genome.json  the manifest: format, version, dtype, name, bases, contigs (name, length, N, IUPAC
-             codes, checksum as in `cmgems.genome.checksum`), sha256 of the genome, sources (path, size,
-             mtime, sha256), the size and time of codes.u8, and a checksum over all of that
+             codes, checksum as in `cmgems.genome.checksum`), sha256 of the genome, sources (path,
+             size, mtime, sha256), the size and time of codes.u8, and a checksum over all of that
 
 A store is never changed in place: it is written as a folder beside, synced and renamed.
 """

@@ -57,7 +57,8 @@ def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, c
     folder : Path
         New or empty.
     states : dict of tensors
-        From `cmgems.hub.bert_weights.masked_lm_states` or `classifier_states`, or `bert_states` and a head.
+        From `cmgems.hub.bert_weights`: `masked_lm_states` or `classifier_states`, or `bert_states`
+        and a head.
     config : dict
         From `cmgems.hub.bert_weights.bert_config`.
     k : int

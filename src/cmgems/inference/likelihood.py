@@ -2,8 +2,9 @@
 
 The probability of a base is asked for with the base hidden: all k k-mers over it show [MASK], as
 the wide window of pretraining does, and the model's distributions over those k-mers are summed over
-their other bases and averaged (`cmgems.tokenization.hidden.base_probabilities`). One masked k-mer alone hides
-nothing: its neighbours spell it.
+their other bases and averaged
+(`cmgems.tokenization.hidden.base_probabilities`). One masked k-mer alone hides nothing: its
+neighbours spell it.
 
     pseudo-log-likelihood of a sequence: the sum over its bases of ln p(base | all other bases)
     score of a variant: ln p(alternative) - ln p(reference) at its place; below 0, the model finds

@@ -14,9 +14,9 @@ from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.region import Region, parse_region
-from cmgems.masking import STRATEGIES
 from cmgems.masking.mask_statistics import MaskStatistics, mask_statistics, rank_shares
 from cmgems.masking.masker import Masker, Plan
+from cmgems.masking.strategies import STRATEGIES
 from cmgems.tokenization.hidden import hidden_bases
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
 from cmgems.utils.rng import sequence_keys, stream

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.difficulty.running_loss import KmerLosses
-from cmgems.masking import STRATEGIES, Strategy
 from cmgems.masking.ops import draw_centres
 from cmgems.masking.packing import BERT, Packed, Room, Shares, pack, pack_into
 from cmgems.masking.rates import Budget, settings_read
 from cmgems.masking.registry import strategy
+from cmgems.masking.strategies import STRATEGIES, Strategy
 from cmgems.masking.types import CENTRES, MIXING, Settings, Tokens
 from cmgems.models.attention import Layout
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids

@@ -15,8 +15,8 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from cmgems.masking import READS, STRATEGIES
 from cmgems.masking.rates_cache import KeptRates
+from cmgems.masking.strategies import READS, STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import LENGTH_A_CENTRE
 from cmgems.masking.types import Settings, Tokens
 from cmgems.utils.rng import sequence_keys, stream, uniforms

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.masking import STRATEGIES, Strategy
+from cmgems.masking.strategies import STRATEGIES, Strategy
 
 
 def strategy(name: str) -> Strategy:

@@ -5,8 +5,8 @@ GPU idles between two operations. Draws and seeds of one task share everything b
 so they are one computation with another axis: a matrix product becomes a batched one. What one of
 the models computes does not depend on the others beside it (dropout included, see `Dropout`).
 
-This is the encoder of `cmgems.models.encoder` on dense batches, with its parameters under its names, so
-that `StackedEncoder.take` gives back an `Encoder`'s state; the tests hold the two equal.
+This is the encoder of `cmgems.models.encoder` on dense batches, with its parameters under its
+names, so that `StackedEncoder.take` gives back an `Encoder`'s state; the tests hold the two equal.
 
 Shapes: G models, B sequences, L tokens (padded on the right), D width, H heads, E = D / H,
 P places at which the last layer is computed.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.tasks import synthetic as constructed
+from cmgems.tasks import synthetic
 from cmgems.tasks.dataset import LabelledSequences, joined, keys
 from cmgems.tasks.readers import READERS, read_examples
 from cmgems.tasks.task import Files, Task
@@ -226,11 +226,11 @@ def _load(
     task: Task, files: Files, split: str, root: str | Path, shortest: int
 ) -> LabelledSequences:
     if not files.layouts:
-        return constructed.MAKERS[files.format](split)
+        return synthetic.MAKERS[files.format](split)
     paths = _resolve(task, files, root)
     if files.format in READERS:
         return read_examples(files.format, paths, task.reading(shortest))
-    return constructed.FROM_FILES[files.format](paths, task.reading(shortest))
+    return synthetic.FROM_FILES[files.format](paths, task.reading(shortest))
 
 
 def _resolve(task: Task, files: Files, root: str | Path) -> list[Path]:

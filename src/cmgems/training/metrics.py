@@ -82,8 +82,8 @@ class HiddenBases(Metric):
     """Prediction of bases that no unmasked k-mer shows, as far as they lie in runs of at most k.
 
     A single wide window hides k bases. Longer runs, where windows overlap, are left out: the Markov
-    models of `cmgems.training.markov` are summed over all sequences of a run, which takes 4 times as long
-    with each base, and both are to be measured on the same bases.
+    models of `cmgems.training.markov` are summed over all sequences of a run, which takes 4 times
+    as long with each base, and both are to be measured on the same bases.
     """
 
     full_state_update = False

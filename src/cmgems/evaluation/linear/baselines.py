@@ -49,7 +49,8 @@ class KmerChoice(NamedTuple):
 def kmer_counts(data: LabelledSequences, k: int) -> sparse.csr_matrix:
     """float64 [N, 4**k]: how often each k-mer occurs in each sequence; one with N is not counted.
 
-    Columns are k-mer indices (`cmgems.tokenization.kmers`): base order A T C G, the first base highest.
+    Columns are k-mer indices (`cmgems.tokenization.kmers`): base order A T C G, the first base
+    highest.
     """
     words = np.empty(len(data.codes), np.int64)
     ends = np.empty(len(data), np.int64)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome.formats import fasta_kernels as fasta
+from cmgems.genome.formats import fasta_kernels
 from cmgems.genome.formats.base import Piece, Segment, line_at
 
 PIECE = 1 << 20  # bytes of text; smaller ones cost calls, larger ones leave the caches
@@ -19,11 +19,11 @@ def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
 
     The codes of a piece are overwritten when the thread that asked for it asks for another.
     """
-    text = bytearray(size + fasta.PAD)
+    text = bytearray(size + fasta_kernels.PAD)
     raw = np.frombuffer(text, np.uint8)
     buffers: dict[int, np.ndarray] = {}  # of each thread
-    headers = np.empty((_MAX_HEADERS, fasta.HEADER_COLUMNS), np.int64)
-    tally = np.empty(fasta.TALLY_FIELDS, np.int64)
+    headers = np.empty((_MAX_HEADERS, fasta_kernels.HEADER_COLUMNS), np.int64)
+    tally = np.empty(fasta_kernels.TALLY_FIELDS, np.int64)
     offset = filled = 0  # of raw[0] in the file; bytes in raw
     mid_line, named = False, False
     while True:
@@ -32,17 +32,18 @@ def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
             return
         cut = filled if filled < size else _cut(text, size, mid_line, path, offset)
         if (codes := buffers.get(threading.get_ident())) is None:
-            codes = buffers[threading.get_ident()] = np.empty(size + fasta.PAD, np.uint8)
-        fasta.convert(raw, cut, mid_line, codes, headers, tally)
-        if tally[fasta.BAD] >= 0:
-            raise UserError(_bad_byte(path, offset + int(tally[fasta.BAD])))
-        used = int(tally[fasta.CONSUMED])
+            codes = buffers[threading.get_ident()] = np.empty(size + fasta_kernels.PAD, np.uint8)
+        fasta_kernels.convert(raw, cut, mid_line, codes, headers, tally)
+        if tally[fasta_kernels.BAD] >= 0:
+            raise UserError(_bad_byte(path, offset + int(tally[fasta_kernels.BAD])))
+        used = int(tally[fasta_kernels.CONSUMED])
         segments = _segments(path, text, offset, headers, tally)
         if segments[0].stop > segments[0].start and not named:
             raise UserError(f"{path}: has sequence before the first header ('>')")
         named = named or len(segments) > 1
         yield Piece(
-            codes[: tally[fasta.WRITTEN]], [s for s in segments if s.name or s.stop > s.start]
+            codes[: tally[fasta_kernels.WRITTEN]],
+            [s for s in segments if s.name or s.stop > s.start],
         )
         mid_line = used > 0 and text[used - 1] != 10
         text[: filled - used] = text[used:filled]
@@ -69,14 +70,18 @@ def _cut(text: bytearray, size: int, mid_line: bool, path: Path, offset: int) ->
 
 def _segments(path, text, offset, headers, tally) -> list[Segment]:
     """The first segment continues the contig before, each of the others begins one."""
-    met = int(tally[fasta.HEADERS])
+    met = int(tally[fasta_kernels.HEADERS])
     rows = headers[:met].tolist()
-    ends = [*(r[fasta.HEADER_CODE] for r in rows), int(tally[fasta.WRITTEN])]
-    n_counts = [0, *(r[fasta.HEADER_N] for r in rows), int(tally[fasta.N_COUNT])]
-    iupac = [0, *(r[fasta.HEADER_IUPAC] for r in rows), int(tally[fasta.IUPAC_COUNT])]
+    ends = [*(r[fasta_kernels.HEADER_CODE] for r in rows), int(tally[fasta_kernels.WRITTEN])]
+    n_counts = [0, *(r[fasta_kernels.HEADER_N] for r in rows), int(tally[fasta_kernels.N_COUNT])]
+    iupac = [
+        0,
+        *(r[fasta_kernels.HEADER_IUPAC] for r in rows),
+        int(tally[fasta_kernels.IUPAC_COUNT]),
+    ]
     segments = [Segment(None, 0, ends[0], n_counts[1], iupac[1], "")]
     for i, row in enumerate(rows):
-        at = offset + row[fasta.HEADER_START]
+        at = offset + row[fasta_kernels.HEADER_START]
         name = _name(path, bytes(text[row[0] + 1 : row[1]]), at)
         segments.append(
             Segment(

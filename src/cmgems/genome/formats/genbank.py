@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome.formats import fasta_kernels as fasta
+from cmgems.genome.formats import fasta_kernels
 from cmgems.genome.formats.base import Piece, Segment
 
 # What Biopython's parsers raise on damaged files, and how they warn of files that were cut short.
@@ -70,17 +70,17 @@ def _one_line(error) -> str:
 
 def _piece(path: Path, number: int, name: str, letters: bytes) -> Piece:
     size = len(letters)
-    raw = np.frombuffer(letters + bytes(fasta.PAD), np.uint8)
-    codes = np.empty(size + 1 + fasta.PAD, np.uint8)
-    codes[0] = fasta.OTHER
-    tally = np.empty(fasta.TALLY_FIELDS, np.int64)
-    headers = np.empty((1, fasta.HEADER_COLUMNS), np.int64)
-    fasta.convert(raw, size, True, codes[1:], headers, tally)
-    if tally[fasta.BAD] >= 0 or tally[fasta.WRITTEN] != size:
-        at = int(tally[fasta.BAD])
+    raw = np.frombuffer(letters + bytes(fasta_kernels.PAD), np.uint8)
+    codes = np.empty(size + 1 + fasta_kernels.PAD, np.uint8)
+    codes[0] = fasta_kernels.OTHER
+    tally = np.empty(fasta_kernels.TALLY_FIELDS, np.int64)
+    headers = np.empty((1, fasta_kernels.HEADER_COLUMNS), np.int64)
+    fasta_kernels.convert(raw, size, True, codes[1:], headers, tally)
+    if tally[fasta_kernels.BAD] >= 0 or tally[fasta_kernels.WRITTEN] != size:
+        at = int(tally[fasta_kernels.BAD])
         raise UserError(
             f"{path}: record {number} ({name}): base {at + 1} is {chr(letters[at])!r};"
             " wanted: A C G T U N or another IUPAC nucleotide code"
         )
-    counts = int(tally[fasta.N_COUNT]), int(tally[fasta.IUPAC_COUNT])
+    counts = int(tally[fasta_kernels.N_COUNT]), int(tally[fasta_kernels.IUPAC_COUNT])
     return Piece(codes[: size + 1], [Segment(name, 1, size + 1, *counts, f"record {number}")])

@@ -1,1 +1,40 @@
-"""The masking strategies."""
+"""The masking strategies, by name.
+
+A strategy is a function `Tokens -> mask_BT` (bool, never True where `tokens.maskable_BT` is not),
+made of the operations in `cmgems.masking.ops`. To add one: a function in a module of this folder, a
+line below, and its slow twin in `tests/references/masking.py`. A custom strategy needs no line here:
+an experiment names it `package.module:Name`, see `cmgems.masking.registry`.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from cmgems.masking.strategies.pmi_ranked import (
+    genemask,
+    global_pmi,
+    inverse_pmi,
+    loss_adaptive,
+    shuffled_pmi,
+    soft_pmi,
+)
+from cmgems.masking.strategies.random_spans import random, random_wide, span, uniform
+from cmgems.masking.types import Tokens
+
+Strategy = Callable[[Tokens], Tensor]
+
+STRATEGIES: dict[str, Strategy] = {
+    "uniform": uniform,
+    "random": random,
+    "random_wide": random_wide,
+    "span": span,
+    "genemask": genemask,
+    "global_pmi": global_pmi,
+    "shuffled_pmi": shuffled_pmi,
+    "inverse_pmi": inverse_pmi,
+    "soft_pmi": soft_pmi,
+    "loss_adaptive": loss_adaptive,
+}
+
+# The settings that a strategy reads beside the mask fraction.
+READS: dict[str, tuple[str, ...]] = {"span": ("span_width",), "soft_pmi": ("temperature",)}

@@ -1,1 +1,0 @@
-"""Downstream evaluation: labelled tasks, scores with their uncertainty, baselines and audits."""
