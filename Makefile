@@ -56,10 +56,10 @@ newcomer:  ## a fresh clone, the README's two commands, in a folder that is remo
 	bash scripts/newcomer.sh
 
 test-faults: $(VENV)/.developer  ## tens of thousands of damaged inputs; `make test` has a tenth of them
-	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/test_genome_faults.py tests/test_downstream_files.py $(ARGS)
+	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/genome/test_faults.py tests/tasks/test_readers.py $(ARGS)
 
 test-slurm: $(VENV)/.developer  ## sweeps on a real one-node Slurm that the test starts; as root, Debian's packages
-	CMGEMS_SLURM=1 $(BIN)/python -m pytest tests/test_slurm.py $(ARGS)
+	CMGEMS_SLURM=1 $(BIN)/python -m pytest tests/sweeps/test_slurm.py $(ARGS)
 
 bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfish: ARGS="chr20.fa"
 	$(BIN)/python benchmarks/bench_pmi.py $(ARGS)
@@ -74,7 +74,7 @@ bench-scaling: $(VENV)/.developer  ## weak scaling over 1 and 2 processes, and i
 	$(BIN)/python benchmarks/bench_scaling.py $(ARGS)
 
 test-scaling: $(VENV)/.developer  ## processes started by Lightning, torchrun and srun's way; a run out of memory
-	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/test_ddp.py tests/test_plan.py $(ARGS)
+	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/pretraining/test_ddp.py tests/cost/test_plan.py $(ARGS)
 
 bench-train: $(VENV)/.developer  ## our training step against Hugging Face's: ARGS="--only cpu-full"
 	$(BIN)/python benchmarks/bench_train.py $(ARGS)

@@ -162,11 +162,7 @@ def count(path: Path, k: int, threads: int) -> KmerCounts:
 def biopython(path: Path) -> None:
     from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-    table = np.where(
-        fasta_kernels.BYTE_CLASSES <= fasta_kernels.OTHER,
-        fasta_kernels.BYTE_CLASSES,
-        fasta_kernels.OTHER,
-    )
+    table = np.minimum(fasta_kernels.BYTE_CLASSES, fasta_kernels.OTHER)
     with open(path) as handle:
         for _, sequence in SimpleFastaParser(handle):
             table[np.frombuffer(sequence.encode(), np.uint8)]

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from pathlib import Path
 
 # Before cmgems is imported: nothing of the user's cache is read or written.
 _cache = tempfile.TemporaryDirectory(prefix="cmgems-tests-")
@@ -11,15 +10,13 @@ os.environ["CMGEMS_CACHE"] = _cache.name
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest  # noqa: E402
+from helpers.paths import EXPERIMENTS  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-CASES = int(os.environ.get("CMGEMS_FAULTS", "2000"))  # damaged inputs; each test takes its share
 if "CMGEMS_FAULTS" not in os.environ:
     # The same examples in every run; `make test-faults` looks for others.
     settings.register_profile("fixed", derandomize=True)
     settings.load_profile("fixed")
-
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EXPERIMENTS
+from helpers.paths import EXPERIMENTS
 
 from cmgems import __version__
 from cmgems.cli import COMMANDS, EPILOG, main

@@ -21,7 +21,7 @@ def is_plateau(
     `relative` compares that drop with the largest drop of the stage, after smoothing the loss. A
     threshold of 0.04 says: 25 times slower than at the best of times. Perplexity and not its
     logarithm, because the logarithm has no knee: it goes on falling like a power of the step, and
-    a threshold on it lands anywhere (`tests/test_plateau.py` has recorded curves).
+    a threshold on it lands anywhere (`tests/curriculum/test_plateau.py` has recorded curves).
 
     Parameters
     ----------

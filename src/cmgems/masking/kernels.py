@@ -1,8 +1,8 @@
 """The CPU path of masking: compiled loops over the sequences of a batch.
 
 Each kernel has a twin in torch tensor code, which serves every other device; the two give the same
-masks bit for bit (`tests/test_masking.py`). They release the GIL and allocate nothing. Booleans
-travel as uint8, so that the inner loops become vector instructions.
+masks bit for bit (`tests/masking/test_strategies.py`). They release the GIL and allocate nothing.
+Booleans travel as uint8, so that the inner loops become vector instructions.
 
 Shapes: B sequences, T tokens, N packed tokens, M masked ones, V = 4**k k-mers, Q quantiles.
 """

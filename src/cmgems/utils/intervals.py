@@ -2,8 +2,8 @@
 
 Seeds alone (`mean_interval`, `paired`, `drawn_means`): three are few. The percentile bootstrap,
 which resamples them, then covers the truth far less often than it says (measured in
-`tests/test_intervals.py`); these are exact for means of normally distributed figures however few
-there are.
+`tests/utils/test_intervals.py`); these are exact for means of normally distributed figures
+however few there are.
 
 Draws of a labelled task, each with its seeds (`summarise`, `compare`): `values[draw][seed]`. Seeds
 of one draw share their examples, so they are no independent repetitions: draws are resampled, each

@@ -1,7 +1,8 @@
 """Which code serves a tensor: compiled loops on a CPU, tensor code on any other device.
 
 The choice is made inside each operation (`cmgems.masking.ops`,
-`cmgems.tokenization.kmers.token_ids`); who calls them does not see it. The results are the same bit for bit.
+`cmgems.tokenization.kmers.token_ids`); who calls them does not see it. The results are the
+same bit for bit.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,9 +1,9 @@
 """The masking strategies, by name.
 
 A strategy is a function `Tokens -> mask_BT` (bool, never True where `tokens.maskable_BT` is not),
-made of the operations in `cmgems.masking.ops`. To add one: a function in a module of this folder, a
-line below, and its slow twin in `tests/references/masking.py`. A custom strategy needs no line here:
-an experiment names it `package.module:Name`, see `cmgems.masking.registry`.
+made of the operations in `cmgems.masking.ops`. To add one: a function in a module of this folder,
+a line below, and its slow twin in `tests/references/masking.py`. A custom strategy needs no line
+here: an experiment names it `package.module:Name`, see `cmgems.masking.registry`.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,124 @@
+"""Speed of a run: what is counted, what becomes of the time, and the profiler's trace."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers.paths import EXPERIMENTS
+
+from cmgems.callbacks import Throughput
+from cmgems.callbacks.throughput import PARTS, _Marks
+from cmgems.config.schema import Experiment, Model
+from cmgems.cost.device import matmul_rate, peak_memory
+from cmgems.cost.flops import flops_per_token
+from cmgems.models.build import build_model
+from cmgems.pretraining import pretrain
+from cmgems.runs.experiment import load
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    """A run of nine steps with a trace, in bfloat16: (folder, results)."""
+    folder = tmp_path_factory.mktemp("speed") / "run"
+    overrides = [*tiny, "train.max_steps=9", "train.log_every=2", "train.precision=bf16"]
+    overrides += ["train.profile=true", f"run.dir={folder}"]
+    return folder, pretrain(load(EXPERIMENTS / "pretrain/random.yaml", overrides))
+
+
+def test_results_and_scalars_have_the_speed(run):
+    folder, results = run
+    speed = results["speed"]
+    shares = [speed[f"share_{part}"] for part in (*PARTS, "other")]
+    assert all(share > 0 for share in shares)
+    assert sum(shares) == pytest.approx(1.0, abs=0.02)
+    assert speed["share_backward"] > speed["share_data"]
+    assert 0 < speed["mfu"] < 1
+    assert 0.1 < speed["peak_memory_gb"] <= peak_memory(CPU) / 1e9
+    # 5 bases more than k-mers, 2 tokens more: 3 bases more than tokens
+    windows = 9 * 4
+    bases, tokens = (speed[f"{what}_per_second"] for what in ("bases", "tokens"))
+    assert bases / tokens == pytest.approx(1 + 3 * windows / results["tokens"], rel=1e-6)
+    with open(folder / "metrics.csv") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["name"].startswith("speed/")]
+    assert {int(row["step"]) for row in rows} == {2, 4, 6, 8}
+    assert {row["name"].removeprefix("speed/") for row in rows} == {
+        *(set(speed) - {"matmul_flops_per_second"}),
+        "million_tokens",
+        "peak_memory_gb",
+    }
+
+
+def test_writes_a_trace_that_a_viewer_opens(run):
+    trace = json.loads((run[0] / "profile/trace.json").read_text())
+    names = {event.get("name") for event in trace["traceEvents"]}
+    assert {"aten::addmm", "Optimizer.step#AdamW.step"} <= names
+    assert "Self CPU" in (run[0] / "profile/costs.txt").read_text()
+
+
+def test_flops_follow_lengths_and_masked_share():
+    """Two windows of 95 and 59 tokens, a seventh of which are masked, at a rate of 1 GFLOP/s."""
+    log = SimpleNamespace(latest={"masked_share": 1 / 7})
+    module = SimpleNamespace(model=build_model(Experiment(model=Model(preset="small"))), device=CPU)
+    data = SimpleNamespace(loading_seconds=0.0)
+    trainer = SimpleNamespace(
+        world_size=2, accumulate_grad_batches=1, global_step=1, datamodule=data, loggers=[]
+    )
+    throughput = Throughput(every=1, k=6, log=log)
+    throughput.on_train_start(trainer, module)
+    throughput.rate = 1e9
+    throughput.on_train_batch_start(trainer, module, None, 0)
+    data.loading_seconds = 0.25
+    batch = SimpleNamespace(bases=(98, 62))
+    throughput.on_train_batch_end(trainer, module, None, batch, 0)
+    shape = module.model.encoder.shape
+    mean_length = (95**2 + 59**2) / (95 + 59)
+    assert throughput.flops == pytest.approx(154 * flops_per_token(shape, mean_length, 1 / 7))
+    assert (throughput.tokens, throughput.bases) == (2 * 154, 2 * 160)
+    assert throughput.parts["data"] == 0.25
+    assert throughput.results()["mfu"] == pytest.approx(throughput.flops / throughput.seconds / 1e9)
+
+
+def test_marks_divide_the_time_of_a_step(monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 7.0, 20.0, 21.0, 22.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    marks = _Marks(CPU)
+    for part in ("forward", "backward", "optimizer", None, "forward", "backward", None):
+        marks.set(part)
+    assert marks.seconds() == {"forward": 2.0, "backward": 3.0, "optimizer": 4.0}
+    assert marks.seconds() == {}
+
+
+def test_what_is_no_training_does_not_count(monkeypatch):
+    """Time counts from the first step; after a validation or a pause, from the next one."""
+    throughput = Throughput(every=1, k=6, log=None)
+    throughput._marks = _Marks(CPU)
+    trainer = SimpleNamespace(state=SimpleNamespace(fn="validate"))
+    now = [10.0]
+    monkeypatch.setattr("cmgems.callbacks.throughput.time.perf_counter", lambda: now[0])
+    throughput.on_train_batch_start(trainer, None, None, 0)  # at 10
+    now[0] = 12.0
+    with throughput.paused():
+        now[0] = 20.0
+    assert throughput.seconds == 2.0
+    now[0] = 25.0
+    throughput.on_train_batch_start(trainer, None, None, 1)
+    now[0] = 26.0
+    throughput.on_validation_start(trainer, None)
+    now[0] = 40.0
+    throughput.on_train_batch_start(trainer, None, None, 2)
+    now[0] = 44.0
+    throughput._read_clock()
+    assert throughput.seconds == 2.0 + 1.0 + 4.0
+
+
+def test_rate_and_memory_are_of_this_machine():
+    """Slow or loaded as it may be, a core multiplies and adds at more than 1 GFLOP/s."""
+    assert 1e9 < matmul_rate(CPU, torch.float32) < 1e14
+    before = peak_memory(CPU)
+    block = torch.ones(50_000_000)  # 200 MB
+    assert peak_memory(CPU) >= before
+    assert peak_memory(CPU) > block.nbytes

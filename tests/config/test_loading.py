@@ -1,0 +1,144 @@
+"""Experiment files: merging, one-line refusals with file, line and key; help and code agree."""
+
+import pytest
+from helpers.paths import EXPERIMENTS
+
+from cmgems.commands import describe_keys
+from cmgems.config.loading import dump
+from cmgems.config.schema import Experiment, leaves, read
+from cmgems.errors import UserError
+from cmgems.runs.experiment import differences, load
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="e.yaml"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+def refusal(path, *overrides):
+    with pytest.raises(UserError) as caught:
+        load(path, overrides)
+    return str(caught.value)
+
+
+def test_defaults_files_and_overrides_in_that_order(write):
+    write("seed: 1\noptim: {rate: 1e-3, clip: 2}\n", "base.yaml")
+    path = write("extends: base.yaml\noptim: {clip: 3}\n")
+    experiment = load(path, ["train.max_steps=1e3", "validation.every=500"])
+    assert (experiment.seed, experiment.optim.rate, experiment.optim.clip) == (1, 1e-3, 3.0)
+    assert experiment.train.max_steps == 1000
+    assert isinstance(experiment.train.max_steps, int)
+    assert experiment.optim.beta2 == Experiment().optim.beta2
+    assert (experiment.name, experiment.run.dir) == ("e", "runs/e")
+
+
+def test_extends_through_several_files(write):
+    write("seed: 1\ndata: {k: 3, shortest: 4}\n", "a.yaml")
+    write("extends: a.yaml\nseed: 2\n", "b.yaml")
+    experiment = load(write("extends: b.yaml\n"))
+    assert (experiment.seed, experiment.data.k, experiment.data.shortest) == (2, 3, 4)
+
+
+def test_refers_to_another_key(write):
+    path = write("train: {batch: 20, micro_batch: '${train.batch}'}\n")
+    assert load(path).train.micro_batch == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim: {rat: 1}", "{p}:1: optim.rat: no such key; did you mean optim.rate?"),
+        ("a: 1\nmodel:\n  size: 1", "{p}:1: a: no such key, wanted one of name, seed, run, data"),
+        (
+            "seed: 1\nmodel:\n  layers: two",
+            "{p}:3: model.layers: found 'two', wanted a whole number",
+        ),
+        ("train: {max_steps: 1.5}", "{p}:1: train.max_steps: found 1.5, wanted a whole number"),
+        ("train: {max_steps: true}", "{p}:1: train.max_steps: found True, wanted a whole number"),
+        ("name: no", "{p}:1: name: found False, wanted text, in quotes"),
+        ("name: 0123", "{p}:1: name: found 83, wanted text, in quotes"),
+        ("run: {resume: 1}", "{p}:1: run.resume: found 1, wanted true or false"),
+        ("optim: {rate: -1}", "{p}:1: optim.rate: found -1.0, wanted at least 0.0"),
+        ("optim: {rate: .nan}", "{p}:1: optim.rate: found nan, wanted at least 0.0"),
+        ("data: {k: 7}", "{p}:1: data.k: found 7, wanted one of 3, 4, 5, 6"),
+        ("model: {preset: big}", "{p}:1: model.preset: found 'big', wanted one of small, logo"),
+        ("model: 5", "{p}:1: model: found 5, wanted a section with the keys preset, layers"),
+        ("data:\n  genome: [a]", "{p}:2: data.genome: found ['a'], wanted text, in quotes"),
+        (
+            "curriculum: {strategies: [rndm]}",
+            "{p}:1: curriculum.strategies: strategy 'rndm' is unknown",
+        ),
+        ("curriculum: {schedule: linear}", "{p}:1: curriculum.strategies: found 1 names, schedule"),
+        ("train: {batch: 25}", "{p}:1: train.batch: found 25, wanted a multiple of"),
+        ("validation: {every: 300}", "{p}:1: validation.every: found 300, wanted a divisor"),
+        ("data: {window: 600}", "{p}:1: data.window: 600 bases are 597 tokens"),
+        ("model: {width: 100}", "{p}:1: model.width: found 100, wanted a multiple of 2 x 4 heads"),
+        ("seed: 1\nseed: 2", "{p}:2: seed: set a second time in this file"),
+        ("- 1", "{p}:1: wanted `key: value` lines"),
+        ("a: [1", "{p}: not YAML: "),
+        ("extends: nothing.yaml", "nothing.yaml: no such file, wanted an experiment"),
+        ("extends: e.yaml", "e.yaml: extends itself through "),
+        ("name: ${oc.env:HOME}", "{p}: only `${{other.key}}` may stand in a value"),
+        ("name: ${nothing}", "{p}: Interpolation key 'nothing' not found"),
+    ],
+)
+def test_refuses_in_one_line_with_file_line_and_key(write, text, message):
+    path = write(text)
+    found = refusal(path)
+    assert message.format(p=path) in found
+    assert "\n" not in found or found.count("\n") + 1 == text.count("\n")
+
+
+def test_reports_all_problems_at_once(write):
+    path = write("seed: x\noptim:\n  rate: fast\n  klip: 1\n")
+    lines = refusal(path).splitlines()
+    assert len(lines) == 3
+    assert [line.split(": ")[0] for line in lines] == [f"{path}:{n}" for n in (1, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.rate", "`optim.rate`: not an override, wanted key.path=value"),
+        ("optim.rte=1", "`optim.rte=1`: optim.rte: no such key; did you mean optim.rate?"),
+        ("optim.rate=x", "`optim.rate=x`: optim.rate: found 'x', wanted a number"),
+        ("optim=3", "`optim=3`: optim: found 3, wanted a section"),
+    ],
+)
+def test_refuses_overrides(write, override, message):
+    assert message in refusal(write("seed: 1"), override)
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert refusal(tmp_path / "no.yaml").endswith("no such file, wanted an experiment (YAML)")
+    assert refusal(tmp_path).endswith("not a file, wanted an experiment (YAML)")
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("pretrain/*.yaml")), ids=lambda p: p.stem)
+def test_shipped_experiments_load_and_round_trip(path, tmp_path):
+    experiment = load(path)
+    again = tmp_path / "config.yaml"
+    again.write_text(dump(experiment))
+    assert load(again) == experiment
+
+
+def test_baselines_differ_in_the_curriculum_alone():
+    names = ("random", "random_wide", "genemask", "global_pmi", "cm_step", "cm_gems")
+    one, *others = (load(EXPERIMENTS / f"pretrain/{name}.yaml") for name in names)
+    for other in others:
+        assert all(
+            key == "name" or key.startswith("curriculum.") for key in differences(one, other)
+        )
+
+
+def test_every_key_is_documented_and_in_the_help():
+    text = describe_keys(Experiment)
+    for name, part in leaves():
+        assert part.metadata["text"], name
+        assert f"  {name} = " in text
+        default = read(Experiment(), name)
+        assert isinstance(default, part.type if part.type in (int, float, bool, str) else tuple)

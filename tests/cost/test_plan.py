@@ -1,0 +1,243 @@
+"""`cmgems plan` against what is measured; out of memory ends with its advice."""
+
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.paths import EXPERIMENTS
+from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import ProfilerActivity, profile
+
+from cmgems.cli import main
+from cmgems.config.schema import Data, Experiment, Model, Train
+from cmgems.cost.device import Memory, device_memory
+from cmgems.cost.flops import flops_per_token
+from cmgems.cost.memory import Micro, layer_parameters, step_memory
+from cmgems.cost.plan import largest_fitting, memory_of, plan, windows_of
+from cmgems.models.attention import Layout
+from cmgems.models.build import build_model
+from cmgems.models.presets import encoder_shape
+from cmgems.runs.experiment import load
+from cmgems.training import distributed
+from cmgems.training.optim import adamw
+
+QUICKSTART = EXPERIMENTS / "pretrain/quickstart.yaml"
+CPU = torch.device("cpu")
+
+
+def peak_of_steps(
+    model: Model, lengths, micro_batches: int, wrapped=lambda model: model
+) -> tuple[int, Micro]:
+    """Most bytes that torch's allocator had given out in two steps, and what they were of."""
+    tokens = sum(lengths)
+    ids = torch.randint(5, 4101, (tokens,))
+    at = (torch.rand(tokens) < 0.15).nonzero()[:, 0]
+    experiment = Experiment(model=model)
+
+    def steps():
+        built = build_model(experiment)
+        optimizer = adamw(built, experiment.optim)
+        built = wrapped(built)
+        for number in range(2 * micro_batches):
+            loss = F.cross_entropy(built(ids, Layout.of(lengths), at), ids[at])
+            if number % micro_batches == 0:  # where Lightning does it
+                optimizer.zero_grad()
+            loss.backward()
+            if (number + 1) % micro_batches == 0:
+                optimizer.step()
+        return built, optimizer
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        kept = steps()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    given = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        given += event.nbytes()
+        peak = max(peak, given)
+    del kept
+    equal = len(set(lengths)) == 1
+    micro = Micro(
+        tokens, max(lengths), len(at) / tokens, accumulated=micro_batches > 1, equal_lengths=equal
+    )
+    return peak, micro
+
+
+@pytest.mark.parametrize(
+    ("model", "lengths", "micro_batches"),
+    [
+        (Model(preset="small"), (512,) * 2, 1),
+        (Model(preset="small"), (512,) * 8, 2),
+        (Model(preset="small"), (300, 280, 200, 31), 2),
+        (Model(preset="logo"), (256,) * 2, 2),
+        (Model(preset="small", layers=3, dropout=0.1), (256,) * 4, 2),
+    ],
+)
+def test_memory_of_a_step_is_within_a_tenth(model, lengths, micro_batches):
+    torch.manual_seed(0)
+    peak, micro = peak_of_steps(model, lengths, micro_batches)
+    planned = step_memory(encoder_shape(Experiment(model=model)), micro).total
+    assert planned == pytest.approx(peak, rel=0.1)
+
+
+def test_memory_of_a_step_under_ddp(tmp_path):
+    """Gradients lie in DDP's buckets, and nowhere else."""
+    torch.manual_seed(0)
+    model = Model(preset="logo")
+    with gloo_alone(tmp_path / "store"):
+        peak, micro = peak_of_steps(
+            model, (128,), 2, lambda model: DistributedDataParallel(model, **distributed.DDP)
+        )
+    planned = step_memory(encoder_shape(Experiment(model=model)), micro, ranks=2)
+    assert planned.total == pytest.approx(peak, rel=0.1)
+    assert planned.gradients > 0.15 * planned.total  # twice as much would show
+
+
+@contextmanager
+def gloo_alone(store):
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_ddp_keeps_gradients_and_sharding_spreads_the_weights():
+    shape = encoder_shape(Experiment(model=Model(preset="dnabert")))
+    micro = Micro(tokens=5120, longest=512, masked=0.15, accumulated=False)
+    alone, ddp = (step_memory(shape, micro, ranks) for ranks in (1, 8))
+    assert alone.gradients < ddp.gradients == ddp.weights
+    assert (ddp.weights, ddp.activations) == (alone.weights, alone.activations)
+    sharded = step_memory(shape, micro, ranks=8, sharded=True)
+    assert sharded.optimiser == alone.optimiser // 8
+    assert sharded.weights == alone.weights // 8 + 4 * layer_parameters(shape)
+    assert layer_parameters(shape) == 7_087_872
+
+
+def test_lengths_and_masks_are_those_of_the_windows(genome):
+    """Expected lengths against windows that are drawn."""
+    from cmgems.data_modules.windows import Cut, WindowStream
+    from cmgems.genome.spans import unambiguous_spans
+
+    data = Data(window=510, full_share=0.5)
+    windows = windows_of(Experiment(data=data))
+    stream = WindowStream(genome.codes, unambiguous_spans(genome.codes), Cut(510, 6, 0.5), seed=0)
+    lengths = stream.pieces(0, 5000).length.astype(float) - data.k + 3
+    assert windows.mean == pytest.approx(lengths.mean(), rel=0.02)
+    assert windows.of_a_token == pytest.approx((lengths**2).sum() / lengths.sum(), rel=0.02)
+    assert windows.longest == 507
+
+
+def test_the_largest_micro_batch_that_fits_divides_the_batch():
+    experiment = Experiment(train=Train(batch=240, micro_batch=240))
+    need = {size: memory_of(experiment, size, CPU).total for size in range(1, 241)}
+    room = int(need[25] / 0.85) + 1  # of 24, 20, ... 24 is the largest divisor of 240 below 25
+    assert largest_fitting(experiment, CPU, Memory(room, room)) == 24
+    assert largest_fitting(experiment, CPU, Memory(1000, 1000)) is None
+
+
+def test_a_plan_adds_up():
+    overrides = ["train.batch=20", "train.micro_batch=5", "train.devices=2"]
+    found = plan(load(QUICKSTART, overrides), CPU)
+    windows = windows_of(found.experiment)
+    assert found.flops_per_token == flops_per_token(found.shape, windows.of_a_token, windows.masked)
+    assert found.tokens == windows.mean * 20 * 600
+    rate = found.speed.tokens_per_second * found.flops_per_token / found.speed.matmul_rate
+    assert rate == pytest.approx(found.speed.efficiency)
+    assert found.seconds == pytest.approx(found.tokens / found.speed.tokens_per_second)
+    assert found.fits
+    assert found.fitting == 10
+    assert found.device_memory.total == device_memory(CPU).total // 2
+
+
+def test_the_command_prints_the_plan(capsys):
+    assert main(["plan", str(QUICKSTART), "model.preset=logo", "train.micro_batch=2"]) == 0
+    shown = capsys.readouterr().out
+    assert "4.93 million parameters" in shown
+    assert "(1 processes x 5 micro-batches x 2)" in shown
+    assert "2 fits; the largest that does is train.micro_batch=10" in shown
+    assert "(assumed)" in shown
+
+
+def test_measure_times_real_steps():
+    experiment = load(QUICKSTART, ["model.layers=1", "model.width=32", "train.micro_batch=2"])
+    found = plan(experiment, CPU, measure=True)
+    assert found.speed.measured
+    assert found.speed.tokens_per_second > 100
+    assert 0 < found.speed.efficiency < 1
+
+
+def test_a_plan_that_cannot_fit_says_so(capsys, monkeypatch):
+    monkeypatch.setattr("cmgems.cost.plan.device_memory", lambda _: Memory(10**8, 10**8))
+    assert main(["plan", str(QUICKSTART), "train.micro_batch=10"]) == 0
+    assert "10 does not fit; train.micro_batch=5 (2 of them make a step) does" in (
+        capsys.readouterr().out
+    )
+    monkeypatch.setattr("cmgems.cost.plan.device_memory", lambda _: Memory(10**6, 10**6))
+    assert main(["plan", str(QUICKSTART)]) == 0
+    assert "not even 1 window fits" in capsys.readouterr().out
+
+
+@pytest.mark.skipif("CMGEMS_LAUNCHERS" not in os.environ, reason="make test-scaling runs it")
+def test_a_run_that_runs_out_of_memory_ends_with_advice(tmp_path):
+    """Under a limit of the address space, which torch's allocator runs into for real."""
+    limit = 12 << 30  # libraries and threads alone take some GB of addresses
+    command = [
+        sys.executable,
+        "-m",
+        "cmgems",
+        "pretrain",
+        QUICKSTART,
+        f"run.dir={tmp_path / 'run'}",
+    ]
+    # A feed-forward so wide that its first states in training are more than that, while the weights
+    # and the one window of validation are less: it fails before much is computed.
+    model = ["model.width=16", "model.heads=2", "model.feed_forward=400_000"]
+    train = ["train.batch=20", "train.micro_batch=20", "data.full_share=1", "validation.windows=1"]
+    done = subprocess.run(
+        [
+            *command,
+            *model,
+            *train,
+            "curriculum.schedule=constant",
+            "curriculum.strategies=[random]",
+        ],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert done.returncode == 1, done.stderr[-2000:]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("cmgems pretrain: out of memory: a step of train.micro_batch = 20 ")
+    assert "try train.micro_batch=" in last
+    assert "Traceback" not in done.stderr
+
+
+def no_memory_on_a_gpu(_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+
+def no_memory_on_a_cpu(_):
+    torch.empty(1 << 55)
+
+
+@pytest.mark.parametrize("fail", [no_memory_on_a_gpu, no_memory_on_a_cpu])
+def test_out_of_memory_ends_with_advice(fail, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cmgems.pretraining.pretrain", fail)
+    assert main(["pretrain", str(QUICKSTART), f"run.dir={tmp_path}"]) == 1
+    error = capsys.readouterr().err
+    assert "try train.micro_batch=5 (2 of them make the same step)" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_another_runtime_error_is_not_taken_for_memory(tmp_path, monkeypatch):
+    def fail(_):
+        raise RuntimeError("shape '[3]' is invalid")
+
+    monkeypatch.setattr("cmgems.pretraining.pretrain", fail)
+    with pytest.raises(RuntimeError, match="shape"):
+        main(["pretrain", str(QUICKSTART), f"run.dir={tmp_path}"])

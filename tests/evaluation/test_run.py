@@ -1,0 +1,368 @@
+"""`cmgems evaluate`: the protocols, the same figures again, going on, and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.paths import EXPERIMENTS
+
+from cmgems.cli import main
+from cmgems.config.loading import load_as
+from cmgems.errors import UserError
+from cmgems.evaluation import jobs
+from cmgems.evaluation import run as evaluation_module
+from cmgems.evaluation.config import Evaluation, load_evaluation
+from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
+from cmgems.tasks.dataset import from_sequences
+from cmgems.tasks.tokens import tokenise
+from cmgems.utils.files import locked
+
+FINETUNE = EXPERIMENTS / "finetune"
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """A task of two classes, 40 bases: class 1 has CG in its middle. Its YAML file."""
+    folder = tmp_path_factory.mktemp("task")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 80), ("dev", 30), ("test", 40)):
+        lines = ["sequence,label"]
+        for i in range(count):
+            bases = generator.choice(list("ACGT"), 40)
+            bases[16:24] = list("CGCGCGCG") if i % 2 else list("ATATATAT")
+            lines.append(f"{''.join(bases)},{('low', 'high')[i % 2]}")
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    (folder / "middle.yaml").write_text(
+        "classes: [low, high]\ntrain: train.csv\ndev: dev.csv\ntest: test.csv\nmetric: mcc\n"
+    )
+    return folder / "middle.yaml"
+
+
+@pytest.fixture
+def evaluate(task, pretrained_run, tmp_path, capsys):
+    """Runs an evaluation of the tiny run on the task: (exit code, results, output, errors)."""
+
+    def run(*overrides, file="few_shot.yaml", folder=tmp_path / "out", models=pretrained_run):
+        given = [f"models=[{models}]", f"tasks.names=[{task}]", f"run.dir={folder}"]
+        fixed = ["compute.workers=1", "compute.precision=32-true", "compute.device=cpu"]
+        code = main(["evaluate", str(FINETUNE / file), *given, *fixed, *overrides])
+        results = folder / "results.json"
+        shown = capsys.readouterr()
+        found = json.loads(results.read_text()) if results.exists() else None
+        return code, found, shown.out, shown.err
+
+    return run
+
+
+QUICK = ["few_shot.shots=[4,8]", "few_shot.draws=2", "recipe.epochs=2"]
+NO_COUNTS = "baselines=[untrained,one_hot]"  # those of k-mers take seconds
+
+
+def figures(found):
+    """Everything but how long it took."""
+    return [{k: v for k, v in one.items() if k != "seconds"} for one in found["scores"]]
+
+
+def test_few_shot_with_all_baselines(evaluate, pretrained_run):
+    code, found, out, _ = evaluate(*QUICK, "audit=true", "seeds=2")
+    assert code == 0
+    models = {one["model"] for one in found["scores"]}
+    assert models == {str(pretrained_run), "untrained", "kmers", "one_hot"}
+    assert len(found["scores"]) == 2 * 2 * (2 + 2) + 2 * 2 * 2  # shots x draws x (seeds ...)
+    assert all(0 <= one["scores"]["accuracy"] <= 1 for one in found["scores"])
+    shown = [(one["shots"], one["model"]) for one in found["summaries"]]
+    order = [str(pretrained_run), "untrained", "kmers", "one_hot"]
+    assert list(dict.fromkeys(shown)) == [(shots, model) for shots in (4, 8) for model in order]
+    one_hot = [s for s in found["summaries"] if s["model"] == "one_hot" and s["shots"] == 8]
+    assert next(s["mean"] for s in one_hot if s["metric"] == "accuracy") > 0.9
+    assert {c["metric"] for c in found["comparisons"]} == {"mcc"}
+    assert len(found["comparisons"]) == 6 * 2  # pairs of four models, two numbers of shots
+    assert "one_hot" in out
+    assert "95 % interval" in out
+    (audit,) = found["audits"].values()
+    assert audit["seen"] is not None  # against the DNA that the run was pretrained on
+    assert {"versions", "git_revision"} <= found.keys()
+
+
+def test_the_same_figures_again_and_when_interrupted(evaluate, tmp_path, monkeypatch):
+    _, whole, _, _ = evaluate(*QUICK, NO_COUNTS)
+    _, again, _, _ = evaluate(*QUICK, NO_COUNTS, folder=tmp_path / "again")
+    assert figures(again) == figures(whole)
+    assert again["units_run"] == len(whole["scores"])
+
+    run_group, calls = jobs.run_group, []
+
+    def third_time_stops(settings, group):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(group)
+        return run_group(settings, group)
+
+    monkeypatch.setattr(jobs, "run_group", third_time_stops)
+    folder = tmp_path / "stopped"
+    code, found, _, err = evaluate(*QUICK, NO_COUNTS, folder=folder)
+    assert (code, found) == (130, None)
+    assert "interrupted" in err
+    monkeypatch.setattr(jobs, "run_group", run_group)
+    with open(folder / "scores.jsonl", "a") as journal:
+        journal.write('{"key": "cut off by a kill')
+    _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
+    assert figures(found) == figures(whole)
+    done = sum(len(group.units) for group in calls)
+    assert found["units_run"] == len(whole["scores"]) - done
+    _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
+    assert found["units_run"] == 0
+    _, found, _, _ = evaluate(
+        *QUICK, NO_COUNTS, "recipe.epochs=1", folder=folder
+    )  # another setting
+    assert found["units_run"] == len([s for s in found["scores"] if s["loss"] is not None])
+
+
+def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
+    few = ["few_shot.shots=[4]", "few_shot.draws=2", "recipe.epochs=1", "baselines=[one_hot]"]
+    _, one, _, _ = evaluate(*few)
+    _, two, _, _ = evaluate(*few, "compute.workers=2", folder=tmp_path / "two")
+    assert figures(one) == figures(two)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes as Linux lists them")
+def test_workers_end_with_a_process_that_was_killed():
+    code = (
+        "import os, time\n"
+        "from cmgems.evaluation.run import worker_pool\n"
+        "if __name__ == '__main__':\n"
+        "    with worker_pool(1) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        pool.submit(time.sleep, 300).result()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        worker = int(parent.stdout.readline())
+        assert is_running(worker)
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while is_running(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    outlived = is_running(worker)
+    if outlived:
+        os.kill(worker, signal.SIGKILL)
+    assert not outlived
+
+
+def is_running(process: int) -> bool:
+    """Neither gone nor a zombie that nobody has asked for."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypatch):
+    read, trained = jobs.split, jobs.trained
+    seen, inside = [], []
+
+    def noting(name, which, root, k):
+        if inside:
+            seen.append(which)
+        return read(name, which, root, k)
+
+    def noted(*args):
+        inside.append(True)
+        try:
+            return trained(*args)
+        finally:
+            inside.clear()
+
+    monkeypatch.setattr(jobs, "split", noting)
+    monkeypatch.setattr(jobs, "trained", noted)
+    code, found, _, _ = evaluate(
+        "recipe.epochs=3", "recipe.rate=1e-3", "baselines=[]", "seeds=2", file="gue.yaml"
+    )
+    assert code == 0
+    assert set(seen) == {"train", "dev"}
+    assert len(found["scores"]) == 2
+    assert all(1 <= one["chosen"]["epoch"] <= 3 for one in found["scores"])
+
+
+def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
+    """For each model its own: of 0.2, 0.8, 0.5 the second epoch, of 0.9, 0.1, 0.9 the first."""
+    from cmgems.data_modules.classification import (
+        ClassificationDataModule,
+        EvaluationData,
+        Examples,
+        TrainData,
+    )
+    from cmgems.evaluation.finetuning import best_epoch
+    from cmgems.evaluation.finetuning.train import Classifiers, LabelScale, Plan
+    from cmgems.evaluation.metrics import Scores
+    from cmgems.models.encoder import Encoder, EncoderShape
+    from cmgems.tasks.lookup import task as find
+
+    encoder = Encoder(EncoderShape(1, 8, 2, 8, 69, 40))
+    data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
+    model = Classifiers([encoder] * 2, Plan("cls"), [0, 1])
+    examples, labels = Examples(tokenise(data, 3, 40)), torch.from_numpy(data.labels)
+    split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
+    module = ClassificationDataModule(split, 1, EvaluationData(examples, labels))
+    its_task = find(str(task))
+    found = iter([0.2, 0.9, 0.8, 0.1, 0.5, 0.9])
+    monkeypatch.setattr(best_epoch, "score", lambda *_: Scores(2, mcc=next(found)))
+    best = best_epoch.BestEpoch(model, module, its_task, LabelScale("binary"), bf16=False)
+    for epoch in range(3):
+        with torch.no_grad():
+            model.head.out.bias[:] = epoch
+        best(epoch)
+    chosen = best.take()
+    assert chosen == [{"epoch": 2, "dev_mcc": 0.8}, {"epoch": 1, "dev_mcc": 0.9}]
+    assert model.head.out.bias.tolist() == [[1.0, 1.0], [0.0, 0.0]]
+
+
+def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    code, found, _, _ = evaluate(
+        "recipe.epochs=2", "baselines=[]", "keep=true", "seeds=1", file="gue.yaml"
+    )
+    assert code == 0
+    (folder,) = (tmp_path / "out" / "classifiers").iterdir()
+    loaded = load_classifier(folder)
+    from cmgems.tasks import splits
+    from cmgems.tasks.lookup import task as find
+
+    test = splits.read(find(str(task)), "test")
+    tokens = tokenise(test, 6, loaded.classifier.encoder.shape.positions)
+    logits = loaded.classifier(tokens)
+    accuracy = float((logits.argmax(1).numpy() == test.labels).mean())
+    assert accuracy == pytest.approx(found["scores"][0]["scores"]["accuracy"], abs=1e-6)
+
+    export_classifier(folder, tmp_path / "hf")
+    theirs = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
+    with torch.no_grad():
+        wanted = theirs(input_ids=tokens.ids_NL.long()).logits
+    assert torch.allclose(logits, wanted, atol=1e-5)
+    assert theirs.config.id2label == {0: "low", 1: "high"}
+
+
+@pytest.mark.parametrize("file", ["probe.yaml", "zero_shot.yaml"])
+def test_protocols_without_training(evaluate, file):
+    code, found, _, _ = evaluate("few_shot.shots=[8]", "few_shot.draws=2", file=file)
+    assert code == 0
+    assert all(one["loss"] is None for one in found["scores"])
+    if file == "probe.yaml":
+        untrained = [s for s in found["scores"] if s["model"] == "untrained"]
+        assert all("neighbours_accuracy" in one["chosen"] for one in untrained)
+
+
+@pytest.mark.parametrize("body", ["frozen", "lora"])
+def test_bodies_that_stay(evaluate, body):
+    more = [f"classifier.body={body}", "baselines=[]", "classifier.head=mean"]
+    code, found, _, _ = evaluate(*QUICK, *more)
+    assert code == 0
+    assert len(found["scores"]) == 4
+
+
+@pytest.mark.parametrize("path", sorted(FINETUNE.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_experiments_are_read(path):
+    assert isinstance(load_evaluation(path), Evaluation)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        (["few_shot.shots=[0]"], "few_shot.shots: found [0.0], wanted different whole numbers"),
+        (["few_shot.shots=[50]"], "found 50 shots, wanted at most 40"),
+        (["baselines=[kmer]"], "baselines: found 'kmer', wanted names among untrained, kmers"),
+        (["few_shot.published=true"], "few_shot.published has one draw; wanted few_shot.draws=1"),
+        (["tasks.names=[prom-cor]"], "found the task 'prom-cor', wanted prom-core"),
+        (["tasks.names=[prom-core]"], "tasks.root: found nothing, wanted the folder"),
+        (["models=[nowhere]"], "nowhere: no checkpoint there"),
+        (["classifier.head=cl"], "classifier.head: found 'cl', wanted one of cls"),
+        (["keep=true"], "keep: belongs to protocol full"),
+        (["models=[]", "baselines=[]"], "models: found none and no baselines"),
+        (["protocol=probe", "probe.layer=9"], "probe.layer: found 9, wanted at most 2"),
+    ],
+)
+def test_refused_in_one_line(evaluate, overrides, wanted):
+    code, _, _, err = evaluate(*overrides)
+    assert code == 2
+    assert wanted in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("test.csv", "sequence,label\nACGTACGTAC,middle\n", "middle"),
+        ("test.csv", "seq,label\nACGTACGTAC,low\n", "seq"),
+        ("test.csv", "sequence,label\n", "test.csv"),
+        ("test.csv", "sequence,label\nACG,low\nACGTACGTA,high\n", "6"),
+        (
+            "train.csv",
+            "sequence,label\nACGTACGTA,low\nACGTTTTTA,low\n",
+            "all 2 examples have the label",
+        ),
+    ],
+)
+def test_bad_examples_are_refused_in_one_line(evaluate, task, tmp_path, name, content, wanted):
+    for path in task.parent.iterdir():
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / name).write_text(content)
+    code, _, _, err = evaluate(f"tasks.names=[{tmp_path / 'middle.yaml'}]")
+    assert code == 2
+    assert wanted in err
+    assert err.count("\n") == 1
+
+
+def test_models_by_pattern(tmp_path):
+    for name in ("b", "a", "other"):
+        (tmp_path / name).mkdir()
+    few = FINETUNE / "few_shot.yaml"
+    found = load_evaluation(few, [f"models=[{tmp_path}/?,{tmp_path}/other]"])
+    assert found.models == tuple(str(tmp_path / name) for name in ("a", "b", "other"))
+    with pytest.raises(UserError, match=r"models: found nothing that matches .*none\*"):
+        load_evaluation(few, [f"models=[{tmp_path}/none*]"])
+
+
+def test_a_folder_that_is_something_else_stays(evaluate, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    code, _, _, err = evaluate(*QUICK)
+    assert code == 2
+    assert "holds something that is no evaluation" in err
+
+
+def test_one_evaluation_at_a_time_in_a_folder(evaluate, tmp_path):
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out/.lock", "in use"):
+        (tmp_path / "out/evaluation.yaml").touch()
+        code, found, _, errors = evaluate(*QUICK, "baselines=[one_hot]")
+    assert (code, found) == (2, None)
+    assert errors.endswith("is in use by another process\n")
+
+
+def test_unknown_bases_and_long_sequences_are_evaluated(evaluate, task, tmp_path):
+    """N gives [UNK]; more tokens than positions: the middle counts."""
+    for path in task.parent.iterdir():
+        (tmp_path / path.name).write_text(path.read_text())
+    long = "ACGT" * 200
+    with open(tmp_path / "test.csv", "a") as handle:
+        handle.write(f"{long},low\nNNACGTACNNNNACGTTTACGGT,high\n{'N' * 20},low\n")
+    code, found, _, _ = evaluate(
+        *QUICK, "baselines=[]", f"tasks.names=[{tmp_path / 'middle.yaml'}]"
+    )
+    assert code == 0
+    assert {one["scores"]["count"] for one in found["scores"]} == {43}
+
+
+def test_keys_are_read_as_an_evaluation():
+    found = load_as(Evaluation, FINETUNE / "splice.yaml")
+    assert (found.classifier.head, found.few_shot.draws) == ("position", 10)
+    assert evaluation_module.multiplies_in_bf16("cpu") in (True, False)

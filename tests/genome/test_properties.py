@@ -1,0 +1,132 @@
+"""FASTA in any layout, cut anywhere, is read as the slow reference reads it."""
+
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from references.fasta import reference_fasta, reference_twobit, twobit_bytes
+from references.pmi import reference_counts
+
+from cmgems.difficulty.counts import count_pieces
+from cmgems.genome.formats import twobit
+from cmgems.genome.formats.fasta import fasta_pieces
+from cmgems.genome.formats.twobit import twobit_pieces
+
+LETTERS = "ATCGN"
+
+
+@st.composite
+def sequences(draw) -> str:
+    """Runs of random bases, N runs and IUPAC codes, in either case."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    parts = []
+    for _ in range(draw(st.integers(1, 4))):
+        alphabet = draw(st.sampled_from(["ACGT", "acgtACGT", "N", "ACGTN", "ACGTRYacgt", "ACGU"]))
+        size = draw(st.sampled_from([1, 5, 63, 64, 65, 130, 400]))
+        parts.append("".join(rng.choice(list(alphabet), size)))
+    return "".join([*parts, "A"])  # a genome of N alone is refused
+
+
+@st.composite
+def layouts(draw) -> bytes:
+    """A FASTA file: widths, line ends, blank and ragged lines and the last line end vary."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    blank, ragged, crlf = (draw(st.sampled_from([0, 0, 0.2])) for _ in range(3))
+    crlf = draw(st.sampled_from([0, 1, crlf]))
+    lines = []
+    for number in range(draw(st.integers(1, 4))):
+        width = draw(st.sampled_from([1, 7, 60, 63, 64, 65, 128, 1000]))
+        lines.append(f">contig{number} of a test")
+        sequence, at = draw(sequences()), 0
+        while at < len(sequence):
+            step = width if rng.random() >= ragged else int(rng.integers(1, 2 * width + 1))
+            lines.append(sequence[at : at + step])
+            at += step
+            if rng.random() < blank:
+                lines.append("")
+    text = "".join(line + ("\r\n" if rng.random() < crlf else "\n") for line in lines)
+    return (text if draw(st.booleans()) else text.rstrip("\r\n")).encode()
+
+
+def joined(pieces) -> tuple[list[tuple[str, list[int]]], list[tuple[int, int]]]:
+    """The contigs of a stream of pieces, and the N and IUPAC codes counted in each."""
+    contigs, counted = [], []
+    for piece in pieces:
+        for segment in piece.segments:
+            if segment.name is not None:
+                assert piece.codes[segment.start - 1] == 4
+                contigs.append((segment.name, []))
+                counted.append((0, 0))
+            contigs[-1][1].extend(piece.codes[segment.start : segment.stop].tolist())
+            n, iupac = counted[-1]
+            counted[-1] = (n + segment.n_count, iupac + segment.iupac_count)
+    return contigs, counted
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=layouts(), size=st.sampled_from([32, 64, 100, 257, 1000, 1 << 16]))
+def test_any_layout_cut_anywhere(data, size):
+    contigs, counted = joined(fasta_pieces(Path("x.fa"), io.BytesIO(data), size=size))
+    assert contigs == reference_fasta(data)
+    records = data.decode().split(">")[1:]
+    bodies = ["".join(record.split("\n")[1:]).upper() for record in records]
+    for (n, iupac), body, (_, codes) in zip(counted, bodies, contigs, strict=True):
+        assert n == codes.count(4)
+        assert iupac == n - body.count("N")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=300), min_size=1, max_size=4),
+    order=st.sampled_from("<>"),
+    piece=st.sampled_from([4, 64, 1 << 22]),
+)
+def test_2bit_of_any_sequence(data, order, piece):
+    expected = [(f"contig{i}", codes) for i, codes in enumerate(data)]
+    written = twobit_bytes(expected, order)
+    assert reference_twobit(written) == expected
+    whole, twobit.PIECE = twobit.PIECE, piece
+    try:
+        pieces = twobit_pieces(Path("x.2bit"), io.BytesIO(written), lambda n: None)
+        contigs, counted = joined(pieces)
+    finally:
+        twobit.PIECE = whole
+    assert contigs == expected
+    assert [n for n, _ in counted] == [codes.count(4) for codes in data]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    contigs=st.lists(sequences(), min_size=1, max_size=5),
+    k=st.integers(1, 8),
+    threads=st.integers(1, 4),
+    cuts=st.lists(st.integers(0, 3000), max_size=12),
+)
+def test_counts_do_not_depend_on_cuts_and_threads(contigs, k, threads, cuts):
+    codes = np.array(
+        [c for contig in contigs for c in [4, *reference_fasta(f">x\n{contig}".encode())[0][1]]],
+        np.uint8,
+    )
+    letters = "".join(LETTERS[c] for c in codes)
+    edges = sorted({0, len(codes), *(cut for cut in cuts if cut < len(codes))})
+    pieces = [codes[a:b] for a, b in itertools.pairwise(edges)]
+    counts = count_pieces(pieces, k, threads=threads)
+    for length, table in enumerate(counts.tables, 1):
+        assert table.tolist() == reference_counts([letters], length)
+
+
+@settings(max_examples=20, deadline=None)
+@given(size=st.integers(1, 40), k=st.integers(9, 11), seed=st.integers(0, 99))
+def test_counts_of_long_words_in_short_sequences(size, k, seed):
+    codes = np.random.default_rng(seed).integers(0, 4, size, dtype=np.uint8)
+    table = count_pieces([codes], k, threads=1).tables[-1]
+    found = np.flatnonzero(table)
+    words = ["".join(LETTERS[int(i) >> 2 * (k - 1 - j) & 3] for j in range(k)) for i in found]
+    sequence = "".join(LETTERS[c] for c in codes)
+    windows = [sequence[i : i + k] for i in range(size - k + 1)]
+    assert dict(zip(words, table[found].tolist(), strict=True)) == {
+        w: windows.count(w) for w in windows
+    }

@@ -1,0 +1,292 @@
+"""Batches of fixed shape: the same loss and gradients, no waiting, nothing compiled anew."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from references import encoder as reference_encoder
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, Ramps
+from cmgems.curriculum.schedule import largest_fraction
+from cmgems.data_modules.windows import Cut, WindowStream
+from cmgems.genome.spans import unambiguous_spans
+from cmgems.masking.masker import Masker, Plan
+from cmgems.masking.packing import IGNORED, LEVELS, Room
+from cmgems.masking.rates import Budget
+from cmgems.masking.strategies import STRATEGIES
+from cmgems.masking.types import Settings
+from cmgems.models import attention
+from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
+from cmgems.tokenization.kmers import PAD
+from cmgems.training.metrics import judge
+from cmgems.training.module import Pretraining, predict
+from cmgems.utils.kernels import tensor_code
+
+LONGEST = 128 - 6 + 3
+SHAPE = EncoderShape(3, 32, 4, 48, vocabulary=4101, positions=LONGEST)
+
+
+@pytest.fixture(scope="module")
+def masker(human_ids, human_rank):
+    return Masker(6, human_rank, Budget(human_ids[:, :123], human_rank, 6))
+
+
+@pytest.fixture(scope="module")
+def windows(genome):
+    return WindowStream(genome.codes, unambiguous_spans(genome.codes), Cut(128, 6, 0.5), seed=3)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(SHAPE).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def room_for(batch, share=0.15, width=11.7):
+    return Room.of(tuple(bases - 3 for bases in batch.bases), LONGEST, share, width)
+
+
+def in_room(masker, batch, name="genemask"):
+    with tensor_code():
+        return masker(batch, name, room=room_for(batch))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_holds_the_batch_of_the_kernels(name, masker, windows):
+    """Behind the same tokens stands [PAD]; beside the same targets stand places without one."""
+    batch = windows.batch(0, 12)
+    masked, plain = in_room(masker, batch, name), masker(batch, name)
+    room, tokens = room_for(batch), len(plain.ids_T)
+    assert (len(masked.ids_T), len(masked.at_M)) == (room.tokens, room.masked)
+    assert tokens < room.tokens
+    assert torch.equal(masked.ids_T[:tokens], plain.ids_T)
+    assert (masked.ids_T[tokens:] == PAD).all()
+    assert torch.equal(masked.layout.positions_T[:tokens], plain.layout.positions_T)
+    counts = masked.targets_M != IGNORED
+    assert torch.equal(masked.at_M[counts], plain.at_M)
+    assert torch.equal(masked.targets_M[counts], plain.targets_M)
+    assert (masked.at_M.diff() > 0).all()
+    ends = np.cumsum(plain.layout.lengths)
+    assert masked.layout.offsets[: len(ends) + 1].tolist() == [0, *ends]
+    assert masked.layout.offsets[-1] == room.tokens
+    assert masked.layout.offsets.diff().max() <= LONGEST
+    assert torch.equal(masked.counts_S2, plain.counts_S2)
+
+
+def test_loss_and_gradients_equal_those_of_kernels_and_reference(masker, windows, model):
+    batch = windows.batch(0, 12)
+    ids, real, predicted, targets = _padded(masker(batch, "genemask"))
+    losses = [F.cross_entropy(reference_encoder.logits(model, ids, real)[predicted], targets)]
+    for masked in (masker(batch, "genemask"), in_room(masker, batch)):
+        found = model(masked.ids_T, masked.layout, masked.at_M)
+        # `judge` is in float32
+        losses.append(F.cross_entropy(found, masked.targets_M, ignore_index=IGNORED))
+        judged = judge(found, masked.targets_M)
+        assert int(judged.masked) == len(targets)
+        mean = judged.nats_M.detach().sum() / judged.masked
+        assert mean.item() == pytest.approx(losses[0].item(), rel=1e-5)
+    wanted, *others = (torch.autograd.grad(loss, list(model.parameters())) for loss in losses)
+    for loss, gradients in zip(losses[1:], others, strict=True):
+        assert loss.item() == pytest.approx(losses[0].item(), abs=1e-12)
+        for (name, _), one, other in zip(model.named_parameters(), gradients, wanted, strict=True):
+            assert torch.allclose(one, other, rtol=0, atol=1e-10), name
+
+
+def _padded(masked):
+    """ids [B, L], real [B, L], predicted [B, L], targets, for the reference."""
+    lengths = torch.tensor(masked.layout.lengths)
+    real = torch.arange(int(lengths.max())) < lengths[:, None]
+    ids = torch.zeros(real.shape, dtype=torch.int64)
+    ids[real] = masked.ids_T.long()
+    predicted = torch.zeros(real.shape, dtype=torch.bool)
+    at = torch.zeros(len(masked.ids_T), dtype=torch.bool)
+    at[masked.at_M] = True
+    predicted[real] = at
+    return ids, real, predicted, masked.targets_M
+
+
+def test_all_states_equal_those_by_runs(masker, windows, model):
+    batch = windows.batch(12, 12)
+    masked, plain = in_room(masker, batch), masker(batch, "genemask")
+    states = model.encoder(masked.ids_T, masked.layout)
+    wanted = model.encoder(plain.ids_T, plain.layout)
+    assert torch.allclose(states[: len(wanted)], wanted, rtol=0, atol=1e-12)
+    assert states.isfinite().all()
+
+
+def test_dropout_keeps_gradients_finite(masker, windows):
+    model = MaskedLanguageModel(EncoderShape(2, 32, 4, 48, 4101, LONGEST, dropout=0.3))
+    masked = in_room(masker, windows.batch(0, 5))
+    judge(model(masked.ids_T, masked.layout, masked.at_M), masked.targets_M).nats_M.sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("windows_a_batch", [2, 10, 64])
+def test_there_is_room_for_all_that_is_masked(name, windows_a_batch, masker, windows):
+    for first in range(0, 1280, windows_a_batch):
+        batch = windows.batch(first, windows_a_batch)
+        masked = int(masker.mask(*_of(masker, batch), name).sum())
+        assert masked <= room_for(batch).masked
+
+
+def _of(masker, batch):
+    ids_BK = masker.parts.token_ids(batch.codes_BL, 6)
+    return ids_BK, ids_BK > 4, batch.keys_B2
+
+
+def test_what_finds_no_room_is_not_predicted(masker, windows):
+    batch = windows.batch(0, 12)
+    plain, room = masker(batch, "random"), room_for(batch)._replace(masked=64)
+    with tensor_code():
+        masked = masker(batch, "random", room=room)
+    assert len(plain.at_M) > 64
+    assert torch.equal(masked.at_M, plain.at_M[:64])
+    assert torch.equal(masked.targets_M, plain.targets_M[:64])
+    assert torch.equal(masked.ids_T[: len(plain.ids_T)], plain.ids_T)
+
+
+def test_few_numbers_of_tokens(windows):
+    """As many shapes as levels at most, and never more tokens than full windows have."""
+    rooms = [room_for(windows.batch(first, 10)) for first in range(0, 2000, 10)]
+    assert 2 <= len({room[:2] for room in rooms}) <= LEVELS
+    assert max(room.tokens for room in rooms) <= 10 * LONGEST
+
+
+def test_largest_fraction_of_a_run():
+    plain, ramps = Curriculum(), Ramps(mask_fraction=Ramp("linear", end=0.4))
+    assert largest_fraction(plain, Masking()) == 0.15
+    assert largest_fraction(Curriculum(ramps=ramps), Masking()) == 0.4
+    assert largest_fraction(plain, Masking(center_rate="paper")) == 0.2
+
+
+# Tables that strategies look up, made on the host once: module, function, size.
+TABLES = [
+    ("soft_pmi", "gumbel", 2**14),
+    ("span", "span_lengths", 2**12),
+    ("shuffled_pmi", "_deal", 4096),
+]
+
+
+class StaysThere(TorchDispatchMode):
+    """Refuses what moves a tensor between devices."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                assert tensor.device.type == "meta", operation
+        return result
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeypatch):
+    """With tensors that have shapes and no values: whatever looks at one raises an error. Masks,
+    packing, model and loss, forward and backward, by the grid and by the kernel for GPUs."""
+    batch = windows.batch(0, 4)
+    monkeypatch.setattr(attention, "_has_kernel", lambda q: q.dtype == torch.bfloat16)
+    with torch.device("meta"), StaysThere():
+        there = batch._replace(
+            codes_BL=torch.empty(batch.codes_BL.shape, dtype=torch.uint8),
+            keys_B2=torch.empty(batch.keys_B2.shape, dtype=torch.int32),
+            bases_B=torch.empty(batch.bases_B.shape, dtype=torch.int64),
+        )
+        for module, table, size in TABLES:
+            made = torch.empty(size, dtype=torch.int32)
+            module = import_module(f"cmgems.masking.{module}")
+            monkeypatch.setattr(module, table, lambda *_, made=made: made)
+        rate_L = torch.empty(124)
+        monkeypatch.setattr(masker.budget, "rates", lambda *_: rate_L)
+        fake = Masker(6, torch.empty(4096, dtype=torch.int32), masker.budget)
+        masked = fake(there, name, room=room_for(batch))
+        model = MaskedLanguageModel(SHAPE)
+        for compute in (None, torch.bfloat16):
+            model.encoder.compute = compute
+            if compute:  # the kernel, and nothing else
+                monkeypatch.setattr(attention, "_on_grid", None)
+            judged = predict(model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
+            assert judged.nats_M.shape == (room_for(batch).masked,)
+            (judged.nats_M.sum() / judged.masked.clamp(min=1)).backward()
+            assert all(p.grad.shape == p.shape for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "look", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: x.cpu(), lambda x: x.tolist()]
+)
+def test_what_waits_for_the_device_is_found(look):
+    """The test above can fail."""
+    with torch.device("meta"), StaysThere():
+        x = torch.empty(4)
+        with pytest.raises((RuntimeError, AssertionError)):
+            look(x)
+
+
+class Graphs:
+    """A backend for torch.compile that counts the graphs it is given."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, graph, inputs):
+        self.count += 1
+        return graph
+
+
+def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_rank):
+    """All graphs are there after the first step of each number of tokens, whatever comes then."""
+    torch._dynamo.reset()
+    names = ("genemask", "random")
+    experiment = Experiment(
+        model=Model(width=32, heads=2, feed_forward=64),
+        curriculum=Curriculum(schedule="linear", strategies=names),
+    )
+    module = Pretraining(experiment, Masker(6, human_rank, masker.budget))
+    module.rooms = module.rooms._replace(longest=LONGEST)
+    graphs = Graphs()
+    module.compile_step(backend=graphs)
+    batches = [windows.batch(first, 4) for first in range(0, 160, 4)]
+    levels = sorted({room_for(batch) for batch in batches})[-2:]
+    batches = [batch for batch in batches if room_for(batch) in levels]
+    rooms = [room_for(batch) for batch in batches]
+    firsts = [rooms.index(room) for room in levels]
+    for number in firsts:
+        module.training_step(batches[number], number).backward()
+    compiled = graphs.count
+    # masks of two strategies, ids; packing and model for each number of tokens
+    assert compiled == 3 + 2 * len(firsts)
+    for number, batch in enumerate(batches):
+        stage = number * len(names) // len(batches)
+        settings = Settings(mask_fraction=0.15 - number / 1000)
+        module.plan = Plan(names[stage : stage + 1], settings=settings)
+        module.training_step(batch, number).backward()
+    module.plan = Plan(names[:2], 0.3)  # mixed by sequence
+    module.training_step(batches[0], 0).backward()
+    assert graphs.count == compiled
+
+
+def test_a_compiled_step_is_the_step(masker, windows, human_rank):
+    """Loss and gradients of the graphs (without a code generator) are those of the kernels."""
+    torch._dynamo.reset()
+    experiment = Experiment(model=Model(width=32, heads=2, feed_forward=64))
+    plain, compiled = (
+        Pretraining(experiment, Masker(6, human_rank, masker.budget)) for _ in range(2)
+    )
+    plain.rooms = compiled.rooms = plain.rooms._replace(longest=LONGEST)
+    compiled.compile_step(backend="aot_eager")
+    losses = []
+    for module in (plain, compiled):
+        loss = module.training_step(windows.batch(0, 4), 0)
+        loss.backward()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for (name, one), other in zip(
+        plain.model.named_parameters(), compiled.model.parameters(), strict=True
+    ):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6), name

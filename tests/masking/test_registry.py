@@ -1,0 +1,135 @@
+"""Strategies of a user's own: found by name, checked, trained with; and what is refused."""
+
+import pytest
+import torch
+from helpers.paths import EXPERIMENTS
+
+from cmgems.cli import main
+from cmgems.errors import UserError
+from cmgems.masking.checks import check_strategy
+from cmgems.masking.registry import strategy
+from cmgems.masking.strategies import STRATEGIES
+from cmgems.pretraining import pretrain
+from cmgems.runs.experiment import load
+
+MY_MASKS = """
+import torch
+from cmgems.masking.ops import cover
+
+def pairs(tokens):
+    return cover(tokens.centres_BT, (0, 1)) & tokens.maskable_BT
+
+class Triples:
+    def __call__(self, tokens):
+        return cover(tokens.centres_BT, (-1, 1)) & tokens.maskable_BT
+
+class Configured:
+    def __init__(self, width):
+        self.width = width
+
+number = 5
+
+def every_seventh(tokens):  # by place in the tensor, special tokens too, no budget
+    mask = torch.zeros_like(tokens.centres_BT)
+    mask[:, ::7] = True
+    return mask
+
+def dice(tokens):
+    return (torch.rand(tokens.ids_BT.shape) < 0.15) & tokens.maskable_BT
+
+def widest(tokens):  # looks at the width of the batch
+    return tokens.centres_BT.roll(tokens.ids_BT.shape[1] % 5, 1) & tokens.maskable_BT
+
+def crowd(tokens):  # looks at the other sequences
+    return tokens.centres_BT & ~tokens.centres_BT.all(0) & (tokens.centres_BT.sum() % 2 == 0)
+
+def whole(tokens):
+    return tokens.maskable_BT.clone()
+
+def numbers(tokens):
+    return tokens.centres_BT.int()
+
+def broken(tokens):
+    return tokens.no_such_field
+"""
+
+
+@pytest.fixture
+def my_masks(tmp_path, monkeypatch):
+    """`my_masks.py` in the folder that the command is started in."""
+    (tmp_path / "my_masks.py").write_text(MY_MASKS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "my_masks", raising=False)
+
+
+def failed(name, human_ids, human_rank):
+    return [c.name for c in check_strategy(name, human_ids, human_rank, 6) if c.problem]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_catalogue_keeps_to_the_rules(name, human_ids, human_rank):
+    assert failed(name, human_ids, human_rank) == []
+
+
+@pytest.mark.parametrize("name", ["pairs", "Triples"])
+def test_a_good_one_passes(name, my_masks, human_ids, human_rank):
+    assert failed(f"my_masks:{name}", human_ids, human_rank) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        (
+            "every_seventh",
+            {"leaves special tokens alone", "moves with the sequence", "keeps the budget"},
+        ),
+        ("dice", {"repeats itself", "does not see the batch", "does not see padding"}),
+        ("widest", {"does not see padding"}),
+        ("crowd", {"does not see the batch"}),
+        ("whole", {"keeps the budget"}),
+        ("numbers", {"returns a mask"}),
+        ("broken", {"returns a mask"}),
+    ],
+)
+def test_a_bad_one_fails_where_it_is_bad(name, wrong, my_masks, human_ids, human_rank):
+    assert wrong <= set(failed(f"my_masks:{name}", human_ids, human_rank))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_masks:nothing", "strategy my_masks:nothing: module my_masks has no 'nothing'"),
+        ("no_such_module:pairs", "strategy no_such_module:pairs: cannot import no_such_module"),
+        ("my_masks:Configured", "strategy my_masks:Configured: the class cannot be made"),
+        ("my_masks:number", "strategy my_masks:number: found int, wanted a function"),
+        ("rndm", "strategy 'rndm' is unknown, wanted package.module:Name or one of uniform"),
+    ],
+)
+def test_refuses_what_is_no_strategy(name, message, my_masks):
+    with pytest.raises(UserError) as caught:
+        strategy(name)
+    assert str(caught.value).startswith(message)
+
+
+def test_check_masking_on_the_command_line(my_masks, capsys):
+    assert main(["check-masking", "my_masks:pairs"]) == 0
+    assert capsys.readouterr().out.count("ok    ") == 10
+    assert main(["check-masking", "my_masks:dice"]) == 2
+    out, err = capsys.readouterr()
+    assert "FAIL  repeats itself" in out
+    assert err.startswith("cmgems check-masking: my_masks:dice: ")
+    assert err.count("\n") == 1
+
+
+def test_a_run_with_a_strategy_of_ones_own(my_masks, tiny, tmp_path):
+    overrides = [
+        *tiny,
+        "train.max_steps=3",
+        "curriculum.strategies=[my_masks:pairs,random]",
+        f"run.dir={tmp_path / 'run'}",
+    ]
+    results = pretrain(load(EXPERIMENTS / "pretrain/cm_step.yaml", overrides))
+    assert results["masked_share"]["my_masks:pairs"] == pytest.approx(0.15, abs=0.03)
+    state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    # a strategy of one's own may rank by loss
+    assert int(state["masker.losses.sums_V2"].sum()) > 0

@@ -1,0 +1,270 @@
+"""Masks: against the slow references, and the properties that the authors' released code lacks."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from references.masking import REFERENCES, draw, drawn_centres, rank_table
+
+from cmgems.masking.ops import draw_centres
+from cmgems.masking.strategies import STRATEGIES
+from cmgems.masking.strategies.pmi_ranked import _deal
+from cmgems.masking.types import CENTRES, Settings, Tokens
+from cmgems.tokenization.kmers import FIRST_KMER, UNK
+from cmgems.utils.kernels import tensor_code
+from cmgems.utils.rng import sequence_keys, stream
+
+PMI_STRATEGIES = ("genemask", "global_pmi", "shuffled_pmi", "inverse_pmi", "soft_pmi")
+RANDOM_STRATEGIES = ("uniform", "random", "random_wide", "span")
+STATIC_STRATEGIES = ("global_pmi", "shuffled_pmi", "inverse_pmi")
+
+
+def tokens_of(ids_BT, rank_V, k=6, rate=0.02, seed=0, first_place=0, **others):
+    keys_B2 = torch.from_numpy(sequence_keys(stream(seed, "masks"), np.arange(len(ids_BT))))
+    maskable_BT = ids_BT >= FIRST_KMER
+    rate_B1 = torch.full((len(ids_BT), 1), rate)
+    centres_BT = draw_centres(maskable_BT, keys_B2, rate_B1, CENTRES, first_place)
+    tokens = Tokens(k, ids_BT, maskable_BT, centres_BT, keys_B2, rank_V, rank_V)
+    return tokens._replace(first_place=first_place, **others)
+
+
+def with_unknown(ids_BT, seed=0):
+    """A few [UNK] runs, and padding at the right of some rows."""
+    generator = torch.Generator().manual_seed(seed)
+    ids_BT = ids_BT.clone()
+    for row in range(len(ids_BT)):
+        start = int(torch.randint(0, ids_BT.shape[1] - 8, (), generator=generator))
+        ids_BT[row, start : start + row % 8] = UNK
+        if row % 3 == 0:
+            ids_BT[row, ids_BT.shape[1] - row % 40 :] = 0
+    return ids_BT
+
+
+def places(mask_T):
+    return set(mask_T.nonzero()[:, 0].tolist())
+
+
+def reference_mask(name, tokens, row, rate):
+    """What the slow reference masks in one row; it draws its centres itself."""
+    rank_V = tokens.rank_V
+    if name == "shuffled_pmi":
+        rank_V = rank_V[_deal(len(rank_V), rank_V.device)]
+    key = [int(word) % 2**32 for word in tokens.keys_B2[row]]
+    ids = tokens.ids_BT[row].tolist()
+    centres = drawn_centres(ids, key, float(np.float32(rate)))
+    return REFERENCES[name](ids, centres, rank_V.tolist(), tokens.k, key, tokens.settings)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("rate", [0.005, 0.02, 0.1])
+@pytest.mark.parametrize("k", [3, 4, 5, 6])
+def test_equals_the_slow_reference(name, rate, k, human_ids):
+    ids_BT = with_unknown(human_ids[:20]).clamp(max=FIRST_KMER + 4**k - 1)
+    rank_V = torch.tensor(rank_table(k, seed=k), dtype=torch.int32)
+    tokens = tokens_of(ids_BT, rank_V, k, rate, settings=Settings(0.15, 2.5, 0.2))
+    mask_BT = STRATEGIES[name](tokens)
+    for row in range(len(ids_BT)):
+        assert places(mask_BT[row]) == reference_mask(name, tokens, row, rate)
+
+
+@st.composite
+def batches(draw_):
+    """Short sequences of few different k-mers (equal ranks are the hard case), with [UNK]."""
+    k = draw_(st.sampled_from([3, 6]))
+    width = draw_(st.integers(1, 40))
+    kmers = st.sampled_from([UNK, 0, *range(FIRST_KMER, FIRST_KMER + draw_(st.integers(1, 30)))])
+    rows = draw_(st.lists(st.lists(kmers, min_size=width, max_size=width), min_size=1, max_size=4))
+    rate = draw_(st.sampled_from([0.0, 0.03, 0.2, 0.7, 1.0]))
+    tuned = Settings(0.15, draw_(st.floats(1, 9)), draw_(st.sampled_from([0.001, 0.1, 10.0])))
+    return k, torch.tensor(rows, dtype=torch.int32), rate, tuned, draw_(st.integers(0, 10**6))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@given(batches())
+@settings(max_examples=40, deadline=None)
+def test_both_paths_equal_the_slow_reference(name, batch):
+    k, ids_BT, rate, tuned, seed = batch
+    rank_V = torch.tensor(rank_table(k, seed), dtype=torch.int32)
+    tokens = tokens_of(ids_BT, rank_V, k, rate, seed, settings=tuned)
+    compiled_BT = STRATEGIES[name](tokens)
+    with tensor_code():
+        again = tokens_of(ids_BT, rank_V, k, rate, seed, settings=tuned)
+        assert torch.equal(again.centres_BT, tokens.centres_BT)
+        assert torch.equal(STRATEGIES[name](again), compiled_BT)
+    for row in range(len(ids_BT)):
+        assert places(compiled_BT[row]) == reference_mask(name, tokens, row, rate)
+
+
+def test_draws_equal_the_slow_reference():
+    from cmgems.utils.rng import integers
+
+    keys_B2 = torch.from_numpy(sequence_keys(stream(3, "masks"), np.arange(3)))
+    for row in range(3):
+        key = [int(word) % 2**32 for word in keys_B2[row]]
+        drawn = integers(keys_B2[row], torch.arange(50, dtype=torch.int32), 4, bits=31)
+        assert drawn.tolist() == [draw(key, place, 4) % 2**31 for place in range(50)]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_moves_with_the_sequence(name, human_ids, human_rank):
+    """The defect of the released code: its mask stays where it is, whatever the sequence.
+
+    The sequence lies between stretches of [UNK]; both and the draws are moved together.
+    """
+    inner_BT = human_ids[:100, :300]
+    masks = []
+    for left in (0, 7, 90):
+        ids_BT = torch.nn.functional.pad(inner_BT, (left, 90 - left), value=UNK)
+        tokens = tokens_of(ids_BT, human_rank, first_place=-left)
+        masks.append(STRATEGIES[name](tokens)[:, left : left + 300])
+    assert masks[0].any(1).float().mean() > 0.9
+    assert torch.equal(masks[1], masks[0])
+    assert torch.equal(masks[2], masks[0])
+
+
+@pytest.mark.parametrize("name", PMI_STRATEGIES)
+def test_depends_on_the_sequence(name, human_ids, human_rank):
+    one, other = human_ids[:100], human_ids[100:200]
+    tokens = tokens_of(one, human_rank)
+    masks = STRATEGIES[name](tokens), STRATEGIES[name](tokens._replace(ids_BT=other))
+    changed = (masks[0] != masks[1]).any(1) & tokens.centres_BT.any(1)
+    assert changed.sum() == tokens.centres_BT.any(1).sum()
+
+
+@pytest.mark.parametrize("name", PMI_STRATEGIES)
+def test_depends_on_the_rank_table(name, human_ids, human_rank):
+    tokens = tokens_of(human_ids[:100], human_rank)
+    permuted = human_rank[torch.randperm(4096, generator=torch.Generator().manual_seed(1))]
+    masks = STRATEGIES[name](tokens), STRATEGIES[name](tokens._replace(rank_V=permuted))
+    assert (masks[0] != masks[1]).any(1).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("name", RANDOM_STRATEGIES)
+def test_random_places_do_not_depend_on_content(name, human_ids, human_rank):
+    tokens = tokens_of(human_ids[:100], human_rank)
+    other = tokens._replace(ids_BT=human_ids[100:200], rank_V=human_rank.flip(0))
+    assert torch.equal(STRATEGIES[name](tokens), STRATEGIES[name](other))
+
+
+def test_global_pmi_masks_the_best_ranked(human_ids, human_rank):
+    """The n best tokens are masked, and all that is masked lies within their windows."""
+    tokens = tokens_of(human_ids[:50], human_rank)
+    mask_BT = STRATEGIES["global_pmi"](tokens)
+    for ids, centres, mask in zip(tokens.ids_BT, tokens.centres_BT, mask_BT, strict=True):
+        best = human_rank[ids - FIRST_KMER].argsort(stable=True)[: int(centres.sum())]
+        assert mask[best].all()
+        for place in mask.nonzero()[:, 0]:
+            assert (best - place).abs().min() <= 5
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_batch_and_padding_change_nothing(name, human_ids, human_rank):
+    tokens = tokens_of(human_ids[:20], human_rank)
+    together = STRATEGIES[name](tokens)
+    for row in range(20):
+        part = slice(row, row + 1)
+        padded = [
+            torch.nn.functional.pad(whole[part], (0, row))
+            for whole in (tokens.ids_BT, tokens.maskable_BT, tokens.centres_BT)
+        ]
+        alone = tokens._replace(
+            ids_BT=padded[0],
+            maskable_BT=padded[1],
+            centres_BT=padded[2],
+            keys_B2=tokens.keys_B2[part],
+        )
+        mask = STRATEGIES[name](alone)
+        assert torch.equal(mask[0, : together.shape[1]], together[row])
+        assert not mask[0, together.shape[1] :].any()
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_no_centre_no_mask_and_nothing_special_is_masked(name, human_ids, human_rank):
+    ids_BT = with_unknown(human_ids[:60])
+    assert not STRATEGIES[name](tokens_of(ids_BT, human_rank, rate=0.0)).any()
+    everything = STRATEGIES[name](tokens_of(ids_BT, human_rank, rate=1.0))
+    assert torch.equal(everything, ids_BT >= FIRST_KMER)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_empty_and_one_token(name, human_rank):
+    empty = tokens_of(torch.empty((2, 0), dtype=torch.int32), human_rank)
+    with tensor_code():
+        assert STRATEGIES[name](empty).shape == (2, 0)
+    assert STRATEGIES[name](empty).shape == (2, 0)
+    tokens = tokens_of(torch.full((2, 1), FIRST_KMER, dtype=torch.int32), human_rank)
+    tokens = tokens._replace(centres_BT=torch.tensor([[True], [False]]))
+    assert STRATEGIES[name](tokens).tolist() == [[True], [False]]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_traces_as_one_graph_and_once(name, human_ids, human_rank):
+    """The tensor code neither waits for the device nor is compiled anew at another rate."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    traced = torch.compile(STRATEGIES[name], backend=backend, fullgraph=True)
+    for rate in (0.01, 0.02, 0.03):
+        tokens = tokens_of(human_ids[:8], human_rank, rate=rate)
+        assert torch.equal(traced(tokens), STRATEGIES[name](tokens))
+    assert len(graphs) == 1
+
+
+def test_shuffled_pmi_is_a_permutation():
+    deal = _deal(4096, torch.device("cpu"))
+    assert sorted(deal.tolist()) == list(range(4096))
+    assert (deal == torch.arange(4096)).sum() < 10
+    assert torch.equal(deal, _deal.__wrapped__(4096, torch.device("cpu")))
+
+
+@pytest.mark.parametrize(("temperature", "like"), [(0.001, "global_pmi"), (1000.0, "random_wide")])
+def test_soft_pmi_lies_between_global_and_random(temperature, like, human_ids, human_rank):
+    """By the mean rank of the centres of masked windows, at both ends of the temperature."""
+    tokens = tokens_of(human_ids, human_rank)
+    rank_BT = human_rank[tokens.ids_BT - FIRST_KMER].float()
+
+    def mean_rank(name, **tuned):
+        mask_BT = STRATEGIES[name](tokens._replace(settings=Settings(**tuned)))
+        return float(rank_BT[mask_BT].mean())
+
+    assert mean_rank("soft_pmi", temperature=temperature) == pytest.approx(
+        mean_rank(like), rel=0.02
+    )
+    by_temperature = [mean_rank("soft_pmi", temperature=t) for t in (0.001, 0.05, 0.2, 1.0, 1000.0)]
+    assert by_temperature == sorted(by_temperature)
+
+
+@pytest.mark.parametrize("name", ["soft_pmi", *STATIC_STRATEGIES])
+def test_only_soft_pmi_varies_its_places(name, human_ids, human_rank):
+    """Static selection masks the best place of a sequence in every draw that has a centre."""
+    ids_BT = human_ids[:1].expand(300, -1).contiguous()
+    often_T = STRATEGIES[name](tokens_of(ids_BT, human_rank)).float().mean(0)
+    if name == "soft_pmi":
+        assert 0.3 < often_T.max() < 0.75
+        assert (often_T > 0.01).float().mean() > 0.95
+    else:
+        assert often_T.max() > 0.99
+        assert (often_T == 0).float().mean() > 0.3
+
+
+def test_span_lengths_have_their_mean():
+    from cmgems.masking.strategies.random_spans import span_lengths
+
+    for mean in (1.0, 2.5, 3.8, 20.0):
+        lengths = span_lengths(mean, torch.device("cpu")).double()
+        assert float(lengths.mean()) == pytest.approx(mean, rel=0.005)
+        assert lengths.min() == 1
+        assert lengths.max() <= round(10 / 3.8 * mean)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_how_a_batch_lies_in_memory_changes_nothing(name, human_ids, human_rank):
+    tokens = tokens_of(human_ids[:20], human_rank)
+    turned = tokens_of(human_ids[:20].T.contiguous().T, human_rank)
+    assert not turned.ids_BT.is_contiguous()
+    assert torch.equal(STRATEGIES[name](turned), STRATEGIES[name](tokens))

@@ -1,0 +1,69 @@
+"""A stand-in for the runs of a sweep, and a sweep file over the base experiment."""
+
+import json
+import sys
+
+import pytest
+from helpers.paths import EXPERIMENTS
+
+from cmgems.sweeps import cluster, local
+from cmgems.sweeps.config import read_sweep
+
+BASE = EXPERIMENTS / "pretrain/base.yaml"
+
+
+# In the place of `cmgems pretrain` where only the sweep is tested: three steps in three sittings at
+# most; the figure is a function of the experiment.
+STAND_IN = """
+import json, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+import yaml
+config = yaml.safe_load((folder / "config.yaml").read_text())
+behaviour = folder.parent / "behaviour.json"
+behaviour = json.loads(behaviour.read_text()) if behaviour.exists() else {}
+with open(folder.parent / "order.txt", "a") as handle:
+    handle.write(folder.name + "\\n")
+if why := behaviour.get("fail", {}).get(folder.name):
+    print("some output\\ncmgems pretrain: " + why, file=sys.stderr)
+    sys.exit(2)
+with open(folder / "metrics.csv", "a") as handle:
+    handle.write("step,name,value\\n1,train/loss,8.0\\n2,train/loss,7.0\\n")
+if folder.name in behaviour.get("hang", []):
+    time.sleep(600)
+rate, seed = config["optim"]["rate"], config["seed"]
+figures = {"perplexity": 100.0 + seed, "hidden_base_bits": (rate - 0.002) ** 2}
+after = {"random": figures, "random_wide": figures}
+(folder / "results.json").write_text(json.dumps({"after": after, "training_seconds": 1.0}))
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """Every run is the stand-in; returns a function that says which runs fail or hang."""
+
+    def command(run):
+        return [sys.executable, "-c", STAND_IN, str(run.folder)]
+
+    monkeypatch.setattr(local, "command", command)
+    monkeypatch.setattr(cluster, "command", command)
+    monkeypatch.setattr("cmgems.sweeps.drive.LOOK_EVERY", 0.02)
+    monkeypatch.setattr("cmgems.sweeps.local.visible_gpus", list)
+
+    def behave(**behaviour):
+        (tmp_path / "sweep").mkdir(exist_ok=True)
+        (tmp_path / "sweep/behaviour.json").write_text(json.dumps(behaviour))
+
+    return behave
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    """Writes a sweep file over the base experiment and reads it with overrides."""
+
+    def write(text, *overrides):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(f"base: {BASE}\n{text}")
+        return read_sweep(path, [f"dir={tmp_path / 'sweep'}", *overrides])
+
+    return write

@@ -1,0 +1,339 @@
+"""Sweeps: what is run, what is refused, what is run again; stopped, killed and gone on with."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from helpers.paths import EXPERIMENTS
+from helpers.sweeps import GRID, interrupt_when
+
+from cmgems.errors import RunFailed, SweepStopped, UserError
+from cmgems.runs.experiment import load
+from cmgems.sweeps.config import Sweep, read_sweep
+from cmgems.sweeps.local import share_of
+from cmgems.sweeps.plan import matching, plan, points
+from cmgems.sweeps.run import run_sweep
+from cmgems.sweeps.search import Trials, range_ends
+from cmgems.sweeps.state import State, failure, state, steps_done
+
+
+def names(file):
+    return [run.name for run in plan(file, points(file))]
+
+
+def test_a_grid_crosses_its_axes_and_names_what_varies(sweep_file):
+    file = sweep_file(GRID, "train.max_steps=500")
+    planned = plan(file, points(file))
+    assert [run.name for run in planned] == [
+        "easy-seed0",
+        "easy-seed1",
+        "hard-seed0",
+        "hard-seed1",
+    ]
+    hard = planned[3].experiment
+    assert (hard.curriculum.strategies, hard.seed) == (("global_pmi",), 1)
+    assert hard.train.max_steps == 500
+    assert hard.run.dir.endswith("sweep/hard-seed1")
+
+
+def test_a_list_goes_side_by_side(sweep_file):
+    axes = "mode: list\naxes: {optim.rate: [1e-3, 2e-3], model.init: [bert, fast_start]}\n"
+    file = sweep_file(axes)
+    found = [(run.name, run.experiment.optim.rate) for run in plan(file, points(file))]
+    assert found == [("rate0.001-bert", 0.001), ("rate0.002-fast_start", 0.002)]
+    with pytest.raises(UserError, match="found 2, 1 points, mode list wants the same number"):
+        points(sweep_file("mode: list\naxes: {seed: [0, 1], data.k: [6]}\n"))
+
+
+def test_axes_can_be_overridden(sweep_file):
+    assert names(sweep_file(GRID, "axes.seed=[7]")) == ["easy-seed7", "hard-seed7"]
+    file = sweep_file("axes: {seed: [0]}\n", "axes.optim.rate=[1e-3,1e-2]")
+    assert names(file) == ["seed0-rate0.001", "seed0-rate0.01"]
+    file = sweep_file(GRID, "only=hard-*")
+    assert [run.name for run in matching(file, plan(file, points(file)))] == [
+        "hard-seed0",
+        "hard-seed1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("", (), "found neither, wanted either axes or search.trials"),
+        ("axes: {seed: 3}\n", (), r"axes.seed: found 3, wanted a list of values"),
+        ("axes: {masking: [a, b]}\n", (), "axes: .*masking: no such key|section"),
+        ("axes: {x: {easy: 3}}\n", (), r"axes.x.easy: found 3, wanted `key: value` lines"),
+        ("axes: {seed: [1, 1]}\n", (), "two runs would be named seed1"),
+        ("axes: {seed: [1]}\n", ("run.dir=here",), "a sweep names its runs and their folders"),
+        ("axes: {seed: [1]}\n", ("seed=2",), "this key is an axis of the sweep"),
+        ("axes: {seed: [1]}\n", ("jops=2",), "jops: no such key; did you mean jobs"),
+        ("axes: {seed: [1]}\n", ("only=x*",), "found 'x\\*', which no run matches"),
+        ("search: {trials: 2}\n", (), "search.keys: found none"),
+        (
+            "search: {trials: 2, keys: {optim.rate: {low: 0, high: 1, log: true}}}\n",
+            (),
+            "wanted low above 0",
+        ),
+        (
+            "search: {trials: 2, keys: {optim.rte: {low: 1, high: 2}}}\n",
+            (),
+            "optim.rte: no such key; did you mean optim.rate",
+        ),
+    ],
+)
+def test_refuses(text, overrides, message, sweep_file, tmp_path):
+    with pytest.raises(UserError, match=message):
+        run_sweep(sweep_file(text, *overrides))
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_all_problems_of_all_runs_come_before_the_first_run(sweep_file, tmp_path, stand_in):
+    text = "axes: {optim.rate: [-1.0, 1e-3], curriculum.strategies: [[randm], [random]]}\n"
+    with pytest.raises(UserError) as refused:
+        run_sweep(sweep_file(text, "train.batch=7"))
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3
+    assert "rate-1.0-randm, rate-1.0-random: `optim.rate=-1.0`: optim.rate: found -1.0" in lines[0]
+    assert any("curriculum.strategies" in line and "randm" in line for line in lines[1:])
+    assert any("train.batch: found 7" in line for line in lines[1:])
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_genome_that_cannot_be_read_stops_all(sweep_file, tmp_path, stand_in):
+    with pytest.raises(UserError, match=r"none\.fa"):
+        run_sweep(sweep_file(GRID, "data.genome=none.fa"))
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_finished_runs_are_skipped_and_failed_ones_tried_again_on_request(
+    sweep_file, tmp_path, stand_in, capsys
+):
+    folder = tmp_path / "sweep"
+    stand_in(fail={"easy-seed1": "data.genome: found nothing"})
+    with pytest.raises(RunFailed) as failed:
+        run_sweep(sweep_file(GRID, "jobs=2"))
+    assert str(failed.value).splitlines()[1] == "  easy-seed1: data.genome: found nothing"
+    assert state(folder / "easy-seed1") is State.FAILED
+    assert state(folder / "hard-seed1") is State.FINISHED
+    ran = (folder / "order.txt").read_text().splitlines()
+    assert sorted(ran) == ["easy-seed0", "easy-seed1", "hard-seed0", "hard-seed1"]
+
+    stand_in()
+    with pytest.raises(RunFailed, match="1 of 4 runs failed"):
+        run_sweep(sweep_file(GRID))
+    assert (folder / "order.txt").read_text().splitlines() == ran
+    run_sweep(sweep_file(GRID, "retry=true"))
+    assert (folder / "order.txt").read_text().splitlines() == [*ran, "easy-seed1"]
+    assert state(folder / "easy-seed1") is State.FINISHED
+    assert "4 of 4 runs are finished" in capsys.readouterr().out
+
+
+def test_a_run_that_is_killed_has_failed_and_says_so(sweep_file, tmp_path, stand_in):
+    stand_in(hang=["seed0"])
+
+    def kill_it():
+        metrics = tmp_path / "sweep/seed0/metrics.csv"
+        while not metrics.exists():
+            time.sleep(0.02)
+        words = ["pgrep", "-f", f"{tmp_path}/sweep/seed0$"]
+        pid = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[0]
+        os.kill(int(pid), signal.SIGKILL)
+
+    threading.Thread(target=kill_it, daemon=True).start()
+    with pytest.raises(RunFailed, match="seed0: killed by signal 9"):
+        run_sweep(sweep_file("axes: {seed: [0]}\n"))
+    assert failure(tmp_path / "sweep/seed0").startswith("killed by signal 9")
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_runs_and_the_same_command_goes_on(
+    which, sweep_file, tmp_path, stand_in
+):
+    folder = tmp_path / "sweep"
+    stand_in(hang=["hard-seed0", "easy-seed1"])
+    started = [folder / "easy-seed1/metrics.csv", folder / "hard-seed0/metrics.csv"]
+    interrupt_when(lambda: all(path.exists() for path in started), [which])
+    with pytest.raises(SweepStopped) as stopped:
+        run_sweep(sweep_file(GRID, "jobs=2"))
+    assert stopped.value.signal_number == which
+    assert "2 runs under way" in str(stopped.value)
+    assert state(folder / "hard-seed0") is State.STOPPED
+    assert state(folder / "hard-seed1") is State.NEW
+
+    stand_in()
+    run_sweep(sweep_file(GRID))
+    order = (folder / "order.txt").read_text().splitlines()
+    assert sorted(order[3:5]) == ["easy-seed1", "hard-seed0"]  # those under way come first
+    assert order[5:] == ["hard-seed1"]
+
+
+def test_another_experiment_under_the_same_names_is_refused(sweep_file, tmp_path, stand_in):
+    run_sweep(sweep_file("axes: {seed: [0, 1]}\n"))
+    with pytest.raises(UserError) as refused:
+        run_sweep(sweep_file("axes: {seed: [0, 1]}\n", "optim.rate=0.01"))
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 2
+    assert "optim.rate: the run in" in lines[0]
+    assert "has 0.003, found 0.01; a resumed run keeps its experiment" in lines[0]
+
+
+def test_two_sweeps_cannot_share_a_folder(sweep_file, tmp_path, stand_in):
+    import fcntl
+
+    (tmp_path / "sweep").mkdir()
+    with open(tmp_path / "sweep/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use by another sweep"):
+            run_sweep(sweep_file("axes: {seed: [0]}\n"))
+
+
+def test_a_run_that_an_earlier_sweep_left_behind_is_waited_for(sweep_file, tmp_path, stand_in):
+    """Its sweep was killed, and it goes on alone."""
+    import fcntl
+
+    folder = tmp_path / "sweep/seed0"
+    file = sweep_file("axes: {seed: [0]}\n")
+    run_sweep(file)
+    results = (folder / "results.json").read_text()
+    (folder / "results.json").unlink()
+    (tmp_path / "sweep/order.txt").unlink()
+    lock = open(folder / ".lock", "w")  # noqa: SIM115
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def finish():
+        time.sleep(0.5)
+        (folder / "results.json").write_text(results)
+        lock.close()
+
+    threading.Thread(target=finish, daemon=True).start()
+    run_sweep(file)
+    assert not (tmp_path / "sweep/order.txt").exists()
+
+
+def test_cores_and_gpus_are_shared_out(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert share_of(1, jobs=2, devices=1, all_cores=8, gpus=[])["OMP_NUM_THREADS"] == "4"
+    assert share_of(0, jobs=4, devices=1, all_cores=2, gpus=[])["OMP_NUM_THREADS"] == "1"
+    gpus = ["0", "1", "2", "3"]
+    shares = [share_of(place, 2, 2, 8, gpus)["CUDA_VISIBLE_DEVICES"] for place in range(2)]
+    assert shares == ["0,1", "2,3"]
+    shares = [share_of(place, 3, 1, 8, ["5"])["CUDA_VISIBLE_DEVICES"] for place in range(3)]
+    assert shares == ["5", "5", "5"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert share_of(0, 2, 1, 8, [])["OMP_NUM_THREADS"] == "3"
+
+
+def test_steps_done_reads_the_last_whole_line(tmp_path):
+    assert steps_done(tmp_path) == 0
+    (tmp_path / "metrics.csv").write_text("step,name,value\n3,a,1.0\n12,b,2.0\n14,tra")
+    assert steps_done(tmp_path) == 12
+
+
+SEARCH = "search: {trials: 6, startup: 2, metric: after.random_wide.hidden_base_bits, "
+SEARCH += "keys: {optim.rate: {low: 1e-4, high: 1e-2, log: true}, "
+SEARCH += "optim.warmup_steps: {low: 5, high: 9}, model.init: {choices: [bert, fast_start]}}}\n"
+
+
+def values(folder):
+    return [
+        (path.parent.name, load(path).optim.rate, load(path).optim.warmup_steps)
+        for path in sorted(folder.glob("trial-*/config.yaml"))
+    ]
+
+
+def test_a_search_goes_on_where_it_stopped(sweep_file, tmp_path, stand_in, capsys):
+    """Stopped twice, it proposes what it would have proposed."""
+    folder = tmp_path / "sweep"
+    run_sweep(sweep_file(SEARCH))
+    whole = values(folder)
+    assert len(whole) == 6
+    assert "best of 6 trials" in capsys.readouterr().out
+    assert len({rate for _, rate, _ in whole}) == 6
+    shutil.rmtree(folder)
+    for trial in ("trial-001", "trial-003"):
+        stand_in(hang=[trial])
+        interrupt_when((folder / trial / "metrics.csv").exists, [signal.SIGTERM])
+        with pytest.raises(SweepStopped):
+            run_sweep(sweep_file(SEARCH))
+    stand_in()
+    run_sweep(sweep_file(SEARCH))
+    assert values(folder) == whole
+    best = min(whole, key=lambda trial: abs(trial[1] - 0.002))[0]
+    assert f"  {best}" in capsys.readouterr().out.splitlines()[-5]
+
+
+def test_a_search_that_changed_is_refused(sweep_file, tmp_path, stand_in):
+    run_sweep(sweep_file(SEARCH, "search.trials=1"))
+    file = sweep_file(SEARCH.replace("1e-4", "1e-3"))
+    with pytest.raises(UserError, match=r"search.keys: the search in .* wanted the same"):
+        run_sweep(file)
+    assert [run.name for run in range_ends(file)] == ["trial-low", "trial-high"]
+    file = sweep_file(SEARCH, "search.metric=after.random.nothing")
+    with pytest.raises(UserError, match=r"no nothing in results.json, there is perplexity"):
+        run_sweep(file)
+    assert Trials(file).next().name == "trial-001"
+
+
+def test_submitit_runs_a_sweep(sweep_file, tmp_path, stand_in):
+    """Its local executor: the way of Slurm, without a cluster."""
+    folder = tmp_path / "sweep"
+    stand_in(fail={"easy-seed0": "no luck"})
+    with pytest.raises(RunFailed, match="easy-seed0: no luck"):
+        run_sweep(sweep_file(GRID, "executor=submitit-local", "jobs=2", "only=?*-seed0"))
+    assert state(folder / "hard-seed0") is State.FINISHED
+    stand_in(hang=["easy-seed0"])
+    interrupt_when((folder / "easy-seed0/metrics.csv").exists, [signal.SIGTERM])
+    again = ("executor=submitit-local", "only=?*-seed0", "retry=true")
+    with pytest.raises(SweepStopped):
+        run_sweep(sweep_file(GRID, *again))
+    assert state(folder / "easy-seed0") is State.STOPPED
+    stand_in()
+    run_sweep(sweep_file(GRID, *again))
+    assert state(folder / "easy-seed0") is State.FINISHED
+
+
+def test_killed_and_restarted_twice_it_ends_with_the_same_results(
+    tiny, sweep_file, tmp_path, monkeypatch
+):
+    """A real run: one sitting ends with SIGTERM, one with a second signal, which kills."""
+    from cmgems.pretraining import pretrain
+
+    monkeypatch.setattr("cmgems.sweeps.drive.LOOK_EVERY", 0.05)
+    folder = tmp_path / "sweep/random"
+    steps = ["train.max_steps=15", "validation.windows=2"]
+    file = sweep_file("axes: {curriculum: {strategies: [[random]]}}\n", *tiny, *steps)
+    for signals in ([signal.SIGTERM], [signal.SIGINT] * 2):
+        before = steps_done(folder)
+        interrupt_when(lambda n=before: steps_done(folder) > n + 3, signals)
+        with pytest.raises(SweepStopped):
+            run_sweep(file)
+        assert state(folder) is State.STOPPED
+        assert before < steps_done(folder) < 15
+    run_sweep(file)
+    whole = tmp_path / "whole"
+    pretrain(load(EXPERIMENTS / "pretrain/random.yaml", [*tiny, *steps, f"run.dir={whole}"]))
+    found, wanted = (json.loads((f / "results.json").read_text()) for f in (folder, whole))
+    for name in ("before", "after", "masked_share", "tokens", "best_step"):
+        assert found[name] == wanted[name], name
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("sweep/*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_sweep_is_sound(path):
+    file = read_sweep(path, [])
+    planned = range_ends(file) if file.sweep.search.trials else plan(file, points(file))
+    assert len({run.name for run in planned}) == len(planned) > 1
+
+
+def test_help_shows_every_key_of_a_sweep(capsys):
+    from cmgems.cli import main
+    from cmgems.config.schema import leaves
+
+    with pytest.raises(SystemExit):
+        main(["sweep", "--help"])
+    shown = capsys.readouterr().out
+    assert [name for name, _ in leaves(Sweep) if f"  {name}" not in shown] == []

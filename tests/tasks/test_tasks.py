@@ -1,0 +1,335 @@
+"""The registry, splits and few-shot draws; tasks of the user's own; the real files where given."""
+
+import os
+
+import numpy as np
+import pytest
+from helpers.labelled_samples import REAL, csv_table, few_shot_folder, kmer_table, random_sequences
+from helpers.paths import ROOT
+
+from cmgems.errors import UserError
+from cmgems.tasks.dataset import from_sequences, keys
+from cmgems.tasks.lookup import task, tasks
+from cmgems.tasks.published import TASKS, task_table
+from cmgems.tasks.splits import TooFewExamples, as_published, draw_pool, few_shot, read
+from cmgems.tasks.synthetic import PARTS, replaced_sequence
+from cmgems.tasks.task import Recipe, metrics_of
+
+REAL_FILES = os.environ.get("CMGEMS_DATA", "")
+
+
+def sequences(data):
+    return [data.text(i) for i in range(len(data))]
+
+
+def groups():
+    found = {}
+    for one in TASKS.values():
+        found.setdefault(one.group, []).append(one)
+    return found
+
+
+def test_the_registry_has_what_the_benchmarks_have():
+    found = groups()
+    counts = {group: len(members) for group, members in found.items()}
+    assert counts == {
+        "few-shot": 5,
+        "GUE": 28,
+        "Genomic Benchmarks": 9,
+        "Nucleotide Transformer": 18,
+        "embedded": 1,
+    }
+    assert {one.metric for one in found["GUE"]} == {"mcc", "f1"}
+    assert [one.name for one in found["GUE"] if one.metric == "f1"] == ["gue/virus/covid"]
+    assert len(task("gue/virus/covid").classes) == 9
+    recipe = Recipe(epochs=10, rate=3e-5, batch=32, warmup_steps=50)
+    assert task("gue/prom/prom_core_tata").recipe == recipe
+    assert task("splice-40").shots == (100, 500, 1000, 5000)
+    for one in TASKS.values():
+        assert one.metric in metrics_of(one.kind), one.name
+        assert (one.kind == "binary") == (len(one.classes) == 2), one.name
+        assert {"train", "test"} <= set(one.splits), one.name
+
+
+def test_names_and_patterns():
+    assert [one.name for one in tasks("gue/tf/*", "prom-core", "gue/tf/0")] == [
+        *(f"gue/tf/{n}" for n in range(5)),
+        "prom-core",
+    ]
+    with pytest.raises(UserError) as caught:
+        task("prom_core")
+    assert str(caught.value).startswith("found the task 'prom_core', wanted prom-core, ")
+    with pytest.raises(UserError, match=r"found no task like 'gue/x\*', wanted "):
+        tasks("gue/x*")
+
+
+def test_the_table_in_the_docs_is_the_registry():
+    assert task_table() in (ROOT / "docs/tasks.md").read_text()
+
+
+def test_few_shot_draws_are_nested_balanced_and_seeded(tmp_path):
+    few_shot_folder(tmp_path, "prom-core", (10, 50, 100, 500, 1000), 1, 2, 70)
+    prom = task("prom-core")
+    pool = draw_pool(prom, tmp_path)
+    assert len(pool) == 2 * (10 + 50 + 100 + 500 + 1000)
+    draws = {shots: few_shot(prom, shots, 3, tmp_path) for shots in (10, 50, 1000)}
+    for shots, data in draws.items():
+        assert np.bincount(data.labels).tolist() == [shots, shots]
+        assert len(set(sequences(data))) == 2 * shots
+        assert set(sequences(data)) <= set(sequences(pool))
+    assert set(sequences(draws[10])) < set(sequences(draws[50])) < set(sequences(draws[1000]))
+    again = few_shot(prom, 50, 3, tmp_path)
+    assert sequences(again) == sequences(draws[50])
+    for other in (few_shot(prom, 50, 4, tmp_path), few_shot(prom, 50, 3, tmp_path, seed=1)):
+        assert len(set(sequences(other)) & set(sequences(draws[50]))) < 25
+    with pytest.raises(TooFewExamples) as caught:
+        few_shot(prom, 1700, 0, tmp_path)
+    assert str(caught.value) == (
+        "task prom-core: found 1700 shots, wanted at most 1660, the examples of class 0 that are "
+        "not in the test split"
+    )
+
+
+def test_each_example_is_drawn_equally_often(tmp_path):
+    few_shot_folder(tmp_path, "prom-core", (10, 50, 100, 500, 1000), 1, 2, 20)
+    prom = task("prom-core")
+    place = {text: i for i, text in enumerate(sequences(draw_pool(prom, tmp_path)))}
+    counts = np.zeros(len(place))
+    for draw in range(100):
+        for text in sequences(few_shot(prom, 200, draw, tmp_path)):
+            counts[place[text]] += 1
+    # Each is in a draw with probability p; the mean of the squares below has deviation 0.025.
+    p = 200 / 1660
+    squares = (counts - 100 * p) ** 2 / (100 * p * (1 - p))
+    assert abs(squares.mean() - 1) < 0.12
+
+
+def test_published_examples_and_those_of_the_test_split(tmp_path):
+    folder = few_shot_folder(tmp_path, "splice-40", (10, 50, 100, 500), 10, 3, 40)
+    splice = task("splice-40")
+    published = few_shot(splice, 500, None, tmp_path)  # of train_50: a tenth
+    assert np.bincount(published.labels).tolist() == [500, 500, 500]
+    with pytest.raises(TooFewExamples) as caught:
+        few_shot(splice, 50, None, tmp_path)
+    assert str(caught.value) == (
+        "task splice-40: found 50 shots, published are 100, 500, 1000, 5000"
+    )
+    # A test sequence, and the reverse complement of another, among the training examples: they
+    # stay in what is published, and are never drawn.
+    test = read(splice, "test", tmp_path)
+    other = test.reverse_complemented()
+    leaked = [(test.text(0), "0"), (other.text(1), "1")]
+    with open(folder / "train_500.tsv", "a") as handle:
+        handle.write(kmer_table(leaked, quoted=True).split("\n", 1)[1])
+    train = as_published(splice, tmp_path)
+    assert {leaked[0][0], leaked[1][0]} <= set(sequences(train))
+    assert len(train) == 3 * 10 * (10 + 50 + 100 + 500) + 2
+    for data in (draw_pool(splice, tmp_path), read(splice, "train", tmp_path)):
+        assert not set(keys(data)) & set(keys(test))
+
+
+def test_a_task_without_a_test_file_holds_examples_out(tmp_path):
+    folder = few_shot_folder(tmp_path, "cohn-enh", (10, 50, 100, 500), 1, 2, 60)
+    (folder / "test.tsv").unlink()
+    # half of the smallest file stands in the largest one too
+    small = (folder / "train_10.tsv").read_text().split("\n")
+    with open(folder / "train_500.tsv", "a") as handle:
+        handle.write("\n".join(small[1:11]) + "\n")
+    cohn = task("cohn-enh")
+    test, train = read(cohn, "test", tmp_path), read(cohn, "train", tmp_path)
+    assert np.bincount(test.labels).tolist() == [140, 140]
+    assert not set(keys(train)) & set(keys(test))
+    smaller = [few_shot(cohn, n, None, tmp_path) for n in (10, 50, 100)]
+    for data in (*smaller, few_shot(cohn, 100, 0, tmp_path)):
+        assert not set(keys(data)) & set(keys(test))
+    assert len(train) + len(test) == 2 * (10 + 50 + 100 + 500)
+    assert sequences(read(cohn, "test", tmp_path)) == sequences(test)
+    assert not set(keys(as_published(cohn, tmp_path))) & set(keys(test))
+    with pytest.raises(UserError, match="500 shots has the test split held out of it"):
+        few_shot(cohn, 500, None, tmp_path)
+
+
+def test_a_file_that_changed_is_read_again(tmp_path):
+    folder = few_shot_folder(tmp_path, "prom-core", (10, 50, 100, 500, 1000), 1, 2, 30)
+    prom = task("prom-core")
+    before = len(draw_pool(prom, tmp_path))
+    with open(folder / "train_10.tsv", "a") as handle:
+        handle.write(kmer_table(REAL).split("\n", 1)[1])
+    assert len(draw_pool(prom, tmp_path)) == before + len(REAL)
+
+
+def test_layouts_of_the_publishers_are_found(tmp_path):
+    for split in ("train", "dev", "test"):
+        folder = tmp_path / "GUE/tf/3"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{split}.csv").write_text(csv_table(REAL))
+    assert sequences(read(task("gue/tf/3"), "dev", tmp_path)) == [s for s, _ in REAL]
+    with pytest.raises(UserError) as caught:
+        read(task("gue/tf/4"), "dev", tmp_path)
+    assert str(caught.value).startswith(
+        f"{tmp_path}/gue/tf/4/dev.csv: does not exist, wanted by task gue/tf/4; it comes from GUE"
+    )
+    with pytest.raises(UserError, match=r"^tasks\.root: found nothing, wanted the folder with"):
+        read(task("gue/tf/4"), "dev")
+    with pytest.raises(UserError, match="task prom-core: found no dev split, it has train, test"):
+        read(task("prom-core"), "dev", tmp_path)
+
+
+def test_dev_is_held_out_of_train_where_there_is_none(tmp_path):
+    folder = tmp_path / "nt/enhancers"
+    folder.mkdir(parents=True)
+    found = random_sequences(300, 50)
+    text = "".join(f">s{i}|{i % 3 // 2}\n{s}\n" for i, s in enumerate(found))
+    (folder / "train.fna").write_text(text)
+    (folder / "test.fna").write_text(">t|0\nACGT\n>u|1\nACGA\n")
+    enhancers = task("nt/enhancers")
+    assert enhancers.splits == ("train", "dev", "test")
+    train, dev = read(enhancers, "train", tmp_path), read(enhancers, "dev", tmp_path)
+    assert np.bincount(dev.labels).tolist() == [20, 10]
+    assert sorted(sequences(train) + sequences(dev)) == sorted(found)
+
+
+def test_copies_of_a_sequence_are_held_out_together(tmp_path):
+    other = from_sequences([s for s, _ in REAL], np.zeros(5)).reverse_complemented()
+    copies = [(other.text(i), label) for i, (_, label) in enumerate(REAL)]
+    mine = task(own(tmp_path))
+    (tmp_path / "train.csv").write_text(csv_table([*REAL, *copies, *REAL]))
+    train, dev = read(mine, "train"), read(mine, "dev")
+    assert not set(keys(train)) & set(keys(dev))
+    assert len(train) + len(dev) == 15
+    (tmp_path / "train.csv").write_text(csv_table(REAL[2:4]))
+    with pytest.raises(UserError) as caught:
+        read(mine, "dev")
+    assert str(caught.value) == (
+        "task mine: 0.4 of 1 examples of class 0 is none, wanted more examples or a larger "
+        "dev_share"
+    )
+
+
+def test_silencers_and_their_negatives(tmp_path):
+    (tmp_path / "silencer").mkdir()
+    lengths = [300, 301, 200, 199, 19] + [220] * 45
+    found = [random_sequences(1, n, seed=i)[0] for i, n in enumerate(lengths)]
+    fasta = tmp_path / "silencer/High_throughput_Homo_sapiens.fa"
+    fasta.write_text("".join(f">s{i}\n{s}\n" for i, s in enumerate(found)))
+    silencer = task("silencer")
+    train, test = read(silencer, "train", tmp_path), read(silencer, "test", tmp_path)
+    assert len(train) + len(test) == 2 * 48  # without the one too long and the one too short
+    assert len(test) == 2 * 5
+    # a negative is on the side of its positive
+    assert not set(train.names) & set(test.names)
+    for data in (train, test):
+        assert data.labels.tolist() == [1, 0] * (len(data) // 2)
+        for i in range(0, len(data), 2):
+            positive, negative = data.sequence(i), data.sequence(i + 1)
+            assert data.text(i) == found[int(data.names[i][1:])]
+            assert len(positive) == len(negative)
+            assert 0.15 < (positive != negative).mean() < 0.6
+    again = read(silencer, "train", tmp_path)
+    assert sequences(again) == sequences(train)
+
+
+def test_how_much_of_a_silencer_is_replaced():
+    """12 stretches of a 20th at uniform places: a base inside stays with about 0.95 ** 12, and is
+    drawn again as itself with 1/4."""
+    generator = np.random.Generator(np.random.Philox(key=5))
+    codes = np.zeros(200, np.uint8)
+    changed = np.mean([replaced_sequence(codes, generator) != 0 for _ in range(2000)], axis=0)
+    size = 200 // PARTS
+    inside = changed[size:-size]
+    assert abs(inside.mean() - 0.75 * (1 - (1 - size / (200 - size)) ** 12)) < 0.01
+
+
+def test_shuffled_needs_no_files_and_has_disjoint_splits():
+    shuffled = task("shuffled")
+    splits = {split: read(shuffled, split) for split in shuffled.splits}
+    assert list(splits) == ["train", "dev", "test"]
+    seen = set()
+    for data in splits.values():
+        assert data.labels.tolist() == [1, 0] * (len(data) // 2)
+        assert set(data.lengths.tolist()) == {200}
+        found = set(keys(data))
+        assert not seen & found
+        seen |= found
+    human, copy = splits["test"].sequence(0), splits["test"].sequence(1)
+    assert np.bincount(human[:-1] * 4 + human[1:]).tolist() == (
+        np.bincount(copy[:-1] * 4 + copy[1:]).tolist()
+    )
+
+
+def test_the_test_windows_of_shuffled_were_never_pretrained_on(genome):
+    from cmgems.config.schema import Experiment
+    from cmgems.data_modules.pretraining import GenomeDataModule
+    from cmgems.tasks.synthetic import _window_starts
+
+    spans = GenomeDataModule(Experiment(), genome).train_spans
+    starts = _window_starts(genome.codes, "test")
+    before = np.searchsorted(spans.start, starts + 199, side="right") - 1
+    assert len(starts) == 1000
+    assert (spans.end[before] <= starts).all()
+
+
+OWN = """\
+classes: ["0", "1"]
+train: train.csv
+test: [test.csv]
+dev_share: 0.4
+source: a few lines of GUE
+"""
+
+
+def own(tmp_path, text=OWN):
+    (tmp_path / "train.csv").write_text(csv_table(REAL))
+    (tmp_path / "test.csv").write_text(csv_table(REAL[2:]))
+    (tmp_path / "mine.yaml").write_text(text)
+    return str(tmp_path / "mine.yaml")
+
+
+def test_a_task_of_the_users_own(tmp_path):
+    mine = task(own(tmp_path))
+    assert (mine.name, mine.kind, mine.metric) == ("mine", "binary", "mcc")
+    assert mine.splits == ("train", "dev", "test")
+    assert len(read(mine, "train")) == 3
+    assert len(read(mine, "dev", "/elsewhere")) == 2  # relative to the file of the task
+    assert len(read(mine, "test")) == 3
+    assert [found.name for found in tasks("shuffled", own(tmp_path))] == ["shuffled", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (OWN.replace('["0", "1"]', '["0"]'), "classes: found 1, kind multiclass wants two or more"),
+        (OWN.replace('"1"]', '"0"]'), "classes: a label stands there twice"),
+        (OWN + "metric: spearman\n", "metric: found 'spearman', wanted one of mcc, accuracy"),
+        (OWN.replace("train: train.csv\n", ""), "train: found no file"),
+        (OWN + "format: fasta_table\n", "train: found 1 files, format fasta_table wants 2"),
+        (OWN + "kind: regression\n", "classes: found 2, kind regression wants none"),
+        (OWN + "label: y\n", "label: no such key"),
+    ],
+)
+def test_what_is_wrong_with_a_task_file(tmp_path, text, wanted):
+    with pytest.raises(UserError) as caught:
+        task(own(tmp_path, text))
+    line = str(caught.value).split("\n")[0]
+    assert line.startswith(f"{tmp_path}/mine.yaml:")
+    assert wanted in line
+    with pytest.raises(UserError, match="no such file"):
+        task(str(tmp_path / "absent.yaml"))
+
+
+@pytest.mark.skipif(not REAL_FILES, reason="CMGEMS_DATA names no folder with the published files")
+def test_the_published_files():
+    sizes = {
+        "prom-core": (3260, 5920),
+        "splice-40": (16746, 3000),
+        "gue/prom/prom_core_all": (47356, 5920),
+        "gue/tf/0": (32378, 1000),
+        "gue/mouse/0": (6478, 810),
+    }
+    for name, (train, test) in sizes.items():
+        one = task(name)
+        assert len(read(one, "train", REAL_FILES)) == train
+        assert len(read(one, "test", REAL_FILES)) == test
+        assert set(read(one, "test", REAL_FILES).lengths.tolist()) == {one.length}
+    for name in ("prom-300", "cohn-enh"):
+        assert len(read(task(name), "test", REAL_FILES)) > 250
