@@ -44,9 +44,10 @@ tensorboard: $(VENV)/.installed  ## look at the runs: http://127.0.0.1:$(PORT)
 test: $(VENV)/.developer  ## the tests (quick forms of the slower checks among them)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.developer  ## style and formatting
+lint: $(VENV)/.developer  ## style, formatting, and the layers of the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=$$(bash scripts/package_tree.sh) $(BIN)/lint-imports
 
 format: $(VENV)/.developer  ## rewrite the files as `make lint` wants them
 	$(BIN)/ruff check --fix .
