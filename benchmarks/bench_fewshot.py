@@ -29,7 +29,7 @@ from cmgems.data_modules.classification import (
 )
 from cmgems.evaluation.finetuning.recipes import few_shot_recipe
 from cmgems.evaluation.finetuning.train import Classifiers, Plan, answer, train
-from cmgems.models.encoder import Encoder, EncoderShape
+from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.presets import PRESETS
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.tokens import Tokens, tokenise
@@ -37,7 +37,7 @@ from cmgems.tokenization.kmers import vocabulary_size
 from cmgems.utils.cores import cores
 
 BASES, TEST, K, CORES = 70, 5920, 6, 2
-SHAPE = EncoderShape(**PRESETS["logo"], vocabulary=vocabulary_size(K), positions=512)
+SHAPE = EncoderConfig(**PRESETS["logo"], vocab_size=vocabulary_size(K), max_position_embeddings=512)
 PROTOCOL, DRAWS = (10, 50, 100, 500, 1000), 10
 
 
@@ -71,7 +71,7 @@ def ours(shots: int, draw: int, bf16: bool) -> Cost:
     started = time.perf_counter()
     recipe = few_shot_recipe(shots)
     data = TrainData(examples, labels(count), np.arange(count)[None], [draw])
-    train(model, ClassificationDataModule(data, recipe.batch), recipe, bf16)
+    train(model, ClassificationDataModule(data, recipe.batch_size), recipe, bf16)
     trained = time.perf_counter()
     test = EvaluationData(Examples(windows(TEST, 20_000)))
     answer(model, evaluation_loader(test), bf16)
@@ -96,10 +96,10 @@ def theirs(shots: int, draw: int) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
-            per_device_train_batch_size=recipe.batch,
+            per_device_train_batch_size=recipe.batch_size,
             per_device_eval_batch_size=64,
             num_train_epochs=recipe.epochs,
-            learning_rate=recipe.rate,
+            learning_rate=recipe.learning_rate,
             warmup_steps=recipe.warmup(steps),
             weight_decay=recipe.weight_decay,
             save_strategy="no",

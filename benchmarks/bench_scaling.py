@@ -25,7 +25,7 @@ from typing import NamedTuple
 from cmgems.config.schema import Experiment, Model, Train
 from cmgems.cost.flops import flops_per_token, parameters
 from cmgems.cost.plan import windows_of
-from cmgems.models.presets import encoder_shape
+from cmgems.models.presets import encoder_config
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments/pretrain/random.yaml"
 GPUS = (1, 8, 16, 32, 64, 128, 256, 512)
@@ -129,10 +129,10 @@ def start(args: argparse.Namespace, processes: int, folder: Path) -> subprocess.
         "model.preset": args.preset,
         "train.accelerator": "cpu",
         "train.devices": processes,
-        "train.micro_batch": args.windows,
-        "train.batch": args.windows * processes,
+        "train.micro_batch_size": args.windows,
+        "train.global_batch_size": args.windows * processes,
         "train.max_steps": args.steps,
-        "validation.every": args.steps,
+        "validation.every_n_steps": args.steps,
         "validation.windows": 8,
         "optim.warmup_steps": 5,
         "run.dir": folder,
@@ -147,7 +147,7 @@ def start(args: argparse.Namespace, processes: int, folder: Path) -> subprocess.
 
 def report_model(preset: str, windows: int, hardware: Hardware) -> None:
     experiment = Experiment(model=Model(preset=preset), train=Train())
-    shape, lengths = encoder_shape(experiment), windows_of(experiment)
+    shape, lengths = encoder_config(experiment), windows_of(experiment)
     tokens = windows * lengths.mean
     flops = tokens * flops_per_token(shape, lengths.of_a_token, lengths.masked)
     gradient_bytes = 4 * parameters(shape)

@@ -109,7 +109,11 @@ LEFT_OUT = 4
 
 def _run_of(overrides: list[str]) -> Experiment:
     # No validation but the first, which is not timed.
-    steps = [f"train.max_steps={STEPS}", f"validation.every={STEPS}", "validation.windows=1"]
+    steps = [
+        f"train.max_steps={STEPS}",
+        f"validation.every_n_steps={STEPS}",
+        "validation.windows=1",
+    ]
     settings = [*steps, "optim.warmup_steps=2", *overrides]
     return load(EXPERIMENTS / "pretrain/quickstart.yaml", settings)
 
@@ -161,7 +165,7 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
         trainer = build_trainer(experiment, "cpu", run, parts)
         trainer.progress_bar_callback.disable()
         fit(trainer, module, windows, run)
-    return _steps(times.begins), only(Throughput, parts).results()["share_data"]
+    return _steps(times.begins), only(Throughput, parts).results()["fraction_data"]
 
 
 # The process says when its first optimiser step is done, and ends.

@@ -62,7 +62,7 @@ def experiment_of(preset: str, windows: int, full_share: float, **train) -> Expe
     return Experiment(
         data=Data(full_share=full_share),
         model=Model(preset=preset),
-        train=Train(batch=windows, micro_batch=windows, **train),
+        train=Train(global_batch_size=windows, micro_batch_size=windows, **train),
     )
 
 
@@ -79,12 +79,12 @@ def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:
     if device == "cuda":
         module.compile_step()
     optimizer = adamw(module.model, experiment.optim)
-    windows = experiment.train.micro_batch
+    windows = experiment.train.micro_batch_size
 
     def step(number: int) -> int:
         batch = data.windows.batch(number * windows, windows)
         module.training_step(move_data_to_device(batch, device), number).backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), experiment.optim.clip)
+        torch.nn.utils.clip_grad_norm_(module.parameters(), experiment.optim.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         return sum(batch.bases) + (3 - K) * windows
@@ -105,11 +105,11 @@ def peer(
     _, data = data_of(experiment)
     model = hugging_face_bert(experiment).to(device).train()
     forward = torch.compile(model) if compiled else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=experiment.optim.rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=experiment.optim.learning_rate)
     special = {"pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=kmer_tokenizer(K), **special)
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-    windows = experiment.train.micro_batch
+    windows = experiment.train.micro_batch_size
 
     def prepare(number: int) -> list[dict]:
         batch = data.windows.batch(number * windows, windows)
@@ -123,7 +123,7 @@ def peer(
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             loss = forward(**batch).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), experiment.optim.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), experiment.optim.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         return sum(len(example["input_ids"]) for example in examples)
@@ -137,10 +137,10 @@ def hugging_face_bert(experiment: Experiment) -> torch.nn.Module:
     shape = sizes(experiment.model)
     config = BertConfig(
         vocab_size=vocabulary_size(K),
-        num_hidden_layers=shape["layers"],
-        hidden_size=shape["width"],
-        num_attention_heads=shape["heads"],
-        intermediate_size=shape["feed_forward"],
+        num_hidden_layers=shape["num_layers"],
+        hidden_size=shape["hidden_size"],
+        num_attention_heads=shape["num_heads"],
+        intermediate_size=shape["intermediate_size"],
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         attn_implementation="eager",

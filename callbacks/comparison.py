@@ -36,7 +36,7 @@ class Comparison(L.Callback):
         figures = []
         for tag, _ in COMPARED:
             mask, _, name = tag.removeprefix("validation_").partition("/")
-            figures.append(self.training_log.after[mask][name])
+            figures.append(self.training_log.final[mask][name])
         self._by_tokens.append([self.throughput.tokens // 1000, *figures])
         for writer in _writers(trainer):
             _write(writer, self._by_tokens[-1])

@@ -23,7 +23,7 @@ class Probed(NamedTuple):
 
 
 class ProbeStates(L.Callback):
-    """Every `probe.every` steps: logistic regression on the mean states of frozen layers.
+    """Every `probe.every_n_steps` steps: logistic regression on the mean states of frozen layers.
 
     The scores go to the loggers as `probe/TASK/METRIC` and `probe/TASK/neighbours_METRIC`. The run
     itself is not touched: the states are computed by a copy of the encoder without dropout, and
@@ -47,7 +47,7 @@ class ProbeStates(L.Callback):
         paused: Callable[[], AbstractContextManager] = nullcontext,
     ):
         self.paused = paused
-        self.every, self.k = experiment.probe.every, experiment.data.k
+        self.every, self.k = experiment.probe.every_n_steps, experiment.data.k
         self.scores: list[dict] = []
         self.tasks = _read(experiment) if self.every else []
 

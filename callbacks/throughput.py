@@ -94,7 +94,7 @@ class Throughput(L.Callback):
         self._loaded = loaded
         if self._tokens:
             # The share is of k-mers, without [CLS] and [SEP], and of the last step logged.
-            shape, share = module.model.encoder.shape, self.training_log.latest["masked_share"]
+            shape, share = module.model.encoder.config, self.training_log.latest["masked_fraction"]
             mean_length = self._squares / self._tokens
             self.flops += self._tokens * flops_per_token(shape, mean_length, share)
         self._tokens = self._squares = 0
@@ -117,7 +117,7 @@ class Throughput(L.Callback):
     def _figures(self, counted: dict[str, float]) -> dict[str, float]:
         seconds = max(counted["seconds"], 1e-9)
         shares = {f"share_{part}": counted[part] / seconds for part in PARTS}
-        shares["share_other"] = max(1.0 - sum(shares.values()), 0.0)
+        shares["fraction_other"] = max(1.0 - sum(shares.values()), 0.0)
         return {
             "tokens_per_second": counted["tokens"] / seconds,
             "bases_per_second": counted["bases"] / seconds,

@@ -40,15 +40,15 @@ class TrainingLog(L.Callback):
         self.curriculum, self.every, self._references = curriculum, every, references
         self.strategies = curriculum.curriculum.strategies
         self.latest: dict[str, float] = {}
-        self.before: dict[str, dict[str, float]] = {}
-        self.after: dict[str, dict[str, float]] = {}
+        self.initial: dict[str, dict[str, float]] = {}
+        self.final: dict[str, dict[str, float]] = {}
         # masked and maskable tokens of the run by strategy, all ranks
         self._totals = torch.zeros(len(self.strategies), 2, dtype=torch.int64)
 
     def setup(self, trainer: L.Trainer, module: Pretraining, stage: str) -> None:
         self._module = module
 
-    def masked_shares(self) -> dict[str, float]:
+    def masked_fractions(self) -> dict[str, float]:
         """Realised share of masked tokens over the whole run, by strategy."""
         return {
             name: masked / maskable
@@ -81,10 +81,10 @@ class TrainingLog(L.Callback):
         self.latest = {
             **module.metrics.step.compute().named(),
             "gradient_norm": float(module.gradient_norm),
-            "rate": trainer.optimizers[0].param_groups[0]["lr"],
-            "place": self.curriculum.place(step),
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "progress": self.curriculum.place(step),
             **self.curriculum.plan(step).settings._asdict(),
-            **{f"share_by_{name}": share for name, share in self.masked_shares().items()},
+            **{f"fraction_by_{name}": share for name, share in self.masked_fractions().items()},
         }
         write(trainer, {f"train/{name}": value for name, value in self.latest.items()})
 
@@ -97,16 +97,16 @@ class TrainingLog(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, module: Pretraining) -> None:
         self._collect(module)
-        self.after = {mask: figures.named() for mask, figures in module.validated.items()}
-        self.after[HIDING_MASKS] |= module.validated_hidden.named()
-        self.after["in_force"] = self.after[module.strategy]
+        self.final = {mask: figures.named() for mask, figures in module.validated.items()}
+        self.final[HIDING_MASKS] |= module.validated_hidden.named()
+        self.final["own_masks"] = self.final[module.strategy]
         if trainer.state.fn == "validate":
-            self.before = self.after
+            self.initial = self.final
         write(
             trainer,
             {
                 f"validation_{mask}/{name}": value
-                for mask, named in self.after.items()
+                for mask, named in self.final.items()
                 for name, value in named.items()
             }
             | {f"validation_reference/{name}": value for name, value in self.reference().items()},
@@ -115,10 +115,10 @@ class TrainingLog(L.Callback):
     def state_dict(self) -> dict:
         """Asked for on all ranks when a checkpoint is made."""
         self._collect(self._module)
-        return {"before": self.before, "after": self.after, "totals": self._totals.tolist()}
+        return {"initial": self.initial, "final": self.final, "totals": self._totals.tolist()}
 
     def load_state_dict(self, state: dict) -> None:
-        self.before, self.after = state["before"], state["after"]
+        self.initial, self.final = state["initial"], state["final"]
         self._totals = torch.tensor(state["totals"], dtype=torch.int64)
 
 

@@ -49,23 +49,24 @@ class GenomeDataModule(L.LightningDataModule):
         super().__init__()
         data, train = experiment.data, experiment.train
         self.genome, self.codes = genome, genome.codes
-        self.batch, self.micro_batch = train.batch, train.micro_batch
+        self.batch, self.micro_batch = train.global_batch_size, train.micro_batch_size
         self.max_steps = train.max_steps
-        cut = Cut(data.window, data.shortest, data.full_share)
+        cut = Cut(data.window_length, data.min_window_length, data.full_length_fraction)
         # A small genome gets smaller regions, so that at least two of them are for validation.
-        block = min(data.validation_block, int(len(self.codes) * data.validation_share / 2) or 1)
+        block = min(data.validation_block, int(len(self.codes) * data.validation_fraction / 2) or 1)
         self.train_spans, self.validation_spans = split_spans(
-            unambiguous_spans(self.codes), data.validation_share, block
+            unambiguous_spans(self.codes), data.validation_fraction, block
         )
         self.windows = WindowStream(self.codes, self.train_spans, cut, experiment.seed)
         for purpose, spans in (
             ("training", self.train_spans),
             ("validation", self.validation_spans),
         ):
-            if not ((spans.end - spans.start) >= data.window).any():
+            if not ((spans.end - spans.start) >= data.window_length).any():
                 raise UserError(
-                    f"data.genome: {genome.name} has no stretch of {data.window} known bases for "
-                    f"{purpose}, wanted a larger genome or a smaller data.window"
+                    f"data.genome: {genome.name} has no stretch of {data.window_length} known "
+                    "bases "
+                    f"for {purpose}, wanted a larger genome or a smaller data.window_length"
                 )
         held_out = cut_pieces(self.validation_spans, cut, VALIDATION_SEED, epoch=0)
         self.held_out = Pieces(*(column[: experiment.validation.windows] for column in held_out))

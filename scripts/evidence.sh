@@ -21,7 +21,7 @@ fi
 
 frozen="prom-core,splice-40,gue/prom/prom_300_tata,gue/tf/0,gue/mouse/0"
 probes=()
-[ -z "$tasks" ] || probes=(set.probe.every=1000 "set.probe.tasks=[$frozen]" "set.probe.root=$tasks" set.probe.shots=500)
+[ -z "$tasks" ] || probes=(set.probe.every_n_steps=1000 "set.probe.tasks=[$frozen]" "set.probe.root=$tasks" set.probe.shots=500)
 
 pretrain() {  # SWEEP
   "$cmgems" sweep "experiments/sweep/$1.yaml" "dir=$runs/$1" "set.data.genome=$runs/genome" "${probes[@]}" "${@:2}"
@@ -29,7 +29,7 @@ pretrain() {  # SWEEP
 
 evaluate() {  # SWEEP PROTOCOL key=value ...; what is untrained begins as the runs did
   "$cmgems" evaluate "experiments/finetune/$2.yaml" "run.dir=$runs/scores/$1-$2" \
-    "tasks.root=$tasks" untrained.init=fast_start few_shot.draws=1 "${@:3}"
+    "tasks.root=$tasks" untrained.init=fast_start few_shot.replicates=1 "${@:3}"
 }
 
 scored=()

@@ -54,17 +54,17 @@ def human_rank(genome):
 def tiny():
     """Overrides that make any pretraining experiment a matter of seconds."""
     return [
-        "train.batch=4",
-        "train.micro_batch=2",
-        "train.log_every=1",
+        "train.global_batch_size=4",
+        "train.micro_batch_size=2",
+        "train.log_every_n_steps=1",
         "train.accelerator=cpu",
-        "validation.every=3",
+        "validation.every_n_steps=3",
         "validation.windows=8",
         "optim.warmup_steps=2",
-        "data.window=128",
-        "model.width=32",
-        "model.heads=2",
-        "model.feed_forward=64",
+        "data.window_length=128",
+        "model.hidden_size=32",
+        "model.num_heads=2",
+        "model.intermediate_size=64",
     ]
 
 

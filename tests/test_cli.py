@@ -86,11 +86,20 @@ def test_pretrain_refuses_a_folder_as_genome(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optim.rte=1", "optim.rte: no such key; did you mean optim.rate?"),
+        (
+            "optim.learning_rte=1",
+            "optim.learning_rte: no such key; did you mean optim.learning_rate?",
+        ),
         ("train.max_steps=many", "train.max_steps: found 'many', wanted a whole number"),
-        ("train.batch=7", "train.batch: found 7, wanted a multiple of train.micro_batch"),
-        ("model.heads=7", "model.width: found 128, wanted a multiple of 2 x 7 heads"),
-        ("data.window=5000", "5000 bases are 4997 tokens with [CLS] and [SEP], wanted at most"),
+        (
+            "train.global_batch_size=7",
+            "train.global_batch_size: found 7, wanted a multiple of train.micro_batch_size",
+        ),
+        ("model.num_heads=7", "model.hidden_size: found 128, wanted a multiple of 2 x 7 heads"),
+        (
+            "data.window_length=5000",
+            "5000 bases are 4997 tokens with [CLS] and [SEP], wanted at most",
+        ),
         ("pmi.table=no.tsv", "no.tsv"),
         ("train.accelerator=cuda", "train.accelerator: found no CUDA GPU"),
         ("run.resume=true", "holds no run (no config.yaml) to go on with"),

@@ -118,7 +118,7 @@ def difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
 def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable) -> Masker:
     """A masker whose budget is measured on the training genome."""
     k = experiment.data.k
-    codes = torch.from_numpy(data.corpus(CORPUS_WINDOWS, experiment.data.window))
+    codes = torch.from_numpy(data.corpus(CORPUS_WINDOWS, experiment.data.window_length))
     rank_V = torch.from_numpy(table.rank)
     masking, strategies = experiment.masking, experiment.curriculum.strategies
     paper, folder = masking.center_rate == "paper", data.genome.path / "rates"
@@ -154,7 +154,7 @@ def build_callbacks(
     references : what models without a network pay, see `base_references`
     extra : callbacks of the user's own
     """
-    every = experiment.train.log_every
+    every = experiment.train.log_every_n_steps
     curriculum = CurriculumCallback(experiment, unigram)
     log = TrainingLog(curriculum, every, references)
     throughput = Throughput(every, experiment.data.k, log)
@@ -188,7 +188,7 @@ def build_trainer(
     experiment: Experiment, accelerator: str, folder: RunFolder, parts: list[L.Callback]
 ) -> L.Trainer:
     train = experiment.train
-    accumulate = train.batch // (train.micro_batch * train.devices * train.nodes)
+    accumulate = train.global_batch_size // (train.micro_batch_size * train.devices * train.nodes)
     last = folder.last_checkpoint
     # A run that was killed before its first checkpoint begins again: -1 drops all its lines.
     step = saved_step(last) if last else -1
@@ -204,7 +204,7 @@ def build_trainer(
         max_steps=train.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=accumulate,
-        val_check_interval=experiment.validation.every * accumulate,
+        val_check_interval=experiment.validation.every_n_steps * accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -242,9 +242,9 @@ def figures(parts: list[L.Callback]) -> dict[str, Any]:
     log, throughput = only(TrainingLog, parts), only(Throughput, parts)
     curriculum = only(CurriculumCallback, parts)
     return {
-        "before": log.before,
-        "after": log.after,
-        "masked_share": log.masked_shares(),
+        "initial": log.initial,
+        "final": log.final,
+        "masked_fraction": log.masked_fractions(),
         "reference": log.reference(),
         "switches": curriculum.switches,
         "switched_at": curriculum.switched_at,

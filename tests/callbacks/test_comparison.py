@@ -56,7 +56,7 @@ def test_the_page_and_the_hyper_parameters_are_written(pretrained_run):
 
 
 def test_a_probed_task_has_a_chart_of_its_official_metric():
-    probed = ["probe.every=5", "probe.tasks=[prom-core,gue/tf/0]"]
+    probed = ["probe.every_n_steps=5", "probe.tasks=[prom-core,gue/tf/0]"]
     charts = layout(load(RANDOM, probed))[PAGE]
     shown = {title: chart for title, chart in charts.items() if "probe" in title}
     assert shown == {
@@ -80,7 +80,7 @@ def test_a_sweep_names_what_varies_and_the_final_figures(tiny, tmp_path):
 
 def test_figures_against_tokens_survive_a_resume(tiny, tmp_path, monkeypatch):
     """Their steps are beyond those that TensorBoard forgets when a run goes on."""
-    overrides = [*tiny, "train.max_steps=9", "train.batch=20", f"run.dir={tmp_path}"]
+    overrides = [*tiny, "train.max_steps=9", "train.global_batch_size=20", f"run.dir={tmp_path}"]
     interrupt(monkeypatch, WindowStream, "batch", lambda first, *_: first >= 20 * 7)
     with pytest.raises(RunStopped):
         pretrain(load(RANDOM, overrides))

@@ -29,7 +29,7 @@ def test_scores_against_the_step_and_the_same_run(tiny, task, tmp_path):
     runs = {}
     for name, every in (("with", 2), ("without", 0)):
         folder = tmp_path / name
-        probe = [f"probe.every={every}", f"probe.tasks=[{task}]", "probe.shots=8"]
+        probe = [f"probe.every_n_steps={every}", f"probe.tasks=[{task}]", "probe.shots=8"]
         steps = ["train.max_steps=6", "model.dropout=0.1", f"run.dir={folder}"]
         results = pretrain(load(EXPERIMENTS / "pretrain/random.yaml", [*tiny, *probe, *steps]))
         saved = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
@@ -45,7 +45,7 @@ def test_scores_against_the_step_and_the_same_run(tiny, task, tmp_path):
 
 
 def test_a_wrong_task_is_told_before_the_run(tiny, tmp_path):
-    more = ["probe.every=2", "probe.tasks=[prom-cor]", f"run.dir={tmp_path / 'run'}"]
+    more = ["probe.every_n_steps=2", "probe.tasks=[prom-cor]", f"run.dir={tmp_path / 'run'}"]
     with pytest.raises(UserError, match="found the task 'prom-cor'"):
         pretrain(load(EXPERIMENTS / "pretrain/random.yaml", [*tiny, *more, "train.max_steps=3"]))
     assert not (tmp_path / "run").exists()

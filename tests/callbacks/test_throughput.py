@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 def run(tiny, tmp_path_factory):
     """A run of nine steps with a trace, in bfloat16: (folder, results)."""
     folder = tmp_path_factory.mktemp("speed") / "run"
-    overrides = [*tiny, "train.max_steps=9", "train.log_every=2", "train.precision=bf16"]
+    overrides = [*tiny, "train.max_steps=9", "train.log_every_n_steps=2", "train.precision=bf16"]
     overrides += ["train.profile=true", f"run.dir={folder}"]
     return folder, pretrain(load(EXPERIMENTS / "pretrain/random.yaml", overrides))
 
@@ -35,7 +35,7 @@ def test_results_and_scalars_have_the_speed(run):
     shares = [speed[f"share_{part}"] for part in (*PARTS, "other")]
     assert all(share > 0 for share in shares)
     assert sum(shares) == pytest.approx(1.0, abs=0.02)
-    assert speed["share_backward"] > speed["share_data"]
+    assert speed["fraction_backward"] > speed["fraction_data"]
     assert 0 < speed["mfu"] < 1
     assert 0.1 < speed["peak_memory_gb"] <= peak_memory(CPU) / 1e9
     # 5 bases more than k-mers, 2 tokens more: 3 bases more than tokens
@@ -61,7 +61,7 @@ def test_writes_a_trace_that_a_viewer_opens(run):
 
 def test_flops_follow_lengths_and_masked_share():
     """Two windows of 95 and 59 tokens, a seventh of which are masked, at a rate of 1 GFLOP/s."""
-    log = SimpleNamespace(latest={"masked_share": 1 / 7})
+    log = SimpleNamespace(latest={"masked_fraction": 1 / 7})
     module = SimpleNamespace(model=build_model(Experiment(model=Model(preset="small"))), device=CPU)
     data = SimpleNamespace(loading_seconds=0.0)
     trainer = SimpleNamespace(
@@ -74,7 +74,7 @@ def test_flops_follow_lengths_and_masked_share():
     data.loading_seconds = 0.25
     batch = SimpleNamespace(bases=(98, 62))
     throughput.on_train_batch_end(trainer, module, None, batch, 0)
-    shape = module.model.encoder.shape
+    shape = module.model.encoder.config
     mean_length = (95**2 + 59**2) / (95 + 59)
     assert throughput.flops == pytest.approx(154 * flops_per_token(shape, mean_length, 1 / 7))
     assert (throughput.tokens, throughput.bases) == (2 * 154, 2 * 160)

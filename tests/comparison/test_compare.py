@@ -46,7 +46,7 @@ def write_run(folder, strategy, seed, bits, probe=None, **results):
             handle.writelines(f"{s},{tag},{float(v)}\n" for s, v in zip(STEPS, values, strict=True))
     wide = {"loss": bits + 2, "hidden_base_bits": bits}
     made = {
-        "after": {"random": {"loss": bits + 1}, "random_wide": wide},
+        "final": {"random": {"loss": bits + 1}, "random_wide": wide},
         "reference": {"composition_bits": 1.99, "markov_bits": 1.91, "markov_order": 11},
         "tokens": 2_000_000,
         "training_seconds": 50.0,
@@ -250,7 +250,7 @@ def test_the_command_writes_what_can_be_traced(sweep, capsys):
     assert len(rows) == 9
     for row in rows:
         with open(row["results"]) as handle:
-            wanted = json.load(handle)["after"]["random_wide"]["hidden_base_bits"]
+            wanted = json.load(handle)["final"]["random_wide"]["hidden_base_bits"]
         assert float(row["value"]) == wanted
     markdown = (folder / "compare.md").read_text()
     for table in re.findall(r"(?:^\|.*\n)+", markdown, re.MULTILINE):

@@ -26,10 +26,14 @@ def refusal(path, *overrides):
 
 
 def test_defaults_files_and_overrides_in_that_order(write):
-    write("seed: 1\noptim: {rate: 1e-3, clip: 2}\n", "base.yaml")
-    path = write("extends: base.yaml\noptim: {clip: 3}\n")
-    experiment = load(path, ["train.max_steps=1e3", "validation.every=500"])
-    assert (experiment.seed, experiment.optim.rate, experiment.optim.clip) == (1, 1e-3, 3.0)
+    write("seed: 1\noptim: {learning_rate: 1e-3, max_grad_norm: 2}\n", "base.yaml")
+    path = write("extends: base.yaml\noptim: {max_grad_norm: 3}\n")
+    experiment = load(path, ["train.max_steps=1e3", "validation.every_n_steps=500"])
+    assert (experiment.seed, experiment.optim.learning_rate, experiment.optim.max_grad_norm) == (
+        1,
+        1e-3,
+        3.0,
+    )
     assert experiment.train.max_steps == 1000
     assert isinstance(experiment.train.max_steps, int)
     assert experiment.optim.beta2 == Experiment().optim.beta2
@@ -37,46 +41,64 @@ def test_defaults_files_and_overrides_in_that_order(write):
 
 
 def test_extends_through_several_files(write):
-    write("seed: 1\ndata: {k: 3, shortest: 4}\n", "a.yaml")
+    write("seed: 1\ndata: {k: 3, min_window_length: 4}\n", "a.yaml")
     write("extends: a.yaml\nseed: 2\n", "b.yaml")
     experiment = load(write("extends: b.yaml\n"))
-    assert (experiment.seed, experiment.data.k, experiment.data.shortest) == (2, 3, 4)
+    assert (experiment.seed, experiment.data.k, experiment.data.min_window_length) == (2, 3, 4)
 
 
 def test_refers_to_another_key(write):
-    path = write("train: {batch: 20, micro_batch: '${train.batch}'}\n")
-    assert load(path).train.micro_batch == 20
+    path = write("train: {global_batch_size: 20, micro_batch_size: '${train.global_batch_size}'}\n")
+    assert load(path).train.micro_batch_size == 20
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optim: {rat: 1}", "{p}:1: optim.rat: no such key; did you mean optim.rate?"),
+        (
+            "optim: {learning_rat: 1}",
+            "{p}:1: optim.learning_rat: no such key; did you mean optim.learning_rate?",
+        ),
         ("a: 1\nmodel:\n  size: 1", "{p}:1: a: no such key, wanted one of name, seed, run, data"),
         (
-            "seed: 1\nmodel:\n  layers: two",
-            "{p}:3: model.layers: found 'two', wanted a whole number",
+            "seed: 1\nmodel:\n  num_layers: two",
+            "{p}:3: model.num_layers: found 'two', wanted a whole number",
         ),
         ("train: {max_steps: 1.5}", "{p}:1: train.max_steps: found 1.5, wanted a whole number"),
         ("train: {max_steps: true}", "{p}:1: train.max_steps: found True, wanted a whole number"),
         ("name: no", "{p}:1: name: found False, wanted text, in quotes"),
         ("name: 0123", "{p}:1: name: found 83, wanted text, in quotes"),
         ("run: {resume: 1}", "{p}:1: run.resume: found 1, wanted true or false"),
-        ("optim: {rate: -1}", "{p}:1: optim.rate: found -1.0, wanted at least 0.0"),
-        ("optim: {rate: .nan}", "{p}:1: optim.rate: found nan, wanted at least 0.0"),
+        (
+            "optim: {learning_rate: -1}",
+            "{p}:1: optim.learning_rate: found -1.0, wanted at least 0.0",
+        ),
+        (
+            "optim: {learning_rate: .nan}",
+            "{p}:1: optim.learning_rate: found nan, wanted at least 0.0",
+        ),
         ("data: {k: 7}", "{p}:1: data.k: found 7, wanted one of 3, 4, 5, 6"),
         ("model: {preset: big}", "{p}:1: model.preset: found 'big', wanted one of small, logo"),
-        ("model: 5", "{p}:1: model: found 5, wanted a section with the keys preset, layers"),
+        ("model: 5", "{p}:1: model: found 5, wanted a section with the keys preset, num_layers"),
         ("data:\n  genome: [a]", "{p}:2: data.genome: found ['a'], wanted text, in quotes"),
         (
             "curriculum: {strategies: [rndm]}",
             "{p}:1: curriculum.strategies: strategy 'rndm' is unknown",
         ),
         ("curriculum: {schedule: linear}", "{p}:1: curriculum.strategies: found 1 names, schedule"),
-        ("train: {batch: 25}", "{p}:1: train.batch: found 25, wanted a multiple of"),
-        ("validation: {every: 300}", "{p}:1: validation.every: found 300, wanted a divisor"),
-        ("data: {window: 600}", "{p}:1: data.window: 600 bases are 597 tokens"),
-        ("model: {width: 100}", "{p}:1: model.width: found 100, wanted a multiple of 2 x 4 heads"),
+        (
+            "train: {global_batch_size: 25}",
+            "{p}:1: train.global_batch_size: found 25, wanted a multiple of",
+        ),
+        (
+            "validation: {every_n_steps: 300}",
+            "{p}:1: validation.every_n_steps: found 300, wanted a divisor",
+        ),
+        ("data: {window_length: 600}", "{p}:1: data.window_length: 600 bases are 597 tokens"),
+        (
+            "model: {hidden_size: 100}",
+            "{p}:1: model.hidden_size: found 100, wanted a multiple of 2 x 4 heads",
+        ),
         ("seed: 1\nseed: 2", "{p}:2: seed: set a second time in this file"),
         ("- 1", "{p}:1: wanted `key: value` lines"),
         ("a: [1", "{p}: not YAML: "),
@@ -94,7 +116,7 @@ def test_refuses_in_one_line_with_file_line_and_key(write, text, message):
 
 
 def test_reports_all_problems_at_once(write):
-    path = write("seed: x\noptim:\n  rate: fast\n  klip: 1\n")
+    path = write("seed: x\noptim:\n  learning_rate: fast\n  klip: 1\n")
     lines = refusal(path).splitlines()
     assert len(lines) == 3
     assert [line.split(": ")[0] for line in lines] == [f"{path}:{n}" for n in (1, 3, 4)]
@@ -103,10 +125,25 @@ def test_reports_all_problems_at_once(write):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optim.rate", "`optim.rate`: not an override, wanted key.path=value"),
-        ("optim.rte=1", "`optim.rte=1`: optim.rte: no such key; did you mean optim.rate?"),
-        ("optim.rate=x", "`optim.rate=x`: optim.rate: found 'x', wanted a number"),
+        ("optim.learning_rate", "`optim.learning_rate`: not an override, wanted key.path=value"),
+        (
+            "optim.learning_rte=1",
+            "`optim.learning_rte=1`: optim.learning_rte: no such key; did you mean "
+            "optim.learning_rate?",
+        ),
+        (
+            "optim.learning_rate=x",
+            "`optim.learning_rate=x`: optim.learning_rate: found 'x', wanted a number",
+        ),
         ("optim=3", "`optim=3`: optim: found 3, wanted a section"),
+        (
+            "optim.rate=1",
+            "`optim.rate=1`: optim.rate: no such key; it is called optim.learning_rate now",
+        ),
+        (
+            "curriculum.ramps.mask_fraction={schedule: linear, end: 0.3}",
+            "no such key; it is called curriculum.ramps.mask_ratio now",
+        ),
     ],
 )
 def test_refuses_overrides(write, override, message):

@@ -7,11 +7,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cmgems.cost.flops import flops_per_token, forward_flops_per_token, parameters
 from cmgems.models.attention import Layout
-from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
+from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 
 SHAPES = [
-    EncoderShape(layers=1, width=32, heads=4, feed_forward=48, vocabulary=69, positions=40),
-    EncoderShape(layers=3, width=48, heads=2, feed_forward=200, vocabulary=261, positions=64),
+    EncoderConfig(
+        num_layers=1,
+        hidden_size=32,
+        num_heads=4,
+        intermediate_size=48,
+        vocab_size=69,
+        max_position_embeddings=40,
+    ),
+    EncoderConfig(
+        num_layers=3,
+        hidden_size=48,
+        num_heads=2,
+        intermediate_size=200,
+        vocab_size=261,
+        max_position_embeddings=64,
+    ),
 ]
 
 
@@ -21,7 +35,7 @@ def test_flops_equal_those_that_torch_counts(shape, every):
     tokens, sequences = 40, 3
     # double, as other libraries may multiply in float32, and torch does not count their work
     model = MaskedLanguageModel(shape).double()
-    ids = torch.randint(0, shape.vocabulary, (sequences * tokens,))
+    ids = torch.randint(0, shape.vocab_size, (sequences * tokens,))
     at = torch.arange(0, len(ids), every)
     # torch has no formula for the CPU's fused attention; the plain one is matrix products
     with sdpa_kernel(SDPBackend.MATH):

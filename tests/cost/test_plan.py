@@ -21,7 +21,7 @@ from cmgems.cost.memory import Micro, layer_parameters, step_memory
 from cmgems.cost.plan import largest_fitting, memory_of, plan, windows_of
 from cmgems.models.attention import Layout
 from cmgems.models.build import build_model
-from cmgems.models.presets import encoder_shape
+from cmgems.models.presets import encoder_config
 from cmgems.runs.experiment import load
 from cmgems.training import distributed
 from cmgems.training.optim import adamw
@@ -74,13 +74,13 @@ def peak_of_steps(
         (Model(preset="small"), (512,) * 8, 2),
         (Model(preset="small"), (300, 280, 200, 31), 2),
         (Model(preset="logo"), (256,) * 2, 2),
-        (Model(preset="small", layers=3, dropout=0.1), (256,) * 4, 2),
+        (Model(preset="small", num_layers=3, dropout=0.1), (256,) * 4, 2),
     ],
 )
 def test_memory_of_a_step_is_within_a_tenth(model, lengths, micro_batches):
     torch.manual_seed(0)
     peak, micro = peak_of_steps(model, lengths, micro_batches)
-    planned = step_memory(encoder_shape(Experiment(model=model)), micro).total
+    planned = step_memory(encoder_config(Experiment(model=model)), micro).total
     assert planned == pytest.approx(peak, rel=0.1)
 
 
@@ -92,7 +92,7 @@ def test_memory_of_a_step_under_ddp(tmp_path):
         peak, micro = peak_of_steps(
             model, (128,), 2, lambda model: DistributedDataParallel(model, **distributed.DDP)
         )
-    planned = step_memory(encoder_shape(Experiment(model=model)), micro, ranks=2)
+    planned = step_memory(encoder_config(Experiment(model=model)), micro, ranks=2)
     assert planned.total == pytest.approx(peak, rel=0.1)
     assert planned.gradients > 0.15 * planned.total  # twice as much would show
 
@@ -105,7 +105,7 @@ def gloo_alone(store):
 
 
 def test_ddp_keeps_gradients_and_sharding_spreads_the_weights():
-    shape = encoder_shape(Experiment(model=Model(preset="dnabert")))
+    shape = encoder_config(Experiment(model=Model(preset="dnabert")))
     micro = Micro(tokens=5120, longest=512, masked=0.15, accumulated=False)
     alone, ddp = (step_memory(shape, micro, ranks) for ranks in (1, 8))
     assert alone.gradients < ddp.gradients == ddp.weights
@@ -121,7 +121,7 @@ def test_lengths_and_masks_are_those_of_the_windows(genome):
     from cmgems.data_modules.windows import Cut, WindowStream
     from cmgems.genome.spans import unambiguous_spans
 
-    data = Data(window=510, full_share=0.5)
+    data = Data(window_length=510, full_length_fraction=0.5)
     windows = windows_of(Experiment(data=data))
     stream = WindowStream(genome.codes, unambiguous_spans(genome.codes), Cut(510, 6, 0.5), seed=0)
     lengths = stream.pieces(0, 5000).length.astype(float) - data.k + 3
@@ -131,7 +131,7 @@ def test_lengths_and_masks_are_those_of_the_windows(genome):
 
 
 def test_the_largest_micro_batch_that_fits_divides_the_batch():
-    experiment = Experiment(train=Train(batch=240, micro_batch=240))
+    experiment = Experiment(train=Train(global_batch_size=240, micro_batch_size=240))
     need = {size: memory_of(experiment, size, CPU).total for size in range(1, 241)}
     room = int(need[25] / 0.85) + 1  # of 24, 20, ... 24 is the largest divisor of 240 below 25
     assert largest_fitting(experiment, CPU, Memory(room, room)) == 24
@@ -139,7 +139,7 @@ def test_the_largest_micro_batch_that_fits_divides_the_batch():
 
 
 def test_a_plan_adds_up():
-    overrides = ["train.batch=20", "train.micro_batch=5", "train.devices=2"]
+    overrides = ["train.global_batch_size=20", "train.micro_batch_size=5", "train.devices=2"]
     found = plan(load(QUICKSTART, overrides), CPU)
     windows = windows_of(found.experiment)
     assert found.flops_per_token == flops_per_token(found.shape, windows.of_a_token, windows.masked)
@@ -153,16 +153,18 @@ def test_a_plan_adds_up():
 
 
 def test_the_command_prints_the_plan(capsys):
-    assert main(["plan", str(QUICKSTART), "model.preset=logo", "train.micro_batch=2"]) == 0
+    assert main(["plan", str(QUICKSTART), "model.preset=logo", "train.micro_batch_size=2"]) == 0
     shown = capsys.readouterr().out
     assert "4.93 million parameters" in shown
     assert "(1 processes x 5 micro-batches x 2)" in shown
-    assert "2 fits; the largest that does is train.micro_batch=10" in shown
+    assert "2 fits; the largest that does is train.micro_batch_size=10" in shown
     assert "(assumed)" in shown
 
 
 def test_measure_times_real_steps():
-    experiment = load(QUICKSTART, ["model.layers=1", "model.width=32", "train.micro_batch=2"])
+    experiment = load(
+        QUICKSTART, ["model.num_layers=1", "model.hidden_size=32", "train.micro_batch_size=2"]
+    )
     found = plan(experiment, CPU, measure=True)
     assert found.speed.measured
     assert found.speed.tokens_per_second > 100
@@ -171,8 +173,8 @@ def test_measure_times_real_steps():
 
 def test_a_plan_that_cannot_fit_says_so(capsys, monkeypatch):
     monkeypatch.setattr("cmgems.cost.plan.device_memory", lambda _: Memory(10**8, 10**8))
-    assert main(["plan", str(QUICKSTART), "train.micro_batch=10"]) == 0
-    assert "10 does not fit; train.micro_batch=5 (2 of them make a step) does" in (
+    assert main(["plan", str(QUICKSTART), "train.micro_batch_size=10"]) == 0
+    assert "10 does not fit; train.micro_batch_size=5 (2 of them make a step) does" in (
         capsys.readouterr().out
     )
     monkeypatch.setattr("cmgems.cost.plan.device_memory", lambda _: Memory(10**6, 10**6))
@@ -194,8 +196,13 @@ def test_a_run_that_runs_out_of_memory_ends_with_advice(tmp_path):
     ]
     # A feed-forward so wide that its first states in training are more than that, while the weights
     # and the one window of validation are less: it fails before much is computed.
-    model = ["model.width=16", "model.heads=2", "model.feed_forward=400_000"]
-    train = ["train.batch=20", "train.micro_batch=20", "data.full_share=1", "validation.windows=1"]
+    model = ["model.hidden_size=16", "model.num_heads=2", "model.intermediate_size=400_000"]
+    train = [
+        "train.global_batch_size=20",
+        "train.micro_batch_size=20",
+        "data.full_length_fraction=1",
+        "validation.windows=1",
+    ]
     done = subprocess.run(
         [
             *command,
@@ -212,8 +219,8 @@ def test_a_run_that_runs_out_of_memory_ends_with_advice(tmp_path):
     )
     assert done.returncode == 1, done.stderr[-2000:]
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("cmgems pretrain: out of memory: a step of train.micro_batch = 20 ")
-    assert "try train.micro_batch=" in last
+    assert last.startswith("cmgems pretrain: out of memory: a step of train.micro_batch_size = 20 ")
+    assert "try train.micro_batch_size=" in last
     assert "Traceback" not in done.stderr
 
 
@@ -230,7 +237,7 @@ def test_out_of_memory_ends_with_advice(fail, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cmgems.pretraining.pretrain", fail)
     assert main(["pretrain", str(QUICKSTART), f"run.dir={tmp_path}"]) == 1
     error = capsys.readouterr().err
-    assert "try train.micro_batch=5 (2 of them make the same step)" in error
+    assert "try train.micro_batch_size=5 (2 of them make the same step)" in error
     assert len(error.strip().splitlines()) == 1
 
 

@@ -37,7 +37,7 @@ def test_linear_is_cm_step():
         ("constant", [0, 0, 0, 0]),
         ("linear", [0, 0.25, 0.5, 0.75]),
         ("cosine", [0, 0.146447, 0.5, 0.853553]),
-        ("root", [0, 0.5, 0.707107, 0.866025]),
+        ("sqrt", [0, 0.5, 0.707107, 0.866025]),
         ("exponential", [0, 0.021841, 0.090909, 0.309321]),
     ],
 )
@@ -68,7 +68,7 @@ def test_reverse_runs_backwards():
     assert names(200, schedule="cosine", order="reverse") == forward[::-1]
 
 
-@pytest.mark.parametrize("schedule", ["linear", "root", "steps"])
+@pytest.mark.parametrize("schedule", ["linear", "sqrt", "steps"])
 def test_shuffle_has_the_same_batches_in_another_order(schedule):
     starts = {"starts": (0.3, 0.6)} if schedule == "steps" else {}
     forward = names(300, THREE, schedule=schedule, **starts)
@@ -120,14 +120,14 @@ def test_without_ramps_the_settings_stand_still():
 def test_ramps():
     """Twenty levels; the temperature by its logarithm, the others in proportion."""
     ramps = Ramps(
-        mask_fraction=Ramp("linear", 0.35),
+        mask_ratio=Ramp("linear", 0.35),
         span_width=Ramp("cosine", 7.8),
         temperature=Ramp("linear", 0.001),
     )
     half = settings(50, ramps, schedule="linear")
     assert half == pytest.approx((0.25, 5.8, 0.01))
     assert settings(0, ramps, schedule="linear") == pytest.approx((0.15, 3.8, 0.1))
-    levels = {settings(t, ramps, schedule="linear").mask_fraction for t in range(100)}
+    levels = {settings(t, ramps, schedule="linear").mask_ratio for t in range(100)}
     assert len(levels) == 21
 
 

@@ -75,4 +75,4 @@ def test_stopped_and_resumed_equals_not_stopped(tiny, tmp_path, monkeypatch):
         pretrain(load(path, overrides))
     resumed = pretrain(load(path, [*overrides, "run.resume=true"]))
     assert_same_run(tmp_path / "whole", tmp_path / "run")
-    assert resumed["masked_share"] == whole["masked_share"]
+    assert resumed["masked_fraction"] == whole["masked_fraction"]

@@ -61,7 +61,7 @@ def evaluate(task, pretrained_run, tmp_path, capsys):
     return run
 
 
-QUICK = ["few_shot.shots=[4,8]", "few_shot.draws=2", "recipe.epochs=2"]
+QUICK = ["few_shot.shots=[4,8]", "few_shot.replicates=2", "recipe.epochs=2"]
 NO_COUNTS = "baselines=[untrained,one_hot]"  # those of k-mers take seconds
 
 
@@ -126,7 +126,7 @@ def test_the_same_figures_again_and_when_interrupted(evaluate, tmp_path, monkeyp
 
 
 def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
-    few = ["few_shot.shots=[4]", "few_shot.draws=2", "recipe.epochs=1", "baselines=[one_hot]"]
+    few = ["few_shot.shots=[4]", "few_shot.replicates=2", "recipe.epochs=1", "baselines=[one_hot]"]
     _, one, _, _ = evaluate(*few)
     _, two, _, _ = evaluate(*few, "compute.workers=2", folder=tmp_path / "two")
     assert figures(one) == figures(two)
@@ -185,7 +185,7 @@ def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypa
     monkeypatch.setattr(jobs, "split", noting)
     monkeypatch.setattr(jobs, "trained", noted)
     code, found, _, _ = evaluate(
-        "recipe.epochs=3", "recipe.rate=1e-3", "baselines=[]", "seeds=2", file="gue.yaml"
+        "recipe.epochs=3", "recipe.learning_rate=1e-3", "baselines=[]", "seeds=2", file="gue.yaml"
     )
     assert code == 0
     assert set(seen) == {"train", "dev"}
@@ -204,10 +204,10 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     from cmgems.evaluation.finetuning import best_epoch
     from cmgems.evaluation.finetuning.train import Classifiers, LabelScale, Plan
     from cmgems.evaluation.metrics import Scores
-    from cmgems.models.encoder import Encoder, EncoderShape
+    from cmgems.models.encoder import Encoder, EncoderConfig
     from cmgems.tasks.lookup import task as find
 
-    encoder = Encoder(EncoderShape(1, 8, 2, 8, 69, 40))
+    encoder = Encoder(EncoderConfig(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
     model = Classifiers([encoder] * 2, Plan("cls"), [0, 1])
     examples, labels = Examples(tokenise(data, 3, 40)), torch.from_numpy(data.labels)
@@ -238,7 +238,7 @@ def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path
     from cmgems.tasks.lookup import task as find
 
     test = splits.read(find(str(task)), "test")
-    tokens = tokenise(test, 6, loaded.classifier.encoder.shape.positions)
+    tokens = tokenise(test, 6, loaded.classifier.encoder.config.max_position_embeddings)
     logits = loaded.classifier(tokens)
     accuracy = float((logits.argmax(1).numpy() == test.labels).mean())
     assert accuracy == pytest.approx(found["scores"][0]["scores"]["accuracy"], abs=1e-6)
@@ -253,7 +253,7 @@ def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path
 
 @pytest.mark.parametrize("file", ["probe.yaml", "zero_shot.yaml"])
 def test_protocols_without_training(evaluate, file):
-    code, found, _, _ = evaluate("few_shot.shots=[8]", "few_shot.draws=2", file=file)
+    code, found, _, _ = evaluate("few_shot.shots=[8]", "few_shot.replicates=2", file=file)
     assert code == 0
     assert all(one["loss"] is None for one in found["scores"])
     if file == "probe.yaml":
@@ -263,7 +263,7 @@ def test_protocols_without_training(evaluate, file):
 
 @pytest.mark.parametrize("body", ["frozen", "lora"])
 def test_bodies_that_stay(evaluate, body):
-    more = [f"classifier.body={body}", "baselines=[]", "classifier.head=mean"]
+    more = [f"classifier.finetune={body}", "baselines=[]", "classifier.head=mean"]
     code, found, _, _ = evaluate(*QUICK, *more)
     assert code == 0
     assert len(found["scores"]) == 4
@@ -280,7 +280,10 @@ def test_shipped_experiments_are_read(path):
         (["few_shot.shots=[0]"], "few_shot.shots: found [0.0], wanted different whole numbers"),
         (["few_shot.shots=[50]"], "found 50 shots, wanted at most 40"),
         (["baselines=[kmer]"], "baselines: found 'kmer', wanted names among untrained, kmers"),
-        (["few_shot.published=true"], "few_shot.published has one draw; wanted few_shot.draws=1"),
+        (
+            ["few_shot.published=true"],
+            "few_shot.published has one draw; wanted few_shot.replicates=1",
+        ),
         (["tasks.names=[prom-cor]"], "found the task 'prom-cor', wanted prom-core"),
         (["tasks.names=[prom-core]"], "tasks.root: found nothing, wanted the folder"),
         (["models=[nowhere]"], "nowhere: no checkpoint there"),
@@ -364,5 +367,5 @@ def test_unknown_bases_and_long_sequences_are_evaluated(evaluate, task, tmp_path
 
 def test_keys_are_read_as_an_evaluation():
     found = load_as(Evaluation, FINETUNE / "splice.yaml")
-    assert (found.classifier.head, found.few_shot.draws) == ("position", 10)
+    assert (found.classifier.head, found.few_shot.replicates) == ("position", 10)
     assert evaluation_module.multiplies_in_bf16("cpu") in (True, False)

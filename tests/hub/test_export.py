@@ -21,7 +21,7 @@ from cmgems.hub.bert_weights import (
 from cmgems.hub.folder import write_folder
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.attention import Layout
-from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
+from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.presets import sizes
 from cmgems.tokenization.hf import kmer_text
 from cmgems.tokenization.kmers import FIRST_KMER, PAD, token_ids, vocabulary, vocabulary_size
@@ -34,7 +34,9 @@ LENGTHS = (12, 30, 30)
 def preset_shape(preset, k):
     """A preset's sizes; BERT-base with 2 of its 12 layers, each of which is like the others."""
     layers = 2 if preset == "dnabert" else 0
-    return EncoderShape(**sizes(Model(preset=preset, layers=layers)), vocabulary=vocabulary_size(k))
+    return EncoderConfig(
+        **sizes(Model(preset=preset, num_layers=layers)), vocab_size=vocabulary_size(k)
+    )
 
 
 def scramble(module, seed=0):
@@ -65,7 +67,7 @@ def batch(vocabulary):
 @torch.no_grad()
 def assert_alike(ours, theirs):
     """Logits and pretraining loss within 1e-5 in float32."""
-    ids, real, labels = batch(ours.encoder.shape.vocabulary)
+    ids, real, labels = batch(ours.encoder.config.vocab_size)
     wanted = theirs(input_ids=ids, attention_mask=real.long(), labels=labels)
     layout, everywhere = Layout.of(LENGTHS), torch.arange(sum(LENGTHS))
     logits = ours(ids[real], layout, everywhere)
@@ -77,7 +79,7 @@ def assert_alike(ours, theirs):
 
 
 def write(model, k, folder, **more):
-    shape = model.encoder.shape
+    shape = model.encoder.config
     write_folder(folder, masked_lm_states(model), bert_config(shape, k, **more), k, "# card\n")
     return folder
 
@@ -168,7 +170,14 @@ def test_the_vocabulary_may_stand_in_tokenizer_json_alone(tmp_path):
     assert load_pretrained(folder).k == 3
 
 
-TINY = EncoderShape(layers=1, width=16, heads=2, feed_forward=32, vocabulary=69, positions=40)
+TINY = EncoderConfig(
+    num_layers=1,
+    hidden_size=16,
+    num_heads=2,
+    intermediate_size=32,
+    vocab_size=69,
+    max_position_embeddings=40,
+)
 
 
 def edit_config(**keys):
@@ -266,7 +275,7 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path):
 def test_every_name_is_mapped_once():
     theirs = [piece for pieces in name_map(3).values() for piece in pieces]
     assert len(theirs) == len(set(theirs))
-    model = MaskedLanguageModel(EncoderShape(3, 16, 2, 32, 69))
+    model = MaskedLanguageModel(EncoderConfig(3, 16, 2, 32, 69))
     assert name_map(3).keys() == model.state_dict().keys()
 
 
@@ -315,7 +324,7 @@ def test_export_writes_a_folder_for_transformers(pretrained_run, tmp_path, capsy
     assert_alike_anywhere(load_pretrained(pretrained_run).model, theirs)
     card = (out / "README.md").read_text()
     results = json.loads((pretrained_run / "results.json").read_text())
-    assert f"{results['after']['random']['perplexity']:.2f}" in card
+    assert f"{results['final']['random']['perplexity']:.2f}" in card
     assert results["genome"]["sha256"] in card
     assert load_pretrained(pretrained_run).sha256 in card
     assert str(pretrained_run) not in card  # where it lay is nobody's business
@@ -331,7 +340,7 @@ def test_export_writes_a_folder_for_transformers(pretrained_run, tmp_path, capsy
 @torch.no_grad()
 def assert_alike_anywhere(ours, theirs):
     """For a hardly trained model, whose logits are small."""
-    ids, real, _ = batch(ours.encoder.shape.vocabulary)
+    ids, real, _ = batch(ours.encoder.config.vocab_size)
     wanted = theirs(input_ids=ids, attention_mask=real.long()).logits[real]
     logits = ours(ids[real], Layout.of(LENGTHS), torch.arange(sum(LENGTHS)))
     assert (logits - wanted).abs().max() < 1e-5

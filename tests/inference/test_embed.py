@@ -51,7 +51,7 @@ def test_pools(model):
 
 def test_layers(model):
     data, encoder = pack_codes(map(encode_bases, TEXTS)), model.model.encoder
-    last = pooled(encoder, data, model.k, layer=encoder.shape.layers)
+    last = pooled(encoder, data, model.k, layer=encoder.config.num_layers)
     assert np.array_equal(last, pooled(encoder, data, model.k))
     ids = token_ids(torch.from_numpy(encode_bases(TEXTS[1])), model.k).long()
     with torch.no_grad():

@@ -10,11 +10,18 @@ from cmgems.cli import main
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.inference.likelihood import base_distribution, pseudo_log_likelihood
-from cmgems.models.encoder import EncoderShape, Layout, MaskedLanguageModel
+from cmgems.models.encoder import EncoderConfig, Layout, MaskedLanguageModel
 from cmgems.tokenization.kmers import CLS, MASK, SEP, vocabulary
 
 K = 3
-SHAPE = EncoderShape(layers=2, width=16, heads=2, feed_forward=24, vocabulary=69, positions=40)
+SHAPE = EncoderConfig(
+    num_layers=2,
+    hidden_size=16,
+    num_heads=2,
+    intermediate_size=24,
+    vocab_size=69,
+    max_position_embeddings=40,
+)
 TEXT = "ACGTTGCAACGGTCAT"
 
 

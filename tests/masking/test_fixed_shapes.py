@@ -20,14 +20,14 @@ from cmgems.masking.rates import Budget
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 from cmgems.models import attention
-from cmgems.models.encoder import EncoderShape, MaskedLanguageModel
+from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization.kmers import PAD
 from cmgems.training.metrics import judge
 from cmgems.training.module import Pretraining, predict
 from cmgems.utils.kernels import tensor_code
 
 LONGEST = 128 - 6 + 3
-SHAPE = EncoderShape(3, 32, 4, 48, vocabulary=4101, positions=LONGEST)
+SHAPE = EncoderConfig(3, 32, 4, 48, vocab_size=4101, max_position_embeddings=LONGEST)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_all_states_equal_those_by_runs(masker, windows, model):
 
 
 def test_dropout_keeps_gradients_finite(masker, windows):
-    model = MaskedLanguageModel(EncoderShape(2, 32, 4, 48, 4101, LONGEST, dropout=0.3))
+    model = MaskedLanguageModel(EncoderConfig(2, 32, 4, 48, 4101, LONGEST, dropout=0.3))
     masked = in_room(masker, windows.batch(0, 5))
     judge(model(masked.ids_T, masked.layout, masked.at_M), masked.targets_M).nats_M.sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
@@ -161,7 +161,7 @@ def test_few_numbers_of_tokens(windows):
 
 
 def test_largest_fraction_of_a_run():
-    plain, ramps = Curriculum(), Ramps(mask_fraction=Ramp("linear", end=0.4))
+    plain, ramps = Curriculum(), Ramps(mask_ratio=Ramp("linear", end=0.4))
     assert largest_fraction(plain, Masking()) == 0.15
     assert largest_fraction(Curriculum(ramps=ramps), Masking()) == 0.4
     assert largest_fraction(plain, Masking(center_rate="paper")) == 0.2
@@ -244,7 +244,7 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
     torch._dynamo.reset()
     names = ("genemask", "random")
     experiment = Experiment(
-        model=Model(width=32, heads=2, feed_forward=64),
+        model=Model(hidden_size=32, num_heads=2, intermediate_size=64),
         curriculum=Curriculum(schedule="linear", strategies=names),
     )
     module = Pretraining(experiment, Masker(6, human_rank, masker.budget))
@@ -263,7 +263,7 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
     assert compiled == 3 + 2 * len(firsts)
     for number, batch in enumerate(batches):
         stage = number * len(names) // len(batches)
-        settings = Settings(mask_fraction=0.15 - number / 1000)
+        settings = Settings(mask_ratio=0.15 - number / 1000)
         module.plan = Plan(names[stage : stage + 1], settings=settings)
         module.training_step(batch, number).backward()
     module.plan = Plan(names[:2], 0.3)  # mixed by sequence
@@ -274,7 +274,7 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
 def test_a_compiled_step_is_the_step(masker, windows, human_rank):
     """Loss and gradients of the graphs (without a code generator) are those of the kernels."""
     torch._dynamo.reset()
-    experiment = Experiment(model=Model(width=32, heads=2, feed_forward=64))
+    experiment = Experiment(model=Model(hidden_size=32, num_heads=2, intermediate_size=64))
     plain, compiled = (
         Pretraining(experiment, Masker(6, human_rank, masker.budget)) for _ in range(2)
     )

@@ -119,7 +119,7 @@ def expected_share_of_random(rate, length, k=6):
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.4])
 @pytest.mark.parametrize("length", [6, 20, 64, 200, 505])
 def test_solved_rate_of_random_is_the_analytic_one(length, share, human_ids, human_rank):
-    settings = Settings(mask_fraction=share)
+    settings = Settings(mask_ratio=share)
     curves = share_curves(STRATEGIES["random"], human_ids, human_rank, human_rank, 6, settings)
     rates = solve_rates(curves, share)
     found = expected_share_of_random(float(rates[length]), length)
@@ -148,4 +148,4 @@ def test_rates_follow_the_settings_that_a_strategy_reads(human_ids, human_rank):
 
     assert rate("span", span_width=2.0) > 1.2 * rate("span", span_width=6.0)
     assert rate("random", span_width=2.0) == rate("random", span_width=6.0)
-    assert rate("random", mask_fraction=0.3) > 2 * rate("random", mask_fraction=0.15)
+    assert rate("random", mask_ratio=0.3) > 2 * rate("random", mask_ratio=0.15)

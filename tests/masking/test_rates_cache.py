@@ -34,7 +34,7 @@ def test_kept_rates_equal_solved_ones(corpus, human_rank, tmp_path, monkeypatch)
 def test_each_dependence_has_its_own_file(corpus, human_rank, tmp_path, monkeypatch):
     rates_of(corpus, human_rank, tmp_path)
     rates_of(corpus, human_rank, tmp_path, "global_pmi")
-    rates_of(corpus, human_rank, tmp_path, settings=Settings(mask_fraction=0.2))
+    rates_of(corpus, human_rank, tmp_path, settings=Settings(mask_ratio=0.2))
     rates_of(corpus, human_rank.flip(0).contiguous(), tmp_path)
     rates_of(corpus.flip(0).contiguous(), human_rank, tmp_path)
     monkeypatch.setattr(rates_cache, "VERSION", rates_cache.VERSION + 1)

@@ -129,7 +129,7 @@ def test_a_run_with_a_strategy_of_ones_own(my_masks, tiny, tmp_path):
         f"run.dir={tmp_path / 'run'}",
     ]
     results = pretrain(load(EXPERIMENTS / "pretrain/cm_step.yaml", overrides))
-    assert results["masked_share"]["my_masks:pairs"] == pytest.approx(0.15, abs=0.03)
+    assert results["masked_fraction"]["my_masks:pairs"] == pytest.approx(0.15, abs=0.03)
     state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     # a strategy of one's own may rank by loss
     assert int(state["masker.losses.sums_V2"].sum()) > 0

@@ -7,11 +7,18 @@ from references import encoder as reference_encoder
 
 from cmgems.config.schema import Experiment, Model
 from cmgems.models.build import build_model
-from cmgems.models.encoder import EncoderShape, Layout, MaskedLanguageModel, aligned_linear
+from cmgems.models.encoder import EncoderConfig, Layout, MaskedLanguageModel, aligned_linear
 from cmgems.models.linear import linear
 from cmgems.models.presets import PRESETS, sizes
 
-SHAPE = EncoderShape(layers=3, width=32, heads=4, feed_forward=48, vocabulary=69, positions=40)
+SHAPE = EncoderConfig(
+    num_layers=3,
+    hidden_size=32,
+    num_heads=4,
+    intermediate_size=48,
+    vocab_size=69,
+    max_position_embeddings=40,
+)
 LENGTHS = (17, 17, 9, 3, 30, 30, 30)
 
 
@@ -68,7 +75,7 @@ def test_nothing_to_predict_keeps_every_weight_in_the_graph(model, batch):
 def test_dropout_is_off_in_evaluation_and_on_in_training(batch):
     ids, real, predicted = batch
     at = predicted[real].nonzero()[:, 0]
-    model = MaskedLanguageModel(EncoderShape(2, 32, 4, 48, 69, 40, dropout=0.5))
+    model = MaskedLanguageModel(EncoderConfig(2, 32, 4, 48, 69, 40, dropout=0.5))
     model.eval()
     assert torch.equal(*(model(ids[real], Layout.of(LENGTHS), at) for _ in range(2)))
     model.train()
@@ -105,4 +112,4 @@ def test_presets_have_the_papers_sizes(preset, parameters):
 
 
 def test_sizes_can_be_overridden_one_by_one():
-    assert sizes(Model(preset="logo", layers=4)) == {**PRESETS["logo"], "layers": 4}
+    assert sizes(Model(preset="logo", num_layers=4)) == {**PRESETS["logo"], "num_layers": 4}

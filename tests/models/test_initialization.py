@@ -32,7 +32,7 @@ def test_kmers_that_share_bases_lie_near_each_other(k):
 @pytest.mark.parametrize(("preset", "heads"), [("small", 4), ("logo", 8), ("dnabert", 12)])
 def test_heads_look_at_their_offsets(preset, heads):
     """Attention of the untrained first layer peaks at -1 +1 -3 +3 ..., the second's at -2 +2 ..."""
-    encoder = built(preset, layers=2).encoder
+    encoder = built(preset, num_layers=2).encoder
     positions = encoder.norm(encoder.positions.weight[:120] + encoder.tokens.weight[5:125])
     for number, layer in enumerate(encoder.layers):
         width = positions.shape[1] // heads
@@ -50,7 +50,7 @@ def test_heads_look_at_their_offsets(preset, heads):
 @torch.no_grad()
 @pytest.mark.parametrize("width", [128, 256, 768])
 def test_what_is_fetched_arrives_with_the_variance_of_what_is_there(width):
-    layer = built(width=width).encoder.layers[0]
+    layer = built(hidden_size=width).encoder.layers[0]
     states = torch.randn(400, width, generator=torch.Generator().manual_seed(0))
     fetched = layer.output(layer.key_value(states)[:, width:])
     assert fetched.var() == pytest.approx(1.0, rel=0.1)
@@ -74,7 +74,7 @@ def test_each_part_can_be_left_out(part):
     ):
         if not any(name.startswith(own) for own in PARTS[part]):
             assert one.std() == pytest.approx(other.std().item(), rel=0.1, nan_ok=True), name
-    width = whole.encoder.shape.width
+    width = whole.encoder.config.hidden_size
     tokens, positions = without.encoder.tokens.weight, without.encoder.positions.weight
     layer = without.encoder.layers[0]
     if part == "embeddings":

@@ -74,7 +74,7 @@ print(sizes[-1] - sizes[39])
 
 @pytest.fixture(scope="module")
 def small():
-    model = Model(preset="small", width=64, heads=2, feed_forward=128)
+    model = Model(preset="small", hidden_size=64, num_heads=2, intermediate_size=128)
     return build_model(Experiment(model=model, train=Train(precision="bf16")))
 
 

@@ -17,15 +17,15 @@ PATH = EXPERIMENTS / "pretrain/cm_step.yaml"
 CURRICULA = {
     "by sequence, with a ramp": [
         "curriculum.schedule=cosine",
-        "curriculum.mix=sequence",
+        "curriculum.mix_by=sequence",
         "curriculum.strategies=[span,soft_pmi]",
-        "curriculum.ramps.mask_fraction={schedule: linear, end: 0.3}",
+        "curriculum.ramps.mask_ratio={schedule: linear, end: 0.3}",
     ],
     "shuffled steps of three": [
         "curriculum.schedule=steps",
         "curriculum.order=shuffle",
         "curriculum.strategies=[uniform,random_wide,inverse_pmi]",
-        "curriculum.starts=[0.3,0.7]",
+        "curriculum.milestones=[0.3,0.7]",
     ],
     "plateau of three": [
         "curriculum.schedule=plateau",
@@ -52,7 +52,7 @@ def test_stopped_in_the_middle_and_resumed_equals_not_stopped(whole, tmp_path, m
         pretrain(load(PATH, overrides))
     resumed = pretrain(load(PATH, [*overrides, "run.resume=true"]))
     assert_same_run(folder, tmp_path / "run")
-    for name in ("after", "masked_share", "switches", "reference"):
+    for name in ("final", "masked_fraction", "switches", "reference"):
         assert resumed[name] == results[name], name
 
 
@@ -63,8 +63,8 @@ def test_logs_what_the_masks_select_and_what_is_known_of_hidden_bases(whole):
     found = scalars(folder)
     validations = {0, 3, 6, 9, 12, 15, 18}
     for name in (
-        "masks/share",
-        "masks/hidden_share",
+        "masks/masked_fraction",
+        "masks/hidden_fraction",
         "masks/rank_masked",
         "masks/gc_hidden",
         "masks/perplexity_floor",
@@ -77,7 +77,7 @@ def test_logs_what_the_masks_select_and_what_is_known_of_hidden_bases(whole):
     events.Reload()
     tags = events.Tags()["histograms"]
     assert {"masks/rank_of_masked", "masks/rank_of_others"} <= set(tags)
-    before = results["before"]["random_wide"]["hidden_base_bits"]
+    before = results["initial"]["random_wide"]["hidden_base_bits"]
     assert before == pytest.approx(2.0, abs=0.1)  # an untrained model knows no base
     assert 1.2 < results["reference"]["markov_bits"] < results["reference"]["composition_bits"]
     assert results["reference"]["composition_bits"] == pytest.approx(2.0, abs=0.05)
@@ -85,17 +85,17 @@ def test_logs_what_the_masks_select_and_what_is_known_of_hidden_bases(whole):
 
 def test_the_strategies_have_their_parts(whole):
     folder, overrides, results = whole
-    shares = results["masked_share"]
+    shares = results["masked_fraction"]
     if "curriculum.schedule=plateau" in overrides:
         assert results["switches"] == [6, 12]  # a stage takes two validations to end
-        place = [float(scalars(folder)[step, "train/place"]) for step in range(1, 19)]
+        place = [float(scalars(folder)[step, "train/progress"]) for step in range(1, 19)]
         assert place == [0.0] * 6 + [1.0] * 6 + [2.0] * 6
     if "curriculum.order=shuffle" in overrides:
-        place = [float(scalars(folder)[step, "train/place"]) for step in range(1, 19)]
+        place = [float(scalars(folder)[step, "train/progress"]) for step in range(1, 19)]
         assert sorted(place) == [0.0] * 6 + [1.0] * 7 + [2.0] * 5
         assert place != sorted(place)
-    if "curriculum.mix=sequence" in overrides:
-        fraction = [float(scalars(folder)[step, "train/mask_fraction"]) for step in (1, 18)]
+    if "curriculum.mix_by=sequence" in overrides:
+        fraction = [float(scalars(folder)[step, "train/mask_ratio"]) for step in (1, 18)]
         assert fraction == [pytest.approx(0.15), pytest.approx(0.2925)]
         assert set(shares) == {"span", "soft_pmi"}
     assert all(0.05 < share < 0.4 for share in shares.values())
@@ -111,7 +111,7 @@ def test_the_summary_says_that_copying_is_not_knowing(whole, tiny, capsys):
 
 
 @pytest.mark.parametrize(
-    "schedule", ["constant", "linear", "cosine", "root", "exponential", "steps", "plateau"]
+    "schedule", ["constant", "linear", "cosine", "sqrt", "exponential", "steps", "plateau"]
 )
 def test_the_state_of_every_schedule_goes_through_a_checkpoint(schedule):
     """A callback made anew from the state of another, as plain containers, plans the same."""
@@ -138,22 +138,31 @@ def test_the_state_of_every_schedule_goes_through_a_checkpoint(schedule):
     [
         (["curriculum.strategies=[random]"], "found 1 names, schedule linear wants two or more"),
         (["curriculum.strategies=[random,random]"], "a name stands there twice"),
-        (["curriculum.schedule=steps"], "curriculum.starts: found [], wanted 1 ascending numbers"),
-        (["curriculum.starts=[0.5]"], "curriculum.starts: belongs to schedule steps, found linear"),
+        (
+            ["curriculum.schedule=steps"],
+            "curriculum.milestones: found [], wanted 1 ascending numbers",
+        ),
+        (
+            ["curriculum.milestones=[0.5]"],
+            "curriculum.milestones: belongs to schedule steps, found linear",
+        ),
         (
             ["curriculum.schedule=plateau", "curriculum.order=shuffle"],
             "a plateau cannot be shuffled before its switch is known",
         ),
         (
-            ["curriculum.ramps.mask_fraction.schedule=linear"],
-            "curriculum.ramps.mask_fraction.end: found 0.0, wanted 0.001 to 0.9",
+            ["curriculum.ramps.mask_ratio.schedule=linear"],
+            "curriculum.ramps.mask_ratio.end: found 0.0, wanted 0.001 to 0.9",
         ),
         (["curriculum.ramps.temperature.end=1.0"], "found 1.0, but schedule is constant"),
         (
-            ["curriculum.ramps.span_width={schedule: root, end: 5}", "masking.center_rate=paper"],
+            ["curriculum.ramps.span_width={schedule: sqrt, end: 5}", "masking.center_rate=paper"],
             "but masking.center_rate is paper",
         ),
-        (["curriculum.starts=[a]"], "curriculum.starts: found ['a'], wanted a list of numbers"),
+        (
+            ["curriculum.milestones=[a]"],
+            "curriculum.milestones: found ['a'], wanted a list of numbers",
+        ),
     ],
 )
 def test_refuses_curricula_that_mean_nothing(overrides, message):

@@ -19,8 +19,8 @@ from helpers.paths import EXPERIMENTS
 SLOW = pytest.mark.skipif("CMGEMS_LAUNCHERS" not in os.environ, reason="make test-scaling runs it")
 TWELVE = [
     "train.max_steps=12",
-    "train.batch=8",
-    "train.micro_batch=2",  # two accumulated on each of two ranks, four on one
+    "train.global_batch_size=8",
+    "train.micro_batch_size=2",  # two accumulated on each of two ranks, four on one
     "curriculum.plateau.rule=paper",
     "curriculum.plateau.threshold=1e9",
 ]

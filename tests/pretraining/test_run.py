@@ -41,17 +41,24 @@ def test_results_say_what_happened(tiny_run):
     folder, _, results = tiny_run
     assert json.loads((folder / "results.json").read_text()) == results
     assert results["switched_at"] == 6
-    assert set(results["masked_share"]) == {"genemask", "global_pmi"}
-    assert 3000 < results["before"]["random"]["perplexity"] < 6000
+    assert set(results["masked_fraction"]) == {"genemask", "global_pmi"}
+    assert 3000 < results["initial"]["random"]["perplexity"] < 6000
     assert results["genome"]["bases"] == 4_000_000
     assert results["versions"]["torch"] == torch.__version__
     found = scalars(folder)
-    for name in ("loss", "perplexity", "accuracy", "masked_share", "gradient_norm", "rate"):
+    for name in (
+        "loss",
+        "perplexity",
+        "accuracy",
+        "masked_fraction",
+        "gradient_norm",
+        "learning_rate",
+    ):
         assert {step for step, n in found if n == f"train/{name}"} == set(range(1, 13))
-    for mask in ("random", "random_wide", "in_force"):
+    for mask in ("random", "random_wide", "own_masks"):
         steps = {step for step, n in found if n == f"validation_{mask}/perplexity"}
         assert steps == {0, 3, 6, 9, 12}
-    place = [float(found[step, "train/place"]) for step in range(1, 13)]
+    place = [float(found[step, "train/progress"]) for step in range(1, 13)]
     assert place == [0.0] * 6 + [1.0] * 6
 
 
@@ -101,7 +108,7 @@ def test_stopped_and_resumed_equals_not_stopped(step, tiny_run, tmp_path, monkey
     assert saved["global_step"] <= step + 2
     resumed = pretrain(CM_GEMS, [*overrides, "run.resume=true"])
     assert_same_run(whole, tmp_path / "run")
-    for name in ("before", "after", "switched_at", "best_step", "tokens"):
+    for name in ("initial", "final", "switched_at", "best_step", "tokens"):
         assert resumed[name] == results[name]
 
 
@@ -179,8 +186,10 @@ def test_refuses_to_resume_another_experiment(tiny_run, tmp_path, monkeypatch):
     interrupt_when_window_is_drawn(monkeypatch, number=5)
     with pytest.raises(RunStopped):
         pretrain(CM_GEMS, overrides)
-    with pytest.raises(UserError, match=r"optim.rate: the run in .* has 0.003, found 0.01"):
-        pretrain(CM_GEMS, [*overrides, "optim.rate=0.01", "run.resume=true"])
+    with pytest.raises(
+        UserError, match=r"optim.learning_rate: the run in .* has 0.003, found 0.01"
+    ):
+        pretrain(CM_GEMS, [*overrides, "optim.learning_rate=0.01", "run.resume=true"])
 
 
 def test_refuses_a_damaged_checkpoint(tiny_run, tmp_path, monkeypatch):
@@ -228,4 +237,4 @@ def test_stops_before_a_gradient_that_is_not_finite(tiny, tmp_path, monkeypatch)
 def test_every_shipped_experiment_runs(path, tiny, tmp_path):
     results = pretrain(path, [*tiny, "train.max_steps=3", f"run.dir={tmp_path / 'run'}"])
     assert results["tokens"] > 0
-    assert results["after"]["random"]["perplexity"] < 6000
+    assert results["final"]["random"]["perplexity"] < 6000

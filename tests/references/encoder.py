@@ -24,7 +24,7 @@ def linear(x, part):
 
 def states(encoder, ids, real):
     """ids int64 [B, L], real bool [B, L] (False on padding) -> [B, L, D]"""
-    length, heads = ids.shape[1], encoder.shape.heads
+    length, heads = ids.shape[1], encoder.config.num_heads
     x = layer_norm(encoder.tokens.weight[ids] + encoder.positions.weight[:length], encoder.norm)
     for layer in encoder.layers:
         query = linear(x, layer.query)

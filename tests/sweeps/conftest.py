@@ -31,10 +31,10 @@ with open(folder / "metrics.csv", "a") as handle:
     handle.write("step,name,value\\n1,train/loss,8.0\\n2,train/loss,7.0\\n")
 if folder.name in behaviour.get("hang", []):
     time.sleep(600)
-rate, seed = config["optim"]["rate"], config["seed"]
+rate, seed = config["optim"]["learning_rate"], config["seed"]
 figures = {"perplexity": 100.0 + seed, "hidden_base_bits": (rate - 0.002) ** 2}
 after = {"random": figures, "random_wide": figures}
-(folder / "results.json").write_text(json.dumps({"after": after, "training_seconds": 1.0}))
+(folder / "results.json").write_text(json.dumps({"final": after, "training_seconds": 1.0}))
 """
 
 

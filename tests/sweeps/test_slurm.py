@@ -75,4 +75,4 @@ def test_a_real_run(tiny, sweep_file, tmp_path):
     run_sweep(sweep_file(text, *tiny, "train.max_steps=3", *ON_SLURM))
     own = [*tiny, "train.max_steps=3", "seed=3", f"run.dir={tmp_path / 'here'}"]
     wanted = pretrain(load(EXPERIMENTS / "pretrain/base.yaml", own))
-    assert RunFolder(tmp_path / "sweep/seed3").read_results()["after"] == wanted["after"]
+    assert RunFolder(tmp_path / "sweep/seed3").read_results()["final"] == wanted["final"]

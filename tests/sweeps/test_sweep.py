@@ -42,9 +42,9 @@ def test_a_grid_crosses_its_axes_and_names_what_varies(sweep_file):
 
 
 def test_a_list_goes_side_by_side(sweep_file):
-    axes = "mode: list\naxes: {optim.rate: [1e-3, 2e-3], model.init: [bert, fast_start]}\n"
+    axes = "mode: list\naxes: {optim.learning_rate: [1e-3, 2e-3], model.init: [bert, fast_start]}\n"
     file = sweep_file(axes)
-    found = [(run.name, run.experiment.optim.rate) for run in plan(file, points(file))]
+    found = [(run.name, run.experiment.optim.learning_rate) for run in plan(file, points(file))]
     assert found == [("rate0.001-bert", 0.001), ("rate0.002-fast_start", 0.002)]
     with pytest.raises(UserError, match="found 2, 1 points, mode list wants the same number"):
         points(sweep_file("mode: list\naxes: {seed: [0, 1], data.k: [6]}\n"))
@@ -52,7 +52,7 @@ def test_a_list_goes_side_by_side(sweep_file):
 
 def test_axes_can_be_overridden(sweep_file):
     assert names(sweep_file(GRID, "axes.seed=[7]")) == ["easy-seed7", "hard-seed7"]
-    file = sweep_file("axes: {seed: [0]}\n", "axes.optim.rate=[1e-3,1e-2]")
+    file = sweep_file("axes: {seed: [0]}\n", "axes.optim.learning_rate=[1e-3,1e-2]")
     assert names(file) == ["seed0-rate0.001", "seed0-rate0.01"]
     file = sweep_file(GRID, "only=hard-*")
     assert [run.name for run in matching(file, plan(file, points(file)))] == [
@@ -75,14 +75,14 @@ def test_axes_can_be_overridden(sweep_file):
         ("axes: {seed: [1]}\n", ("only=x*",), "found 'x\\*', which no run matches"),
         ("search: {trials: 2}\n", (), "search.keys: found none"),
         (
-            "search: {trials: 2, keys: {optim.rate: {low: 0, high: 1, log: true}}}\n",
+            "search: {trials: 2, keys: {optim.learning_rate: {low: 0, high: 1, log: true}}}\n",
             (),
             "wanted low above 0",
         ),
         (
             "search: {trials: 2, keys: {optim.rte: {low: 1, high: 2}}}\n",
             (),
-            "optim.rte: no such key; did you mean optim.rate",
+            "optim.rte: no such key; did you mean optim.learning_rate",
         ),
     ],
 )
@@ -93,14 +93,17 @@ def test_refuses(text, overrides, message, sweep_file, tmp_path):
 
 
 def test_all_problems_of_all_runs_come_before_the_first_run(sweep_file, tmp_path, stand_in):
-    text = "axes: {optim.rate: [-1.0, 1e-3], curriculum.strategies: [[randm], [random]]}\n"
+    text = "axes: {optim.learning_rate: [-1.0, 1e-3], curriculum.strategies: [[randm], [random]]}\n"
     with pytest.raises(UserError) as refused:
-        run_sweep(sweep_file(text, "train.batch=7"))
+        run_sweep(sweep_file(text, "train.global_batch_size=7"))
     lines = str(refused.value).splitlines()
     assert len(lines) == 3
-    assert "rate-1.0-randm, rate-1.0-random: `optim.rate=-1.0`: optim.rate: found -1.0" in lines[0]
+    assert (
+        "rate-1.0-randm, rate-1.0-random: `optim.learning_rate=-1.0`: optim.learning_rate: found "
+        "-1.0" in lines[0]
+    )
     assert any("curriculum.strategies" in line and "randm" in line for line in lines[1:])
-    assert any("train.batch: found 7" in line for line in lines[1:])
+    assert any("train.global_batch_size: found 7" in line for line in lines[1:])
     assert not (tmp_path / "sweep").exists()
 
 
@@ -175,10 +178,10 @@ def test_a_signal_stops_all_runs_and_the_same_command_goes_on(
 def test_another_experiment_under_the_same_names_is_refused(sweep_file, tmp_path, stand_in):
     run_sweep(sweep_file("axes: {seed: [0, 1]}\n"))
     with pytest.raises(UserError) as refused:
-        run_sweep(sweep_file("axes: {seed: [0, 1]}\n", "optim.rate=0.01"))
+        run_sweep(sweep_file("axes: {seed: [0, 1]}\n", "optim.learning_rate=0.01"))
     lines = str(refused.value).splitlines()
     assert len(lines) == 2
-    assert "optim.rate: the run in" in lines[0]
+    assert "optim.learning_rate: the run in" in lines[0]
     assert "has 0.003, found 0.01; a resumed run keeps its experiment" in lines[0]
 
 
@@ -234,14 +237,14 @@ def test_steps_done_reads_the_last_whole_line(tmp_path):
     assert steps_done(tmp_path) == 12
 
 
-SEARCH = "search: {trials: 6, startup: 2, metric: after.random_wide.hidden_base_bits, "
-SEARCH += "keys: {optim.rate: {low: 1e-4, high: 1e-2, log: true}, "
+SEARCH = "search: {trials: 6, startup: 2, metric: final.random_wide.hidden_base_bits, "
+SEARCH += "keys: {optim.learning_rate: {low: 1e-4, high: 1e-2, log: true}, "
 SEARCH += "optim.warmup_steps: {low: 5, high: 9}, model.init: {choices: [bert, fast_start]}}}\n"
 
 
 def values(folder):
     return [
-        (path.parent.name, load(path).optim.rate, load(path).optim.warmup_steps)
+        (path.parent.name, load(path).optim.learning_rate, load(path).optim.warmup_steps)
         for path in sorted(folder.glob("trial-*/config.yaml"))
     ]
 
@@ -318,7 +321,7 @@ def test_killed_and_restarted_twice_it_ends_with_the_same_results(
     whole = tmp_path / "whole"
     pretrain(load(EXPERIMENTS / "pretrain/random.yaml", [*tiny, *steps, f"run.dir={whole}"]))
     found, wanted = (json.loads((f / "results.json").read_text()) for f in (folder, whole))
-    for name in ("before", "after", "masked_share", "tokens", "best_step"):
+    for name in ("initial", "final", "masked_fraction", "tokens", "best_step"):
         assert found[name] == wanted[name], name
 
 

@@ -42,7 +42,7 @@ def test_the_registry_has_what_the_benchmarks_have():
     assert {one.metric for one in found["GUE"]} == {"mcc", "f1"}
     assert [one.name for one in found["GUE"] if one.metric == "f1"] == ["gue/virus/covid"]
     assert len(task("gue/virus/covid").classes) == 9
-    recipe = Recipe(epochs=10, rate=3e-5, batch=32, warmup_steps=50)
+    recipe = Recipe(epochs=10, learning_rate=3e-5, batch_size=32, warmup_steps=50)
     assert task("gue/prom/prom_core_tata").recipe == recipe
     assert task("splice-40").shots == (100, 500, 1000, 5000)
     for one in TASKS.values():

@@ -5,7 +5,7 @@ import argparse
 DESCRIPTION = """\
 Write a pretrained model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
 vocab.txt, and a model card with the figures of the run. Its logits in transformers'
-BertForMaskedLM equal ours. A classifier that `cmgems evaluate` kept (keep=true) becomes a
+BertForMaskedLM equal ours. A classifier that `cmgems evaluate` kept (save_classifiers=true) becomes a
 BertForSequenceClassification; its head must be cls.
 """
 EXAMPLES = """\
@@ -46,6 +46,6 @@ def run(args: argparse.Namespace) -> None:
         print(f'{folder}: AutoModelForSequenceClassification.from_pretrained("{folder}") reads it')
         return
     found = load_pretrained(args.run)
-    states, config = masked_lm_states(found.model), bert_config(found.model.encoder.shape, found.k)
+    states, config = masked_lm_states(found.model), bert_config(found.model.encoder.config, found.k)
     write_folder(folder, states, config, found.k, card(found, folder.resolve().name))
     print(f'{folder}: AutoModelForMaskedLM.from_pretrained("{folder}") reads it')

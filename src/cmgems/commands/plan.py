@@ -14,8 +14,8 @@ The speed is the device's rate of matrix products, measured, times an assumed ef
 EXAMPLES = """\
 examples:
   cmgems plan experiments/pretrain/cm_gems.yaml
-  cmgems plan experiments/pretrain/cm_gems.yaml model.preset=dnabert train.batch=250 --measure
-  cmgems plan experiments/pretrain/cm_gems.yaml train.devices=8 train.micro_batch=25 train.batch=200
+  cmgems plan experiments/pretrain/cm_gems.yaml model.preset=dnabert --measure
+  cmgems plan experiments/pretrain/cm_gems.yaml train.devices=8 train.global_batch_size=80
 """
 
 
@@ -47,18 +47,20 @@ def report(plan) -> str:
         plan.experiment.train,
     )
     processes = train.devices * train.nodes
-    accumulate = train.batch // (train.micro_batch * processes)
+    accumulate = train.global_batch_size // (train.micro_batch_size * processes)
     memory, speed = plan.memory, plan.speed
     how = "timed" if speed.measured else "assumed"
     of = _size(plan.device_memory.total)
     lines = [
-        f"{experiment.name}: {shape.layers} layers of width {shape.width}, "
+        f"{experiment.name}: {shape.num_layers} layers of width {shape.hidden_size}, "
         f"{plan.parameters / 1e6:.2f} million parameters",
         "",
         f"  a window         {windows.mean:,.0f} tokens on average, {windows.longest:,} at most; "
         f"{windows.masked:.1%} of them predicted",
-        f"  a step           {train.batch} windows ({processes} processes x {accumulate} "
-        f"micro-batches x {train.micro_batch}), {windows.mean * train.batch:,.0f} tokens",
+        f"  a step           {train.global_batch_size} windows ({processes} processes x "
+        f"{accumulate} "
+        f"micro-batches x {train.micro_batch_size}), "
+        f"{windows.mean * train.global_batch_size:,.0f} tokens",
         f"  arithmetic       {plan.flops_per_token / 1e6:,.1f} MFLOP a token, "
         f"{plan.flops_per_token * plan.tokens / 1e15:,.2f} PFLOP in all",
         "",
@@ -84,14 +86,14 @@ def report(plan) -> str:
 def _micro_batch(plan) -> str:
     train, size = plan.experiment.train, plan.fitting
     if size is None:
-        return "not even 1 window fits; wanted a smaller model, data.window, or more memory"
-    accumulate = train.batch // (size * train.devices * train.nodes)
-    setting = f"train.micro_batch={size} ({accumulate} of them make a step)"
+        return "not even 1 window fits; wanted a smaller model, data.window_length, or more memory"
+    accumulate = train.global_batch_size // (size * train.devices * train.nodes)
+    setting = f"train.micro_batch_size={size} ({accumulate} of them make a step)"
     if not plan.fits:
-        return f"{train.micro_batch} does not fit; {setting} does"
-    if size == train.micro_batch:
+        return f"{train.micro_batch_size} does not fit; {setting} does"
+    if size == train.micro_batch_size:
         return f"{size} fits, and no larger one that divides the batch does"
-    return f"{train.micro_batch} fits; the largest that does is {setting}"
+    return f"{train.micro_batch_size} fits; the largest that does is {setting}"
 
 
 def _size(count: int) -> str:

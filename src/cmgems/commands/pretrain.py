@@ -15,7 +15,7 @@ examples:
   cmgems pretrain experiments/pretrain/quickstart.yaml
   cmgems pretrain experiments/pretrain/cm_gems.yaml data.genome=chr20.fa run.dir=runs/chr20
   cmgems pretrain experiments/pretrain/cm_gems.yaml run.dir=runs/chr20 run.resume=true
-  cmgems pretrain experiments/pretrain/random.yaml optim.rate=2e-3 train.max_steps=1000
+  cmgems pretrain experiments/pretrain/random.yaml optim.learning_rate=2e-3 train.max_steps=1000
 
 Ctrl-C saves the run and stops it; the same command with run.resume=true goes on.
 """

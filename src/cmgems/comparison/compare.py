@@ -36,9 +36,15 @@ JUDGES = {
     "scored_zero_shot": "zero-shot",
 }
 # Runs that differ in one of these are validated on other windows, or on other tokens.
-SAME_VALIDATION = ("data.genome", "data.k", "data.window", "data.shortest", "data.full_share")
-SAME_VALIDATION += ("data.validation_share", "data.validation_block", "validation.windows")
-SAME_VALIDATION += ("masking.mask_fraction", "masking.center_rate", "pmi.table")
+SAME_VALIDATION = (
+    "data.genome",
+    "data.k",
+    "data.window_length",
+    "data.min_window_length",
+    "data.full_length_fraction",
+)
+SAME_VALIDATION += ("data.validation_fraction", "data.validation_block", "validation.windows")
+SAME_VALIDATION += ("masking.mask_ratio", "masking.center_rate", "pmi.table")
 
 
 class Figure(NamedTuple):
@@ -133,7 +139,7 @@ def final(run: Run, measure: Measure) -> float:
     """The figure of the last validation: that of results.json, or of the curve for a probe."""
     section, _, name = measure.tag.partition("/")
     if section.startswith("validation_"):
-        return float(run.results["after"][section.removeprefix("validation_")][name])
+        return float(run.results["final"][section.removeprefix("validation_")][name])
     return float(run.curves[measure.tag].values[-1])
 
 

@@ -178,6 +178,10 @@ def _names(section: type) -> str:
 
 
 def _hint(dotted: str, schema: type, section: type) -> str:
+    section_name, _, name = dotted.rpartition(".")
+    for part in fields(section):
+        if part.metadata.get("was") == name:
+            return f"; it is called {section_name}{'.' if section_name else ''}{part.name} now"
     names = [name for name, _ in leaves(schema)]
     close = difflib.get_close_matches(dotted, names, n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else f", wanted one of {_names(section)}"

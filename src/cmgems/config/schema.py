@@ -3,13 +3,23 @@
 The help texts (`cmgems pretrain --help`), the error messages and the tests read these dataclasses.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 
-def key(default: Any, text: str, *, low=None, high=None, choices=(), factory=None) -> Any:
-    """A documented config key; `low` and `high` are inclusive."""
-    metadata = {"text": text, "low": low, "high": high, "choices": tuple(choices)}
+def key(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Iterable[str | int] = (),
+    factory: Callable[[], Any] | None = None,
+    was: str = "",
+) -> Any:
+    """A documented config key; `low` and `high` are inclusive, `was` is its former name."""
+    metadata = {"text": text, "low": low, "high": high, "choices": tuple(choices), "was": was}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -27,13 +37,17 @@ class Data:
         "sample", "`sample` (4 Mb of human chromosome 20), a genome store, or FASTA, 2bit, GenBank"
     )
     k: int = key(6, "bases in a k-mer token", choices=(3, 4, 5, 6))
-    window: int = key(510, "bases of a full window", low=16, high=100_000)
-    shortest: int = key(6, "bases of the shortest window", low=3)
-    full_share: float = key(
-        0.5, "share of windows with the full length, the others are uniform", low=0.0, high=1.0
+    window_length: int = key(510, "bases of a full window", low=16, high=100_000, was="window")
+    min_window_length: int = key(6, "bases of the shortest window", low=3, was="shortest")
+    full_length_fraction: float = key(
+        0.5,
+        "share of windows with the full length, the others are uniform",
+        low=0.0,
+        high=1.0,
+        was="full_share",
     )
-    validation_share: float = key(
-        0.05, "share of the genome kept for validation", low=0.001, high=0.5
+    validation_fraction: float = key(
+        0.05, "share of the genome kept for validation", low=0.001, high=0.5, was="validation_share"
     )
     validation_block: int = key(100_000, "bases of a validation region, at most", low=1_000)
 
@@ -47,12 +61,16 @@ class Pmi:
 
 @dataclass(frozen=True)
 class Masking:
-    mask_fraction: float = key(
-        0.15, "expected share of masked tokens, the same for every strategy", low=0.001, high=0.9
+    mask_ratio: float = key(
+        0.15,
+        "expected share of masked tokens, the same for every strategy",
+        low=0.001,
+        high=0.9,
+        was="mask_fraction",
     )
     center_rate: str = key(
         "solved",
-        "`solved` for mask_fraction, or the `paper`'s fixed centre rates",
+        "`solved` for mask_ratio, or the `paper`'s fixed centre rates",
         choices=("solved", "paper"),
     )
     span_width: float = key(3.8, "mean bases that a span hides (strategy span)", low=1.0, high=100)
@@ -87,14 +105,14 @@ class Ramp:
     schedule: str = key(
         "constant",
         "how the value moves from that in `masking`; `curriculum`: with the strategies",
-        choices=("constant", "linear", "cosine", "root", "exponential", "curriculum"),
+        choices=("constant", "linear", "cosine", "sqrt", "exponential", "curriculum"),
     )
     end: float = key(0.0, "the value at the end", low=0.0)
 
 
 @dataclass(frozen=True)
 class Ramps:
-    mask_fraction: Ramp = field(default_factory=Ramp)
+    mask_ratio: Ramp = field(default_factory=Ramp, metadata={"was": "mask_fraction"})
     span_width: Ramp = field(default_factory=Ramp)
     temperature: Ramp = field(default_factory=Ramp)
 
@@ -104,20 +122,24 @@ class Curriculum:
     schedule: str = key(
         "constant",
         "how the strategies follow each other",
-        choices=("constant", "linear", "cosine", "root", "exponential", "steps", "plateau"),
+        choices=("constant", "linear", "cosine", "sqrt", "exponential", "steps", "plateau"),
     )
     strategies: tuple[str, ...] = key(
         None,
         "names from easy to hard; your own as package.module:Name",
         factory=lambda: ("random",),
     )
-    starts: tuple[float, ...] = key(
+    milestones: tuple[float, ...] = key(
         None,
         "of schedule steps: where in the run each strategy but the first begins, 0 to 1",
         factory=tuple,
+        was="starts",
     )
-    mix: str = key(
-        "batch", "what one strategy masks while two are mixed", choices=("batch", "sequence")
+    mix_by: str = key(
+        "batch",
+        "what one strategy masks while two are mixed",
+        choices=("batch", "sequence"),
+        was="mix",
     )
     order: str = key(
         "forward",
@@ -139,11 +161,15 @@ class FastStart:
 @dataclass(frozen=True)
 class Model:
     preset: str = key("small", "sizes of the encoder", choices=("small", "logo", "dnabert"))
-    layers: int = key(0, "number of layers; 0: the preset's", low=0, high=200)
-    width: int = key(0, "width of the states; 0: the preset's", low=0)
-    heads: int = key(0, "attention heads; 0: the preset's", low=0)
-    feed_forward: int = key(0, "width of the feed-forward; 0: the preset's", low=0)
-    positions: int = key(512, "most tokens a sequence may have, [CLS] and [SEP] included", low=8)
+    num_layers: int = key(0, "number of layers; 0: the preset's", low=0, high=200, was="layers")
+    hidden_size: int = key(0, "width of the states; 0: the preset's", low=0, was="width")
+    num_heads: int = key(0, "attention heads; 0: the preset's", low=0, was="heads")
+    intermediate_size: int = key(
+        0, "width of the feed-forward; 0: the preset's", low=0, was="feed_forward"
+    )
+    max_position_embeddings: int = key(
+        512, "most tokens a sequence may have, [CLS] and [SEP] included", low=8, was="positions"
+    )
     dropout: float = key(0.0, "dropout everywhere", low=0.0, high=0.9)
     init: str = key("bert", "initial weights", choices=("bert", "fast_start"))
     fast_start: FastStart = field(default_factory=FastStart)
@@ -151,20 +177,26 @@ class Model:
 
 @dataclass(frozen=True)
 class Optim:
-    rate: float = key(4e-4, "peak learning rate of AdamW", low=0.0)
+    learning_rate: float = key(4e-4, "peak learning rate of AdamW", low=0.0, was="rate")
     beta1: float = key(0.9, "AdamW", low=0.0, high=0.9999)
     beta2: float = key(0.98, "AdamW", low=0.0, high=0.99999)
     eps: float = key(1e-6, "AdamW", low=0.0)
     weight_decay: float = key(0.01, "AdamW, on weight matrices alone", low=0.0)
     warmup_steps: int = key(500, "steps of linear warm-up, then linear decay to 0", low=0)
-    clip: float = key(1.0, "largest norm of the gradient; 0: no clipping", low=0.0)
+    max_grad_norm: float = key(
+        1.0, "largest norm of the gradient; 0: no clipping", low=0.0, was="clip"
+    )
 
 
 @dataclass(frozen=True)
 class Train:
     max_steps: int = key(10_000, "optimiser steps", low=1)
-    batch: int = key(250, "windows an optimiser step, over all devices", low=1)
-    micro_batch: int = key(10, "windows a device takes at once; the rest is accumulated", low=1)
+    global_batch_size: int = key(
+        250, "windows an optimiser step, over all devices", low=1, was="batch"
+    )
+    micro_batch_size: int = key(
+        10, "windows a device takes at once; the rest is accumulated", low=1, was="micro_batch"
+    )
     accelerator: str = key(
         "auto", "Lightning's accelerator", choices=("auto", "cpu", "gpu", "cuda", "mps")
     )
@@ -187,18 +219,22 @@ class Train:
         choices=("auto", "always", "never"),
     )
     profile: bool = key(False, "write a profiler's trace of a few steps into run.dir/profile")
-    log_every: int = key(10, "steps between two lines of the log", low=1)
+    log_every_n_steps: int = key(10, "steps between two lines of the log", low=1, was="log_every")
 
 
 @dataclass(frozen=True)
 class Validation:
-    every: int = key(100, "steps between validations; a checkpoint follows each", low=1)
+    every_n_steps: int = key(
+        100, "steps between validations; a checkpoint follows each", low=1, was="every"
+    )
     windows: int = key(128, "validation windows", low=1)
 
 
 @dataclass(frozen=True)
 class Probe:
-    every: int = key(0, "steps between probes of the states on labelled tasks; 0: none", low=0)
+    every_n_steps: int = key(
+        0, "steps between probes of the states on labelled tasks; 0: none", low=0, was="every"
+    )
     tasks: tuple[str, ...] = key(
         None, "of docs/tasks.md, or YAML files of your own", factory=lambda: ("shuffled",)
     )

@@ -12,7 +12,7 @@ in `cmgems.models.encoder`; its keys and values run at all of them.
 
 from typing import NamedTuple
 
-from cmgems.models.encoder import EncoderShape
+from cmgems.models.encoder import EncoderConfig
 
 FORWARD_AND_BACKWARD = 3  # times the forward pass
 
@@ -30,39 +30,39 @@ class ForwardFlops(NamedTuple):
         return sum(self)
 
 
-def forward_flops_per_token(shape: EncoderShape, tokens: float, masked: float) -> ForwardFlops:
+def forward_flops_per_token(shape: EncoderConfig, tokens: float, masked: float) -> ForwardFlops:
     """FLOPs of a forward pass, per token.
 
     Parameters
     ----------
-    shape : EncoderShape
+    shape : EncoderConfig
     tokens : float
         Tokens of a sequence, [CLS] and [SEP] included. For sequences of several lengths the mean
         over *tokens* of the length of their sequence: sum(n * n) / sum(n).
     masked : float
         Share of all tokens, [CLS] and [SEP] included, that are predicted.
     """
-    width, full = shape.width, shape.layers - 1  # the layers that run at every token
+    width, full = shape.hidden_size, shape.num_layers - 1  # the layers that run at every token
     reach = full + masked  # of the parts that the last layer computes at predicted tokens
     return ForwardFlops(
-        projections=2 * width * width * (2 * shape.layers + 2 * reach),
+        projections=2 * width * width * (2 * shape.num_layers + 2 * reach),
         attention=4 * tokens * width * reach,
-        feed_forward=4 * width * shape.feed_forward * reach,
-        head=masked * 2 * width * (width + shape.vocabulary),
+        feed_forward=4 * width * shape.intermediate_size * reach,
+        head=masked * 2 * width * (width + shape.vocab_size),
     )
 
 
-def flops_per_token(shape: EncoderShape, tokens: float, masked: float) -> float:
+def flops_per_token(shape: EncoderConfig, tokens: float, masked: float) -> float:
     """FLOPs of a training step, forward and backward, per token; parameters as above."""
     return FORWARD_AND_BACKWARD * forward_flops_per_token(shape, tokens, masked).total
 
 
-def parameters(shape: EncoderShape) -> int:
+def parameters(shape: EncoderConfig) -> int:
     """Weights of a `MaskedLanguageModel`; the tied output weights count once."""
-    width, feed_forward = shape.width, shape.feed_forward
+    width, feed_forward = shape.hidden_size, shape.intermediate_size
     norm = 2 * width
     attention = 4 * (width * width + width) + norm
     layer = attention + 2 * width * feed_forward + feed_forward + width + norm
-    embeddings = (shape.vocabulary + shape.positions) * width + norm
-    head = width * width + width + norm + shape.vocabulary
-    return embeddings + shape.layers * layer + head
+    embeddings = (shape.vocab_size + shape.max_position_embeddings) * width + norm
+    head = width * width + width + norm + shape.vocab_size
+    return embeddings + shape.num_layers * layer + head

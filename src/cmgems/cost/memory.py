@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cmgems.cost.flops import parameters
-from cmgems.models.encoder import EncoderShape
+from cmgems.models.encoder import EncoderConfig
 
 FLOAT = 4  # bytes
 ADAM_MOMENTS = 2
@@ -47,7 +47,7 @@ class StepMemory(NamedTuple):
 
 
 def step_memory(
-    shape: EncoderShape, micro: Micro, ranks: int = 1, sharded: bool = False
+    shape: EncoderConfig, micro: Micro, ranks: int = 1, sharded: bool = False
 ) -> StepMemory:
     """With several ranks DDP keeps the gradients between steps, in its buckets.
 
@@ -58,7 +58,7 @@ def step_memory(
     gradients = weights
     if not micro.accumulated and ranks == 1:
         # Those of the step before go when the loss is known, before one more table of logits.
-        gradients = max(0, weights - FLOAT * _predicted(micro) * shape.vocabulary)
+        gradients = max(0, weights - FLOAT * _predicted(micro) * shape.vocab_size)
     optimiser = ADAM_MOMENTS * weights
     if sharded:
         gathered = FLOAT * layer_parameters(shape)
@@ -67,25 +67,25 @@ def step_memory(
     return StepMemory(weights, gradients, optimiser, activations(shape, micro))
 
 
-def layer_parameters(shape: EncoderShape) -> int:
+def layer_parameters(shape: EncoderConfig) -> int:
     """Weights of one layer."""
-    return parameters(replace(shape, layers=1)) - parameters(replace(shape, layers=0))
+    return parameters(replace(shape, num_layers=1)) - parameters(replace(shape, num_layers=0))
 
 
-def activations(shape: EncoderShape, micro: Micro) -> int:
+def activations(shape: EncoderConfig, micro: Micro) -> int:
     """Bytes that the forward pass keeps, and the logits with their gradients."""
-    width, tokens = shape.width, micro.tokens
+    width, tokens = shape.hidden_size, micro.tokens
     predicted = _predicted(micro)
-    kept = (shape.layers - 1) * _full_layer(shape, micro) + _last_layer(shape, micro, predicted)
+    kept = (shape.num_layers - 1) * _full_layer(shape, micro) + _last_layer(shape, micro, predicted)
     # transform's input, GELU's input, LayerNorm's input, the input of the output weights
     kept += 4 * predicted * width
     embeddings = FLOAT * tokens * width  # LayerNorm's input; the lookup keeps the ids
     rounded = 0 if micro.element == FLOAT else micro.element * parameters(shape)
     # log-softmax, its gradient and that of the logits, always in float32
-    logits = 3 * FLOAT * predicted * shape.vocabulary
+    logits = 3 * FLOAT * predicted * shape.vocab_size
     # The output weights are the token embeddings, so their gradient waits to the end of the
     # backward pass for its other half: three tables when nothing else is alive any more.
-    tables = 3 * FLOAT * shape.vocabulary * width
+    tables = 3 * FLOAT * shape.vocab_size * width
     return max(embeddings + micro.element * kept + rounded + logits, tables)
 
 
@@ -93,25 +93,27 @@ def _predicted(micro: Micro) -> int:
     return round(micro.tokens * micro.masked)
 
 
-def _full_layer(shape: EncoderShape, micro: Micro) -> int:
+def _full_layer(shape: EncoderConfig, micro: Micro) -> int:
     """Numbers kept of a layer that runs at every token."""
     # its input, query, key, value, what attention made of them, both LayerNorms' inputs, and the
     # input of the feed-forward; a mix of lengths is joined into a copy
     states = 8 + (not micro.equal_lengths)
-    per_token = states * shape.width + 2 * shape.feed_forward + shape.heads
+    per_token = states * shape.hidden_size + 2 * shape.intermediate_size + shape.num_heads
     return micro.tokens * (per_token + _dropped(shape, micro))
 
 
-def _last_layer(shape: EncoderShape, micro: Micro, predicted: int) -> int:
+def _last_layer(shape: EncoderConfig, micro: Micro, predicted: int) -> int:
     """The same of the last: its input, keys and values at every token, the rest at predicted."""
-    per_predicted = 7 * shape.width + 2 * shape.feed_forward + shape.heads
-    return 3 * micro.tokens * shape.width + predicted * (per_predicted + _dropped(shape, micro))
+    per_predicted = 7 * shape.hidden_size + 2 * shape.intermediate_size + shape.num_heads
+    return 3 * micro.tokens * shape.hidden_size + predicted * (
+        per_predicted + _dropped(shape, micro)
+    )
 
 
-def _dropped(shape: EncoderShape, micro: Micro) -> int:
+def _dropped(shape: EncoderConfig, micro: Micro) -> int:
     """Numbers a token that dropout keeps: its factors, and on a CPU the attention weights, which
     are then computed one by one."""
     if not shape.dropout:
         return 0
-    on_cpu = 3 * shape.heads * micro.longest if micro.device == "cpu" else 0
-    return 2 * shape.width + on_cpu
+    on_cpu = 3 * shape.num_heads * micro.longest if micro.device == "cpu" else 0
+    return 2 * shape.hidden_size + on_cpu

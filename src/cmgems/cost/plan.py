@@ -16,8 +16,8 @@ from cmgems.cost.device import Memory, device_memory, device_name, matmul_rate, 
 from cmgems.cost.flops import flops_per_token, parameters
 from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
 from cmgems.models.attention import Layout
-from cmgems.models.encoder import EncoderShape
-from cmgems.models.presets import encoder_shape
+from cmgems.models.encoder import EncoderConfig
+from cmgems.models.presets import encoder_config
 from cmgems.utils.rng import seed_torch
 
 ASSUMED_EFFICIENCY = 0.5  # of the rate of matrix products
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     """What an experiment costs."""
 
     experiment: Experiment
-    shape: EncoderShape
+    shape: EncoderConfig
     windows: Windows
     flops_per_token: float
     memory: StepMemory  # of the process of one device
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     def tokens(self) -> float:
         """Of the whole run."""
         train = self.experiment.train
-        return self.windows.mean * train.batch * train.max_steps
+        return self.windows.mean * train.global_batch_size * train.max_steps
 
     @property
     def fits(self) -> bool:
@@ -81,7 +81,7 @@ class Plan(NamedTuple):
 
 def plan(experiment: Experiment, device: torch.device, measure: bool = False) -> Plan:
     """Work out what an experiment costs on a device; with `measure` after timing a few steps."""
-    shape = encoder_shape(experiment)
+    shape = encoder_config(experiment)
     windows = windows_of(experiment)
     per_token = flops_per_token(shape, windows.of_a_token, windows.masked)
     share = share_of_memory(experiment, device)
@@ -96,7 +96,7 @@ def plan(experiment: Experiment, device: torch.device, measure: bool = False) ->
         shape,
         windows,
         per_token,
-        memory_of(experiment, experiment.train.micro_batch, device),
+        memory_of(experiment, experiment.train.micro_batch_size, device),
         device_name(device),
         share,
         speed,
@@ -118,12 +118,14 @@ def share_of_memory(experiment: Experiment, device: torch.device) -> Memory:
 def windows_of(experiment: Experiment) -> Windows:
     """Expected lengths; stretches between gaps that end a window early are left out of account."""
     data, special = experiment.data, 2
-    longest, shortest = (bases - data.k + 1 + special for bases in (data.window, data.shortest))
+    longest, shortest = (
+        bases - data.k + 1 + special for bases in (data.window_length, data.min_window_length)
+    )
     uniform = torch.arange(shortest, longest + 1, dtype=torch.float64)
-    share = data.full_share
+    share = data.full_length_fraction
     mean = share * longest + (1 - share) * float(uniform.mean())
     square = share * longest**2 + (1 - share) * float(uniform.square().mean())
-    masked = experiment.masking.mask_fraction * (1 - special / mean)
+    masked = experiment.masking.mask_ratio * (1 - special / mean)
     return Windows(mean, square / mean, longest, masked)
 
 
@@ -136,16 +138,16 @@ def memory_of(experiment: Experiment, micro_batch: int, device: torch.device) ->
         longest=windows.longest,
         masked=windows.masked,
         element=FLOAT if compute_type(experiment) == torch.float32 else FLOAT // 2,
-        accumulated=train.batch > micro_batch * ranks,
+        accumulated=train.global_batch_size > micro_batch * ranks,
         device=device.type,
     )
-    return step_memory(encoder_shape(experiment), micro, ranks, train.strategy == "fsdp")
+    return step_memory(encoder_config(experiment), micro, ranks, train.strategy == "fsdp")
 
 
 def largest_fitting(experiment: Experiment, device: torch.device, memory: Memory) -> int | None:
     """The largest micro-batch whose step fits and that divides the batch of a device."""
     train = experiment.train
-    on_each = train.batch // (train.devices * train.nodes)
+    on_each = train.global_batch_size // (train.devices * train.nodes)
     for size in range(on_each, 0, -1):
         if on_each % size == 0:
             need = memory_of(experiment, size, device).total
@@ -155,7 +157,7 @@ def largest_fitting(experiment: Experiment, device: torch.device, memory: Memory
 
 
 def timed(
-    experiment: Experiment, shape: EncoderShape, windows: Windows, device: torch.device
+    experiment: Experiment, shape: EncoderConfig, windows: Windows, device: torch.device
 ) -> float:
     """Tokens a second of bare steps: random tokens of the experiment's mix of lengths, forward,
     backward and optimiser; no masking, figures, validation or saving."""
@@ -181,15 +183,19 @@ def timed(
 
 
 def _random_batch(
-    experiment: Experiment, shape: EncoderShape, windows: Windows, number: int, device: torch.device
+    experiment: Experiment,
+    shape: EncoderConfig,
+    windows: Windows,
+    number: int,
+    device: torch.device,
 ) -> tuple[torch.Tensor, Layout, torch.Tensor]:
-    data, size = experiment.data, experiment.train.micro_batch
+    data, size = experiment.data, experiment.train.micro_batch_size
     with torch.random.fork_rng(devices=[]):
         seed_torch(number, "plan")
-        full = torch.rand(size) < data.full_share
-        drawn = torch.randint(data.shortest - data.k + 3, windows.longest + 1, (size,))
+        full = torch.rand(size) < data.full_length_fraction
+        drawn = torch.randint(data.min_window_length - data.k + 3, windows.longest + 1, (size,))
         lengths = drawn.where(~full, windows.longest).sort(descending=True).values.tolist()
-        ids_T = torch.randint(5, shape.vocabulary, (sum(lengths),), dtype=torch.int32)
+        ids_T = torch.randint(5, shape.vocab_size, (sum(lengths),), dtype=torch.int32)
         at_M = (torch.rand(sum(lengths)) < windows.masked).nonzero()[:, 0]
     return ids_T.to(device), Layout.of(tuple(lengths), device), at_M.to(device)
 
@@ -198,20 +204,23 @@ def memory_advice(experiment: Experiment, device: torch.device) -> str:
     """What to do about a step that does not fit, in one line."""
     train = experiment.train
     memory = share_of_memory(experiment, device)
-    need = memory_of(experiment, train.micro_batch, device).total
+    need = memory_of(experiment, train.micro_batch_size, device).total
     told = (
-        f"a step of train.micro_batch = {train.micro_batch} windows needs about {need / 1e9:.1f} "
+        f"a step of train.micro_batch_size = {train.micro_batch_size} windows needs about "
+        f"{need / 1e9:.1f} "
         f"GB, {device_name(device)} has {memory.total / 1e9:.1f} GB a process, "
         f"{memory.free / 1e9:.1f} GB of them free"
     )
     size = largest_fitting(experiment, device, memory._replace(total=memory.free))
-    if size is None or size >= train.micro_batch:
-        smaller = _next_divisor(train.batch // (train.devices * train.nodes), train.micro_batch)
+    if size is None or size >= train.micro_batch_size:
+        smaller = _next_divisor(
+            train.global_batch_size // (train.devices * train.nodes), train.micro_batch_size
+        )
         if smaller is None:
-            return f"{told}; wanted a smaller model or data.window, or train.strategy=fsdp"
+            return f"{told}; wanted a smaller model or data.window_length, or train.strategy=fsdp"
         size = smaller
-    accumulate = train.batch // (size * train.devices * train.nodes)
-    return f"{told}; try train.micro_batch={size} ({accumulate} of them make the same step)"
+    accumulate = train.global_batch_size // (size * train.devices * train.nodes)
+    return f"{told}; try train.micro_batch_size={size} ({accumulate} of them make the same step)"
 
 
 def _next_divisor(batch: int, below: int) -> int | None:

@@ -28,7 +28,7 @@ def shape(name: str, step: int, max_steps: int) -> float:
         return (100 * step // max_steps) / 100  # CM-STEP: floor(100 t / T) / 100
     if name == "cosine":
         return (1 - cos(pi * share)) / 2
-    if name == "root":
+    if name == "sqrt":
         return sqrt(share)
     if name == "exponential":
         return (EXPONENTIAL_BASE**share - 1) / (EXPONENTIAL_BASE - 1)
@@ -53,7 +53,7 @@ def place(
         return float(last - stage if curriculum.order == "reverse" else stage)
     step = ordered(curriculum.order, step, max_steps, seed)
     if curriculum.schedule == "steps":
-        return float(sum(step >= start * max_steps for start in curriculum.starts))
+        return float(sum(step >= start * max_steps for start in curriculum.milestones))
     return last * shape(curriculum.schedule, step, max_steps)
 
 
@@ -91,7 +91,7 @@ def plan_at(
     names, share = curriculum.strategies[lower : lower + 2], here - lower
     if share == 0.0:
         return Plan(names[:1], settings=settings)
-    if curriculum.mix == "sequence":
+    if curriculum.mix_by == "sequence":
         return Plan(names, share, settings)
     # The draw belongs to the step of the forward schedule: a shuffled run has the same batches.
     drawn = uniform(stream(seed, "strategy"), ordered(curriculum.order, step, max_steps, seed))
@@ -118,7 +118,7 @@ def settings_at(
         return (1 - way) * start + way * ramp.end
 
     return Settings(
-        value(masking.mask_fraction, ramps.mask_fraction),
+        value(masking.mask_ratio, ramps.mask_ratio),
         value(masking.span_width, ramps.span_width),
         value(masking.temperature, ramps.temperature, logarithmic=True),
     )
@@ -128,8 +128,8 @@ def largest_fraction(curriculum: Curriculum, masking: Masking) -> float:
     """The largest expected share of masked tokens of a run."""
     if masking.center_rate == "paper":
         return PAPER_SHARE
-    ramp = curriculum.ramps.mask_fraction
-    return max(masking.mask_fraction, 0.0 if ramp.schedule == "constant" else ramp.end)
+    ramp = curriculum.ramps.mask_ratio
+    return max(masking.mask_ratio, 0.0 if ramp.schedule == "constant" else ramp.end)
 
 
 def largest_width(curriculum: Curriculum, masking: Masking, k: int) -> float:
@@ -141,4 +141,4 @@ def largest_width(curriculum: Curriculum, masking: Masking, k: int) -> float:
 
 def start_settings(masking: Masking) -> Settings:
     """The settings before any ramp: those of evaluation, the same throughout a run."""
-    return Settings(masking.mask_fraction, masking.span_width, masking.temperature)
+    return Settings(masking.mask_ratio, masking.span_width, masking.temperature)

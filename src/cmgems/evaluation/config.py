@@ -37,17 +37,20 @@ class FewShot:
     shots: tuple[float, ...] = key(
         None, "training examples a class", factory=lambda: (10.0, 50.0, 100.0, 500.0, 1000.0)
     )
-    draws: int = key(10, "random draws of the examples, nested: the 10 lie within the 50", low=1)
+    replicates: int = key(
+        10, "random draws of the examples, nested: the 10 lie within the 50", low=1, was="draws"
+    )
     published: bool = key(False, "use the publishers' one draw instead")
 
 
 @dataclass(frozen=True)
 class Classifier:
     head: str = key("cls", "what reads the states", choices=HEAD_NAMES)
-    body: str = key(
+    finetune: str = key(
         "full",
         "what moves: everything, the head alone, or the head and low-rank adapters",
         choices=("full", "frozen", "lora"),
+        was="body",
     )
     rank: int = key(8, "of the adapters (body lora)", low=1)
 
@@ -56,9 +59,9 @@ class Classifier:
 class Recipe:
     """What is not given is as published for this number of examples, or for the task."""
 
-    rate: float = key(0.0, "peak learning rate; 0: as published", low=0.0)
+    learning_rate: float = key(0.0, "peak learning rate; 0: as published", low=0.0, was="rate")
     epochs: int = key(0, "0: as published", low=0)
-    batch: int = key(0, "sequences a step; 0: as published", low=0)
+    batch_size: int = key(0, "sequences a step; 0: as published", low=0, was="batch")
     max_steps: int = key(0, "most steps of a training; 0: as published", low=0)
     dropout: float = key(-1.0, "-1: as published", low=-1.0, high=0.9)
     weight_decay: float = key(-1.0, "on matrices; -1: as published", low=-1.0)
@@ -88,7 +91,9 @@ class Compute:
         choices=("auto", "32-true", "bf16"),
     )
     workers: int = key(0, "processes on the CPU, one thread each; 0: one a core", low=0)
-    together: int = key(0, "models trained side by side; 0: as suits device and size", low=0)
+    models_per_batch: int = key(
+        0, "models trained side by side; 0: as suits device and size", low=0, was="together"
+    )
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,12 @@ class Evaluation:
     baselines: tuple[str, ...] = key(
         None, f"what every table needs beside it: {', '.join(BASELINES)}", factory=lambda: BASELINES
     )
-    audit: bool = key(False, "look for duplicates between train, test and pretraining")
-    keep: bool = key(False, "save the classifiers that were tested (protocol full)")
+    check_leakage: bool = key(
+        False, "look for duplicates between train, test and pretraining", was="audit"
+    )
+    save_classifiers: bool = key(
+        False, "save the classifiers that were tested (protocol full)", was="keep"
+    )
     run: Run = field(default_factory=Run)
     tasks: Tasks = field(default_factory=Tasks)
     few_shot: FewShot = field(default_factory=FewShot)
@@ -142,13 +151,14 @@ def broken_rules(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
         yield "models", "models: a model stands there twice"
     if not evaluation.models and not evaluation.baselines:
         yield "models", "models: found none and no baselines, wanted something to evaluate"
-    if evaluation.few_shot.published and evaluation.few_shot.draws > 1:
+    if evaluation.few_shot.published and evaluation.few_shot.replicates > 1:
         yield (
-            "few_shot.draws",
-            f"few_shot.draws: found {evaluation.few_shot.draws}, but few_shot.published has one "
-            f"draw; wanted few_shot.draws=1",
+            "few_shot.replicates",
+            f"few_shot.replicates: found {evaluation.few_shot.replicates}, but "
+            "few_shot.published has one "
+            f"draw; wanted few_shot.replicates=1",
         )
-    if evaluation.keep and evaluation.protocol != "full":
+    if evaluation.save_classifiers and evaluation.protocol != "full":
         yield "keep", f"keep: belongs to protocol full, found {evaluation.protocol}"
 
 

@@ -118,7 +118,7 @@ def test_of(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:
 def recipe_of(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
     """The published recipe, with what the user has set."""
     recipe = full_recipe(its_task) if shots == FULL else few_shot_recipe(shots)
-    recipe = for_body(recipe, evaluation.classifier.body)
+    recipe = for_body(recipe, evaluation.classifier.finetune)
     own = asdict(evaluation.recipe)
     given = {name: value for name, value in own.items() if value > 0}
     given |= {name: own[name] for name in ("dropout", "weight_decay") if own[name] >= 0}
@@ -132,7 +132,7 @@ def seed_of(unit: Unit) -> int:
 
 def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:
     its = evaluation.classifier
-    return Plan(its.head, its.body, its_task.kind, len(its_task.classes), its.rank)
+    return Plan(its.head, its.finetune, its_task.kind, len(its_task.classes), its.rank)
 
 
 def _fine_tuned(settings: Settings, its_task: Task, group: Group) -> list[Result]:
@@ -143,7 +143,7 @@ def _fine_tuned(settings: Settings, its_task: Task, group: Group) -> list[Result
     examples = _tokenised(settings, its_task, source, encoders[0], test)
     logits = answer(found.model, evaluation_loader(EvaluationData(examples)), settings.bf16)
     answers = found.scale.answers(logits)
-    if evaluation.keep:
+    if evaluation.save_classifiers:
         _keep(settings, its_task, group, found.model)
     return [
         Result(
@@ -175,7 +175,7 @@ def trained(settings: Settings, its_task: Task, group: Group, encoders: list[Enc
     seeds = [seed_of(unit) for unit in group.units]
     model = Classifiers(encoders, plan_of(evaluation, its_task), seeds)
     recipe = recipe_of(evaluation, its_task, group.shots)
-    data, scale = _data_module(settings, its_task, group, encoders[0], recipe.batch)
+    data, scale = _data_module(settings, its_task, group, encoders[0], recipe.batch_size)
     if data.dev is None:
         losses = train(model, data, recipe, bf16)
         return Trained(model, scale, losses, [{} for _ in seeds])
@@ -216,7 +216,7 @@ def _tokenised(
     settings: Settings, its_task: Task, source: Source, encoder: Encoder, data: LabelledSequences
 ) -> Examples:
     """Examples as the classifiers of this evaluation want them."""
-    tokens = tokenise(data, source.k, source.shape.positions)
+    tokens = tokenise(data, source.k, source.shape.max_position_embeddings)
     return examples_for(encoder, plan_of(settings.evaluation, its_task), tokens, settings.bf16)
 
 

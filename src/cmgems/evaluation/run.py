@@ -102,7 +102,7 @@ def settings_of(evaluation: Evaluation, folder: Path) -> Settings:
     """Models, device and arithmetic."""
     device = choose_device(evaluation.compute.device, "compute.device").type
     found = tuple(sources(evaluation))
-    layer, most = evaluation.probe.layer, min((s.shape.layers for s in found), default=10**9)
+    layer, most = evaluation.probe.layer, min((s.shape.num_layers for s in found), default=10**9)
     if layer > most:
         raise UserError(f"probe.layer: found {layer}, wanted at most {most}, the model's layers")
     precision = evaluation.compute.precision
@@ -217,7 +217,7 @@ def prepared(folder: Path, evaluation: Evaluation) -> Path:
 
 def audited(evaluation: Evaluation, one: Task) -> Audit | None:
     """Duplicates between train, test and the DNA that the models were pretrained on."""
-    if not evaluation.audit:
+    if not evaluation.check_leakage:
         return None
     root = evaluation.tasks.root
     test = splits.read(one, "test", root)

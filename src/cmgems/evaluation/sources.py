@@ -9,7 +9,7 @@ from cmgems.config.schema import Data, Experiment, Model
 from cmgems.evaluation.config import UNTRAINED, Evaluation
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.build import build_model
-from cmgems.models.encoder import Encoder, EncoderShape, MaskedLanguageModel
+from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
 from cmgems.models.presets import sizes
 from cmgems.tokenization.kmers import vocabulary_size
 
@@ -21,7 +21,7 @@ class Source(NamedTuple):
     sha256: str  # of the weights' file; of an untrained model empty: the seed says all
     step: int | None
     k: int
-    shape: EncoderShape
+    shape: EncoderConfig
     init: str  # of an untrained model
 
 
@@ -36,7 +36,7 @@ def sources(evaluation: Evaluation) -> list[Source]:
     found = []
     for name in evaluation.models:
         model = pretrained(name)
-        shape = model.model.encoder.shape
+        shape = model.model.encoder.config
         found.append(Source(name, model.sha256, model.step, model.k, shape, ""))
     if UNTRAINED in evaluation.baselines:
         found.append(_untrained(evaluation, found[0] if found else None))
@@ -47,8 +47,10 @@ def _untrained(evaluation: Evaluation, like: Source | None) -> Source:
     its = evaluation.untrained
     if like:
         return Source(UNTRAINED, "", 0, like.k, like.shape, its.init)
-    shape = EncoderShape(
-        **sizes(Model(preset=its.preset)), vocabulary=vocabulary_size(its.k), positions=512
+    shape = EncoderConfig(
+        **sizes(Model(preset=its.preset)),
+        vocab_size=vocabulary_size(its.k),
+        max_position_embeddings=512,
     )
     return Source(UNTRAINED, "", 0, its.k, shape, its.init)
 
@@ -68,11 +70,11 @@ def language_model(source: Source, seed: int) -> MaskedLanguageModel:
         seed=seed,
         data=Data(k=source.k),
         model=Model(
-            layers=shape.layers,
-            width=shape.width,
-            heads=shape.heads,
-            feed_forward=shape.feed_forward,
-            positions=shape.positions,
+            num_layers=shape.num_layers,
+            hidden_size=shape.hidden_size,
+            num_heads=shape.num_heads,
+            intermediate_size=shape.intermediate_size,
+            max_position_embeddings=shape.max_position_embeddings,
             init=source.init,
         ),
     )

@@ -71,12 +71,12 @@ def _draws(evaluation: Evaluation, shots: int) -> list[int]:
         return [0]
     if evaluation.few_shot.published:
         return [PUBLISHED]
-    return list(range(evaluation.few_shot.draws))
+    return list(range(evaluation.few_shot.replicates))
 
 
 def _parts(units: list[Unit], size: int, evaluation: Evaluation) -> list[list[Unit]]:
     """At most `size` units each; frozen ones only of one seed, which share their encoder."""
-    one_seed = evaluation.classifier.body == "frozen" or evaluation.protocol == "probe"
+    one_seed = evaluation.classifier.finetune == "frozen" or evaluation.protocol == "probe"
     seeds = sorted({unit.seed for unit in units}) if one_seed else [None]
     parts = []
     for seed in seeds:
@@ -87,13 +87,13 @@ def _parts(units: list[Unit], size: int, evaluation: Evaluation) -> list[list[Un
 
 def together(evaluation: Evaluation, source: Source, on_gpu: bool) -> int:
     """Models trained side by side."""
-    if evaluation.compute.together:
-        return evaluation.compute.together
-    if evaluation.classifier.body == "frozen" or evaluation.protocol == "probe":
+    if evaluation.compute.models_per_batch:
+        return evaluation.compute.models_per_batch
+    if evaluation.classifier.finetune == "frozen" or evaluation.protocol == "probe":
         return 64  # heads alone
     shape = source.shape
-    parameters = shape.vocabulary * shape.width + shape.layers * (
-        4 * shape.width**2 + 2 * shape.width * shape.feed_forward
+    parameters = shape.vocab_size * shape.hidden_size + shape.num_layers * (
+        4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
     )
     if on_gpu:
         return max(1, min(32, 200_000_000 // parameters))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cmgems.errors import UserError
-from cmgems.models.encoder import Encoder, EncoderShape, MaskedLanguageModel
+from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization.kmers import vocabulary_size
 
 States = dict[str, Tensor]
@@ -61,12 +61,12 @@ ARCHITECTURE = {
     "pruned_heads": {},
 }
 SIZES = {
-    "layers": "num_hidden_layers",
-    "width": "hidden_size",
-    "heads": "num_attention_heads",
-    "feed_forward": "intermediate_size",
-    "vocabulary": "vocab_size",
-    "positions": "max_position_embeddings",
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "max_position_embeddings",
 }
 
 
@@ -99,7 +99,7 @@ def _part(ours: str, theirs: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, 
 
 def masked_lm_states(model: MaskedLanguageModel) -> States:
     """The weights as a `BertForMaskedLM` names them; the tied output weights are not repeated."""
-    return _to_bert(model.state_dict(), name_map(model.encoder.shape.layers))
+    return _to_bert(model.state_dict(), name_map(model.encoder.config.num_layers))
 
 
 def bert_states(encoder: Encoder) -> States:
@@ -114,7 +114,7 @@ def bert_states(encoder: Encoder) -> States:
         If the encoder has weights that a plain BERT does not have.
     """
     states = {f"encoder.{name}": state for name, state in encoder.state_dict().items()}
-    return _to_bert(states, name_map(encoder.shape.layers, head=False))
+    return _to_bert(states, name_map(encoder.config.num_layers, head=False))
 
 
 def classifier_states(encoder: Encoder, pooler: nn.Linear, classifier: nn.Linear) -> States:
@@ -185,7 +185,7 @@ def _check_extra(extra: States, theirs: States) -> None:
             raise UserError(f"found a weight {name}, which our encoder has no place for")
 
 
-def bert_config(shape: EncoderShape, k: int, **more: Any) -> dict[str, Any]:
+def bert_config(shape: EncoderConfig, k: int, **more: Any) -> dict[str, Any]:
     """The content of `config.json`; `more` adds to it or replaces (`architectures`, labels).
 
     Raises
@@ -193,8 +193,8 @@ def bert_config(shape: EncoderShape, k: int, **more: Any) -> dict[str, Any]:
     ValueError
         If the vocabulary of the shape is not that of k-mers.
     """
-    if shape.vocabulary != vocabulary_size(k):
-        raise ValueError(f"{shape.vocabulary} tokens are not those of {k}-mers")
+    if shape.vocab_size != vocabulary_size(k):
+        raise ValueError(f"{shape.vocab_size} tokens are not those of {k}-mers")
     return {
         "architectures": ["BertForMaskedLM"],
         "model_type": "bert",
@@ -211,7 +211,7 @@ def bert_config(shape: EncoderShape, k: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def shape_of(config: dict[str, Any]) -> EncoderShape:
+def shape_of(config: dict[str, Any]) -> EncoderConfig:
     """The sizes in the content of a `config.json`.
 
     Raises
@@ -234,16 +234,17 @@ def shape_of(config: dict[str, Any]) -> EncoderShape:
         if type(size) is not int or size < 1:
             raise UserError(f"{theirs}: found {size!r}, wanted a whole number of at least 1")
         sizes[ours] = size
-    if sizes["width"] % sizes["heads"]:
+    if sizes["hidden_size"] % sizes["num_heads"]:
         raise UserError(
-            f"hidden_size: found {sizes['width']}, wanted a multiple of {sizes['heads']} heads"
+            f"hidden_size: found {sizes['hidden_size']}, wanted a multiple of "
+            f"{sizes['num_heads']} heads"
         )
     dropout = config.get("hidden_dropout_prob", 0.1)
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise UserError(
             f"hidden_dropout_prob: found {dropout!r}, wanted a number from 0 to below 1"
         )
-    return EncoderShape(**sizes, dropout=float(dropout))
+    return EncoderConfig(**sizes, dropout=float(dropout))
 
 
 def _is_bert(config: dict[str, Any]) -> bool:

@@ -109,15 +109,15 @@ def read_folder(folder: Path) -> ReadFolder:
         raise UserError(f"{folder / CONFIG}: {error}") from error
     tokens = _read_vocabulary(folder)
     k = _k_of(*tokens)
-    if shape.vocabulary != len(vocabulary(k)):
+    if shape.vocab_size != len(vocabulary(k)):
         raise UserError(
-            f"{folder / CONFIG}: vocab_size: found {shape.vocabulary}, but {tokens[0].name} has "
+            f"{folder / CONFIG}: vocab_size: found {shape.vocab_size}, but {tokens[0].name} has "
             f"{len(vocabulary(k))} tokens"
         )
     weights = _weights_file(folder)
     model = MaskedLanguageModel(shape)
     try:
-        _fill(model, from_bert(_read_states(weights), shape.layers))
+        _fill(model, from_bert(_read_states(weights), shape.num_layers))
     except UserError as error:
         raise UserError(f"{weights}: {error}") from error
     return ReadFolder(model, k, weights)

@@ -50,7 +50,7 @@ EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 
 def card(pretrained: Pretrained, title: str) -> str:
     """The model card; with the figures and the experiment of its run, if it comes from one."""
-    shape = pretrained.model.encoder.shape
+    shape = pretrained.model.encoder.config
     sizes = {name: getattr(shape, name) for name in shape.__dataclass_fields__}
     text = HEAD.format(
         title=title,
@@ -125,10 +125,10 @@ def _figures(results: dict[str, Any], experiment: Experiment) -> list[str]:
         "| masks | perplexity | accuracy |",
         "| --- | --- | --- |",
     ]
-    for mask, figures in results["after"].items():
+    for mask, figures in results["final"].items():
         title = MASK_NAMES.get(mask, mask)
         lines.append(f"| {title} | {figures['perplexity']:.2f} | {figures['accuracy']:.2%} |")
-    bits = results["after"].get("random_wide", {}).get("hidden_base_bits")
+    bits = results["final"].get("random_wide", {}).get("hidden_base_bits")
     reference = results["reference"]
     if bits is not None and reference:
         lines += [

@@ -46,8 +46,8 @@ def embed_file(
     layer : 0 the embeddings, 1 the first layer, ...; None: the last
     """
     encoder, k = model.model.encoder, model.k
-    if layer is not None and not 0 <= layer <= encoder.shape.layers:
-        raise UserError(f"--layer: found {layer}, wanted 0 to {encoder.shape.layers}")
+    if layer is not None and not 0 <= layer <= encoder.config.num_layers:
+        raise UserError(f"--layer: found {layer}, wanted 0 to {encoder.config.num_layers}")
     found = model_sequences(path, k)
     with replacing(out, "wb") as handle:
         if pool == "tokens":

@@ -39,12 +39,12 @@ def pooled(
     UserError
         If a sequence has fewer than k bases.
     """
-    rows = rows_of(data, most_bases(encoder.shape.positions, k), "windows")
-    vectors = torch.empty(len(rows.start), encoder.shape.width)
+    rows = rows_of(data, most_bases(encoder.config.max_position_embeddings, k), "windows")
+    vectors = torch.empty(len(rows.start), encoder.config.hidden_size)
     for numbers, states, real in _states(encoder, data, rows, k, layer, bf16):
         vectors[numbers] = pool_states(states, real, pool)
     if pool == "max":
-        out = np.full((len(data), encoder.shape.width), -np.inf, np.float32)
+        out = np.full((len(data), encoder.config.hidden_size), -np.inf, np.float32)
         np.maximum.at(out, rows.example, vectors.numpy())
         return out
     return mean_over_windows(vectors, torch.from_numpy(rows.example), len(data)).numpy()
@@ -65,8 +65,8 @@ def per_token(
 ) -> np.ndarray:
     """float32 [L - k + 1, D]: the state of each k-mer of one sequence, base codes uint8 [L]."""
     data = pack_codes([codes])
-    rows = rows_of(data, most_bases(encoder.shape.positions, k), "windows")
-    out = np.empty((len(codes) - k + 1, encoder.shape.width), np.float32)
+    rows = rows_of(data, most_bases(encoder.config.max_position_embeddings, k), "windows")
+    out = np.empty((len(codes) - k + 1, encoder.config.hidden_size), np.float32)
     filled = np.zeros(len(out), bool)
     for numbers, states, real in _states(encoder, data, rows, k, layer, bf16):
         for number, its, tokens in zip(numbers.tolist(), states, inner(real), strict=True):
@@ -86,7 +86,7 @@ def _states(encoder: Encoder, data: Sequences, rows: Rows, k: int, layer: int | 
         data.codes[start : start + length]
         for start, length in zip(rows.start.tolist(), rows.length.tolist(), strict=True)
     )
-    tokens = tokenise(windows, k, encoder.shape.positions)
+    tokens = tokenise(windows, k, encoder.config.max_position_embeddings)
     for numbers in batches(tokens):
         batch = tokens.take(numbers)
         with arithmetic(device, bf16):

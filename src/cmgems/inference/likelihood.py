@@ -46,7 +46,7 @@ def pseudo_log_likelihood(model: MaskedLanguageModel, k: int, codes: np.ndarray)
     ----------
     codes : uint8 base codes [L], L >= k; ambiguous bases are not scored
     """
-    most = model.encoder.shape.positions - 2 + k - 1
+    most = model.encoder.config.max_position_embeddings - 2 + k - 1
     if not k <= len(codes) <= most:
         raise UserError(
             f"found a sequence of {len(codes)} bases, wanted {k} to {most} for this model"

@@ -17,7 +17,7 @@ from cmgems.utils.progress import progress_bar
 def sequence_lines(model: Pretrained, path: Path) -> Iterator[str]:
     """A header, then a line for each sequence."""
     yield "name\tbases\tscored\tlog_likelihood\tper_base"
-    most = model.model.encoder.shape.positions - 2 + model.k - 1
+    most = model.model.encoder.config.max_position_embeddings - 2 + model.k - 1
     for name, codes in model_sequences(path, model.k):
         if len(codes) > most:
             raise UserError(f"{path}: {name} has {len(codes):,} bases, wanted at most {most:,}")

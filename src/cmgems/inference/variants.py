@@ -97,7 +97,7 @@ def score_variants(
     UserError
         If a place is not in the genome, or another base than the reference stands there.
     """
-    window = min(window or 10**9, model.encoder.shape.positions - 2 + k - 1)
+    window = min(window or 10**9, model.encoder.config.max_position_embeddings - 2 + k - 1)
     step = max(1, TOKENS_AT_ONCE // window)
     for start in range(0, len(variants), step):
         part = variants[start : start + step]

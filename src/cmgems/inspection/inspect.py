@@ -57,7 +57,7 @@ class Inspection(NamedTuple):
 
 def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Region) -> Inspection:
     """Mask a region of a genome in every way, many times."""
-    windows = _windows(region.codes(genome), experiment.data.window)
+    windows = _windows(region.codes(genome), experiment.data.window_length)
     names = list(STRATEGIES)
     names += [name for name in experiment.curriculum.strategies if name not in STRATEGIES]
     ids_BK = token_ids(windows.codes_BL, masker.k)

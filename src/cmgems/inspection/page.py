@@ -23,8 +23,8 @@ pre { font: 12.5px/1.55 ui-monospace, Menlo, Consolas, monospace; margin: .2em 0
 
 COLUMNS = (
     ("share", "masked tokens", "{:.3f}"),
-    ("hidden_share", "hidden bases", "{:.3f}"),
-    ("readable_share", "masked, but readable off neighbours", "{:.2f}"),
+    ("hidden_fraction", "hidden bases", "{:.3f}"),
+    ("copyable_fraction", "masked, but readable off neighbours", "{:.2f}"),
     ("hidden_per_masked", "hidden bases a masked token", "{:.2f}"),
     ("perplexity_floor", "perplexity floor", "{:.0f}"),
     ("rank_masked", "mean rank, masked", "{:.3f}"),
@@ -100,7 +100,7 @@ def _table(portraits: list[Portrait]) -> str:
 
 def _explanation(found: Inspection) -> str:
     masking = found.experiment.masking
-    budget = f"Wanted: {masking.mask_fraction:g} of the tokens."
+    budget = f"Wanted: {masking.mask_ratio:g} of the tokens."
     if masking.center_rate == "paper":
         budget = "Centre rates of the paper, whatever share they mask."
     return (
@@ -121,7 +121,7 @@ def _schedule(found: Inspection) -> str:
         curriculum.strategies,
         lambda step: found.places[step],
         max_steps,
-        title=f"{curriculum.schedule}, {curriculum.order}, mixed by {curriculum.mix}",
+        title=f"{curriculum.schedule}, {curriculum.order}, mixed by {curriculum.mix_by}",
     )
     note = ""
     if not found.planned:

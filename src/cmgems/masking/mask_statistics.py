@@ -20,8 +20,8 @@ class MaskStatistics(NamedTuple):
     """Over all sequences of a batch. `rank` is 0 for the best-ranked k-mer, 1 for the last."""
 
     share: float  # masked of maskable tokens
-    hidden_share: float  # hidden of all known bases
-    readable_share: float  # masked tokens that can be copied from their neighbours
+    hidden_fraction: float  # hidden of all known bases
+    copyable_fraction: float  # masked tokens that can be copied from their neighbours
     hidden_per_masked: float  # hidden bases in a masked token, mean
     perplexity_floor: float  # of a model that copies what it can, at 1.9 bits a hidden base
     rank_masked: float  # mean rank of masked tokens
@@ -55,8 +55,8 @@ def mask_statistics(
     low_BL = low_BL.to(codes_BL.device)
     return MaskStatistics(
         share=_mean(mask_BK.double(), maskable_BK),
-        hidden_share=_mean(hidden_BL.double(), known_BL),
-        readable_share=leaked.readable / max(leaked.masked, 1),
+        hidden_fraction=_mean(hidden_BL.double(), known_BL),
+        copyable_fraction=leaked.readable / max(leaked.masked, 1),
         hidden_per_masked=leaked.hidden_per_masked,
         perplexity_floor=leaked.perplexity_floor(HUMAN_BITS),
         rank_masked=_mean(rank_BK, mask_BK),

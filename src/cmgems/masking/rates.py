@@ -55,7 +55,7 @@ def share_curves(
     rank_V, loss_rank_V : int32 [V]
     k : int
     settings : Settings
-        `mask_fraction` is the largest share of interest, the others are the strategy's.
+        `mask_ratio` is the largest share of interest, the others are the strategy's.
     """
     lengths = _lengths(corpus_BT.shape[1])
     return [
@@ -111,7 +111,7 @@ def _share_curve(
             settings=settings,
         )
         shares.append(strategy(tokens).double().mean().item())
-        if count >= 8 and shares[-1] > min(0.99, 2.5 * settings.mask_fraction):
+        if count >= 8 and shares[-1] > min(0.99, 2.5 * settings.mask_ratio):
             break  # so many centres are not drawn at any rate of interest
     return ShareCurve(length, np.append(0, counts[: len(shares) - 1]), np.array(shares))
 
@@ -122,11 +122,11 @@ def _solve(curve: ShareCurve, share: float) -> float:
     Bisected: brentq ends elsewhere within that width, which can change a float32's last bit.
     """
     count_N = np.arange(curve.length + 1)
-    share_by_count = np.interp(count_N, curve.counts, curve.shares)
+    fraction_by_count = np.interp(count_N, curve.counts, curve.shares)
     low, high = 0.0, 1.0
     for _ in range(30):
         rate = (low + high) / 2
-        expected = binom.pmf(count_N, curve.length, rate) @ share_by_count
+        expected = binom.pmf(count_N, curve.length, rate) @ fraction_by_count
         low, high = (rate, high) if expected < share else (low, rate)
     return high
 
@@ -163,7 +163,7 @@ class RateKey(NamedTuple):
     """What rates depend on, and where they lie."""
 
     curves: CurveKey
-    mask_fraction: float
+    mask_ratio: float
     device: torch.device
 
 
@@ -198,7 +198,7 @@ class Budget:
 
     def rates(self, name: str, strategy, settings: Settings, device: torch.device) -> Tensor:
         """float32 [T + 1] on `device`: the centre rate by number of maskable tokens."""
-        key = RateKey(CurveKey(name, _tuned(name, settings)), settings.mask_fraction, device)
+        key = RateKey(CurveKey(name, _tuned(name, settings)), settings.mask_ratio, device)
         if key not in self._rates:
             self._rates[key] = self._solved(key, strategy, settings).to(device)
         return self._rates[key]
@@ -211,17 +211,17 @@ class Budget:
         once = name == "loss_adaptive" and self.loss_rank_V is not self.rank_V
         if self._kept is None or name not in STRATEGIES or once:
             return self._measured(key.curves, strategy, settings)
-        about = (*key.curves, key.mask_fraction)
+        about = (*key.curves, key.mask_ratio)
         return self._kept.rates(about, lambda: self._measured(key.curves, strategy, settings))
 
     def _measured(self, key: CurveKey, strategy, settings: Settings) -> Tensor:
         # Curves are measured up to some multiple of the share, and again for a much larger one.
         curves = self._curves.get(key)
-        if curves is None or curves[-1].shares[-1] < min(0.99, 2 * settings.mask_fraction):
+        if curves is None or curves[-1].shares[-1] < min(0.99, 2 * settings.mask_ratio):
             curves = self._curves[key] = share_curves(
                 strategy, self.corpus_BT, self.rank_V, self.loss_rank_V, self.k, settings
             )
-        return solve_rates(curves, settings.mask_fraction)
+        return solve_rates(curves, settings.mask_ratio)
 
     def renew(self, loss_rank_V: Tensor) -> None:
         """Ranks by the model's loss have changed: forget the rates that may depend on them."""

@@ -24,7 +24,7 @@ def wide_window(k: int) -> tuple[int, int]:
 class Settings(NamedTuple):
     """What a curriculum can move beside the strategy."""
 
-    mask_fraction: float = 0.15  # expected share of masked among maskable tokens
+    mask_ratio: float = 0.15  # expected share of masked among maskable tokens
     span_width: float = 3.8  # mean number of bases that a span hides (`span`)
     temperature: float = 0.1  # of `soft_pmi`: 0 is global_pmi, infinity random_wide
 

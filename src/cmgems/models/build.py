@@ -5,7 +5,7 @@ import torch
 from cmgems.config.schema import Experiment
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.models.initialization import initialise
-from cmgems.models.presets import encoder_shape
+from cmgems.models.presets import encoder_config
 from cmgems.utils.rng import seed_torch
 
 
@@ -13,6 +13,6 @@ def build_model(experiment: Experiment) -> MaskedLanguageModel:
     """The model of an experiment with its initial weights, a function of the seed."""
     with torch.random.fork_rng(devices=[]):
         seed_torch(experiment.seed, "weights")
-        built = MaskedLanguageModel(encoder_shape(experiment))
+        built = MaskedLanguageModel(encoder_config(experiment))
         initialise(built, experiment.model, experiment.data.k)
     return built

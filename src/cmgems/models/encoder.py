@@ -22,37 +22,37 @@ ALIGNED = 64  # classes of the output product are a multiple of this on a GPU
 
 
 @dataclass(frozen=True)
-class EncoderShape:
-    """Sizes of an encoder; `positions` counts [CLS] and [SEP]."""
+class EncoderConfig:
+    """Sizes of an encoder; `max_position_embeddings` counts [CLS] and [SEP]."""
 
-    layers: int
-    width: int
-    heads: int
-    feed_forward: int
-    vocabulary: int
-    positions: int = 512
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+    vocab_size: int
+    max_position_embeddings: int = 512
     dropout: float = 0.0
 
 
 class Encoder(nn.Module):
     """Token ids in, contextual states out."""
 
-    def __init__(self, shape: EncoderShape):
+    def __init__(self, shape: EncoderConfig):
         super().__init__()
-        self.shape = shape
+        self.config = shape
         # Arithmetic behind the embeddings; None: that of the weights. The weights stay what they
         # are and are rounded where they are used, so their updates and gradients add up in float32.
         self.compute: torch.dtype | None = None
-        self.tokens = nn.Embedding(shape.vocabulary, shape.width)
-        self.positions = nn.Embedding(shape.positions, shape.width)
-        self.norm = LayerNorm(shape.width)
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
+        self.tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
+        self.positions = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
+        self.norm = LayerNorm(shape.hidden_size)
+        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
         initialise_bert(self)
 
     def forward(self, ids_T: Tensor, layout: Layout, at_M: Tensor | None = None) -> Tensor:
         """States [M, D] at the packed places `at_M` (int64), or [T, D] at all of them."""
         x_TD = self.tokens(ids_T) + self.positions(layout.positions_T)
-        x_TD = F.dropout(self.norm(x_TD), self.shape.dropout, self.training)
+        x_TD = F.dropout(self.norm(x_TD), self.config.dropout, self.training)
         x_TD = x_TD.to(self.compute or x_TD.dtype)
         for layer in self.layers[:-1]:
             x_TD = layer(x_TD, layout)
@@ -62,17 +62,17 @@ class Encoder(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward, each followed by residual sum and LayerNorm."""
 
-    def __init__(self, shape: EncoderShape):
+    def __init__(self, shape: EncoderConfig):
         super().__init__()
-        self.heads = shape.heads
+        self.heads = shape.num_heads
         self.dropout = shape.dropout
-        self.query = Linear(shape.width, shape.width)
-        self.key_value = Linear(shape.width, 2 * shape.width)
-        self.output = Linear(shape.width, shape.width)
-        self.attention_norm = LayerNorm(shape.width)
-        self.up = Linear(shape.width, shape.feed_forward)
-        self.down = Linear(shape.feed_forward, shape.width)
-        self.norm = LayerNorm(shape.width)
+        self.query = Linear(shape.hidden_size, shape.hidden_size)
+        self.key_value = Linear(shape.hidden_size, 2 * shape.hidden_size)
+        self.output = Linear(shape.hidden_size, shape.hidden_size)
+        self.attention_norm = LayerNorm(shape.hidden_size)
+        self.up = Linear(shape.hidden_size, shape.intermediate_size)
+        self.down = Linear(shape.intermediate_size, shape.hidden_size)
+        self.norm = LayerNorm(shape.hidden_size)
 
     def forward(self, x_TD: Tensor, layout: Layout, at_M: Tensor | None = None) -> Tensor:
         residual = x_TD if at_M is None else x_TD[at_M]
@@ -88,12 +88,12 @@ class Layer(nn.Module):
 class MaskedLanguageModel(nn.Module):
     """Encoder and BERT's prediction head, whose output weights are the token embeddings."""
 
-    def __init__(self, shape: EncoderShape):
+    def __init__(self, shape: EncoderConfig):
         super().__init__()
         self.encoder = Encoder(shape)
-        self.transform = Linear(shape.width, shape.width)
-        self.norm = LayerNorm(shape.width)
-        self.bias = nn.Parameter(torch.zeros(shape.vocabulary))
+        self.transform = Linear(shape.hidden_size, shape.hidden_size)
+        self.norm = LayerNorm(shape.hidden_size)
+        self.bias = nn.Parameter(torch.zeros(shape.vocab_size))
         initialise_bert(self)
 
     def forward(self, ids_T: Tensor, layout: Layout, at_M: Tensor) -> Tensor:

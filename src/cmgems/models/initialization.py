@@ -48,7 +48,7 @@ def initialise(model: MaskedLanguageModel, settings: Model, k: int) -> None:
 @torch.no_grad()
 def fast_start(encoder: Encoder, k: int, parts: FastStart) -> None:
     """Overwrite BERT's initial weights; see the head of this module."""
-    width = encoder.shape.width
+    width = encoder.config.hidden_size
     half = width // 2
     frequencies = _frequencies(half // 2)
     _write_kmers(encoder.tokens.weight, k, half, parts.embeddings)

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 from cmgems.config.schema import Experiment, Model
 
 if TYPE_CHECKING:
-    from cmgems.models.encoder import EncoderShape
+    from cmgems.models.encoder import EncoderConfig
 
 PRESETS = {
     # for laptops and tests: LOGO's depth, half its width
-    "small": {"layers": 2, "width": 128, "heads": 4, "feed_forward": 512},
+    "small": {"num_layers": 2, "hidden_size": 128, "num_heads": 4, "intermediate_size": 512},
     # LOGO (Yang et al., NAR 2022)
-    "logo": {"layers": 2, "width": 256, "heads": 8, "feed_forward": 3072},
+    "logo": {"num_layers": 2, "hidden_size": 256, "num_heads": 8, "intermediate_size": 3072},
     # DNABERT (Ji et al., Bioinformatics 2021): BERT-base
-    "dnabert": {"layers": 12, "width": 768, "heads": 12, "feed_forward": 3072},
+    "dnabert": {"num_layers": 12, "hidden_size": 768, "num_heads": 12, "intermediate_size": 3072},
 }
 
 
@@ -23,17 +23,17 @@ def sizes(model: Model) -> dict[str, int]:
     return {name: getattr(model, name) or size for name, size in preset.items()}
 
 
-def encoder_shape(experiment: Experiment) -> "EncoderShape":
+def encoder_config(experiment: Experiment) -> "EncoderConfig":
     """The encoder of an experiment."""
     from cmgems.models.encoder import (
-        EncoderShape,  # imports torch; the rules of a config need sizes alone
+        EncoderConfig,  # imports torch; the rules of a config need sizes alone
     )
     from cmgems.tokenization.kmers import vocabulary_size
 
     model = experiment.model
-    return EncoderShape(
+    return EncoderConfig(
         **sizes(model),
-        vocabulary=vocabulary_size(experiment.data.k),
-        positions=model.positions,
+        vocab_size=vocabulary_size(experiment.data.k),
+        max_position_embeddings=model.max_position_embeddings,
         dropout=model.dropout,
     )

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.models.encoder import Encoder, EncoderShape
+from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.linear import linear
 
 EPS = 1e-12  # BERT's, of its LayerNorms
@@ -98,14 +98,16 @@ class StackedEncoder(nn.Module):
 
     def __init__(self, encoders: list[Encoder]):
         super().__init__()
-        models, self.shape = len(encoders), encoders[0].shape
-        shape = self.shape
+        models, self.config = len(encoders), encoders[0].shape
+        shape = self.config
         self.tokens = nn.Module()
         self.positions = nn.Module()
-        self.tokens.weight = nn.Parameter(torch.empty(models, shape.vocabulary, shape.width))
-        self.positions.weight = nn.Parameter(torch.empty(models, shape.positions, shape.width))
-        self.norm = Norms(models, shape.width)
-        self.layers = nn.ModuleList(StackedLayer(shape, models) for _ in range(shape.layers))
+        self.tokens.weight = nn.Parameter(torch.empty(models, shape.vocab_size, shape.hidden_size))
+        self.positions.weight = nn.Parameter(
+            torch.empty(models, shape.max_position_embeddings, shape.hidden_size)
+        )
+        self.norm = Norms(models, shape.hidden_size)
+        self.layers = nn.ModuleList(StackedLayer(shape, models) for _ in range(shape.num_layers))
         states = [encoder.state_dict() for encoder in encoders]
         self.to(encoders[0].tokens.weight)
         self.load_state_dict({name: torch.stack([s[name] for s in states]) for name in states[0]})
@@ -127,7 +129,7 @@ class StackedEncoder(nn.Module):
         layers : how many to run, 0 gives the embeddings; None: all
         """
         tables = self.tokens.weight
-        first_row = torch.arange(len(tables), device=ids_GBL.device) * self.shape.vocabulary
+        first_row = torch.arange(len(tables), device=ids_GBL.device) * self.config.vocab_size
         x = F.embedding(ids_GBL.long() + first_row[:, None, None], tables.flatten(0, 1))
         x = x + self.positions.weight[:, None, : x.shape[2]]
         x = dropout(self.norm(x))
@@ -138,7 +140,7 @@ class StackedEncoder(nn.Module):
 
     def take(self, model: int) -> Encoder:
         """One of the models, as an encoder of its own."""
-        encoder = Encoder(self.shape).to(self.tokens.weight)
+        encoder = Encoder(self.config).to(self.tokens.weight)
         encoder.load_state_dict({name: x[model] for name, x in self.state_dict().items()})
         return encoder.eval()
 
@@ -146,10 +148,10 @@ class StackedEncoder(nn.Module):
 class StackedLayer(nn.Module):
     """`cmgems.models.encoder.Layer` of G models."""
 
-    def __init__(self, shape: EncoderShape, models: int):
+    def __init__(self, shape: EncoderConfig, models: int):
         super().__init__()
-        width, inner = shape.width, shape.feed_forward
-        self.heads = shape.heads
+        width, inner = shape.hidden_size, shape.intermediate_size
+        self.heads = shape.num_heads
         self.query = Linears(models, width, width)
         self.key_value = Linears(models, width, 2 * width)
         self.output = Linears(models, width, width)

@@ -46,47 +46,52 @@ def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    data, positions = experiment.data, experiment.model.positions
-    if data.shortest < data.k:
+    data, positions = experiment.data, experiment.model.max_position_embeddings
+    if data.min_window_length < data.k:
         yield (
-            "data.shortest",
-            f"data.shortest: found {data.shortest}, wanted at least data.k = {data.k}",
+            "data.min_window_length",
+            f"data.min_window_length: found {data.min_window_length}, wanted at least data.k = "
+            f"{data.k}",
         )
-    if data.window < data.shortest:
+    if data.window_length < data.min_window_length:
         yield (
-            "data.window",
-            f"data.window: found {data.window}, wanted at least data.shortest = {data.shortest}",
+            "data.window_length",
+            f"data.window_length: found {data.window_length}, wanted at least "
+            f"data.min_window_length = {data.min_window_length}",
         )
-    tokens = data.window - data.k + 3
+    tokens = data.window_length - data.k + 3
     if tokens > positions:
         yield (
-            "data.window",
-            f"data.window: {data.window} bases are {tokens} tokens with [CLS] and [SEP], wanted at "
-            f"most model.positions = {positions}",
+            "data.window_length",
+            f"data.window_length: {data.window_length} bases are {tokens} tokens with [CLS] and "
+            "[SEP], wanted at "
+            f"most model.max_position_embeddings = {positions}",
         )
 
 
 def _model_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     shape = sizes(experiment.model)
-    if shape["width"] % (2 * shape["heads"]):
+    if shape["hidden_size"] % (2 * shape["num_heads"]):
         yield (
-            "model.width",
-            f"model.width: found {shape['width']}, wanted a multiple of 2 x {shape['heads']} heads",
+            "model.hidden_size",
+            f"model.hidden_size: found {shape['hidden_size']}, wanted a multiple of 2 x "
+            f"{shape['num_heads']} heads",
         )
-    if experiment.model.init == "fast_start" and shape["width"] % 4:
+    if experiment.model.init == "fast_start" and shape["hidden_size"] % 4:
         yield (
-            "model.width",
-            f"model.width: found {shape['width']}, fast_start wants a multiple of 4",
+            "model.hidden_size",
+            f"model.hidden_size: found {shape['hidden_size']}, fast_start wants a multiple of 4",
         )
 
 
 def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     train, optim = experiment.train, experiment.optim
-    at_once = train.micro_batch * train.devices * train.nodes
-    if train.batch % at_once:
+    at_once = train.micro_batch_size * train.devices * train.nodes
+    if train.global_batch_size % at_once:
         yield (
-            "train.batch",
-            f"train.batch: found {train.batch}, wanted a multiple of train.micro_batch x devices x "
+            "train.global_batch_size",
+            f"train.global_batch_size: found {train.global_batch_size}, wanted a multiple of "
+            "train.micro_batch_size x devices x "
             f"nodes = {at_once}",
         )
     if optim.warmup_steps >= train.max_steps:
@@ -98,11 +103,12 @@ def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    every, steps = experiment.validation.every, experiment.train.max_steps
+    every, steps = experiment.validation.every_n_steps, experiment.train.max_steps
     if steps % every:
         yield (
-            "validation.every",
-            f"validation.every: found {every}, wanted a divisor of train.max_steps = {steps}, so "
+            "validation.every_n_steps",
+            f"validation.every_n_steps: found {every}, wanted a divisor of train.max_steps = "
+            f"{steps}, so "
             f"that the last step is validated and saved",
         )
 
@@ -133,30 +139,31 @@ def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 def _starts_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     curriculum = experiment.curriculum
-    starts, stages = curriculum.starts, len(curriculum.strategies)
+    starts, stages = curriculum.milestones, len(curriculum.strategies)
     if curriculum.schedule == "steps":
         ascending = list(starts) == sorted(set(starts)) and all(0 < start < 1 for start in starts)
         if len(starts) != stages - 1 or not ascending:
             yield (
-                "curriculum.starts",
-                f"curriculum.starts: found {list(starts)}, wanted {stages - 1} ascending numbers "
+                "curriculum.milestones",
+                f"curriculum.milestones: found {list(starts)}, wanted {stages - 1} ascending "
+                "numbers "
                 f"between 0 and 1, one for each strategy but the first",
             )
     elif starts:
         yield (
-            "curriculum.starts",
-            f"curriculum.starts: belongs to schedule steps, found {curriculum.schedule}",
+            "curriculum.milestones",
+            f"curriculum.milestones: belongs to schedule steps, found {curriculum.schedule}",
         )
     if curriculum.schedule == "plateau" and curriculum.order == "shuffle":
         yield (
             "curriculum.order",
             "curriculum.order: a plateau cannot be shuffled before its switch is known; wanted "
-            "schedule steps with curriculum.starts from the run to compare with",
+            "schedule steps with curriculum.milestones from the run to compare with",
         )
 
 
 def _ramp_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    for name in ("mask_fraction", "span_width", "temperature"):
+    for name in ("mask_ratio", "span_width", "temperature"):
         ramp = getattr(experiment.curriculum.ramps, name)
         dotted = f"curriculum.ramps.{name}"
         limits = next(part for part in fields(Masking) if part.name == name).metadata

@@ -8,7 +8,7 @@ from cmgems.config.schema import Experiment
 MASK_NAMES = {
     "random": "random masks",
     "random_wide": "wide random masks",
-    "in_force": "the run's own masks",
+    "own_masks": "the run's own masks",
 }
 
 
@@ -17,11 +17,11 @@ def summary(experiment: Experiment, results: dict[str, Any], folder: Path) -> st
     lines = ["", f"{experiment.name}: {experiment.train.max_steps:,} steps", ""]
     lines.append(f"  {'validation perplexity':<30}{'untrained':>12}{'trained':>12}")
     for mask, title in MASK_NAMES.items():
-        before = results["before"].get(mask, {}).get("perplexity")
-        after = results["after"].get(mask, {}).get("perplexity")
+        before = results["initial"].get(mask, {}).get("perplexity")
+        after = results["final"].get(mask, {}).get("perplexity")
         lines.append(f"    {title:<28}{_figure(before)}{_figure(after)}")
     lines += ["", *_hidden_bases(results)]
-    lines += [f"  masked share          {_shares(experiment, results['masked_share'])}"]
+    lines += [f"  masked share          {_shares(experiment, results['masked_fraction'])}"]
     lines.append(f"  curriculum            {_curriculum(experiment, results)}")
     lines.append(
         f"  speed                 {results['tokens_per_second']:,.0f} tokens a second, "
@@ -49,12 +49,12 @@ def _shares(experiment: Experiment, shares: dict[str, float]) -> str:
     named = ", ".join(f"{name} {share:.4f}" for name, share in shares.items())
     if experiment.masking.center_rate == "paper":
         return f"{named} (at the paper's centre rates)"
-    return f"{named} (wanted {experiment.masking.mask_fraction:g})"
+    return f"{named} (wanted {experiment.masking.mask_ratio:g})"
 
 
 def _hidden_bases(results: dict[str, Any]) -> list[str]:
     """Whether the model knows more of DNA than a Markov model does: perplexity hides it."""
-    figures, reference = results["after"].get("random_wide", {}), results["reference"]
+    figures, reference = results["final"].get("random_wide", {}), results["reference"]
     bits = figures.get("hidden_base_bits")
     if bits is None or not reference:
         return []
@@ -68,7 +68,7 @@ def _hidden_bases(results: dict[str, Any]) -> list[str]:
             "                        the model does not beat the Markov model: so far it copies "
             "k-mers from their neighbours"
         )
-    tokens, bases = results["after"]["random"]["accuracy"], figures["hidden_base_accuracy"]
+    tokens, bases = results["final"]["random"]["accuracy"], figures["hidden_base_accuracy"]
     lines.append(
         f"  accuracy              {tokens:.1%} of masked tokens (random masks), {bases:.1%} of "
         f"hidden bases (wide masks)"
@@ -83,7 +83,7 @@ def _curriculum(experiment: Experiment, results: dict[str, Any]) -> str:
         return f"{names[0]} throughout"
     if curriculum.schedule != "plateau":
         how = "" if order == "forward" else f", {order}d" if order == "reverse" else ", shuffled"
-        return f"{curriculum.schedule} from {names[0]} to {names[-1]}, by {curriculum.mix}{how}"
+        return f"{curriculum.schedule} from {names[0]} to {names[-1]}, by {curriculum.mix_by}{how}"
     if order == "reverse":
         names = names[::-1]
     switches = results["switches"]

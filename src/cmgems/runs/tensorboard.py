@@ -30,11 +30,11 @@ def layout(experiment: Experiment) -> dict[str, dict[str, list]]:
         "Multiline",
         ["validation_random_wide/hidden_base_bits$", "validation_reference/markov_bits$"],
     ]
-    for one in tasks(*experiment.probe.tasks) if experiment.probe.every else ():
+    for one in tasks(*experiment.probe.tasks) if experiment.probe.every_n_steps else ():
         pattern = f"probe/{re.escape(one.name)}/{one.metric}$"
         charts[f"probe: {one.name}, {one.metric}"] = ["Multiline", [pattern]]
-    charts["masked share in training"] = ["Multiline", ["train/masked_share$"]]
-    charts["place in the curriculum"] = ["Multiline", ["train/place$"]]
+    charts["masked share in training"] = ["Multiline", ["train/masked_fraction$"]]
+    charts["place in the curriculum"] = ["Multiline", ["train/progress$"]]
     for tag, title in COMPARED[:3]:
         charts[f"{title}, against thousands of tokens"] = ["Multiline", [f"{BY_TOKENS}/{tag}$"]]
     return {PAGE: charts}

@@ -13,7 +13,7 @@ from cmgems.errors import UserError
 class Search:
     trials: int = key(0, "runs of a search; 0: no search, the axes are run", low=0)
     metric: str = key(
-        "after.random_wide.hidden_base_bits", "a figure of results.json, as a dotted path"
+        "final.random_wide.hidden_base_bits", "a figure of results.json, as a dotted path"
     )
     direction: str = key("minimize", "which is better", choices=("minimize", "maximize"))
     seed: int = key(0, "of the sampler", low=0)

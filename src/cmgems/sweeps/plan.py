@@ -115,7 +115,7 @@ def _planned(file: SweepFile, point: Point) -> Planned:
 
 
 def _named_axes(axes: dict) -> list[tuple[str, Any]]:
-    """An override `axes.optim.rate=[...]` comes nested: as a dotted key."""
+    """An override `axes.optim.learning_rate=[...]` comes nested: as a dotted key."""
     keys = {key for key, _ in leaves()}
     found: dict[str, Any] = {}
     for name, value in axes.items():

@@ -167,7 +167,7 @@ def _word(outcome: Outcome) -> str:
     if outcome.state is not State.FINISHED:
         return f"{outcome.state.value} {outcome.reason}".strip()
     results: dict[str, Any] = RunFolder(outcome.run.folder).read_results()
-    after = results["after"]
+    after = results["final"]
     return (
         f"finished in {results['training_seconds']:.0f} s, "
         f"perplexity {after['random']['perplexity']:.1f} (random masks), "

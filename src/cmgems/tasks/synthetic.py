@@ -61,7 +61,7 @@ def human_and_shuffled(split: str) -> LabelledSequences:
 
     A window and its shuffled copy have the same dinucleotides, so no count of them tells the two
     apart. The test windows lie in the regions that pretraining on the sample keeps for
-    validation (at the default data.validation_share), so no model has seen them.
+    validation (at the default data.validation_fraction), so no model has seen them.
     """
     from cmgems.genome.cache import genome_for
 
@@ -82,7 +82,7 @@ def _window_starts(codes: np.ndarray, split: str) -> np.ndarray:
 
     data = Data()
     train, test = split_spans(
-        unambiguous_spans(codes), data.validation_share, data.validation_block
+        unambiguous_spans(codes), data.validation_fraction, data.validation_block
     )
     spans = test if split == "test" else train
     starts = np.concatenate(

@@ -32,8 +32,8 @@ class Recipe:
     """How a task is fine-tuned on all of its training split, by its publishers."""
 
     epochs: int = 3
-    rate: float = 3e-5
-    batch: int = 32
+    learning_rate: float = 3e-5
+    batch_size: int = 32
     warmup_steps: int = 50
     max_steps: int = 0  # 0: as many as the epochs have
 

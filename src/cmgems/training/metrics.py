@@ -32,7 +32,7 @@ class MaskedFigures(NamedTuple):
     loss: float  # mean cross-entropy of the masked tokens, nats
     perplexity: float  # exp(loss)
     accuracy: float  # share of masked tokens whose best logit is the true one
-    masked_share: float  # masked of maskable tokens
+    masked_fraction: float  # masked of maskable tokens
     masked: int  # tokens
 
     def named(self) -> dict[str, float]:
@@ -63,7 +63,7 @@ class MaskedTokens(Metric):
             loss=loss,
             perplexity=math.exp(min(loss, 700.0)),
             accuracy=int(self.correct) / max(masked, 1),
-            masked_share=masked / max(int(self.maskable), 1),
+            masked_fraction=masked / max(int(self.maskable), 1),
             masked=masked,
         )
 

@@ -72,7 +72,7 @@ class Pretraining(L.LightningModule):
             shard(self.model, self.device_mesh["data_parallel"])
 
     def on_train_batch_start(self, batch: WindowBatch, batch_idx: int) -> None:
-        if self.model.encoder.shape.dropout:
+        if self.model.encoder.config.dropout:
             # A pure function of the place in the run, like every other draw.
             place = batch_idx * self.trainer.world_size + self.global_rank
             torch.manual_seed(stream(self.experiment.seed, f"dropout {place}") >> 1)
@@ -160,7 +160,7 @@ class Pretraining(L.LightningModule):
         return self.trainer.strategy.reduce(tensor, reduce_op="sum")
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **_) -> None:
-        limit = self.experiment.optim.clip or math.inf
+        limit = self.experiment.optim.max_grad_norm or math.inf
         self.gradient_norm = whole(nn.utils.clip_grad_norm_(self.parameters(), limit))
         if self.gradient_norm.device.type == "cpu":
             self.check_finite()
@@ -171,10 +171,10 @@ class Pretraining(L.LightningModule):
         Waits for the device, so on a GPU it is called when something is logged or saved.
         """
         if not torch.isfinite(self.gradient_norm):
-            rate = self.experiment.optim.rate
+            rate = self.experiment.optim.learning_rate
             raise RunFailed(
                 f"step {self.global_step + 1}: the gradient is not finite; saved states are older. "
-                f"A lower optim.rate ({rate:g}) or optim.clip may help"
+                f"A lower optim.learning_rate ({rate:g}) or optim.max_grad_norm may help"
             )
 
     def configure_optimizers(self) -> dict:
@@ -201,7 +201,7 @@ def room_policy(experiment: Experiment) -> RoomPolicy:
     data, how = experiment.data, (experiment.curriculum, experiment.masking)
     return RoomPolicy(
         k=data.k,
-        longest=data.window - data.k + 3,
+        longest=data.window_length - data.k + 3,
         share=largest_fraction(*how),
         width=largest_width(*how, data.k),
     )

@@ -22,5 +22,5 @@ def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
-        groups, lr=optim.rate, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True
+        groups, lr=optim.learning_rate, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True
     )

@@ -26,14 +26,21 @@ from cmgems.evaluation.finetuning.train import (
     train,
 )
 from cmgems.genome.alphabet import encode_bases
-from cmgems.models.encoder import Encoder, EncoderShape, Layout
+from cmgems.models.encoder import Encoder, EncoderConfig, Layout
 from cmgems.models.stacked import Dropout, StackedEncoder
 from cmgems.tasks.dataset import from_sequences, pack_codes
 from cmgems.tasks.lookup import task
 from cmgems.tasks.tokens import Tokens, tokenise
 
-SHAPE = EncoderShape(layers=2, width=16, heads=2, feed_forward=24, vocabulary=69, positions=40)
-RECIPE = Recipe(rate=2e-3, epochs=2, batch=4, dropout=0.1)
+SHAPE = EncoderConfig(
+    num_layers=2,
+    hidden_size=16,
+    num_heads=2,
+    intermediate_size=24,
+    vocab_size=69,
+    max_position_embeddings=40,
+)
+RECIPE = Recipe(learning_rate=2e-3, epochs=2, batch_size=4, dropout=0.1)
 SEEDS = [5, 6, 7]
 
 
@@ -104,7 +111,7 @@ def _examples(encoder, plan, data) -> Examples:
 
 def _train(model, examples, targets, index, seeds, recipe=RECIPE):
     data = TrainData(examples, targets, index, seeds)
-    return train(model, ClassificationDataModule(data, recipe.batch), recipe)
+    return train(model, ClassificationDataModule(data, recipe.batch_size), recipe)
 
 
 def _answer(model, examples):
@@ -114,7 +121,7 @@ def _answer(model, examples):
 def test_training_again_gives_the_same_weights_and_learns(encoder, data):
     plan, targets = Plan("mean"), torch.from_numpy(data.labels)
     examples, index = _examples(encoder, plan, data), np.arange(24)[None]
-    recipe = Recipe(rate=1e-2, epochs=60, batch=6, dropout=0.0)
+    recipe = Recipe(learning_rate=1e-2, epochs=60, batch_size=6, dropout=0.0)
     runs = []
     for _ in range(2):
         model = Classifiers([encoder], plan, [1])
@@ -215,7 +222,7 @@ def test_targets_of_a_regression_are_scaled_and_answers_are_in_its_unit():
 def test_a_training_ends_at_its_most_steps(encoder, data):
     """In the middle of an epoch: of 24 examples in batches of 4, after 8 steps."""
     plan, epochs = Plan("cls", "frozen"), []
-    recipe = Recipe(rate=1e-3, epochs=5, batch=4, max_steps=8)
+    recipe = Recipe(learning_rate=1e-3, epochs=5, batch_size=4, max_steps=8)
     split = TrainData(
         _examples(encoder, plan, data), torch.from_numpy(data.labels), np.arange(24)[None], [0]
     )
@@ -238,7 +245,7 @@ def test_a_head_for_tokens_trains(encoder, data):
     ids = tokens.ids_NL.long()
     targets = torch.where(ids < 5, -100, ((ids - 5) // 16 == 0).long())
     model = Classifiers([encoder], Plan("token"), [0])
-    recipe = Recipe(rate=1e-2, epochs=80, batch=8)
+    recipe = Recipe(learning_rate=1e-2, epochs=80, batch_size=8)
     index = np.arange(len(tokens))[None]
     _train(model, Examples(tokens), targets, index, [0], recipe)
     found = model(Examples(Tokens(tokens.ids_NL[None], tokens.lengths_N[None])), Dropout(0.0, [0]))
@@ -260,7 +267,7 @@ def test_recipes_are_the_published_ones():
     small, large = few_shot_recipe(100), few_shot_recipe(500)
     assert (small.rate, small.epochs, small.batch) == (1e-4, 20, 5)
     assert (large.rate, large.epochs, large.batch) == (5e-5, 5, 15)
-    assert (small.warmup_share, small.dropout, small.weight_decay) == (0.1, 0.1, 0.01)
+    assert (small.warmup_fraction, small.dropout, small.weight_decay) == (0.1, 0.1, 0.01)
     assert small.steps(20) == 80
     assert small.warmup(80) == 8
     gue = full_recipe(task("gue/prom/prom_core_all"))

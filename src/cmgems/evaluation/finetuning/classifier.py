@@ -21,7 +21,7 @@ from cmgems.evaluation.sources import Source
 from cmgems.hub.bert_weights import bert_config, classifier_states
 from cmgems.hub.folder import write_folder
 from cmgems.inference.encode import arithmetic, states_of
-from cmgems.models.encoder import Encoder, EncoderShape
+from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import Dropout, StackedEncoder
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import Tokens
@@ -62,8 +62,10 @@ def classifiers_of(stack: Classifiers, encoder: Encoder) -> list[Classifier]:
         states = {
             part: x[number : number + 1].clone() for part, x in stack.head.state_dict().items()
         }
-        shape, outputs = encoder.shape, _outputs(states)
-        head = build_head(next(iter(name)), shape.width, outputs, shape.positions, [0])
+        shape, outputs = encoder.config, _outputs(states)
+        head = build_head(
+            next(iter(name)), shape.hidden_size, outputs, shape.max_position_embeddings, [0]
+        )
         head.load_state_dict(states)
         body = encoder if stack.body is None else stack.body.take(number)
         found.append(Classifier(body, head))
@@ -82,7 +84,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: Source, task: 
     with replacing(folder / WEIGHTS, "wb") as handle:
         handle.write(safetensors.torch.save(states))
     description = {
-        "shape": asdict(classifier.encoder.shape),
+        "shape": asdict(classifier.encoder.config),
         "k": source.k,
         "head": type(classifier.head).__name__.lower(),
         "kind": task.kind,
@@ -105,9 +107,11 @@ def load_classifier(folder: Path) -> Loaded:
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         states = safetensors.torch.load_file(folder / WEIGHTS)
-        shape = EncoderShape(**description["shape"])
+        shape = EncoderConfig(**description["shape"])
         outputs = _outputs({name.removeprefix("head."): x for name, x in states.items()})
-        head = build_head(description["head"], shape.width, outputs, shape.positions, [0])
+        head = build_head(
+            description["head"], shape.hidden_size, outputs, shape.max_position_embeddings, [0]
+        )
         classifier = Classifier(Encoder(shape).eval(), head)
         classifier.load_state_dict(states)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -136,7 +140,7 @@ def export_classifier(folder: Path, out: Path) -> None:
     states = classifier_states(encoder, *map(_plain_linear, (head.pooler, head.out)))
     classes = found.description["classes"] or ["value"]
     config = bert_config(
-        encoder.shape,
+        encoder.config,
         found.k,
         architectures=["BertForSequenceClassification"],
         id2label=dict(enumerate(classes)),

@@ -12,43 +12,47 @@ HEAD_ONLY_FACTOR = 10.0
 class Recipe:
     """AdamW, its rate rising linearly and then falling linearly to 0."""
 
-    rate: float
+    learning_rate: float
     epochs: int
-    batch: int
-    warmup_share: float = 0.1  # of the steps; where `warmup_steps` is 0
+    batch_size: int
+    warmup_fraction: float = 0.1  # of the steps; where `warmup_steps` is 0
     warmup_steps: int = 0
     max_steps: int = 0  # 0: as many as the epochs have
     dropout: float = 0.1
     weight_decay: float = 0.01  # on matrices
-    clip: float = 1.0  # largest norm of a model's gradient; 0: no clipping
+    max_grad_norm: float = 1.0  # largest norm of a model's gradient; 0: no clipping
 
     def steps(self, examples: int) -> int:
         """Optimiser steps on a training set of this size."""
-        steps = -(-examples // self.batch) * self.epochs
+        steps = -(-examples // self.batch_size) * self.epochs
         return min(steps, self.max_steps) if self.max_steps else steps
 
     def warmup(self, steps: int) -> int:
-        return self.warmup_steps or round(self.warmup_share * steps)
+        return self.warmup_steps or round(self.warmup_fraction * steps)
 
 
 def few_shot_recipe(shots: int) -> Recipe:
     """CM-GEMS and GeneMask: up to 100 examples a class, and above."""
     if shots <= 100:
-        return Recipe(rate=1e-4, epochs=20, batch=5)
-    return Recipe(rate=5e-5, epochs=5, batch=15)
+        return Recipe(learning_rate=1e-4, epochs=20, batch_size=5)
+    return Recipe(learning_rate=5e-5, epochs=5, batch_size=15)
 
 
 def full_recipe(task: Task) -> Recipe:
     """That of the task's publishers (GUE: rate 3e-5, batch 32, 50 steps of warm-up)."""
     its = task.recipe
     return Recipe(
-        rate=its.rate,
+        learning_rate=its.learning_rate,
         epochs=its.epochs,
-        batch=its.batch,
+        batch_size=its.batch_size,
         warmup_steps=its.warmup_steps,
         max_steps=its.max_steps,
     )
 
 
 def for_body(recipe: Recipe, body: str) -> Recipe:
-    return recipe if body == "full" else replace(recipe, rate=recipe.rate * HEAD_ONLY_FACTOR)
+    return (
+        recipe
+        if body == "full"
+        else replace(recipe, learning_rate=recipe.learning_rate * HEAD_ONLY_FACTOR)
+    )

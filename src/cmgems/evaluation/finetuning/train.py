@@ -52,7 +52,9 @@ class Classifiers(nn.Module):
         super().__init__()
         self.kind = plan.kind
         shape, outputs = encoders[0].shape, 1 if plan.kind == "regression" else plan.classes
-        self.head: Head = build_head(plan.head, shape.width, outputs, shape.positions, seeds)
+        self.head: Head = build_head(
+            plan.head, shape.hidden_size, outputs, shape.max_position_embeddings, seeds
+        )
         self.body = None if plan.body == "frozen" else StackedEncoder(encoders)
         self.to(encoders[0].tokens.weight)
         if plan.body == "lora":
@@ -74,11 +76,13 @@ def examples_for(encoder: Encoder, plan: Plan, tokens: Tokens, bf16: bool) -> Ex
     """The examples as `Classifiers` of this plan want them: a frozen encoder runs here, once."""
     if plan.body != "frozen":
         return Examples(tokens)
-    head = build_head(plan.head, encoder.shape.width, 2, encoder.shape.positions, [0])
+    head = build_head(
+        plan.head, encoder.config.hidden_size, 2, encoder.config.max_position_embeddings, [0]
+    )
     device = encoder.tokens.weight.device
     body = StackedEncoder([encoder])
     places = 1 if head.reduced else tokens.ids_NL.shape[1]
-    kept = torch.zeros(len(tokens), places, encoder.shape.width)
+    kept = torch.zeros(len(tokens), places, encoder.config.hidden_size)
     with torch.no_grad(), arithmetic(device, bf16):
         for batch in evaluation_loader(EvaluationData(Examples(tokens))):
             its = batch.examples.tokens
@@ -137,7 +141,7 @@ def train(
     RunFailed
         If a loss is not finite.
     """
-    assert data.batch_size == recipe.batch
+    assert data.batch_size == recipe.batch_size
     training = _Training(model, recipe, data.train, bf16)
     loader, means = data.train_dataloader(), []
     for epoch in range(recipe.epochs):
@@ -146,7 +150,8 @@ def train(
         means = torch.stack(losses).mean(0).tolist()
         if not np.isfinite(means).all():
             raise RunFailed(
-                f"epoch {epoch + 1}: the loss is not finite; a lower rate than {recipe.rate:g} may "
+                f"epoch {epoch + 1}: the loss is not finite; a lower rate than "
+                f"{recipe.learning_rate:g} may "
                 f"help"
             )
         after_epoch(epoch)
@@ -179,10 +184,10 @@ class _Training:
         loss_G = losses_of(logits, batch.labels.to(self.device), self.model.kind)
         factor = rate_factor(self.done, self.recipe.warmup(self.steps), self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate * factor
+            group["lr"] = self.recipe.learning_rate * factor
         self.optimizer.zero_grad()
         loss_G.sum().backward()
-        clip_each(self.model, self.recipe.clip)
+        clip_each(self.model, self.recipe.max_grad_norm)
         self.optimizer.step()
         self.done += 1
         return loss_G.detach()
@@ -265,4 +270,4 @@ def _adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         {"params": [p for p in moving if p.ndim > 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in moving if p.ndim <= 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
