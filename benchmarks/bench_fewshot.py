@@ -56,7 +56,7 @@ def windows(count: int, first: int) -> Tokens:
 
     codes = genome_for("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]
-    return tokenise(pack_codes(rows), K, SHAPE.positions)
+    return tokenise(pack_codes(rows), K, SHAPE.max_position_embeddings)
 
 
 def labels(count: int) -> torch.Tensor:
@@ -84,11 +84,11 @@ def theirs(shots: int, draw: int) -> Cost:
 
     torch.manual_seed(draw)
     config = BertConfig(
-        vocab_size=SHAPE.vocabulary,
-        hidden_size=SHAPE.width,
-        num_hidden_layers=SHAPE.layers,
-        num_attention_heads=SHAPE.heads,
-        intermediate_size=SHAPE.feed_forward,
+        vocab_size=SHAPE.vocab_size,
+        hidden_size=SHAPE.hidden_size,
+        num_hidden_layers=SHAPE.num_layers,
+        num_attention_heads=SHAPE.num_heads,
+        intermediate_size=SHAPE.intermediate_size,
     )
     model = BertForSequenceClassification(config)
     recipe = few_shot_recipe(shots)

@@ -35,7 +35,7 @@ def model():
 def batch():
     """Padded ids, which places are real, and which are predicted (none of the 4th sequence)."""
     generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(0, SHAPE.vocabulary, (len(LENGTHS), max(LENGTHS)), generator=generator)
+    ids = torch.randint(0, SHAPE.vocab_size, (len(LENGTHS), max(LENGTHS)), generator=generator)
     real = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     predicted = (torch.rand(ids.shape, generator=generator) < 0.2) & real
     predicted[3] = False
@@ -67,7 +67,7 @@ def test_nothing_to_predict_keeps_every_weight_in_the_graph(model, batch):
     ids, real, _ = batch
     none = torch.empty(0, dtype=torch.int64)
     logits = model(ids[real], Layout.of(LENGTHS), none)
-    assert logits.shape == (0, SHAPE.vocabulary)
+    assert logits.shape == (0, SHAPE.vocab_size)
     logits.sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 

@@ -14,7 +14,7 @@ examples:
   cmgems evaluate experiments/finetune/quickstart.yaml
   cmgems evaluate experiments/finetune/few_shot.yaml models=runs/quickstart tasks.root=data
   cmgems evaluate experiments/finetune/probe.yaml models=[runs/a,runs/b] tasks.root=data
-  cmgems evaluate experiments/finetune/gue.yaml models=runs/a tasks.root=data seeds=3 check_leakage=true
+  cmgems evaluate experiments/finetune/gue.yaml models=runs/a tasks.root=data check_leakage=true
 """
 
 

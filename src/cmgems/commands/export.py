@@ -5,8 +5,8 @@ import argparse
 DESCRIPTION = """\
 Write a pretrained model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
 vocab.txt, and a model card with the figures of the run. Its logits in transformers'
-BertForMaskedLM equal ours. A classifier that `cmgems evaluate` kept (save_classifiers=true) becomes a
-BertForSequenceClassification; its head must be cls.
+BertForMaskedLM equal ours. A classifier that `cmgems evaluate` saved (save_classifiers=true)
+becomes a BertForSequenceClassification; its head must be cls.
 """
 EXAMPLES = """\
 examples:

@@ -25,7 +25,7 @@ A BERT for DNA, pretrained on masked overlapping {k}-mers with cmgems {version}.
 
 | layers | width | heads | feed-forward | tokens at most | vocabulary | parameters |
 | --- | --- | --- | --- | --- | --- | --- |
-| {layers} | {width} | {heads} | {feed_forward} | {positions} | {vocabulary} | {parameters:,} |
+| {sizes} | {parameters:,} |
 
 ## Use
 
@@ -51,14 +51,15 @@ EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 def card(pretrained: Pretrained, title: str) -> str:
     """The model card; with the figures and the experiment of its run, if it comes from one."""
     shape = pretrained.model.encoder.config
-    sizes = {name: getattr(shape, name) for name in shape.__dataclass_fields__}
+    names = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
+    names += ("max_position_embeddings", "vocab_size")
     text = HEAD.format(
         title=title,
         k=pretrained.k,
         version=__version__,
         parameters=parameters(shape),
         example=EXAMPLE,
-        **sizes,
+        sizes=" | ".join(str(getattr(shape, name)) for name in names),
     )
     run = run_of(pretrained)
     return "\n".join([text, *(_of_run(pretrained, run) if run else _of_file(pretrained)), ""])

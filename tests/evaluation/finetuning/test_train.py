@@ -69,7 +69,7 @@ def data():
 def test_the_stack_equals_the_packed_encoder(encoder, data):
     other = Encoder(SHAPE).double().eval()
     stack = StackedEncoder([encoder, other])
-    tokens = tokenise(data, 3, SHAPE.positions)
+    tokens = tokenise(data, 3, SHAPE.max_position_embeddings)
     real = tokens.real()
     ids = tokens.ids_NL.expand(2, -1, -1)
     found = stack(ids, real, Dropout(0.0, [0, 0]))
@@ -104,7 +104,7 @@ def test_side_by_side_equals_one_at_a_time(encoder, data, head, body):
 
 
 def _examples(encoder, plan, data) -> Examples:
-    tokens = tokenise(data, 3, SHAPE.positions)
+    tokens = tokenise(data, 3, SHAPE.max_position_embeddings)
     examples = examples_for(encoder, plan, tokens, bf16=False)
     return examples if examples.states is None else Examples(tokens, examples.states.double())
 
@@ -161,7 +161,7 @@ def test_adapters_add_their_product_to_the_weights(encoder, data):
                 part = getattr(ours, name)
                 nn.init.normal_(part.up, std=0.2)
                 getattr(theirs, name).weight += ALPHA / rank * (part.up[0] @ part.down[0])
-    tokens = tokenise(data, 3, SHAPE.positions)
+    tokens = tokenise(data, 3, SHAPE.max_position_embeddings)
     real = tokens.real()
     layout = Layout.of(tuple(tokens.lengths_N.tolist()))
     wanted = plain(tokens.ids_NL[real].long(), layout)
@@ -241,7 +241,9 @@ def test_a_training_ends_at_its_most_steps(encoder, data):
 
 def test_a_head_for_tokens_trains(encoder, data):
     """Labels of every token: is the k-mer's first base an A? [CLS] and [SEP] have none."""
-    tokens = tokenise(data.take(np.flatnonzero(data.lengths == 20)), 3, SHAPE.positions)
+    tokens = tokenise(
+        data.take(np.flatnonzero(data.lengths == 20)), 3, SHAPE.max_position_embeddings
+    )
     ids = tokens.ids_NL.long()
     targets = torch.where(ids < 5, -100, ((ids - 5) // 16 == 0).long())
     model = Classifiers([encoder], Plan("token"), [0])
