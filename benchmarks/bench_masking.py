@@ -29,7 +29,7 @@ from cmgems.models.build import build_model
 from cmgems.tokenization.kmers import token_ids
 from cmgems.training.optim import adamw
 from cmgems.utils.kernels import tensor_code
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 K, BASES = 6, 515  # 510 tokens, 512 with [CLS] and [SEP]
 WANTED = 50e6  # tokens a second on one CPU thread
@@ -72,7 +72,7 @@ def set_up(device: torch.device) -> tuple[Masker, WindowBatch]:
     codes_BL = torch.from_numpy(codes)
     rank_V = torch.from_numpy(table_for(genome, K).rank)
     masker = Masker(K, rank_V, Budget(token_ids(codes_BL, K), rank_V, K)).to(device)
-    keys_B2 = torch.from_numpy(sequence_keys(stream(0, "bench"), np.arange(250)))
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "bench"), np.arange(250)))
     return masker, WindowBatch(codes_BL[-250:].to(device), (BASES,) * 250, keys_B2.to(device))
 
 

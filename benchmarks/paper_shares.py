@@ -19,7 +19,7 @@ from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget, paper_rate
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.tokenization.kmers import token_ids
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 K, WINDOWS = 6, 4_000
 KINDS = {
@@ -51,7 +51,7 @@ def share(masker: Masker, windows: WindowStream, name: str) -> float:
     masked = maskable = 0
     for first in range(0, WINDOWS, 500):
         batch = windows.batch(first, 500)
-        keys = sequence_keys(stream(0, "paper shares"), np.arange(first, first + 500))
+        keys = sequence_keys(derive_key(0, "paper shares"), np.arange(first, first + 500))
         counts = masker(batch._replace(keys_B2=torch.from_numpy(keys)), name).counts_S2[0]
         masked, maskable = masked + int(counts[0]), maskable + int(counts[1])
     return masked / maskable

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cmgems.data_modules import windows
 from cmgems.data_modules.windows import Cut, WindowStream, cut_pieces, deal
 from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
-from cmgems.utils.rng import stream
+from cmgems.utils.rng import derive_key
 
 CUT = Cut(full=50, shortest=6, full_share=0.5)
 
@@ -171,4 +171,4 @@ def test_hands_at_the_end_of_an_epoch_cut_no_epoch_twice(codes, monkeypatch):
 def test_seeds_differ(codes):
     one, other = make_stream(codes, 0).pieces(0, 50), make_stream(codes, 1).pieces(0, 50)
     assert not np.array_equal(one.start, other.start)
-    assert stream(0, "masks") != stream(1, "masks")
+    assert derive_key(0, "masks") != derive_key(1, "masks")

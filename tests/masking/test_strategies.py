@@ -13,7 +13,7 @@ from cmgems.masking.strategies.pmi_ranked import _deal
 from cmgems.masking.types import CENTRES, Settings, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER, UNK
 from cmgems.utils.kernels import tensor_code
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 PMI_STRATEGIES = ("genemask", "global_pmi", "shuffled_pmi", "inverse_pmi", "soft_pmi")
 RANDOM_STRATEGIES = ("uniform", "random", "random_wide", "span")
@@ -21,7 +21,7 @@ STATIC_STRATEGIES = ("global_pmi", "shuffled_pmi", "inverse_pmi")
 
 
 def tokens_of(ids_BT, rank_V, k=6, rate=0.02, seed=0, first_place=0, **others):
-    keys_B2 = torch.from_numpy(sequence_keys(stream(seed, "masks"), np.arange(len(ids_BT))))
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(seed, "masks"), np.arange(len(ids_BT))))
     maskable_BT = ids_BT >= FIRST_KMER
     rate_B1 = torch.full((len(ids_BT), 1), rate)
     centres_BT = draw_centres(maskable_BT, keys_B2, rate_B1, CENTRES, first_place)
@@ -97,12 +97,12 @@ def test_both_paths_equal_the_slow_reference(name, batch):
 
 
 def test_draws_equal_the_slow_reference():
-    from cmgems.utils.rng import integers
+    from cmgems.utils.rng import random_bits
 
-    keys_B2 = torch.from_numpy(sequence_keys(stream(3, "masks"), np.arange(3)))
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(3, "masks"), np.arange(3)))
     for row in range(3):
         key = [int(word) % 2**32 for word in keys_B2[row]]
-        drawn = integers(keys_B2[row], torch.arange(50, dtype=torch.int32), 4, bits=31)
+        drawn = random_bits(keys_B2[row], torch.arange(50, dtype=torch.int32), 4, bits=31)
         assert drawn.tolist() == [draw(key, place, 4) % 2**31 for place in range(50)]
 
 

@@ -9,7 +9,7 @@ from cmgems.comparison.matching import Match, steps_to_match
 from cmgems.comparison.records import Beside, Found, Group, Run, varied_keys
 from cmgems.errors import UserError
 from cmgems.utils.intervals import Interval, Paired, holm, mean_interval, paired
-from cmgems.utils.rng import stream
+from cmgems.utils.rng import derive_key
 
 
 class Measure(NamedTuple):
@@ -216,7 +216,7 @@ def _match(baseline: Group, group: Group, measure: Measure) -> Match | None:
         return None  # an untrained model matches it
     steps, curves = matrix(group, measure)
     target = np.array([final(run, measure) for run in baseline.runs])
-    rng = np.random.default_rng(stream(0, f"match {measure.tag} {group.label}"))
+    rng = np.random.default_rng(derive_key(0, f"match {measure.tag} {group.label}"))
     same = group.seeds == baseline.seeds
     return steps_to_match(steps, curves, target, same, rng, measure.lower_is_better)
 

@@ -19,7 +19,7 @@ from cmgems.masking import kernels
 from cmgems.masking.types import STRATEGY, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER
 from cmgems.utils.kernels import has_kernels, keys, view
-from cmgems.utils.rng import integers, uniforms
+from cmgems.utils.rng import random_bits, uniform_tensor
 
 LAST = int(kernels.LAST)
 STRATEGY_DRAW = np.uint32(STRATEGY)
@@ -41,7 +41,7 @@ def draw_centres(
         )
         return centres_BT
     places_T = torch.arange(maskable_BT.shape[1], dtype=torch.int32, device=maskable_BT.device)
-    uniform_BT = uniforms(keys_B2[:, None], places_T + first_place, purpose)
+    uniform_BT = uniform_tensor(keys_B2[:, None], places_T + first_place, purpose)
     return (uniform_BT < rate_B1) & maskable_BT
 
 
@@ -159,7 +159,7 @@ def mark(places_BT: Tensor, which_BT: Tensor) -> Tensor:
 def _quantiles(table_Q: Tensor, tokens: Tokens) -> Tensor:
     """int32 [B, T]: one of the table's values for each token, drawn."""
     bits = len(table_Q).bit_length() - 1
-    return table_Q[integers(tokens.keys_B2[:, None], tokens.places_T, STRATEGY, bits)]
+    return table_Q[random_bits(tokens.keys_B2[:, None], tokens.places_T, STRATEGY, bits)]
 
 
 MOST = 64  # a ramp goes through some twenty values

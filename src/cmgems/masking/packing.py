@@ -18,7 +18,7 @@ from cmgems.masking.types import CORRUPTION
 from cmgems.models.attention import Layout
 from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, PAD, SEP
 from cmgems.utils.kernels import has_kernels, keys, view
-from cmgems.utils.rng import integers
+from cmgems.utils.rng import random_bits
 
 
 class Shares(NamedTuple):
@@ -101,8 +101,8 @@ def corrupted(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, shares: 
     places_M : int32 [M], their places in their sequences
     """
     masked_below, random_below = shares.limits
-    lot_M = integers(keys_M2, places_M, CORRUPTION, bits=24)
-    other_M = FIRST_KMER + integers(keys_M2, places_M, CORRUPTION + 1, bits=2 * k)
+    lot_M = random_bits(keys_M2, places_M, CORRUPTION, bits=24)
+    other_M = FIRST_KMER + random_bits(keys_M2, places_M, CORRUPTION + 1, bits=2 * k)
     replaced_M = torch.where(lot_M < random_below, other_M, ids_M)
     return torch.where(lot_M < masked_below, MASK, replaced_M)
 

@@ -10,7 +10,7 @@ from cmgems.genome.formats.reader import sequences
 from cmgems.tasks.dataset import LabelledSequences, from_codes
 from cmgems.tasks.readers import Reading
 from cmgems.tasks.shuffling import dinucleotide_shuffled
-from cmgems.utils.rng import generator, stream
+from cmgems.utils.rng import derive_key, generator
 
 LONGEST_SILENCER = 300  # bases; SilencerDB has few longer ones
 PARTS, REPLACED = 20, 12
@@ -70,7 +70,7 @@ def human_and_shuffled(split: str) -> LabelledSequences:
     examples = []
     for start in starts.tolist():
         window = np.array(codes[start : start + WINDOW])
-        seed = stream(start, "dinucleotide shuffle")
+        seed = derive_key(start, "dinucleotide shuffle")
         examples += [window, dinucleotide_shuffled(window, seed)]
     return from_codes(examples, np.tile([1, 0], len(starts)))
 

@@ -26,7 +26,7 @@ from cmgems.training.distributed import is_sharded, shard, whole
 from cmgems.training.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
 from cmgems.training.optim import adamw, rate_factor
 from cmgems.utils.kernels import has_kernels
-from cmgems.utils.rng import stream
+from cmgems.utils.rng import derive_key
 
 # Their places do not depend on content, so runs with different curricula compare under them.
 COMMON_MASKS = ("random", "random_wide")
@@ -75,7 +75,7 @@ class Pretraining(L.LightningModule):
         if self.model.encoder.config.dropout:
             # A pure function of the place in the run, like every other draw.
             place = batch_idx * self.trainer.world_size + self.global_rank
-            torch.manual_seed(stream(self.experiment.seed, f"dropout {place}") >> 1)
+            torch.manual_seed(derive_key(self.experiment.seed, f"dropout {place}") >> 1)
 
     @property
     def strategy(self) -> str:
