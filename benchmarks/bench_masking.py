@@ -28,7 +28,7 @@ from cmgems.masking.strategies import STRATEGIES
 from cmgems.models.build import build_model
 from cmgems.tokenization.kmers import token_ids
 from cmgems.training.optim import adamw
-from cmgems.utils.kernels import tensor_code
+from cmgems.utils.kernels import force_torch_path
 from cmgems.utils.rng import derive_key, sequence_keys
 
 K, BASES = 6, 515  # 510 tokens, 512 with [CLS] and [SEP]
@@ -52,7 +52,7 @@ def main() -> None:
     print("\n10 windows of 512 tokens")
     report(time_all(masker, small, 8 * args.rounds, device), tokens_of(small))
     if device.type == "cpu":
-        with tensor_code():
+        with force_torch_path():
             slow = time_all(masker, batch, max(args.rounds // 8, 2), device)
         print("\n250 windows, the tensor code that other devices take, on this CPU")
         report(slow, tokens_of(batch))

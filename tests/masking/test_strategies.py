@@ -12,7 +12,7 @@ from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import _deal
 from cmgems.masking.types import CENTRES, Settings, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER, UNK
-from cmgems.utils.kernels import tensor_code
+from cmgems.utils.kernels import force_torch_path
 from cmgems.utils.rng import derive_key, sequence_keys
 
 PMI_STRATEGIES = ("genemask", "global_pmi", "shuffled_pmi", "inverse_pmi", "soft_pmi")
@@ -88,7 +88,7 @@ def test_both_paths_equal_the_slow_reference(name, batch):
     rank_V = torch.tensor(rank_table(k, seed), dtype=torch.int32)
     tokens = tokens_of(ids_BT, rank_V, k, rate, seed, settings=tuned)
     compiled_BT = STRATEGIES[name](tokens)
-    with tensor_code():
+    with force_torch_path():
         again = tokens_of(ids_BT, rank_V, k, rate, seed, settings=tuned)
         assert torch.equal(again.centres_BT, tokens.centres_BT)
         assert torch.equal(STRATEGIES[name](again), compiled_BT)
@@ -190,7 +190,7 @@ def test_no_centre_no_mask_and_nothing_special_is_masked(name, human_ids, human_
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_empty_and_one_token(name, human_rank):
     empty = tokens_of(torch.empty((2, 0), dtype=torch.int32), human_rank)
-    with tensor_code():
+    with force_torch_path():
         assert STRATEGIES[name](empty).shape == (2, 0)
     assert STRATEGIES[name](empty).shape == (2, 0)
     tokens = tokens_of(torch.full((2, 1), FIRST_KMER, dtype=torch.int32), human_rank)
