@@ -35,7 +35,7 @@ from cmgems.difficulty.genome_counts import counts_of_file
 from cmgems.difficulty.pmi import pmi_table
 from cmgems.genome.formats import fasta_kernels
 from cmgems.genome.formats.reader import read_pieces
-from cmgems.utils.cores import cores
+from cmgems.utils.cores import available_cores
 
 PMI = [sys.executable, "-m", "cmgems", "pmi", "--k", "10", "--threads", "2"]
 
@@ -83,7 +83,8 @@ def machine() -> str:
     names = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
-    return f"{names[0].split(':')[1].strip()}, {cores()} cores, Python {platform.python_version()}"
+    processor, python = names[0].split(":")[1].strip(), platform.python_version()
+    return f"{processor}, {available_cores()} cores, Python {python}"
 
 
 def measure(title: str, candidates: dict[str, Callable[[], object]], rounds: int) -> None:

@@ -154,13 +154,13 @@ def _track(args: argparse.Namespace, table) -> None:
     from cmgems.difficulty.track import write_track
     from cmgems.genome.cache import genome_for
     from cmgems.genome.region import parse_region
-    from cmgems.utils.files import replacing
+    from cmgems.utils.files import atomic_write
 
     genome = genome_for(args.genomes[0])
     region = parse_region(genome, args.track)
     if not args.track_out:
         write_track(genome, table, region, sys.stdout, args.bin)
         return
-    with replacing(args.track_out) as handle:
+    with atomic_write(args.track_out) as handle:
         write_track(genome, table, region, handle, args.bin)
     print(f"wrote {args.track_out}", file=sys.stderr)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cmgems.difficulty.count_kernels import MAX_K, count_starts, fold, shorter_offset
-from cmgems.utils.cores import cores
+from cmgems.utils.cores import available_cores
 
 _PIECE = 1 << 22  # codes that a thread takes at a time
 
@@ -107,7 +107,7 @@ def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = 
     if not 1 <= k <= MAX_K:
         raise ValueError(f"k is {k}; wanted: 1 to {MAX_K}")
     counter = _Counter(pieces, k)
-    helpers = (threads or cores()) - 1
+    helpers = (threads or available_cores()) - 1
     with ThreadPoolExecutor(max(helpers, 1)) as pool:
         try:
             others = [pool.submit(counter.work) for _ in range(helpers)]

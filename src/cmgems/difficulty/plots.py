@@ -43,7 +43,7 @@ def figures(table: PmiTable) -> "dict[str, Figure]":
 
 def write_plots(table: PmiTable, folder: Path) -> list[Path]:
     """Write the figures as PNG."""
-    from cmgems.utils.files import replacing
+    from cmgems.utils.files import atomic_write
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def write_plots(table: PmiTable, folder: Path) -> list[Path]:
     paths = []
     for name, figure in figures(table).items():
         path = folder / f"{name}.png"
-        with replacing(path, "wb") as handle:
+        with atomic_write(path, "wb") as handle:
             figure.savefig(handle, format="png", dpi=120)
         paths.append(path)
     return paths

@@ -21,7 +21,7 @@ import numpy as np
 from cmgems import __version__
 from cmgems.difficulty.table import MAX_K, MIN_K, PmiTable, ranks
 from cmgems.errors import UserError
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 from cmgems.utils.progress import progress_bar
 
 TITLE = "# cmgems PMI table, version 1"
@@ -58,7 +58,7 @@ def kmer_letters(k: int) -> np.ndarray:
 def write_table(table: PmiTable, path: str | os.PathLike) -> None:
     """Write a table as tab-separated text, rank 1 first, with its provenance in comment lines."""
     order = np.argsort(table.rank)
-    with replacing(path) as handle, progress_bar(len(order), "writing", " k-mers") as advance:
+    with atomic_write(path) as handle, progress_bar(len(order), "writing", " k-mers") as advance:
         handle.write(f"{TITLE}\n")
         for key, value in _provenance(table).items():
             handle.write(f"# {key}: {value}\n")

@@ -10,7 +10,7 @@ from cmgems.hub.pretrained import Pretrained
 from cmgems.inference.embed_file import model_sequences
 from cmgems.inference.likelihood import pseudo_log_likelihood
 from cmgems.inference.variants import read_variants, score_variants
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 from cmgems.utils.progress import progress_bar
 
 
@@ -44,5 +44,5 @@ def write_lines(lines: Iterator[str], out: Path | None) -> None:
         for line in lines:
             sys.stdout.write(f"{line}\n")
         return
-    with replacing(out) as handle:
+    with atomic_write(out) as handle:
         handle.writelines(f"{line}\n" for line in lines)
