@@ -52,9 +52,9 @@ class Cost(NamedTuple):
 
 
 def windows(count: int, first: int) -> Tokens:
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
 
-    codes = genome_for("sample").codes
+    codes = load_genome("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]
     return tokenise(pack_codes(rows), K, SHAPE.max_position_embeddings)
 

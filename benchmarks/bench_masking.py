@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from cmgems.config.schema import Experiment, Model
 from cmgems.data_modules.windows import WindowBatch, sample_windows
 from cmgems.difficulty.pmi import table_for
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def set_up(device: torch.device) -> tuple[Masker, WindowBatch]:
-    genome = genome_for("sample")
+    genome = load_genome("sample")
     codes = sample_windows(genome.codes, unambiguous_spans(genome.codes), 1024, BASES)
     codes_BL = torch.from_numpy(codes)
     rank_V = torch.from_numpy(table_for(genome, K).rank)

@@ -30,11 +30,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cmgems.difficulty.counts import KmerCounts, count_pieces
+from cmgems.difficulty.counts import KmerCounts, count_chunks
 from cmgems.difficulty.genome_counts import counts_of_file
 from cmgems.difficulty.pmi import pmi_table
 from cmgems.genome.formats import fasta_kernels
-from cmgems.genome.formats.reader import read_pieces
+from cmgems.genome.formats.reader import read_chunks
 from cmgems.utils.cores import available_cores
 
 PMI = [sys.executable, "-m", "cmgems", "pmi", "--k", "10", "--threads", "2"]
@@ -151,13 +151,13 @@ def all_counts(path: Path, rounds: int) -> None:
 
 
 def read(path: Path) -> None:
-    for _ in read_pieces(path):
+    for _ in read_chunks(path):
         pass
 
 
 def count(path: Path, k: int, threads: int) -> KmerCounts:
-    pieces = (piece.codes for piece in read_pieces(path))
-    return count_pieces(pieces, k, threads=threads)
+    pieces = (piece.codes for piece in read_chunks(path))
+    return count_chunks(pieces, k, threads=threads)
 
 
 def biopython(path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from cmgems.data_modules.windows import Cut, WindowStream, sample_windows
 from cmgems.difficulty.pmi import table_for
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget, paper_rate
@@ -31,7 +31,7 @@ KINDS = {
 
 
 def main() -> None:
-    genome = genome_for(sys.argv[1] if len(sys.argv) > 1 else "sample")
+    genome = load_genome(sys.argv[1] if len(sys.argv) > 1 else "sample")
     spans = unambiguous_spans(genome.codes)
     rank_V = torch.from_numpy(table_for(genome, K).rank)
     corpus_BK = token_ids(torch.from_numpy(sample_windows(genome.codes, spans, 1024, 510)), K)

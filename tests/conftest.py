@@ -22,9 +22,9 @@ if "CMGEMS_FAULTS" not in os.environ:
 @pytest.fixture(scope="session")
 def genome():
     """The sample: 4 Mb of human chromosome 20."""
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
 
-    return genome_for("sample")
+    return load_genome("sample")
 
 
 @pytest.fixture(scope="session")

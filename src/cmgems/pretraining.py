@@ -40,7 +40,7 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.difficulty.pmi import table_for
 from cmgems.difficulty.table import PmiTable
 from cmgems.difficulty.table_io import read_table
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
@@ -81,7 +81,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     quieten_lightning()
     check_launch(experiment.train)
     device = training_device(experiment.train)
-    genome = genome_for(experiment.data.genome)
+    genome = load_genome(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
     table = difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))

@@ -11,15 +11,15 @@ from references.pmi import all_kmers, reference_counts
 
 from cmgems.difficulty.counts import (
     KmerCounts,
+    count_chunks,
     count_kmers,
-    count_pieces,
     count_words,
     reverse_complements,
 )
 from cmgems.difficulty.counts_io import read_counts, write_counts
 from cmgems.difficulty.genome_counts import counts_for, counts_of, counts_of_file
 from cmgems.errors import UserError
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 
 LETTERS = np.frombuffer(b"ATCGN", np.uint8)
 COMPLEMENT = str.maketrans("ATCG", "TAGC")
@@ -81,7 +81,7 @@ def test_a_thread_may_overwrite_its_piece_when_it_takes_the_next(threads):
             buffer[: stop - start] = codes[start:stop]
             yield buffer[: stop - start]
 
-    assert same(count_pieces(pieces(), 7, threads=threads), count_words(codes, 7, threads=1))
+    assert same(count_chunks(pieces(), 7, threads=threads), count_words(codes, 7, threads=1))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -92,7 +92,7 @@ def test_an_error_in_a_piece_ends_the_count_on_whatever_thread(threads):
         raise UserError("the twenty-first is bad")
 
     with pytest.raises(UserError, match="the twenty-first is bad"):
-        count_pieces(pieces(), 6, threads=threads)
+        count_chunks(pieces(), 6, threads=threads)
 
 
 def test_a_file_is_counted_as_its_store(tmp_path):
@@ -189,7 +189,7 @@ def test_what_cannot_be_counted(tmp_path):
 @pytest.mark.parametrize("k", [3, 6, 9, 10, 11])
 def test_counts_of_human_dna_by_another_road(k, tmp_path, monkeypatch):
     monkeypatch.setenv("CMGEMS_CACHE", str(tmp_path))
-    codes = genome_for("sample").codes  # no N in it
+    codes = load_genome("sample").codes  # no N in it
     ids = np.zeros(len(codes) - k + 1, np.int64)
     for i in range(k):
         ids = 4 * ids + codes[i : i + len(ids)]

@@ -11,14 +11,14 @@ from references.pmi import all_kmers, reference_pmi, segmentations
 from cmgems.difficulty.counts import count_words
 from cmgems.difficulty.pmi import pmi_table
 from cmgems.difficulty.table_io import read_table, write_table
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 
 
 @pytest.fixture(scope="module")
 def sample_codes(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("CMGEMS_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield genome_for("sample").codes
+    yield load_genome("sample").codes
     patch.undo()
 
 

@@ -49,11 +49,11 @@ def corpus(source: str, k: int):
     from cmgems.data_modules.windows import sample_windows
     from cmgems.difficulty.pmi import table_for
     from cmgems.errors import UserError
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
     from cmgems.genome.spans import unambiguous_spans
     from cmgems.tokenization.kmers import token_ids
 
-    genome = genome_for(source)
+    genome = load_genome(source)
     spans = unambiguous_spans(genome.codes)
     if int(((spans.end - spans.start) // WINDOW).sum()) < WINDOWS:
         raise UserError(f"{genome.name}: wanted {WINDOWS} windows of {WINDOW} known bases")

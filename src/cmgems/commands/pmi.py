@@ -152,11 +152,11 @@ def _write(args: argparse.Namespace, table) -> None:
 
 def _track(args: argparse.Namespace, table) -> None:
     from cmgems.difficulty.track import write_track
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
     from cmgems.genome.region import parse_region
     from cmgems.utils.files import atomic_write
 
-    genome = genome_for(args.genomes[0])
+    genome = load_genome(args.genomes[0])
     region = parse_region(genome, args.track)
     if not args.track_out:
         write_track(genome, table, region, sys.stdout, args.bin)

@@ -95,10 +95,10 @@ def count_words(
             yield codes[start : start + _PIECE]
             advance(min(_PIECE, len(codes) - start))
 
-    return count_pieces(pieces(), k, threads=threads)
+    return count_chunks(pieces(), k, threads=threads)
 
 
-def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
+def count_chunks(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
     """Count all words of 1, 2, ... k bases of a sequence that comes in consecutive pieces.
 
     Each thread takes the next piece, counts it and comes back for another. A piece is made on the

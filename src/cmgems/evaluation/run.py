@@ -236,11 +236,11 @@ def pretraining_spans(source: Path):
     if not (run / "config.yaml").is_file():
         return None
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
     from cmgems.runs.experiment import load
 
     experiment = load(run / "config.yaml")
-    genome = genome_for(experiment.data.genome)
+    genome = load_genome(experiment.data.genome)
     return genome.codes, GenomeDataModule(experiment, genome).train_spans
 
 

@@ -1,6 +1,6 @@
 """The genome that a user names; stores that are built once for a file and kept in a cache.
 
-    >>> genome = genome_for("sample")
+    >>> genome = load_genome("sample")
     >>> genome.name, len(genome.codes)
     ('GRCh37_20_44000001-48000000', 4000000)
 
@@ -33,7 +33,7 @@ _LIMIT_GB = 50
 _held: dict[Path, int] = {}  # descriptors of the manifests that this process has locked
 
 
-def genome_for(source: str) -> Genome:
+def load_genome(source: str) -> Genome:
     """The genome that a user names: `sample`, a store, or a sequence file.
 
     A sequence file is built into the cache at first use, and again once the file has changed.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome.formats.reader import Sequence, sequences
+from cmgems.genome.formats.reader import Sequence, read_sequences
 from cmgems.hub.pretrained import Pretrained
 from cmgems.inference.embedding import per_token, pooled
 from cmgems.tasks.dataset import pack_codes
@@ -25,7 +25,7 @@ def model_sequences(path: Path, k: int) -> Iterator[Sequence]:
     UserError
         If the file cannot be used, or a sequence has fewer than `k` bases.
     """
-    for sequence in sequences(path):
+    for sequence in read_sequences(path):
         if len(sequence.codes) < k:
             raise UserError(
                 f"{path}: {sequence.name} has {len(sequence.codes)} bases, wanted at least {k}, "

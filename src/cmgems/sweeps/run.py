@@ -121,7 +121,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
     """
     from cmgems.cost.device import training_device
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
     from cmgems.pretraining import difficulty
 
     problems, seen = [], []
@@ -133,7 +133,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
         try:
             if here:
                 training_device(experiment.train)
-            genome = genome_for(experiment.data.genome)
+            genome = load_genome(experiment.data.genome)
             GenomeDataModule(experiment, genome)
             difficulty(experiment, genome)
         except UserError as error:
