@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment, Model
 from cmgems.data_modules.windows import WindowBatch, sample_windows
-from cmgems.difficulty.pmi import table_for
+from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
@@ -70,7 +70,7 @@ def set_up(device: torch.device) -> tuple[Masker, WindowBatch]:
     genome = load_genome("sample")
     codes = sample_windows(genome.codes, unambiguous_spans(genome.codes), 1024, BASES)
     codes_BL = torch.from_numpy(codes)
-    rank_V = torch.from_numpy(table_for(genome, K).rank)
+    rank_V = torch.from_numpy(compute_pmi_table(genome, K).rank)
     masker = Masker(K, rank_V, Budget(token_ids(codes_BL, K), rank_V, K)).to(device)
     keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "bench"), np.arange(250)))
     return masker, WindowBatch(codes_BL[-250:].to(device), (BASES,) * 250, keys_B2.to(device))

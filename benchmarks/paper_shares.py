@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cmgems.data_modules.windows import Cut, WindowStream, sample_windows
-from cmgems.difficulty.pmi import table_for
+from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
@@ -33,7 +33,7 @@ KINDS = {
 def main() -> None:
     genome = load_genome(sys.argv[1] if len(sys.argv) > 1 else "sample")
     spans = unambiguous_spans(genome.codes)
-    rank_V = torch.from_numpy(table_for(genome, K).rank)
+    rank_V = torch.from_numpy(compute_pmi_table(genome, K).rank)
     corpus_BK = token_ids(torch.from_numpy(sample_windows(genome.codes, spans, 1024, 510)), K)
     solved = Masker(K, rank_V, Budget(corpus_BK, rank_V, K))
     paper = Masker(K, rank_V, Budget(corpus_BK, rank_V, K, paper=True))

@@ -45,9 +45,9 @@ def human_rank(genome):
     """The rank table (int32 [4096]) of the sample."""
     import torch
 
-    from cmgems.difficulty.pmi import table_for
+    from cmgems.difficulty.pmi import compute_pmi_table
 
-    return torch.from_numpy(table_for(genome, 6).rank)
+    return torch.from_numpy(compute_pmi_table(genome, 6).rank)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from helpers.genome_files import bgzip, build, contents
 from references.fasta import reference_fasta, twobit_bytes
 
 from cmgems.cli import main
-from cmgems.difficulty.genome_counts import counts_of_file
+from cmgems.difficulty.genome_counts import count_file_kmers
 from cmgems.errors import UserError
 from cmgems.genome.formats.reader import read_chunks
 from cmgems.genome.genome import build_genome
@@ -253,7 +253,7 @@ def test_a_single_line_of_300_megabytes(tmp_path):
         handle.write(b">long\n")
         for _ in range(repeats // 10_000):
             handle.write(unit * 10_000)
-    counts = counts_of_file(path, 2, threads=2)
+    counts = count_file_kmers(path, 2, threads=2)
     path.unlink()
     assert counts.genomes[0]["bases"] == 100 * repeats
     a, t, c, g = counts.tables[0].tolist()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.pmi import pmi_table_from_counts
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget, paper_rate, share_curves, solve_rates
 from cmgems.masking.strategies import STRATEGIES
@@ -30,7 +30,7 @@ def masker_for(codes):
     """A masker calibrated on a sample of a sequence's windows, as a run is, and other windows."""
     from cmgems.difficulty.counts import count_words
 
-    rank_V = torch.from_numpy(pmi_table(count_words(codes, 6)).rank)
+    rank_V = torch.from_numpy(pmi_table_from_counts(count_words(codes, 6)).rank)
     windows = len(codes) // WINDOW
     order = np.random.default_rng(0).permutation(windows)
     all_codes = torch.from_numpy(codes[: windows * WINDOW].reshape(-1, WINDOW)[order])

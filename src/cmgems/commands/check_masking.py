@@ -47,7 +47,7 @@ def corpus(source: str, k: int):
     import torch
 
     from cmgems.data_modules.windows import sample_windows
-    from cmgems.difficulty.pmi import table_for
+    from cmgems.difficulty.pmi import compute_pmi_table
     from cmgems.errors import UserError
     from cmgems.genome.cache import load_genome
     from cmgems.genome.spans import unambiguous_spans
@@ -58,4 +58,6 @@ def corpus(source: str, k: int):
     if int(((spans.end - spans.start) // WINDOW).sum()) < WINDOWS:
         raise UserError(f"{genome.name}: wanted {WINDOWS} windows of {WINDOW} known bases")
     codes_BL = sample_windows(genome.codes, spans, WINDOWS, WINDOW)
-    return token_ids(torch.from_numpy(codes_BL), k), torch.from_numpy(table_for(genome, k).rank)
+    return token_ids(torch.from_numpy(codes_BL), k), torch.from_numpy(
+        compute_pmi_table(genome, k).rank
+    )

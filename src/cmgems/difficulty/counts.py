@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cmgems.difficulty.count_kernels import MAX_K, count_starts, fold, shorter_offset
+from cmgems.difficulty.count_kernels import MAX_K, count_starts, fold_words, shorter_offset
 from cmgems.utils.cores import available_cores
 
 _PIECE = 1 << 22  # codes that a thread takes at a time
@@ -34,7 +34,7 @@ class KmerCounts:
     def k(self) -> int:
         return len(self.tables)
 
-    def upto(self, k: int) -> "KmerCounts":
+    def up_to(self, k: int) -> "KmerCounts":
         """The counts of the words of at most k bases."""
         return KmerCounts(self.tables[:k], self.both_strands, self.genomes)
 
@@ -150,7 +150,7 @@ class _Counter:
 
     def _join(self, piece: np.ndarray, tables: "_Tables") -> None:
         """Count the words that begin before this piece and end in it."""
-        # these few codes go straight to `counts`, so it may come behind `fold`, too
+        # these few codes go straight to `counts`, so it may come behind `fold_words`, too
         keep = self._k - 1
         tables.count(np.concatenate([self._carry, piece[:keep]]))
         last = np.concatenate([self._carry, piece[max(len(piece) - keep, 0) :]])
@@ -171,7 +171,7 @@ class _Tables:
 
     def fold(self) -> None:
         """Have all that was counted in `counts`. Once, at the end."""
-        fold(self.words, self.counts)
+        fold_words(self.words, self.counts)
 
 
 def _together(parts: list[_Tables]) -> KmerCounts:
