@@ -230,7 +230,8 @@ def test_kernels_work_where_nothing_can_be_written(tmp_path):
     copy = shutil.copytree(
         package, tmp_path / "cmgems", ignore=shutil.ignore_patterns("__pycache__", "sample")
     )
-    (copy / "__pycache__").write_text("a file, so no folder can be made here, even by root")
+    for folder in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
+        (folder / "__pycache__").write_text("a file, so no folder can be made here, even by root")
     code = (
         "import numpy as np, cmgems.difficulty.counts as c; print(c.__file__);"
         "print(c.count_kmers(np.array([0, 0, 1, 4, 0], np.uint8), 1, threads=1).tolist())"
@@ -238,9 +239,8 @@ def test_kernels_work_where_nothing_can_be_written(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": "/dev/null"}
     env.pop("XDG_CACHE_HOME", None)
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert run.stdout.splitlines() == [str(copy / "difficulty" / "counts.py"), "[3, 1, 0, 0]"], (
-        run.stderr
-    )
+    module = copy / "difficulty" / "counts.py"
+    assert run.stdout.splitlines() == [str(module), "[3, 1, 0, 0]"], run.stderr
 
 
 def test_opening_a_store_needs_numpy_alone(genome):
