@@ -88,8 +88,8 @@ for name in names:
     if name != "cmgems.__main__":
         importlib.import_module(name)
 assert {"cmgems.data_modules.pretraining", "cmgems.callbacks.curriculum"} <= set(names)
-from cmgems.genome.cache import genome_for
-print(len(names), len(genome_for("sample").codes))
+from cmgems.genome.cache import load_genome
+print(len(names), len(load_genome("sample").codes))
 """
     python = [tmp_path / "venv/bin/python", "-c", code, str(site)]
     done = subprocess.run(python, **{**run, "check": False})

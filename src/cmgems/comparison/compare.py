@@ -8,8 +8,14 @@ import numpy as np
 from cmgems.comparison.matching import Match, steps_to_match
 from cmgems.comparison.records import Beside, Found, Group, Run, varied_keys
 from cmgems.errors import UserError
-from cmgems.utils.intervals import Interval, Paired, holm, mean_interval, paired
-from cmgems.utils.rng import stream
+from cmgems.utils.intervals import (
+    Interval,
+    PairedDifference,
+    holm_correction,
+    mean_interval,
+    paired_t_test,
+)
+from cmgems.utils.rng import derive_key
 
 
 class Measure(NamedTuple):
@@ -58,7 +64,7 @@ class Difference(NamedTuple):
     """A group less the baseline, at the end, over the seeds that both have."""
 
     seeds: list[int]
-    paired: Paired
+    paired: PairedDifference
     corrected_p: float  # for the number of groups that are compared by this measure
 
 
@@ -175,8 +181,8 @@ def _mean(values) -> float:
 def _rows(measure: Measure, groups: list[Group]) -> list[Row]:
     baseline = groups[0]
     pairs = [_pairs(baseline, group, measure) for group in groups[1:]]
-    tests = [paired(ours, theirs) for _, ours, theirs in pairs]
-    corrected = holm([test.p for test in tests])
+    tests = [paired_t_test(ours, theirs) for _, ours, theirs in pairs]
+    corrected = holm_correction([test.p for test in tests])
     rows = [Row(baseline, _figure(baseline, measure), None, None)]
     for group, (seeds, _, _), test, p in zip(groups[1:], pairs, tests, corrected, strict=True):
         difference = Difference(seeds, test, float(p))
@@ -216,7 +222,7 @@ def _match(baseline: Group, group: Group, measure: Measure) -> Match | None:
         return None  # an untrained model matches it
     steps, curves = matrix(group, measure)
     target = np.array([final(run, measure) for run in baseline.runs])
-    rng = np.random.default_rng(stream(0, f"match {measure.tag} {group.label}"))
+    rng = np.random.default_rng(derive_key(0, f"match {measure.tag} {group.label}"))
     same = group.seeds == baseline.seeds
     return steps_to_match(steps, curves, target, same, rng, measure.lower_is_better)
 

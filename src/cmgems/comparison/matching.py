@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.utils.intervals import drawn_means
+from cmgems.utils.intervals import bootstrap_means
 
 DRAWS = 10_000
 
@@ -43,7 +43,7 @@ def steps_to_match(
     """The step at which the mean curve reaches the mean final figure of the baseline.
 
     Both are means over seeds, and both are uncertain: the interval is over draws of the two
-    together (`cmgems.utils.intervals.drawn_means`).
+    together (`cmgems.utils.intervals.bootstrap_means`).
 
     Parameters
     ----------
@@ -59,11 +59,11 @@ def steps_to_match(
     if min(len(curves_RT), len(baseline_R)) < 2:
         return Match(float(step), np.nan, np.nan, np.nan)
     if paired:
-        both = drawn_means(np.column_stack([curves_RT, baseline_R]), DRAWS, rng)
+        both = bootstrap_means(np.column_stack([curves_RT, baseline_R]), DRAWS, rng)
         curves_DT, target_D = both[:, :-1], both[:, -1]
     else:
-        curves_DT = drawn_means(curves_RT, DRAWS, rng)
-        target_D = drawn_means(baseline_R[:, None], DRAWS, rng)[:, 0]
+        curves_DT = bootstrap_means(curves_RT, DRAWS, rng)
+        target_D = bootstrap_means(baseline_R[:, None], DRAWS, rng)[:, 0]
     reached_D = first_reached(steps_T, curves_DT, target_D)
     # by order, not between two draws: one of them may be infinite
     low, high = np.quantile(reached_D, [0.025, 0.975], method="inverted_cdf")

@@ -16,7 +16,7 @@ from cmgems.comparison.picture import colours, curves, reference
 from cmgems.comparison.records import Group
 from cmgems.comparison.tables import Table, tables
 from cmgems.comparison.words import verdict
-from cmgems.utils.html import document, html_table
+from cmgems.utils.html import html_page, html_table
 
 AXES = (("steps", "optimiser steps"), ("tokens", "million tokens"), ("seconds", "seconds"))
 STYLE = """
@@ -54,7 +54,7 @@ def page(found: Comparison, title: str) -> str:
     code = resources.files("cmgems.comparison").joinpath("plots.js").read_text(encoding="utf-8")
     # "<" as an escape: nothing in a name can end the script.
     data = json.dumps(_data(found)).replace("<", "\\u003c")
-    return document(title, sections, STYLE, f"const DATA = {data};\n{code}")
+    return html_page(title, sections, STYLE, f"const DATA = {data};\n{code}")
 
 
 def _what(found: Comparison) -> str:

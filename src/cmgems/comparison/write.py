@@ -7,7 +7,7 @@ from cmgems.comparison.page import page
 from cmgems.comparison.picture import picture
 from cmgems.comparison.tables import as_markdown, as_text, runs_csv, tables
 from cmgems.comparison.words import verdict
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 PICTURE = "curves.png"
 
@@ -37,8 +37,8 @@ def write(found: Comparison, folder: Path, title: str) -> list[Path]:
         "runs.csv": runs_csv(found),
     }
     for name, text in texts.items():
-        with replacing(folder / name) as handle:
+        with atomic_write(folder / name) as handle:
             handle.write(text)
-    with replacing(folder / PICTURE, "wb") as handle:
+    with atomic_write(folder / PICTURE, "wb") as handle:
         picture(found).savefig(handle, format="png", dpi=90)
     return [folder / name for name in (*texts, PICTURE)]

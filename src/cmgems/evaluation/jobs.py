@@ -44,7 +44,7 @@ from cmgems.tasks.dataset import LabelledSequences, joined
 from cmgems.tasks.lookup import task
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import tokenise
-from cmgems.utils.rng import stream
+from cmgems.utils.rng import derive_key
 
 
 class Settings(NamedTuple):
@@ -127,7 +127,7 @@ def recipe_of(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
 
 def seed_of(unit: Unit) -> int:
     """Seed of a unit's head, order and dropout: the same for every model, so that they pair."""
-    return stream(unit.seed, f"{unit.task}, {unit.shots} shots, draw {unit.draw}") >> 1
+    return derive_key(unit.seed, f"{unit.task}, {unit.shots} shots, draw {unit.draw}") >> 1
 
 
 def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:

@@ -37,8 +37,8 @@ from cmgems.tasks import splits
 from cmgems.tasks.audit import Audit, audit, with_pretraining
 from cmgems.tasks.lookup import tasks
 from cmgems.tasks.task import Task
-from cmgems.utils.cores import cores
-from cmgems.utils.files import locked, replacing
+from cmgems.utils.cores import available_cores
+from cmgems.utils.files import atomic_write, file_lock
 from cmgems.utils.progress import progress_bar
 
 JOURNAL, RESULTS, KEPT = "scores.jsonl", "results.json", "classifiers"
@@ -55,7 +55,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     keys = {group: key_of_group(settings, chosen[group.task], group) for group in groups}
     audits = {name: audited(evaluation, one) for name, one in chosen.items()}
     folder = prepared(folder, evaluation)
-    with locked(folder / LOCK, f"run.dir: {folder} is in use by another process"):
+    with file_lock(folder / LOCK, f"run.dir: {folder} is in use by another process"):
         journal = Journal(folder / JOURNAL)
         left = [group for group in groups if keys[group] not in journal.results]
         units = sum(len(group.units) for group in left)
@@ -79,7 +79,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         "units_run": units,
         **provenance(),
     }
-    with replacing(folder / RESULTS) as handle:
+    with atomic_write(folder / RESULTS) as handle:
         json.dump(found, handle, indent=2)
     write_scalars(folder, found)
     print(report(found, chosen, audits, folder))
@@ -210,7 +210,7 @@ def prepared(folder: Path, evaluation: Evaluation) -> Path:
             f"folder or one of an evaluation"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "evaluation.yaml") as handle:
+    with atomic_write(folder / "evaluation.yaml") as handle:
         handle.write(dump(evaluation))
     return folder
 
@@ -236,17 +236,17 @@ def pretraining_spans(source: Path):
     if not (run / "config.yaml").is_file():
         return None
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
     from cmgems.runs.experiment import load
 
     experiment = load(run / "config.yaml")
-    genome = genome_for(experiment.data.genome)
+    genome = load_genome(experiment.data.genome)
     return genome.codes, GenomeDataModule(experiment, genome).train_spans
 
 
 def computed(settings: Settings, groups: list[Group]) -> Iterator[tuple[Group, list[Result]]]:
     """The results of all groups as they come, from several processes where that helps."""
-    workers = settings.evaluation.compute.workers or cores()
+    workers = settings.evaluation.compute.workers or available_cores()
     workers = min(workers, len(groups))
     if settings.device == "cuda" or workers < 2:
         for group in groups:

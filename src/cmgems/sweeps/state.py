@@ -7,7 +7,7 @@ from pathlib import Path
 from cmgems.errors import UserError
 from cmgems.runs.folder import RunFolder
 from cmgems.sweeps.plan import Planned
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 OUTPUT = "output.log"  # of the run's process
 FAILURE = "failed.txt"  # one line: why
@@ -52,7 +52,7 @@ def failure(folder: Path) -> str:
 
 
 def note_failure(folder: Path, reason: str) -> None:
-    with replacing(folder / FAILURE) as handle:
+    with atomic_write(folder / FAILURE) as handle:
         handle.write(reason + "\n")
 
 

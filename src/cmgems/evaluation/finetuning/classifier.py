@@ -25,7 +25,7 @@ from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import Dropout, StackedEncoder
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import Tokens
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"
 
@@ -81,7 +81,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: Source, task: 
     """Write a classifier; one of that name is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     states = {name: x.detach().cpu().contiguous() for name, x in classifier.state_dict().items()}
-    with replacing(folder / WEIGHTS, "wb") as handle:
+    with atomic_write(folder / WEIGHTS, "wb") as handle:
         handle.write(safetensors.torch.save(states))
     description = {
         "shape": asdict(classifier.encoder.config),
@@ -92,7 +92,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: Source, task: 
         "task": task.name,
         "pretrained": {"source": source.name, "sha256": source.sha256, "step": source.step},
     }
-    with replacing(folder / DESCRIPTION) as handle:
+    with atomic_write(folder / DESCRIPTION) as handle:
         json.dump(description, handle, indent=2)
 
 

@@ -32,7 +32,7 @@ from cmgems.models.encoder import Encoder
 from cmgems.models.stacked import Dropout, StackedEncoder
 from cmgems.tasks.tokens import Tokens
 from cmgems.training.optim import rate_factor
-from cmgems.utils.rng import stream
+from cmgems.utils.rng import derive_key
 
 
 class Plan(NamedTuple):
@@ -168,7 +168,7 @@ class _Training:
         self.device = next(model.parameters()).device
         self.steps, self.done = recipe.steps(data.index_GN.shape[1]), 0
         self.optimizer = _adamw(model, recipe)
-        seeds = [stream(seed, "dropout") >> 1 for seed in data.seeds]
+        seeds = [derive_key(seed, "dropout") >> 1 for seed in data.seeds]
         self.dropout = Dropout(recipe.dropout, seeds, self.device)
 
     @property
