@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmgems.cost.flops import flops_per_token, forward_flops_per_token, parameters
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 
 SHAPES = [
@@ -40,7 +40,7 @@ def test_flops_equal_those_that_torch_counts(shape, every):
     # torch has no formula for the CPU's fused attention; the plain one is matrix products
     with sdpa_kernel(SDPBackend.MATH):
         with FlopCounterMode(display=False) as forward:
-            logits = model(ids, Layout.of((tokens,) * sequences), at)
+            logits = model(ids, SequenceLayout.of((tokens,) * sequences), at)
         with FlopCounterMode(display=False) as backward:
             logits.sum().backward()
     masked = len(at) / len(ids)

@@ -19,7 +19,7 @@ from cmgems.cost.device import Memory, device_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.cost.memory import Micro, layer_parameters, step_memory
 from cmgems.cost.plan import largest_fitting, memory_of, plan, windows_of
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.presets import encoder_config
 from cmgems.runs.experiment import load
@@ -44,7 +44,7 @@ def peak_of_steps(
         optimizer = adamw(built, experiment.optim)
         built = wrapped(built)
         for number in range(2 * micro_batches):
-            loss = F.cross_entropy(built(ids, Layout.of(lengths), at), ids[at])
+            loss = F.cross_entropy(built(ids, SequenceLayout.of(lengths), at), ids[at])
             if number % micro_batches == 0:  # where Lightning does it
                 optimizer.zero_grad()
             loss.backward()
