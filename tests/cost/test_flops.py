@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.encoders import VARIANTS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,7 +30,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *VARIANTS.values()])
 @pytest.mark.parametrize("every", [1, 5])
 def test_flops_equal_those_that_torch_counts(shape, every):
     tokens, sequences = 40, 3
@@ -57,6 +58,6 @@ def test_mixed_lengths_count_with_the_mean_over_tokens():
     assert sum(lengths) * flops_per_token(shape, mean, 0.15) == pytest.approx(one_by_one)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *VARIANTS.values()])
 def test_parameters_are_counted(shape):
     assert parameters(shape) == sum(p.numel() for p in MaskedLanguageModel(shape).parameters())

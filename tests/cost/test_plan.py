@@ -74,6 +74,11 @@ def peak_of_steps(
         (Model(preset="small"), (512,) * 8, 2),
         (Model(preset="small"), (300, 280, 200, 31), 2),
         (Model(preset="logo"), (256,) * 2, 2),
+        (Model(norm="pre", position_embedding="rotary", mlp="geglu", biases=False), (512,) * 4, 2),
+        (Model(norm="pre", embedding_norm=False, num_layers=4), (300, 280, 200, 31), 2),
+        (Model(position_embedding="alibi", mlp="geglu", num_layers=3), (512,) * 4, 2),
+        (Model(position_embedding="alibi", num_layers=3), (512, 480, 400, 310), 2),
+        (Model(position_embedding="rotary", conv_stem=5), (256,) * 4, 2),
         (Model(preset="small", num_layers=3, dropout=0.1), (256,) * 4, 2),
     ],
 )

@@ -1,46 +1,24 @@
 """Every kind of block against the plain reference, packed, padded and side by side."""
 
-from dataclasses import replace
-from itertools import product
+from dataclasses import fields, replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.encoders import BERT, VARIANTS
 from references import encoder as reference_encoder
 
+from cmgems.config.schema import Model
+from cmgems.models import attention as attention_module
 from cmgems.models.attention import PaddedLayout, SequenceLayout, attention
+from cmgems.models.blocks import MLPS
 from cmgems.models.dropout import Dropout, SeededDropout
-from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
-from cmgems.models.positions import alibi_slopes
+from cmgems.models.encoder import LAYERS, EncoderConfig, MaskedLanguageModel
+from cmgems.models.positions import POSITIONS, alibi_slopes
+from cmgems.models.presets import BERT_BLOCKS
 from cmgems.models.stacked import stack, unstack
 
-BERT = EncoderConfig(
-    num_layers=3,
-    hidden_size=32,
-    num_heads=4,
-    intermediate_size=24,
-    vocab_size=69,
-    max_position_embeddings=40,
-)
 LENGTHS = (17, 17, 9, 3, 30, 30, 30)
-NORMS = {
-    "post": {"norm": "post"},
-    "pre": {"norm": "pre"},
-    "esm": {"norm": "pre", "embedding_norm": False},
-}
-VARIANTS = {
-    "-".join(map(str, (norm, positions, mlp, biases, stem))): replace(
-        BERT,
-        **NORMS[norm],
-        position_embedding=positions,
-        mlp=mlp,
-        biases=biases == "biases",
-        conv_stem=stem,
-    )
-    for norm, positions, mlp, biases, stem in product(
-        NORMS, ("learned", "rotary", "alibi"), ("gelu", "geglu"), ("biases", "none"), (0, 5)
-    )
-}
 
 
 def built(config, seed=0):
@@ -179,16 +157,16 @@ def test_alibi_looks_less_the_farther_away():
         from_first = weights[0, head]
         assert (from_first.diff() < 0).all()
         ratio = from_first[1:] / from_first[:-1]
-        assert torch.allclose(ratio.log(), torch.tensor(-alibi_slopes(4)[head]).double())
+        assert torch.allclose(ratio.log(), -alibi_slopes(4)[head].double())
         middle = weights[4, head]
         assert torch.allclose(middle[1:4], middle[5:8].flip(0))
 
 
 def test_slopes_are_the_published_ones():
-    assert alibi_slopes(8) == [2.0**-h for h in range(1, 9)]
+    assert alibi_slopes(8).tolist() == [2.0**-h for h in range(1, 9)]
     # of 12 heads, as the authors' code: those of 8, then every second one of 16
-    assert alibi_slopes(12) == [*alibi_slopes(8), *alibi_slopes(16)[0::2][:4]]
-    assert alibi_slopes(6) == [*alibi_slopes(4), *alibi_slopes(8)[0::2][:2]]
+    assert torch.equal(alibi_slopes(12), torch.cat([alibi_slopes(8), alibi_slopes(16)[0:8:2]]))
+    assert torch.equal(alibi_slopes(6), torch.cat([alibi_slopes(4), alibi_slopes(8)[0:4:2]]))
 
 
 @pytest.mark.parametrize("variant", ["pre-alibi-geglu-none-5", "esm-rotary-gelu-biases-0"])
@@ -203,3 +181,57 @@ def test_dropout_side_by_side_is_of_each_model(variant, batch):
         assert torch.allclose(alone(ids.flatten()[None], layout, dropout=dropout)[0], both[number])
         again = alone(ids.flatten()[None], layout, dropout=SeededDropout(0.2, [9]))
         assert not torch.allclose(again[0], both[number])
+
+
+@pytest.mark.parametrize("variant", ["pre-alibi-geglu-none-5", "esm-rotary-gelu-biases-0"])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_nothing_waits_for_the_device(variant, dtype, monkeypatch):
+    """With tensors that have shapes and no values: whatever looks at one raises an error."""
+    monkeypatch.setattr(attention_module, "_has_kernel", lambda q: q.dtype == torch.bfloat16)
+    with torch.device("meta"):
+        model = MaskedLanguageModel(VARIANTS[variant])
+        model.encoder.compute_dtype = dtype
+        whole = torch.empty(40, dtype=torch.int64)
+        layout = SequenceLayout(whole, (), torch.empty(4, dtype=torch.int64), 20)
+        logits = model(whole, layout, torch.empty(9, dtype=torch.int64))
+        logits.float().sum().backward()
+    assert all(p.grad.shape == p.shape for p in model.parameters())
+
+
+@pytest.mark.parametrize("variant", ["pre-rotary-geglu-none-5", "post-alibi-gelu-biases-0"])
+def test_bf16_is_near_float32(variant, batch):
+    ids, real, predicted = batch
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(VARIANTS[variant])
+    at = predicted[real].nonzero()[:, 0]
+    for layout in packed_layouts():
+        model.encoder.compute_dtype = None
+        exact = model(ids[real], layout, at)
+        model.encoder.compute_dtype = torch.bfloat16
+        rounded = model(ids[real], layout, at)
+        assert rounded.dtype == torch.bfloat16
+        assert torch.allclose(rounded.float(), exact, atol=0.02)
+
+
+def test_every_choice_of_the_config_has_its_block():
+    choices = {p.name: set(p.metadata.get("choices", ())) for p in fields(Model)}
+    assert choices["norm"] == set(LAYERS)
+    assert choices["position_embedding"] == set(POSITIONS)
+    assert choices["mlp"] == set(MLPS)
+    assert set(BERT_BLOCKS) < {part.name for part in fields(EncoderConfig)}
+    assert all(getattr(BERT, name) == value for name, value in BERT_BLOCKS.items())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_weights_begin_as_berts(variant):
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(replace(VARIANTS[variant], hidden_size=64, vocab_size=500))
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            assert not weight.any(), name
+        elif "norm" in name:
+            assert (weight == 1).all(), name
+        else:
+            assert weight.detach().std() == pytest.approx(0.02, rel=0.1), name
+    biases = {name for name, _ in model.named_parameters() if name.endswith("bias")}
+    assert biases == {"bias"} or VARIANTS[variant].biases

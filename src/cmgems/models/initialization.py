@@ -27,7 +27,9 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from cmgems.config.schema import FastStart, Model
+from cmgems.errors import UserError
 from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialize_bert
+from cmgems.models.presets import fast_start_problem
 from cmgems.tokenization.kmers import FIRST_KMER
 
 AMPLITUDE = 0.08  # of a k-mer's base part and of a sinusoid, 4 times BERT's deviation
@@ -39,9 +41,18 @@ LARGEST_GAIN = 16.0  # for a head with so few frequencies that none makes it rea
 
 
 def initialize(model: MaskedLanguageModel, settings: Model, k: int) -> None:
-    """Initialise in place from torch's global generator, as `settings.init` says."""
+    """Initialize in place from torch's global generator, as `settings.init` says.
+
+    Raises
+    ------
+    UserError
+        If the fast start is wanted for other blocks than BERT's.
+    """
     initialize_bert(model)
     if settings.init == "fast_start":
+        problem = fast_start_problem(settings)
+        if problem:
+            raise UserError(problem)
         fast_start(model.encoder, k, settings.fast_start)
 
 

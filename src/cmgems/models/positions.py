@@ -29,9 +29,11 @@ class AttentionPositions(NamedTuple):
     sin: Tensor | None = None
     slopes_H: Tensor | None = None  # what a score loses per token of distance
 
-    def rotate(self, query: Tensor, key_value: Tensor, at_M: Tensor | None, heads: int):
+    def rotate(
+        self, query: Tensor, key_value: Tensor, at_M: Tensor | None, heads: int
+    ) -> tuple[Tensor, Tensor]:
         """query [N, D] and key_value [T, 2 D], turned."""
-        if self.cos is None:
+        if self.cos is None or self.sin is None:
             return query, key_value
         key, value = key_value.chunk(2, -1)
         cos, sin = self.cos, self.sin
@@ -85,8 +87,7 @@ class Alibi(nn.Module):
         return x
 
     def for_attention(self, position_ids: Tensor, dtype: torch.dtype) -> AttentionPositions:
-        slopes = alibi_slopes(self.num_heads)
-        return AttentionPositions(slopes_H=torch.tensor(slopes, device=position_ids.device))
+        return AttentionPositions(slopes_H=alibi_slopes(self.num_heads, position_ids.device))
 
 
 POSITIONS: dict[str, type[Learned] | type[Rotary] | type[Alibi]] = {
@@ -96,13 +97,13 @@ POSITIONS: dict[str, type[Learned] | type[Rotary] | type[Alibi]] = {
 }
 
 
-def alibi_slopes(heads: int) -> list[float]:
-    """2^(-8 h / H) for h = 1 to H; of a number that is no power of 2, those of the power below
-    and every second one of the power above (as the authors' code)."""
+def alibi_slopes(heads: int, device: torch.device | str = "cpu") -> Tensor:
+    """[H]: 2^(-8 h / H) for h = 1 to H; of a number that is no power of 2, those of the power
+    below and every second one of the power above (as the authors' code)."""
     below = 1 << (heads.bit_length() - 1)
-    slopes = [2.0 ** (-8 * h / below) for h in range(1, below + 1)]
-    between = [2.0 ** (-8 * h / (2 * below)) for h in range(1, 2 * below + 1, 2)]
-    return slopes + between[: heads - below]
+    of_power = torch.arange(1, below + 1, device=device) * (-8 / below)
+    between = (2 * torch.arange(heads - below, device=device) + 1) * (-8 / (2 * below))
+    return torch.cat([of_power, between]).exp2()
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
