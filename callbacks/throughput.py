@@ -50,7 +50,7 @@ class Throughput(L.Callback):
         self._started: float | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: Pretraining) -> None:
-        compute = module.model.encoder.compute or torch.float32
+        compute = module.model.encoder.compute_dtype or torch.float32
         self.rate = matmul_rate(module.device, compute)
         self._device = module.device
         self._marks = _Marks(module.device)

@@ -68,15 +68,15 @@ def test_holds_the_batch_of_the_kernels(name, masker, windows):
     assert tokens < room.tokens
     assert torch.equal(masked.ids_T[:tokens], plain.ids_T)
     assert (masked.ids_T[tokens:] == PAD).all()
-    assert torch.equal(masked.layout.positions_T[:tokens], plain.layout.positions_T)
+    assert torch.equal(masked.layout.position_ids[:tokens], plain.layout.position_ids)
     counts = masked.targets_M != IGNORED
     assert torch.equal(masked.at_M[counts], plain.at_M)
     assert torch.equal(masked.targets_M[counts], plain.targets_M)
     assert (masked.at_M.diff() > 0).all()
-    ends = np.cumsum(plain.layout.lengths)
-    assert masked.layout.offsets[: len(ends) + 1].tolist() == [0, *ends]
-    assert masked.layout.offsets[-1] == room.tokens
-    assert masked.layout.offsets.diff().max() <= LONGEST
+    ends = np.cumsum(plain.layout.seqlens)
+    assert masked.layout.cu_seqlens[: len(ends) + 1].tolist() == [0, *ends]
+    assert masked.layout.cu_seqlens[-1] == room.tokens
+    assert masked.layout.cu_seqlens.diff().max() <= LONGEST
     assert torch.equal(masked.counts_S2, plain.counts_S2)
 
 
@@ -101,7 +101,7 @@ def test_loss_and_gradients_equal_those_of_kernels_and_reference(masker, windows
 
 def _padded(masked):
     """ids [B, L], real [B, L], predicted [B, L], targets, for the reference."""
-    lengths = torch.tensor(masked.layout.lengths)
+    lengths = torch.tensor(masked.layout.seqlens)
     real = torch.arange(int(lengths.max())) < lengths[:, None]
     ids = torch.zeros(real.shape, dtype=torch.int64)
     ids[real] = masked.ids_T.long()
@@ -208,9 +208,9 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
         masked = fake(there, name, room=room_for(batch))
         model = MaskedLanguageModel(SHAPE)
         for compute in (None, torch.bfloat16):
-            model.encoder.compute = compute
+            model.encoder.compute_dtype = compute
             if compute:  # the kernel, and nothing else
-                monkeypatch.setattr(attention, "_on_grid", None)
+                monkeypatch.setattr(attention, "_attention_padded", None)
             judged = predict(model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
             assert judged.nats_M.shape == (room_for(batch).masked,)
             (judged.nats_M.sum() / judged.masked.clamp(min=1)).backward()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cmgems.masking import kernels
 from cmgems.masking.types import CORRUPTION
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, PAD, SEP
 from cmgems.utils.kernels import as_numpy, as_uint32, use_cpu_kernels
 from cmgems.utils.rng import random_bits
@@ -188,7 +188,7 @@ def pack_into(
     keys_B2: Tensor,
     k: int,
     shares: Shares,
-) -> tuple[Packed, Layout]:
+) -> tuple[Packed, SequenceLayout]:
     """`cmgems.masking.packing.pack` with every shape fixed; `lengths_B` (int64) are k-mer tokens.
 
     Behind the sequences follow [PAD] tokens. Positions that do not count have the target IGNORED;
@@ -207,7 +207,7 @@ def pack_into(
     at_M = _places(mask_T, room.masked)
     targets_M = torch.where(mask_T[at_M], ids_T[at_M], IGNORED).long()
     packed = Packed(torch.where(mask_T, changed_T, ids_T), place_T, at_M, targets_M)
-    return packed, Layout((), place_T, _offsets(ends_B, room), room.longest)
+    return packed, SequenceLayout(place_T, (), _offsets(ends_B, room), room.longest)
 
 
 def _places(mask_T: Tensor, slots: int) -> Tensor:

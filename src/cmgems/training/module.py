@@ -18,7 +18,7 @@ from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunFailed
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.packing import ALL_MASKED, BERT, LEVELS, Room, RoomPolicy
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.kmers import FIRST_KMER
@@ -51,7 +51,7 @@ class Pretraining(L.LightningModule):
         self.masker = masker
         self.model = build_model(experiment)
         if experiment.train.precision == "bf16":
-            self.model.encoder.compute = torch.bfloat16
+            self.model.encoder.compute_dtype = torch.bfloat16
         self.plan = Plan(experiment.curriculum.strategies[:1], settings=masker.settings)
         self.rooms = room_policy(experiment)
         self.metrics = PretrainingMetrics(
@@ -190,7 +190,11 @@ class Pretraining(L.LightningModule):
 
 
 def predict(
-    model: MaskedLanguageModel, ids_T: Tensor, layout: Layout, at_M: Tensor, targets_M: Tensor
+    model: MaskedLanguageModel,
+    ids_T: Tensor,
+    layout: SequenceLayout,
+    at_M: Tensor,
+    targets_M: Tensor,
 ) -> Judged:
     """Predictions at the packed places `at_M`, judged."""
     return judge(model(ids_T, layout, at_M), targets_M)
