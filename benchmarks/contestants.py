@@ -58,9 +58,9 @@ def _best_and_median(speeds: list[float]) -> tuple[float, float]:
     return max(speeds), statistics.median(speeds)
 
 
-def experiment_of(preset: str, windows: int, full_share: float, **train) -> Experiment:
+def experiment_of(preset: str, windows: int, full_length_fraction: float, **train) -> Experiment:
     return Experiment(
-        data=Data(full_share=full_share),
+        data=Data(full_length_fraction=full_length_fraction),
         model=Model(preset=preset),
         train=Train(global_batch_size=windows, micro_batch_size=windows, **train),
     )

@@ -116,7 +116,7 @@ class Throughput(L.Callback):
 
     def _figures(self, counted: dict[str, float]) -> dict[str, float]:
         seconds = max(counted["seconds"], 1e-9)
-        shares = {f"share_{part}": counted[part] / seconds for part in PARTS}
+        shares = {f"fraction_{part}": counted[part] / seconds for part in PARTS}
         shares["fraction_other"] = max(1.0 - sum(shares.values()), 0.0)
         return {
             "tokens_per_second": counted["tokens"] / seconds,

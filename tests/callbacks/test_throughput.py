@@ -32,7 +32,7 @@ def run(tiny, tmp_path_factory):
 def test_results_and_scalars_have_the_speed(run):
     folder, results = run
     speed = results["speed"]
-    shares = [speed[f"share_{part}"] for part in (*PARTS, "other")]
+    shares = [speed[f"fraction_{part}"] for part in (*PARTS, "other")]
     assert all(share > 0 for share in shares)
     assert sum(shares) == pytest.approx(1.0, abs=0.02)
     assert speed["fraction_backward"] > speed["fraction_data"]
