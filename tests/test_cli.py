@@ -140,11 +140,11 @@ def command_lines():
 
 @pytest.mark.parametrize("line", command_lines())
 def test_keys_in_help_and_docs_are_keys(line):
-    from cmgems.config.schema import Experiment, leaves
+    from cmgems.config.schema import Experiment, iter_keys
     from cmgems.evaluation.config import Evaluation
 
     schema = Evaluation if line.startswith("cmgems evaluate") else Experiment
-    known = [name for name, _ in leaves(schema)]
+    known = [name for name, _ in iter_keys(schema)]
     keys = [word.split("=")[0] for word in line.split() if re.match(r"[a-z_.]+=", word)]
     assert [key for key in keys if key not in known] == []
     files = [word for word in line.split() if word.startswith("experiments/")]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmgems.config.schema import Experiment, read
+from cmgems.config.schema import Experiment, get_value
 from cmgems.errors import UserError
 from cmgems.evaluation.config import BASELINES
 from cmgems.runs.experiment import differences, load
@@ -184,7 +184,7 @@ def varied_keys(groups: list[Group]) -> list[str]:
 
 
 def shown_value(run: Run, key: str) -> str:
-    value = plain(read(run.experiment, key))
+    value = plain(get_value(run.experiment, key))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

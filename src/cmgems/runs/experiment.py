@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import Experiment, Masking, leaves, read
+from cmgems.config.schema import Experiment, Masking, get_value, iter_keys
 from cmgems.errors import UserError
 from cmgems.models.presets import sizes
 
@@ -31,8 +31,8 @@ def differences(one: Experiment, other: Experiment) -> list[str]:
     """Dotted keys, those of `run` aside, at which two experiments differ."""
     return [
         name
-        for name, _ in leaves()
-        if not name.startswith("run.") and read(one, name) != read(other, name)
+        for name, _ in iter_keys()
+        if not name.startswith("run.") and get_value(one, name) != get_value(other, name)
     ]
 
 

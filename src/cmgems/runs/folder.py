@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.config.loading import dump
-from cmgems.config.schema import Experiment, read
+from cmgems.config.schema import Experiment, get_value
 from cmgems.errors import UserError
 from cmgems.runs.experiment import differences, load
 from cmgems.utils.files import locked, replacing
@@ -109,8 +109,8 @@ class RunFolder:
         """
         before = load(self.path / "config.yaml")
         return [
-            f"{key}: the run in {self.path} has {read(before, key)!r}, found "
-            f"{read(experiment, key)!r}; a resumed run keeps its experiment"
+            f"{key}: the run in {self.path} has {get_value(before, key)!r}, found "
+            f"{get_value(experiment, key)!r}; a resumed run keeps its experiment"
             for key in differences(before, experiment)
             if key not in FREE_TO_CHANGE
         ]
