@@ -31,10 +31,10 @@ from cmgems.pretraining import (
     build_callbacks,
     build_masker,
     build_trainer,
-    difficulty,
+    find_callback,
     fit,
-    only,
-    quieten_lightning,
+    load_difficulty,
+    silence_lightning,
     unigram_entropy,
 )
 from cmgems.runs.experiment import load
@@ -153,9 +153,9 @@ class StepTimes(L.Callback):
 
 def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
     """Each step of the run that `cmgems pretrain` makes, and the share of time spent on data."""
-    quieten_lightning()
+    silence_lightning()
     genome, windows = data_of(experiment)
-    table = difficulty(experiment, genome)
+    table = load_difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, windows, table))
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
@@ -165,7 +165,7 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
         trainer = build_trainer(experiment, "cpu", run, parts)
         trainer.progress_bar_callback.disable()
         fit(trainer, module, windows, run)
-    return _steps(times.begins), only(Throughput, parts).results()["fraction_data"]
+    return _steps(times.begins), find_callback(Throughput, parts).results()["fraction_data"]
 
 
 # The process says when its first optimiser step is done, and ends.

@@ -13,7 +13,7 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome.cache import genome_for
 from cmgems.genome.genome import Genome
 from cmgems.models.presets import sizes
-from cmgems.pretraining import build_masker, difficulty
+from cmgems.pretraining import build_masker, load_difficulty
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import CLS, SEP, token_ids, vocabulary_size
 from cmgems.training.module import Pretraining
@@ -74,7 +74,7 @@ def data_of(experiment: Experiment) -> tuple[Genome, GenomeDataModule]:
 def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:
     """Windows, masks, forward, backward, clipping and AdamW, without Lightning."""
     genome, data = data_of(experiment)
-    masker = build_masker(experiment, data, difficulty(experiment, genome))
+    masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     module = Pretraining(experiment, masker).to(device)
     if device == "cuda":
         module.compile_step()

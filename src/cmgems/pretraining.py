@@ -19,14 +19,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems.callbacks import (
-    Comparison,
+    ComparisonLog,
     CurriculumCallback,
     MaskLog,
-    PmiPictures,
-    ProbeStates,
+    OnlineProbe,
+    PmiPlots,
     Profile,
     RunCheckpoints,
-    SchedulePicture,
+    SchedulePlot,
     StepProgress,
     StopOnSignal,
     Throughput,
@@ -46,7 +46,7 @@ from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, check_digest
-from cmgems.runs.summary import summary
+from cmgems.runs.summary import render_summary
 from cmgems.tokenization.kmers import token_ids
 from cmgems.training.distributed import check_launch, strategy
 from cmgems.training.module import COMMON_MASKS, Pretraining
@@ -76,38 +76,38 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     """
     folder = RunFolder(Path(experiment.run.dir))
     if experiment.run.resume and folder.results.exists():
-        print(summary(experiment, folder.read_results(), folder.path))
+        print(render_summary(experiment, folder.read_results(), folder.path))
         return folder.read_results()
-    quieten_lightning()
+    silence_lightning()
     check_launch(experiment.train)
     device = training_device(experiment.train)
     genome = genome_for(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
-    table = difficulty(experiment, genome)
+    table = load_difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
     is_first_rank = rank_zero_only.rank == 0
     references = base_references(genome, data, module.masker) if is_first_rank else None
     entropy = unigram_entropy(table, genome)
     parts = build_callbacks(experiment, folder, table, entropy, references, callbacks)
-    with folder.claimed(experiment) if is_first_rank else nullcontext():
+    with folder.acquire(experiment) if is_first_rank else nullcontext():
         trainer = build_trainer(experiment, device.type, folder, parts)
         with signals_restored():
             fit(trainer, module, data, folder)
-        results = figures(parts) | sources(genome, table) | provenance()
+        results = collect_results(parts) | describe_inputs(genome, table) | provenance()
         if is_first_rank:
             folder.write_results(results)
-            print(summary(experiment, results, folder.path))
+            print(render_summary(experiment, results, folder.path))
     return results
 
 
-def quieten_lightning() -> None:
+def silence_lightning() -> None:
     """Its notices on devices and stopping say nothing that our progress and summary do not."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Where Slurm is installed. A run starts its own ranks, also in a job (`cmgems sweep`).
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
 
 
-def difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
+def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
     """The rank table: from the file that the experiment names, or from the genome."""
     pmi, k = experiment.pmi, experiment.data.k
     if pmi.table:
@@ -162,11 +162,11 @@ def build_callbacks(
         curriculum,
         log,
         throughput,
-        Comparison(experiment, log, throughput),
-        SchedulePicture(curriculum),
+        ComparisonLog(experiment, log, throughput),
+        SchedulePlot(curriculum),
         MaskLog(),
-        PmiPictures(table),
-        ProbeStates(experiment, throughput.paused),
+        PmiPlots(table),
+        OnlineProbe(experiment, throughput.paused),
         StepProgress(log, throughput),
         *([Profile(folder.path / "profile")] if experiment.train.profile else []),
         *extra,
@@ -179,7 +179,7 @@ def build_callbacks(
 C = TypeVar("C", bound=L.Callback)
 
 
-def only(kind: type[C], parts: Sequence[L.Callback]) -> C:
+def find_callback(kind: type[C], parts: Sequence[L.Callback]) -> C:
     """The callback of this class; Lightning takes no two of ours, which would save as one."""
     return next(part for part in parts if type(part) is kind)
 
@@ -237,10 +237,10 @@ def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder:
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
 
 
-def figures(parts: list[L.Callback]) -> dict[str, Any]:
+def collect_results(parts: list[L.Callback]) -> dict[str, Any]:
     """The final figures of a run, over all its sittings."""
-    log, throughput = only(TrainingLog, parts), only(Throughput, parts)
-    curriculum = only(CurriculumCallback, parts)
+    log, throughput = find_callback(TrainingLog, parts), find_callback(Throughput, parts)
+    curriculum = find_callback(CurriculumCallback, parts)
     return {
         "initial": log.initial,
         "final": log.final,
@@ -248,8 +248,8 @@ def figures(parts: list[L.Callback]) -> dict[str, Any]:
         "reference": log.reference(),
         "switches": curriculum.switches,
         "switched_at": curriculum.switched_at,
-        "best_step": only(RunCheckpoints, parts).best_step,
-        "probe": only(ProbeStates, parts).scores,
+        "best_step": find_callback(RunCheckpoints, parts).best_step,
+        "probe": find_callback(OnlineProbe, parts).scores,
         "tokens": throughput.tokens,
         "training_seconds": throughput.seconds,
         "tokens_per_second": throughput.tokens / max(throughput.seconds, 1e-9),
@@ -257,7 +257,7 @@ def figures(parts: list[L.Callback]) -> dict[str, Any]:
     }
 
 
-def sources(genome: Genome, table: PmiTable) -> dict[str, Any]:
+def describe_inputs(genome: Genome, table: PmiTable) -> dict[str, Any]:
     return {
         "genome": {"name": genome.name, "sha256": genome.sha256, "bases": len(genome.codes)},
         "pmi": {

@@ -15,8 +15,8 @@ import numpy as np
 from cmgems.config.schema import Experiment, get_value
 from cmgems.errors import UserError
 from cmgems.evaluation.config import BASELINES
-from cmgems.runs.experiment import differences, load
-from cmgems.runs.folder import FREE_TO_CHANGE
+from cmgems.runs.experiment import diff, load
+from cmgems.runs.folder import RESUMABLE_KEYS
 from cmgems.runs.tensorboard import plain
 from cmgems.utils.intervals import Interval
 
@@ -189,8 +189,8 @@ def shown_value(run: Run, key: str) -> str:
 
 
 def _differ(one: Experiment, other: Experiment) -> list[str]:
-    changed = differences(one, replace(other, seed=one.seed))
-    return [key for key in changed if key not in FREE_TO_CHANGE]
+    changed = diff(one, replace(other, seed=one.seed))
+    return [key for key in changed if key not in RESUMABLE_KEYS]
 
 
 def _labels(groups: list[list[Run]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from cmgems.errors import UserError
-from cmgems.hub.folder import is_folder, read_folder
+from cmgems.hub.folder import is_hugging_face_folder, read_folder
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.runs.experiment import load
@@ -42,7 +42,7 @@ def load_pretrained(source: str | Path) -> Pretrained:
     path = Path(source)
     if "://" in str(source):
         raise UserError(f"{source}: found an address, wanted {SOURCES}")
-    if is_folder(path):
+    if is_hugging_face_folder(path):
         found = read_folder(path)
         weights = found.weights
         return Pretrained(found.model.eval(), found.k, str(weights), hash_file(weights), step=None)

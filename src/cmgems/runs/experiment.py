@@ -27,7 +27,7 @@ def _with_defaults(experiment: Experiment, name: str) -> Experiment:
     return replace(experiment, name=name, run=run)
 
 
-def differences(one: Experiment, other: Experiment) -> list[str]:
+def diff(one: Experiment, other: Experiment) -> list[str]:
     """Dotted keys, those of `run` aside, at which two experiments differ."""
     return [
         name
