@@ -334,9 +334,9 @@ def test_every_shipped_sweep_is_sound(path):
 
 def test_help_shows_every_key_of_a_sweep(capsys):
     from cmgems.cli import main
-    from cmgems.config.schema import leaves
+    from cmgems.config.schema import iter_keys
 
     with pytest.raises(SystemExit):
         main(["sweep", "--help"])
     shown = capsys.readouterr().out
-    assert [name for name, _ in leaves(Sweep) if f"  {name}" not in shown] == []
+    assert [name for name, _ in iter_keys(Sweep) if f"  {name}" not in shown] == []

@@ -122,7 +122,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
     from cmgems.cost.device import training_device
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.genome.cache import load_genome
-    from cmgems.pretraining import difficulty
+    from cmgems.pretraining import load_difficulty
 
     problems, seen = [], []
     for experiment in experiments:
@@ -135,7 +135,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
                 training_device(experiment.train)
             genome = load_genome(experiment.data.genome)
             GenomeDataModule(experiment, genome)
-            difficulty(experiment, genome)
+            load_difficulty(experiment, genome)
         except UserError as error:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:
