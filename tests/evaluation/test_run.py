@@ -71,7 +71,7 @@ def figures(found):
 
 
 def test_few_shot_with_all_baselines(evaluate, pretrained_run):
-    code, found, out, _ = evaluate(*QUICK, "audit=true", "seeds=2")
+    code, found, out, _ = evaluate(*QUICK, "check_leakage=true", "seeds=2")
     assert code == 0
     models = {one["model"] for one in found["scores"]}
     assert models == {str(pretrained_run), "untrained", "kmers", "one_hot"}
@@ -229,7 +229,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
 def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path):
     transformers = pytest.importorskip("transformers")
     code, found, _, _ = evaluate(
-        "recipe.epochs=2", "baselines=[]", "keep=true", "seeds=1", file="gue.yaml"
+        "recipe.epochs=2", "baselines=[]", "save_classifiers=true", "seeds=1", file="gue.yaml"
     )
     assert code == 0
     (folder,) = (tmp_path / "out" / "classifiers").iterdir()
@@ -282,13 +282,13 @@ def test_shipped_experiments_are_read(path):
         (["baselines=[kmer]"], "baselines: found 'kmer', wanted names among untrained, kmers"),
         (
             ["few_shot.published=true"],
-            "few_shot.published has one draw; wanted few_shot.replicates=1",
+            "few_shot.published has one replicate; wanted few_shot.replicates=1",
         ),
         (["tasks.names=[prom-cor]"], "found the task 'prom-cor', wanted prom-core"),
         (["tasks.names=[prom-core]"], "tasks.root: found nothing, wanted the folder"),
         (["models=[nowhere]"], "nowhere: no checkpoint there"),
         (["classifier.head=cl"], "classifier.head: found 'cl', wanted one of cls"),
-        (["keep=true"], "keep: belongs to protocol full"),
+        (["save_classifiers=true"], "save_classifiers: belongs to protocol full"),
         (["models=[]", "baselines=[]"], "models: found none and no baselines"),
         (["protocol=probe", "probe.layer=9"], "probe.layer: found 9, wanted at most 2"),
     ],

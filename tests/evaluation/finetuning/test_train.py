@@ -267,10 +267,10 @@ def test_the_middle_of_what_is_too_long_and_nothing_too_short():
 
 def test_recipes_are_the_published_ones():
     small, large = few_shot_recipe(100), few_shot_recipe(500)
-    assert (small.rate, small.epochs, small.batch) == (1e-4, 20, 5)
-    assert (large.rate, large.epochs, large.batch) == (5e-5, 5, 15)
+    assert (small.learning_rate, small.epochs, small.batch_size) == (1e-4, 20, 5)
+    assert (large.learning_rate, large.epochs, large.batch_size) == (5e-5, 5, 15)
     assert (small.warmup_fraction, small.dropout, small.weight_decay) == (0.1, 0.1, 0.01)
     assert small.steps(20) == 80
     assert small.warmup(80) == 8
     gue = full_recipe(task("gue/prom/prom_core_all"))
-    assert (gue.rate, gue.batch, gue.warmup(1000)) == (3e-5, 32, 50)
+    assert (gue.learning_rate, gue.batch_size, gue.warmup(1000)) == (3e-5, 32, 50)

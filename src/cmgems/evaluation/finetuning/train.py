@@ -51,7 +51,7 @@ class Classifiers(nn.Module):
     def __init__(self, encoders: list[Encoder], plan: Plan, seeds: list[int]):
         super().__init__()
         self.kind = plan.kind
-        shape, outputs = encoders[0].shape, 1 if plan.kind == "regression" else plan.classes
+        shape, outputs = encoders[0].config, 1 if plan.kind == "regression" else plan.classes
         self.head: Head = build_head(
             plan.head, shape.hidden_size, outputs, shape.max_position_embeddings, seeds
         )
