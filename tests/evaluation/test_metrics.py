@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn import metrics
 
 from cmgems.evaluation.metrics import Scores, score
-from cmgems.tasks.task import metrics_of
+from cmgems.tasks.task import metric_names
 
 
 def noisy_logits(labels, classes, seed=0, strength=0.7):
@@ -54,7 +54,7 @@ def test_classes_equal_scikit_learn(classes):
     found = score(torch.from_numpy(logits).float(), torch.from_numpy(labels), kind)
     assert found.figures() == pytest.approx(expected, abs=2e-6)
     assert (found.count, found.collapsed) == (997, False)
-    assert set(found.figures()) == set(metrics_of(kind))
+    assert set(found.figures()) == set(metric_names(kind))
 
 
 def test_the_score_of_a_split_is_not_the_mean_over_its_batches():

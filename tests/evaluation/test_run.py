@@ -205,7 +205,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     from cmgems.evaluation.finetuning.train import Classifiers, LabelScale, Plan
     from cmgems.evaluation.metrics import Scores
     from cmgems.models.encoder import Encoder, EncoderConfig
-    from cmgems.tasks.lookup import task as find
+    from cmgems.tasks.lookup import find_task
 
     encoder = Encoder(EncoderConfig(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
@@ -213,7 +213,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     examples, labels = Examples(tokenise(data, 3, 40)), torch.from_numpy(data.labels)
     split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
     module = ClassificationDataModule(split, 1, EvaluationData(examples, labels))
-    its_task = find(str(task))
+    its_task = find_task(str(task))
     found = iter([0.2, 0.9, 0.8, 0.1, 0.5, 0.9])
     monkeypatch.setattr(best_epoch, "score", lambda *_: Scores(2, mcc=next(found)))
     best = best_epoch.BestEpoch(model, module, its_task, LabelScale("binary"), bf16=False)
@@ -235,9 +235,9 @@ def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path
     (folder,) = (tmp_path / "out" / "classifiers").iterdir()
     loaded = load_classifier(folder)
     from cmgems.tasks import splits
-    from cmgems.tasks.lookup import task as find
+    from cmgems.tasks.lookup import find_task
 
-    test = splits.read(find(str(task)), "test")
+    test = splits.read_split(find_task(str(task)), "test")
     tokens = tokenise(test, 6, loaded.classifier.encoder.config.max_position_embeddings)
     logits = loaded.classifier(tokens)
     accuracy = float((logits.argmax(1).numpy() == test.labels).mean())

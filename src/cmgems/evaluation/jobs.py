@@ -40,8 +40,8 @@ from cmgems.evaluation.sources import Source, encoder_of, language_model
 from cmgems.evaluation.units import FULL, PUBLISHED, Group, Unit
 from cmgems.models.encoder import Encoder
 from cmgems.tasks import splits
-from cmgems.tasks.dataset import LabelledSequences, joined
-from cmgems.tasks.lookup import task
+from cmgems.tasks.dataset import LabelledSequences, concatenate
+from cmgems.tasks.lookup import find_task
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import tokenise
 from cmgems.utils.rng import stream
@@ -61,7 +61,7 @@ class Settings(NamedTuple):
         return next((source for source in self.sources if source.name == name), None)
 
     @property
-    def shortest(self) -> int:
+    def min_length(self) -> int:
         """Bases that every sequence must have: the largest k of all models."""
         return max((source.k for source in self.sources), default=1)
 
@@ -94,12 +94,12 @@ def run_group(settings: Settings, group: Group) -> list[Result]:
 
 @lru_cache(maxsize=64)
 def task_named(name: str) -> Task:
-    return task(name)
+    return find_task(name)
 
 
 @lru_cache(maxsize=8)
 def split(name: str, which: str, root: str, k: int) -> LabelledSequences:
-    return splits.read(task_named(name), which, root, shortest=k)
+    return splits.read_split(task_named(name), which, root, min_length=k)
 
 
 def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> LabelledSequences:
@@ -108,7 +108,7 @@ def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> L
     if unit.shots == FULL:
         return split(unit.task, "train", root, k)
     draw = None if unit.draw == PUBLISHED else unit.draw
-    return splits.few_shot(its_task, unit.shots, draw, root, shortest=k)
+    return splits.few_shot(its_task, unit.shots, draw, root, min_length=k)
 
 
 def test_of(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:
@@ -209,7 +209,7 @@ def _training_table(
     draws = {u.draw: examples_of(evaluation, its_task, u, k) for u in group.units}
     starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
     index_GN = np.stack([starts[u.draw] + np.arange(len(draws[u.draw])) for u in group.units])
-    return joined(list(draws.values())), index_GN
+    return concatenate(list(draws.values())), index_GN
 
 
 def _tokenised(
@@ -265,7 +265,7 @@ def _features(settings: Settings, source: Source, seed: int, data: LabelledSeque
 
 def _baseline(settings: Settings, its_task: Task, unit: Unit) -> Result:
     evaluation = settings.evaluation
-    k = settings.shortest
+    k = settings.min_length
     train_on = examples_of(evaluation, its_task, unit, k)
     test = test_of(evaluation, unit.task, k)
     fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[unit.model]

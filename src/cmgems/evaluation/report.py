@@ -11,7 +11,7 @@ import numpy as np
 from cmgems.evaluation.jobs import Result
 from cmgems.evaluation.units import FULL
 from cmgems.tasks.audit import Audit, audit_table
-from cmgems.tasks.task import Task, metrics_of
+from cmgems.tasks.task import Task, metric_names
 from cmgems.utils.intervals import Values, compare, summarise
 from cmgems.utils.text_table import text_table
 
@@ -32,7 +32,7 @@ def summaries(results: list[Result], chosen: Mapping[str, Task]) -> dict[str, li
                 **_known(summarise(values_of(its, metric))._asdict()),
             }
             for (model, task, shots), its in by_cell(results).items()
-            for metric in metrics_of(chosen[task].kind)
+            for metric in metric_names(chosen[task].kind)
         ],
         "comparisons": _comparisons(results, chosen),
     }
@@ -128,7 +128,7 @@ def report(
 
 
 def _table(summaries: list[dict], name: str, one: Task) -> str:
-    beside = BESIDE if BESIDE in metrics_of(one.kind) and one.metric != BESIDE else None
+    beside = BESIDE if BESIDE in metric_names(one.kind) and one.metric != BESIDE else None
     cells: dict[tuple, dict[str, dict]] = {}
     for summary in summaries:
         if summary["task"] == name:

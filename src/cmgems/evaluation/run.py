@@ -34,8 +34,8 @@ from cmgems.evaluation.sources import sources
 from cmgems.evaluation.units import FULL, Group, groups_of
 from cmgems.runs.folder import LOCK, provenance
 from cmgems.tasks import splits
-from cmgems.tasks.audit import Audit, audit, with_pretraining
-from cmgems.tasks.lookup import tasks
+from cmgems.tasks.audit import Audit, audit_splits, count_pretraining_overlap
+from cmgems.tasks.lookup import find_tasks
 from cmgems.tasks.task import Task
 from cmgems.utils.cores import cores
 from cmgems.utils.files import locked, replacing
@@ -125,7 +125,7 @@ def chosen_tasks(evaluation: Evaluation) -> dict[str, Task]:
         raise UserError("tasks.names: found none, wanted at least one task")
     found = {}
     for pattern in evaluation.tasks.names:
-        for one in tasks(pattern):
+        for one in find_tasks(pattern):
             found[pattern if one.group == "user" else one.name] = one
     return found
 
@@ -147,12 +147,12 @@ def shots_by_task(
         return {name: [FULL] for name in chosen}, []
     found, skipped = {}, []
     for name, one in chosen.items():
-        problems = {n: too_few(evaluation, one, n, settings.shortest) for n in shots}
+        problems = {n: too_few(evaluation, one, n, settings.min_length) for n in shots}
         found[name] = [n for n in shots if problems[n] is None]
         if not found[name]:
             raise problems[shots[0]]
         skipped += [str(problem) for problem in problems.values() if problem]
-        jobs.test_of(evaluation, name, settings.shortest)
+        jobs.test_of(evaluation, name, settings.min_length)
     return found, skipped
 
 
@@ -169,7 +169,7 @@ def too_few(evaluation: Evaluation, one: Task, shots: int, k: int) -> splits.Too
 def check_full(evaluation: Evaluation, name: str, one: Task, settings: Settings) -> None:
     wanted = {"full": ("train", "dev", "test"), "zero_shot": ("test",)}
     for split in wanted.get(evaluation.protocol, ("train", "test")):
-        jobs.split(name, split, evaluation.tasks.root, settings.shortest)
+        jobs.split(name, split, evaluation.tasks.root, settings.min_length)
     if evaluation.protocol == "zero_shot" and one.kind != "binary":
         raise UserError(f"tasks.names: {name} is {one.kind}, protocol zero_shot wants two classes")
 
@@ -177,8 +177,8 @@ def check_full(evaluation: Evaluation, name: str, one: Task, settings: Settings)
 def key_of_group(settings: Settings, one: Task, group: Group) -> str:
     """What the figures of a group depend on, as a hash."""
     evaluation, source = settings.evaluation, settings.source(group.model)
-    train = [jobs.examples_of(evaluation, one, u, settings.shortest) for u in group.units]
-    test = jobs.test_of(evaluation, group.task, settings.shortest)
+    train = [jobs.examples_of(evaluation, one, u, settings.min_length) for u in group.units]
+    test = jobs.test_of(evaluation, group.task, settings.min_length)
     return key_of(
         units=[list(unit) for unit in group.units],
         source=source and [source.sha256, source.k, asdict(source.shape), source.init],
@@ -220,13 +220,13 @@ def audited(evaluation: Evaluation, one: Task) -> Audit | None:
     if not evaluation.check_leakage:
         return None
     root = evaluation.tasks.root
-    test = splits.read(one, "test", root)
-    train = splits.as_published(one, root) if "train" in one.splits else test
-    found = audit(train, test, one.classes)
+    test = splits.read_split(one, "test", root)
+    train = splits.read_published_examples(one, root) if "train" in one.splits else test
+    found = audit_splits(train, test, one.classes)
     for name in evaluation.models:
         spans = pretraining_spans(Path(name))
         if spans:
-            return with_pretraining(found, *spans, test)
+            return count_pretraining_overlap(found, *spans, test)
     return found
 
 

@@ -13,7 +13,7 @@ def states_of(body: StackedEncoder, tokens: Tokens, layers: int | None = None) -
     At padding stands anything.
     """
     device = body.tokens.weight.device
-    models, real = len(body.tokens.weight), tokens.real()
+    models, real = len(body.tokens.weight), tokens.attention_mask()
     ids = tokens.ids_NL.to(device).expand(models, -1, -1)
     padding = None if bool(real.all()) else real.to(device)
     return body(ids, padding, Dropout(0.0, [0] * models), layers=layers)

@@ -41,7 +41,7 @@ class Classifier(nn.Module):
     def forward(self, tokens: Tokens, bf16: bool = False) -> Tensor:
         """Logits [B, C] of a batch, of the head `token` [B, L, C]; nothing is dropped."""
         device = self.encoder.tokens.weight.device
-        real = tokens.real().to(device)[None]
+        real = tokens.attention_mask().to(device)[None]
         with arithmetic(device, bf16):
             states = states_of(StackedEncoder([self.encoder]), tokens)
             return self.head(self.head.reduce(states, real), real, Dropout(0.0, [0]))[0].float()

@@ -117,7 +117,7 @@ def kmer_baseline(
 def choose_k(train: LabelledSequences, target: Target, seed: int) -> KmerChoice:
     """k and strength with the least validated loss on (some of) the training examples."""
     part = to_choose_on(target, seed)
-    train, target = train.take(part), target.where(part)
+    train, target = train.select(part), target.where(part)
     fold = folds_of(target, seed)
     tables = {k: normalize(kmer_counts(train, k)) for k in K_CHOICES if k <= train.lengths.max()}
     if len(train) < LARGE:
