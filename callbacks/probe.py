@@ -72,7 +72,7 @@ class ProbeStates(L.Callback):
                     pooled(module.model.encoder, data, self.k) for data in (one.train, one.test)
                 ]
                 found = probe(states[0], one.target, states[1], one.test.labels)
-            figures = found["logistic"].figures() | {
+            figures = found["logistic"].metrics() | {
                 f"neighbours_{one.metric}": getattr(found["neighbours"], one.metric)
             }
             write(trainer, {f"probe/{one.name}/{name}": x for name, x in figures.items()})

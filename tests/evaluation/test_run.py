@@ -95,34 +95,34 @@ def test_the_same_figures_again_and_when_interrupted(evaluate, tmp_path, monkeyp
     _, whole, _, _ = evaluate(*QUICK, NO_COUNTS)
     _, again, _, _ = evaluate(*QUICK, NO_COUNTS, folder=tmp_path / "again")
     assert figures(again) == figures(whole)
-    assert again["units_run"] == len(whole["scores"])
+    assert again["trials_run"] == len(whole["scores"])
 
-    run_group, calls = jobs.run_group, []
+    run_trials, calls = jobs.run_trials, []
 
-    def third_time_stops(settings, group):
+    def third_time_stops(context, batch):
         if len(calls) == 2:
             raise KeyboardInterrupt
-        calls.append(group)
-        return run_group(settings, group)
+        calls.append(batch)
+        return run_trials(context, batch)
 
-    monkeypatch.setattr(jobs, "run_group", third_time_stops)
+    monkeypatch.setattr(jobs, "run_trials", third_time_stops)
     folder = tmp_path / "stopped"
     code, found, _, err = evaluate(*QUICK, NO_COUNTS, folder=folder)
     assert (code, found) == (130, None)
     assert "interrupted" in err
-    monkeypatch.setattr(jobs, "run_group", run_group)
+    monkeypatch.setattr(jobs, "run_trials", run_trials)
     with open(folder / "scores.jsonl", "a") as journal:
         journal.write('{"key": "cut off by a kill')
     _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
     assert figures(found) == figures(whole)
-    done = sum(len(group.units) for group in calls)
-    assert found["units_run"] == len(whole["scores"]) - done
+    done = sum(len(batch.trials) for batch in calls)
+    assert found["trials_run"] == len(whole["scores"]) - done
     _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
-    assert found["units_run"] == 0
+    assert found["trials_run"] == 0
     _, found, _, _ = evaluate(
         *QUICK, NO_COUNTS, "recipe.epochs=1", folder=folder
     )  # another setting
-    assert found["units_run"] == len([s for s in found["scores"] if s["loss"] is not None])
+    assert found["trials_run"] == len([s for s in found["scores"] if s["loss"] is not None])
 
 
 def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
@@ -167,7 +167,7 @@ def is_running(process: int) -> bool:
 
 
 def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypatch):
-    read, trained = jobs.split, jobs.trained
+    read, train_trials = jobs.split, jobs.train_trials
     seen, inside = [], []
 
     def noting(name, which, root, k):
@@ -178,12 +178,12 @@ def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypa
     def noted(*args):
         inside.append(True)
         try:
-            return trained(*args)
+            return train_trials(*args)
         finally:
             inside.clear()
 
     monkeypatch.setattr(jobs, "split", noting)
-    monkeypatch.setattr(jobs, "trained", noted)
+    monkeypatch.setattr(jobs, "train_trials", noted)
     code, found, _, _ = evaluate(
         "recipe.epochs=3", "recipe.learning_rate=1e-3", "baselines=[]", "seeds=2", file="gue.yaml"
     )
@@ -368,4 +368,4 @@ def test_unknown_bases_and_long_sequences_are_evaluated(evaluate, task, tmp_path
 def test_keys_are_read_as_an_evaluation():
     found = load_as(Evaluation, FINETUNE / "splice.yaml")
     assert (found.classifier.head, found.few_shot.replicates) == ("position", 10)
-    assert evaluation_module.multiplies_in_bf16("cpu") in (True, False)
+    assert evaluation_module.has_bf16_products("cpu") in (True, False)
