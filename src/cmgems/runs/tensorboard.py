@@ -23,14 +23,14 @@ def layout(experiment: Experiment) -> dict[str, dict[str, list]]:
 
     Of the figures of a probed task it shows the official metric.
     """
-    from cmgems.tasks.lookup import tasks
+    from cmgems.tasks.lookup import find_tasks
 
     charts = {title: ["Multiline", [f"{tag}$"]] for tag, title in COMPARED}
     charts["bits a hidden base, and the best Markov model's"] = [
         "Multiline",
         ["validation_random_wide/hidden_base_bits$", "validation_reference/markov_bits$"],
     ]
-    for one in tasks(*experiment.probe.tasks) if experiment.probe.every_n_steps else ():
+    for one in find_tasks(*experiment.probe.tasks) if experiment.probe.every_n_steps else ():
         pattern = f"probe/{re.escape(one.name)}/{one.metric}$"
         charts[f"probe: {one.name}, {one.metric}"] = ["Multiline", [pattern]]
     charts["masked share in training"] = ["Multiline", ["train/masked_fraction$"]]
