@@ -1,4 +1,4 @@
-"""The examples in docstrings do what they say.
+"""The examples in docstrings and in docs/python.md do what they say.
 
 Modules are imported by name: `pytest --doctest-modules` would import those of data_modules/ and
 callbacks/ a second time, under the names of their folders.
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.paths import EXPERIMENTS, ROOT
 
+PAGE = ROOT / "docs/python.md"
 PROMPT = re.compile(r"^ *>>> ", re.MULTILINE)
 FOLDERS = {
     ROOT / "src/cmgems": "cmgems",
@@ -27,6 +28,16 @@ def modules_with_examples():
             if PROMPT.search(path.read_text()):
                 parts = path.relative_to(root).with_suffix("").parts
                 yield ".".join((package, *(part for part in parts if part != "__init__")))
+
+
+def examples_of_page(text):
+    """The text of the page with blank lines in place of all that is not in a block of Python."""
+    is_code, lines = False, []
+    for line in text.splitlines():
+        is_fence = line.startswith("```")
+        lines.append("" if is_fence or not is_code else line)
+        is_code = line == "```pycon" if is_fence else is_code
+    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture
@@ -52,3 +63,10 @@ def test_examples_of_docstrings(name, checkout):
     assert sum(len(test.examples) for test in tests) == written  # none is hidden by a decorator
     for test in tests:
         run(test)
+
+
+def test_page_on_python(checkout):
+    text = PAGE.read_text()
+    test = doctest.DocTestParser().get_doctest(examples_of_page(text), {}, PAGE.name, str(PAGE), 0)
+    assert len(test.examples) == len(PROMPT.findall(text)) > 10
+    run(test)
