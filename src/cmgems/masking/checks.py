@@ -1,6 +1,7 @@
 """Does a masking strategy keep to the rules? For users' own strategies, and for the catalogue.
 
->>> from cmgems.masking.checks import check_strategy
+>>> from cmgems.commands.check_masking import corpus
+>>> corpus_BK, rank_V = corpus("sample", 6)
 >>> [c.name for c in check_strategy("random", corpus_BK, rank_V, 6) if c.problem]
 []
 """
