@@ -241,11 +241,13 @@ def mask(
     from cmgems.masking.registry import strategy as find_strategy
     from cmgems.pretraining import build_masker, load_difficulty
     from cmgems.tasks.user_sequences import encode_user_sequences
+    from cmgems.tokenization import build_tokenization
 
     find_strategy(strategy)
     only = Curriculum(schedule="constant", strategies=(strategy,))
     experiment = replace(experiment or Experiment(), curriculum=only)
-    codes = encode_user_sequences(sequences, experiment.data.k)
+    min_bases = build_tokenization(experiment.data).min_bases
+    codes = encode_user_sequences(sequences, min_bases)
     genome = load_genome(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, load_difficulty(experiment, genome))

@@ -11,7 +11,7 @@ gzip, bgzip), 2bit, GenBank or EMBL. A sequence longer than the model's position
 windows, over which pooled vectors are averaged.
 
 FILE ends with .tsv (name, then the numbers) or with .npz: arrays `names` and `vectors` [N, D]; with
---pool tokens an array [k-mers, D] for each sequence, under `0`, `1`, ... in the order of `names`.
+--pool tokens an array [tokens, D] for each sequence, under `0`, `1`, ... in the order of `names`.
 """
 EXAMPLES = """\
 examples:
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("sequences", type=Path, metavar="SEQUENCES")
     add("--out", type=Path, required=True, metavar="FILE", help=".npz or .tsv")
     add("--pool", choices=POOLS, default="mean",
-        help="mean (default) or max of the k-mers, [CLS], or every k-mer's state")  # fmt: skip
+        help="mean (default) or max of the tokens, [CLS], or every token's state")  # fmt: skip
     add("--layer", type=int, metavar="N", help="0: the embeddings, 1, ...; default: the last")
 
 

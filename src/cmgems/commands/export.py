@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
         print(f'{folder}: AutoModelForSequenceClassification.from_pretrained("{folder}") reads it')
         return
     found = load_pretrained(args.run)
-    states, config = masked_lm_states(found.model), bert_config(found.model.encoder.config, found.k)
-    write_folder(folder, states, config, found.k, render_card(found, folder.resolve().name))
+    states = masked_lm_states(found.model)
+    config = bert_config(found.model.encoder.config, found.tokenization)
+    card = render_card(found, folder.resolve().name)
+    write_folder(folder, states, config, found.tokenization, card)
     print(f'{folder}: AutoModelForMaskedLM.from_pretrained("{folder}") reads it')

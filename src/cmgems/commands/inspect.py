@@ -49,10 +49,11 @@ def write_page(experiment, region: str, out) -> None:
     from cmgems.inspection.inspect import find_region, inspect
     from cmgems.inspection.page import page
     from cmgems.pretraining import build_masker, load_difficulty
+    from cmgems.tokenization import build_tokenization
     from cmgems.utils.files import atomic_write
 
     genome = load_genome(experiment.data.genome)
-    found_region = find_region(genome, region, experiment.data.k)
+    found_region = find_region(genome, region, build_tokenization(experiment.data))
     data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     text = page(inspect(experiment, genome, masker, found_region))

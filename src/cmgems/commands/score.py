@@ -7,7 +7,7 @@ DESCRIPTION = """\
 Zero-shot scores of a pretrained model, as a table (tab-separated).
 
 Of sequences: the pseudo-log-likelihood, the sum over the bases of ln p(base | all others), each
-base hidden by masking all k k-mers over it. Of variants: ln p(alternative) - ln p(reference) at
+base hidden by masking all tokens over it. Of variants: ln p(alternative) - ln p(reference) at
 their place; below 0, the model finds the reference likelier.
 
 MODEL is a run folder, a checkpoint in one, or a Hugging Face folder.

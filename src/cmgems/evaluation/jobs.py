@@ -62,8 +62,8 @@ class JobContext(NamedTuple):
 
     @property
     def min_length(self) -> int:
-        """Bases that every sequence must have: the largest k of all models."""
-        return max((source.k for source in self.sources), default=1)
+        """Bases that every sequence must have to be a token of every model."""
+        return max((source.tokenization.min_bases for source in self.sources), default=1)
 
 
 class Result(NamedTuple):
@@ -98,23 +98,23 @@ def task_named(name: str) -> Task:
 
 
 @lru_cache(maxsize=8)
-def split(name: str, which: str, root: str, k: int) -> LabelledSequences:
-    return splits.read_split(task_named(name), which, root, min_length=k)
+def split(name: str, which: str, root: str, min_length: int) -> LabelledSequences:
+    return splits.read_split(task_named(name), which, root, min_length=min_length)
 
 
 def training_examples(
-    evaluation: Evaluation, its_task: Task, trial: TrialSpec, k: int
+    evaluation: Evaluation, its_task: Task, trial: TrialSpec, min_length: int
 ) -> LabelledSequences:
     """What a trial trains on."""
     root = evaluation.tasks.root
     if trial.shots == FULL:
-        return split(trial.task, "train", root, k)
+        return split(trial.task, "train", root, min_length)
     draw = None if trial.draw == PUBLISHED else trial.draw
-    return splits.few_shot(its_task, trial.shots, draw, root, min_length=k)
+    return splits.few_shot(its_task, trial.shots, draw, root, min_length=min_length)
 
 
-def test_examples(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:
-    return split(name, "test", evaluation.tasks.root, k)
+def test_examples(evaluation: Evaluation, name: str, min_length: int) -> LabelledSequences:
+    return split(name, "test", evaluation.tasks.root, min_length)
 
 
 def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
@@ -141,7 +141,7 @@ def _fine_tuned(context: JobContext, its_task: Task, batch: TrialBatch) -> list[
     evaluation, source = context.evaluation, context.source(batch.model)
     encoders = [load_encoder(source, trial.seed, context.device) for trial in batch.trials]
     found = train_trials(context, its_task, batch, encoders)
-    test = test_examples(evaluation, batch.task, source.k)
+    test = test_examples(evaluation, batch.task, source.tokenization.min_bases)
     examples = _tokenised(context, its_task, source, encoders[0], test)
     logits = answer(found.model, evaluation_loader(EvaluationData(examples)), context.bf16)
     answers = found.scale.answers(logits)
@@ -193,24 +193,24 @@ def _data_module(
 ) -> tuple[ClassificationDataModule, LabelScale]:
     """What a batch trains on, and chooses on where that is dev."""
     evaluation, source = context.evaluation, context.source(batch.model)
-    table, index_GN = _training_table(evaluation, its_task, batch, source.k)
+    table, index_GN = _training_table(evaluation, its_task, batch, source.tokenization.min_bases)
     scale = LabelScale.of(table.labels, its_task.kind)
     examples = _tokenised(context, its_task, source, encoder, table)
     seeds = [trial_seed(trial) for trial in batch.trials]
     train_data = TrainData(examples, scale.targets(table.labels), index_GN, seeds)
     dev_data = None
     if batch.shots == FULL:
-        dev = split(batch.task, "dev", evaluation.tasks.root, source.k)
+        dev = split(batch.task, "dev", evaluation.tasks.root, source.tokenization.min_bases)
         dev_examples = _tokenised(context, its_task, source, encoder, dev)
         dev_data = EvaluationData(dev_examples, torch.from_numpy(dev.labels))
     return ClassificationDataModule(train_data, batch_size, dev_data), scale
 
 
 def _training_table(
-    evaluation: Evaluation, its_task: Task, batch: TrialBatch, k: int
+    evaluation: Evaluation, its_task: Task, batch: TrialBatch, min_length: int
 ) -> tuple[LabelledSequences, np.ndarray]:
     """The examples of all draws, and int64 [G, N] which of them each trial trains on."""
-    draws = {u.draw: training_examples(evaluation, its_task, u, k) for u in batch.trials}
+    draws = {u.draw: training_examples(evaluation, its_task, u, min_length) for u in batch.trials}
     starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
     index_GN = np.stack([starts[u.draw] + np.arange(len(draws[u.draw])) for u in batch.trials])
     return concatenate(list(draws.values())), index_GN
@@ -224,7 +224,7 @@ def _tokenised(
     data: LabelledSequences,
 ) -> Examples:
     """Examples as the classifiers of this evaluation want them."""
-    tokens = tokenise(data, source.k, source.shape.max_position_embeddings)
+    tokens = tokenise(data, source.tokenization, source.shape.max_position_embeddings)
     return examples_for(encoder, plan_of(context.evaluation, its_task), tokens, context.bf16)
 
 
@@ -242,9 +242,9 @@ def _keep(context: JobContext, its_task: Task, batch: TrialBatch, model: Classif
 
 def _probe(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
     evaluation, source = context.evaluation, context.source(trial.model)
-    examples = training_examples(evaluation, its_task, trial, source.k)
+    examples = training_examples(evaluation, its_task, trial, source.tokenization.min_bases)
     target = Target(examples.labels, its_task.kind, len(its_task.classes))
-    test = test_examples(evaluation, trial.task, source.k)
+    test = test_examples(evaluation, trial.task, source.tokenization.min_bases)
     found = probe(
         _features(context, source, trial.seed, examples),
         target,
@@ -259,7 +259,12 @@ def _probe(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
 @lru_cache(maxsize=4)
 def _test_features(context: JobContext, source: ModelSource, seed: int, name: str) -> np.ndarray:
     """Those of the test split are the same for all draws."""
-    return _features(context, source, seed, test_examples(context.evaluation, name, source.k))
+    return _features(
+        context,
+        source,
+        seed,
+        test_examples(context.evaluation, name, source.tokenization.min_bases),
+    )
 
 
 def _features(
@@ -270,14 +275,13 @@ def _features(
     its = context.evaluation.probe
     layer = None if its.layer == -1 else its.layer
     encoder = load_encoder(source, seed, context.device)
-    return pooled(encoder, data, source.k, its.pool, layer, context.bf16)
+    return pooled(encoder, data, source.tokenization, its.pool, layer, context.bf16)
 
 
 def _baseline(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
     evaluation = context.evaluation
-    k = context.min_length
-    train_on = training_examples(evaluation, its_task, trial, k)
-    test = test_examples(evaluation, trial.task, k)
+    train_on = training_examples(evaluation, its_task, trial, context.min_length)
+    test = test_examples(evaluation, trial.task, context.min_length)
     fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[trial.model]
     found = fit(train_on, test, its_task.kind, len(its_task.classes))
     return Result(
@@ -290,10 +294,10 @@ def _zero_shot(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
     from cmgems.inference.likelihood import pseudo_log_likelihood
 
     source = context.source(trial.model)
-    test = test_examples(context.evaluation, trial.task, source.k)
+    test = test_examples(context.evaluation, trial.task, source.tokenization.min_bases)
     model = load_language_model(source, trial.seed).to(context.device)
-    likelihood = np.array(
-        [pseudo_log_likelihood(model, source.k, test.sequence(i)).mean for i in range(len(test))]
-    )
+    sequences = map(test.sequence, range(len(test)))
+    found = [pseudo_log_likelihood(model, source.tokenization, codes) for codes in sequences]
+    likelihood = np.array([each.mean for each in found])
     logits = np.stack([np.zeros(len(test)), likelihood - np.median(likelihood)], 1)
     return Result(trial, score(logits, test.labels, its_task.kind), float("nan"), 0.0, {})

@@ -35,7 +35,7 @@ def read_split(
     task : from `tasks.task`
     split : train, dev or test
     root : folder with the published files, as docs/tasks.md lays them out
-    min_length : bases; a shorter sequence is refused (k, for a model of k-mers)
+    min_length : bases; a shorter sequence is refused (`Tokenization.min_bases`)
 
     Raises
     ------

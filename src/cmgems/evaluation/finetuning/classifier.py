@@ -1,6 +1,6 @@
 """One fine-tuned classifier: an encoder with a head, to keep, to load and to hand on.
 
-A folder holds `classifier.json` (sizes, k, head, classes, where it comes from) and
+A folder holds `classifier.json` (sizes, tokens, head, classes, where it comes from) and
 `classifier.safetensors`. One with the head `cls` can be written as a Hugging Face folder, which
 `BertForSequenceClassification.from_pretrained` opens with the same logits.
 """
@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from cmgems.config.schema import Data
 from cmgems.errors import UserError
 from cmgems.evaluation.finetuning.heads import Head, build_head
 from cmgems.evaluation.finetuning.train import Classifiers
@@ -26,6 +27,8 @@ from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import StackedLinear, unstack
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import Tokens
+from cmgems.tokenization import Tokenization, build_tokenization
+from cmgems.tokenization.hf import input_text
 from cmgems.utils.files import atomic_write
 
 DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"
@@ -50,7 +53,7 @@ class Classifier(nn.Module):
 
 class Loaded(NamedTuple):
     classifier: Classifier
-    k: int
+    tokenization: Tokenization
     head: str
     description: dict
 
@@ -86,7 +89,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, t
         handle.write(safetensors.torch.save(states))
     description = {
         "shape": asdict(classifier.encoder.config),
-        "k": source.k,
+        **source.tokens,
         "head": type(classifier.head).__name__.lower(),
         "kind": task.kind,
         "classes": list(task.classes),
@@ -115,12 +118,14 @@ def load_classifier(folder: Path) -> Loaded:
         )
         classifier = Classifier(Encoder(shape).eval(), head)
         classifier.load_state_dict(states)
+        tokens = Data(tokenization=description["tokenization"], k=description["k"])
+        tokenization = build_tokenization(tokens)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{folder}: found no usable classifier ({reason}), wanted one that was kept"
         ) from error
-    return Loaded(classifier, description["k"], description["head"], description)
+    return Loaded(classifier, tokenization, description["head"], description)
 
 
 def export_classifier(folder: Path, out: Path) -> None:
@@ -142,13 +147,14 @@ def export_classifier(folder: Path, out: Path) -> None:
     classes = found.description["classes"] or ["value"]
     config = bert_config(
         encoder.config,
-        found.k,
+        found.tokenization,
         architectures=["BertForSequenceClassification"],
         id2label=dict(enumerate(classes)),
         label2id={name: number for number, name in enumerate(classes)},
         problem_type=PROBLEMS[found.description["kind"]],
     )
-    write_folder(out, states, config, found.k, _card(found.description))
+    card = _card(found.description, found.tokenization)
+    write_folder(out, states, config, found.tokenization, card)
 
 
 PROBLEMS = {
@@ -167,11 +173,11 @@ def _plain_linear(part: StackedLinear) -> nn.Linear:
     return plain
 
 
-def _card(description: dict) -> str:
+def _card(description: dict, tokenization: Tokenization) -> str:
     its = description["pretrained"]
     return (
         f"# {description['task']}\n\n"
-        f"A classifier of DNA in {description['k']}-mers, fine-tuned with cmgems on the task "
+        f"A classifier of DNA in {tokenization.description}, fine-tuned with cmgems on the task "
         f"{description['task']}, from {its['source'] if its['sha256'] else 'an untrained encoder'}."
-        f"\n\nIts input is k-mer text: `ACGTACG` is `ACGTAC CGTACG` for k = 6.\n"
+        f"\n\nIts input is {input_text(tokenization)}.\n"
     )
