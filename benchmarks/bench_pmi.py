@@ -33,6 +33,7 @@ import numpy as np
 from cmgems.difficulty.counts import KmerCounts, count_chunks
 from cmgems.difficulty.genome_counts import count_file_kmers
 from cmgems.difficulty.pmi import pmi_table_from_counts
+from cmgems.genome.alphabet import AMBIGUOUS
 from cmgems.genome.formats import fasta_kernels
 from cmgems.genome.formats.reader import read_chunks
 from cmgems.utils.cores import available_cores
@@ -163,7 +164,7 @@ def count(path: Path, k: int, threads: int) -> KmerCounts:
 def biopython(path: Path) -> None:
     from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-    table = np.minimum(fasta_kernels.BYTE_CLASSES, fasta_kernels.OTHER)
+    table = np.minimum(fasta_kernels.BYTE_CLASSES, AMBIGUOUS)
     with open(path) as handle:
         for _, sequence in SimpleFastaParser(handle):
             table[np.frombuffer(sequence.encode(), np.uint8)]

@@ -64,7 +64,7 @@ def count_file_kmers(path: Path, k: int, *, threads: int | None = None) -> KmerC
             for piece in read_chunks(path, advance):
                 contigs.add(path, piece)
                 yield piece.codes
-            contigs.close(path)
+            contigs.close()
 
     counts = count_chunks(pieces(), k, threads=threads)
     if source_identity(path) != identity:
