@@ -213,9 +213,9 @@ def test_the_command_says_what_it_built_and_checks_it(tmp_path, capsys):
     assert main(["genome", "--check", str(store)]) == 0
     assert capsys.readouterr().out == f"{store}: verified, 2 contigs as built\n"
     codes = store / "codes.u8"
-    found = codes.stat()
+    status = codes.stat()
     codes.write_bytes(b"\1" + codes.read_bytes()[1:])
-    os.utime(codes, ns=(found.st_atime_ns, found.st_mtime_ns))  # a disk that forgets
+    os.utime(codes, ns=(status.st_atime_ns, status.st_mtime_ns))  # a disk that forgets
     assert main(["genome", "--check", str(store)]) == 2
     assert "contig 'x' is damaged" in capsys.readouterr().err
 

@@ -123,10 +123,10 @@ def test_counts_do_not_depend_on_cuts_and_threads(contigs, k, threads, cuts):
 def test_counts_of_long_words_in_short_sequences(size, k, seed):
     codes = np.random.default_rng(seed).integers(0, 4, size, dtype=np.uint8)
     table = count_chunks([codes], k, threads=1).tables[-1]
-    found = np.flatnonzero(table)
-    words = ["".join(LETTERS[int(i) >> 2 * (k - 1 - j) & 3] for j in range(k)) for i in found]
+    counted = np.flatnonzero(table)
+    words = ["".join(LETTERS[int(i) >> 2 * (k - 1 - j) & 3] for j in range(k)) for i in counted]
     sequence = "".join(LETTERS[c] for c in codes)
     windows = [sequence[i : i + k] for i in range(size - k + 1)]
-    assert dict(zip(words, table[found].tolist(), strict=True)) == {
+    assert dict(zip(words, table[counted].tolist(), strict=True)) == {
         w: windows.count(w) for w in windows
     }

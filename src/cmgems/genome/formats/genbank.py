@@ -66,6 +66,8 @@ def _records(path: Path, stream: ByteStream, file_format: str) -> Iterator[tuple
 def _letters(path: Path, number: int, record: "SeqRecord") -> bytes:
     from Bio.Seq import UndefinedSequenceError  # heavy, see above
 
+    if record.seq is None:
+        raise ValueError("it has no sequence")
     try:
         return bytes(record.seq)
     except UndefinedSequenceError as error:
