@@ -10,7 +10,7 @@ from cmgems.genome.genome import Contig, Genome
 
 
 class Region(NamedTuple):
-    """A part of a contig; offsets in the contig, from 0, the end is behind the last base."""
+    """A part of a contig; offsets in the contig, from 0, the end is after the last base."""
 
     contig: Contig
     start: int

@@ -37,15 +37,15 @@ class _TwoBitFile:
         self.path, self.handle, self.order = path, handle, order
         self.size = handle.seek(0, 2)
 
-    def require(self, at: int, count: int, what: str) -> None:
+    def require(self, at: int, count: int, label: str) -> None:
         if at + count > self.size:
             raise UserError(
-                f"{self.path}: the 2bit file is truncated or damaged: {what} should be at bytes"
+                f"{self.path}: the 2bit file is truncated or damaged: {label} should be at bytes"
                 f" {at} to {at + count}, the file has {self.size}; {_REMEDY}"
             )
 
-    def bytes(self, at: int, count: int, what: str) -> bytes:
-        self.require(at, count, what)
+    def bytes(self, at: int, count: int, label: str) -> bytes:
+        self.require(at, count, label)
         self.handle.seek(at)
         parts: list[bytes] = []
         while count and (part := self.handle.read(count)):
@@ -55,8 +55,8 @@ class _TwoBitFile:
             raise UserError(f"{self.path}: became shorter while it was read")
         return b"".join(parts)
 
-    def integers(self, at: int, count: int, what: str) -> np.ndarray:
-        return np.frombuffer(self.bytes(at, 4 * count, what), f"{self.order}u4").astype(np.int64)
+    def integers(self, at: int, count: int, label: str) -> np.ndarray:
+        return np.frombuffer(self.bytes(at, 4 * count, label), f"{self.order}u4").astype(np.int64)
 
 
 def read_twobit(
@@ -91,10 +91,10 @@ def _index(file: _TwoBitFile, count: int) -> list[tuple[str, int]]:
     return entries
 
 
-def _blocks(file: _TwoBitFile, at: int, what: str) -> tuple[np.ndarray, np.ndarray, int]:
+def _blocks(file: _TwoBitFile, at: int, label: str) -> tuple[np.ndarray, np.ndarray, int]:
     """Starts, sizes and the offset after them."""
-    count = int(file.integers(at, 1, what)[0])
-    both = file.integers(at + 4, 2 * count, what)
+    count = int(file.integers(at, 1, label)[0])
+    both = file.integers(at + 4, 2 * count, label)
     return both[:count], both[count:], at + 4 + 8 * count
 
 
