@@ -2,11 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmgems.utils.text_table import text_table
 
+if TYPE_CHECKING:
+    from cmgems.genome.genome import Genome
+
 DESCRIPTION = """\
-Build a genome store: base codes on disk, one byte a base, mapped into memory when used.
+Build a genome store: base codes on disk, one byte per base, mapped into memory when used.
 Sources may be FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL; several make one genome.
 """
 EXAMPLES = """\
@@ -42,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     genome = build_genome(args.sources, args.out, threads=args.threads)
     seconds = time.perf_counter() - began
     print(describe(genome))
-    print(f"built in {seconds:.2f} s, {genome.bases / seconds / 1e6:,.0f} million bases a second")
+    print(f"built in {seconds:.2f} s, {genome.bases / seconds / 1e6:,.0f} million bases per second")
 
 
 def check(path: Path) -> None:
@@ -51,18 +55,23 @@ def check(path: Path) -> None:
 
     genome = open_genome(path)
     verify_codes(path, read_manifest(path), genome.codes)
-    print(f"{path}: all {len(genome.contigs):,} contigs are as they were built")
+    print(f"{path}: verified, {_count_contigs(genome)} as built")
 
 
-def describe(genome) -> str:
+def describe(genome: "Genome") -> str:
     iupac = sum(c.iupac_count for c in genome.contigs)
-    share = 100 * genome.n_count / genome.bases
+    percent_n = 100 * genome.n_count / genome.bases
     lines = [
         f"{genome.path}: {genome.name}",
-        f"  {len(genome.contigs):,} contigs, {genome.bases:,} bases, {share:.2f} % N"
+        f"  {_count_contigs(genome)}, {genome.bases:,} bases, {percent_n:.2f} % N"
         + (f" (of which {iupac:,} IUPAC codes)" if iupac else ""),
         text_table([(c.name, f"{c.length:,}") for c in genome.contigs[:25]], "<>", indent="  "),
     ]
     if len(genome.contigs) > 25:
         lines.append(f"  … and {len(genome.contigs) - 25:,} more")
     return "\n".join([*lines, f"  sha256 {genome.sha256}"])
+
+
+def _count_contigs(genome: "Genome") -> str:
+    number = len(genome.contigs)
+    return "1 contig" if number == 1 else f"{number:,} contigs"

@@ -1,11 +1,15 @@
-"""`cmgems pmi`: the PMI of all k-mers of a genome, and what can be done with such a table."""
+"""`cmgems pmi`: the PMI of all k-mers of a genome; compare, plot and export such tables."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmgems.utils.text_table import text_table
+
+if TYPE_CHECKING:
+    from cmgems.difficulty.table import PmiTable
 
 DESCRIPTION = """\
 Count the k-mers of one or more genomes and compute their PMI, the difficulty that masking uses.
@@ -15,14 +19,14 @@ that --counts-out wrote; the counts of several are added up.
 """
 EXAMPLES = """\
 examples:
-  cmgems pmi sample --k 6 --out sample.pmi.tsv --plots pictures
+  cmgems pmi sample --k 6 --out sample.pmi.tsv --plots plots
   cmgems pmi hg38.fa.gz --definition published --both-strands --out hg38.pmi.tsv
   cmgems pmi human.counts mouse.fa --counts-out both.counts --out both.pmi.tsv
   cmgems pmi sample --compare hg38.pmi.tsv
   cmgems pmi --table hg38.pmi.tsv --compare mouse.pmi.tsv
   cmgems pmi stores/chr20 --track 20:44,000,001-44,100,000 --bin 50 --track-out difficulty.bedGraph
 """
-SHOWN = 10
+NUM_SHOWN = 10  # k-mers of the summary
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,20 +42,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--table", type=Path, metavar="FILE",
         help="use a table (TSV or CSV with a score or rank column), compute none")  # fmt: skip
     add("--out", type=Path, metavar="TABLE.tsv", help="write the table")
-    add("--counts-out", type=Path, metavar="FILE", help="write the counts, to add others to later")
+    add("--counts-out", type=Path, metavar="FILE",
+        help="write the counts, to which others can be added later")  # fmt: skip
     add("--compare", type=Path, metavar="OTHER.tsv", help="compare with another table")
-    add("--plots", type=Path, metavar="DIR", help="write pictures of the table (PNG)")
+    add("--plots", type=Path, metavar="DIR", help="write plots of the table (PNG)")
     add("--track", metavar="REGION",
         help="write the difficulty along CONTIG or CONTIG:START-END as bedGraph")  # fmt: skip
     add("--track-out", type=Path, metavar="FILE", help="file of the track (default: print it)")
-    add("--bin", type=int, default=1, metavar="BASES", help="bases a step of the track (default 1)")
+    add("--bin", type=int, default=1, metavar="BASES",
+        help="bases per step of the track (default 1)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
     _check(args)
     table = _table(args)
-    quiet = args.track and not args.track_out  # the track is what is printed
-    if not quiet:
+    prints_track = args.track and not args.track_out
+    if not prints_track:
         print(_summary(table))
     _write(args, table)
     if args.compare:
@@ -84,10 +90,10 @@ def _check(args: argparse.Namespace) -> None:
         check_settings(args.k, args.definition, args.min_count)
     for out in (args.out, args.counts_out, args.track_out):
         if out and (out.is_dir() or not os.access(out.absolute().parent, os.W_OK)):
-            raise UserError(f"{out}: cannot be written; wanted: a file in a folder that is there")
+            raise UserError(f"{out}: cannot be written; wanted: a file in a folder that exists")
 
 
-def _table(args: argparse.Namespace):
+def _table(args: argparse.Namespace) -> "PmiTable":
     from cmgems.difficulty.pmi import pmi_table_from_counts
     from cmgems.difficulty.table_io import read_table
     from cmgems.errors import UserError
@@ -113,17 +119,17 @@ def _table(args: argparse.Namespace):
     return pmi_table_from_counts(total, args.definition, args.min_count)
 
 
-def _summary(table) -> str:
+def _summary(table: "PmiTable") -> str:
     import numpy as np
 
-    from cmgems.difficulty.table_io import decode_kmers
+    from cmgems.difficulty.table import decode_kmers
 
     scored = int(np.sum(~np.isnan(table.npmi)))
     head = (
         f"{table.genome_name or 'table'}: {len(table.rank):,} {table.k}-mers, {table.definition},"
         f" {scored:,} with a score; first to be masked:\n"
     )
-    first = np.flatnonzero(table.rank <= SHOWN)
+    first = np.flatnonzero(table.rank <= NUM_SHOWN)
     first = first[np.argsort(table.rank[first])]
     rows = [
         (
@@ -137,7 +143,7 @@ def _summary(table) -> str:
     return head + text_table(rows, "><", indent="  ")
 
 
-def _write(args: argparse.Namespace, table) -> None:
+def _write(args: argparse.Namespace, table: "PmiTable") -> None:
     if args.out:
         from cmgems.difficulty.table_io import write_table
 
@@ -150,7 +156,7 @@ def _write(args: argparse.Namespace, table) -> None:
             print(f"wrote {path}", file=sys.stderr)
 
 
-def _track(args: argparse.Namespace, table) -> None:
+def _track(args: argparse.Namespace, table: "PmiTable") -> None:
     from cmgems.difficulty.track import write_track
     from cmgems.genome.cache import load_genome
     from cmgems.genome.region import parse_region
