@@ -55,9 +55,9 @@ def load_genome(source: str | Path) -> Genome:
     >>> genome.name, genome.bases
     ('GRCh37_20_44000001-48000000', 4000000)
     """
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome as open_or_build
 
-    return genome_for(str(source))
+    return open_or_build(str(source))
 
 
 def pmi_table(
@@ -90,9 +90,9 @@ def pmi_table(
     >>> table.rank.shape, int(table.rank.min())
     ((64,), 1)
     """
-    from cmgems.difficulty.pmi import table_for
+    from cmgems.difficulty.pmi import compute_pmi_table
 
-    return table_for(genome, k, definition, min_count)
+    return compute_pmi_table(genome, k, definition, min_count)
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -236,7 +236,6 @@ def mask(
     """
     from cmgems.config.schema import Curriculum, Experiment
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import genome_for
     from cmgems.inspection.masked_sequence import mask_sequences
     from cmgems.masking.registry import strategy as find_strategy
     from cmgems.pretraining import build_masker, difficulty
@@ -246,7 +245,7 @@ def mask(
     only = Curriculum(schedule="constant", strategies=(strategy,))
     experiment = replace(experiment or Experiment(), curriculum=only)
     codes = encode_user_sequences(sequences, experiment.data.k)
-    genome = genome_for(experiment.data.genome)
+    genome = load_genome(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, difficulty(experiment, genome))
     return mask_sequences(masker, strategy, codes, experiment.data.window_length, seed)
@@ -333,8 +332,8 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
     Returns
     -------
     Comparison
-        `rows` by measure, the baseline first; `cmgems.comparison.write` has it as text (`terminal`)
-        and as files (`write`).
+        `results` by metric; `as_terminal_text` and `write_comparison` of `cmgems.comparison.write`
+        make text and files of it.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from cmgems.genome.alphabet import AMBIGUOUS, BASES
 from cmgems.masking.masker import Masker
 from cmgems.tokenization.hidden import hidden_bases
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids, vocabulary
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 HIDDEN = "_"  # in place of a base that no visible token shows
 
@@ -61,7 +61,7 @@ def mask_sequences(
     codes_BL = _padded(sequences)
     ids_BK = token_ids(codes_BL, masker.k)
     maskable_BK = ids_BK >= FIRST_KMER
-    keys_B2 = torch.from_numpy(sequence_keys(stream(seed, "mask"), np.arange(len(ids_BK))))
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(seed, "mask"), np.arange(len(ids_BK))))
     mask_BK = masker.mask(ids_BK, maskable_BK, keys_B2, strategy)
     hidden_BL = hidden_bases(mask_BK, masker.k, maskable_BK)
     names, letters = vocabulary(masker.k), BASES + "N"
