@@ -13,7 +13,7 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.models.presets import sizes
-from cmgems.pretraining import build_masker, difficulty
+from cmgems.pretraining import build_masker, load_difficulty
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import CLS, SEP, token_ids, vocabulary_size
 from cmgems.training.module import Pretraining
@@ -58,9 +58,9 @@ def _best_and_median(speeds: list[float]) -> tuple[float, float]:
     return max(speeds), statistics.median(speeds)
 
 
-def experiment_of(preset: str, windows: int, full_share: float, **train) -> Experiment:
+def experiment_of(preset: str, windows: int, full_length_fraction: float, **train) -> Experiment:
     return Experiment(
-        data=Data(full_share=full_share),
+        data=Data(full_length_fraction=full_length_fraction),
         model=Model(preset=preset),
         train=Train(global_batch_size=windows, micro_batch_size=windows, **train),
     )
@@ -74,7 +74,7 @@ def data_of(experiment: Experiment) -> tuple[Genome, GenomeDataModule]:
 def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:
     """Windows, masks, forward, backward, clipping and AdamW, without Lightning."""
     genome, data = data_of(experiment)
-    masker = build_masker(experiment, data, difficulty(experiment, genome))
+    masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     module = Pretraining(experiment, masker).to(device)
     if device == "cuda":
         module.compile_step()

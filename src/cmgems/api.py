@@ -238,7 +238,7 @@ def mask(
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.inspection.masked_sequence import mask_sequences
     from cmgems.masking.registry import strategy as find_strategy
-    from cmgems.pretraining import build_masker, difficulty
+    from cmgems.pretraining import build_masker, load_difficulty
     from cmgems.tasks.user_sequences import encode_user_sequences
 
     find_strategy(strategy)
@@ -247,7 +247,7 @@ def mask(
     codes = encode_user_sequences(sequences, experiment.data.k)
     genome = load_genome(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
-    masker = build_masker(experiment, data, difficulty(experiment, genome))
+    masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     return mask_sequences(masker, strategy, codes, experiment.data.window_length, seed)
 
 

@@ -48,13 +48,13 @@ def write_page(experiment, region: str, out) -> None:
     from cmgems.genome.cache import load_genome
     from cmgems.inspection.inspect import find_region, inspect
     from cmgems.inspection.page import page
-    from cmgems.pretraining import build_masker, difficulty
+    from cmgems.pretraining import build_masker, load_difficulty
     from cmgems.utils.files import atomic_write
 
     genome = load_genome(experiment.data.genome)
     found_region = find_region(genome, region, experiment.data.k)
     data = GenomeDataModule(experiment, genome)
-    masker = build_masker(experiment, data, difficulty(experiment, genome))
+    masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     text = page(inspect(experiment, genome, masker, found_region))
     with atomic_write(out) as handle:
         handle.write(text)

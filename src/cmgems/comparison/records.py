@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmgems.config.schema import Experiment, read
+from cmgems.config.schema import Experiment, get_value
 from cmgems.errors import UserError
 from cmgems.evaluation.config import BASELINES
-from cmgems.runs.experiment import differences, load
-from cmgems.runs.folder import FREE_TO_CHANGE
+from cmgems.runs.experiment import diff, load
+from cmgems.runs.folder import RESUMABLE_KEYS
 from cmgems.runs.tensorboard import plain
 from cmgems.utils.intervals import Interval
 
@@ -193,13 +193,13 @@ def varied_keys(groups: list[Group]) -> list[str]:
 
 def format_value(run: Run, key: str) -> str:
     """The value of a config key as it is shown in a table."""
-    value = plain(read(run.experiment, key))
+    value = plain(get_value(run.experiment, key))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _changed(a: Experiment, b: Experiment) -> list[str]:
     """The keys, the seed aside, that make two experiments different ones."""
-    return [key for key in differences(a, replace(b, seed=a.seed)) if key not in FREE_TO_CHANGE]
+    return [key for key in diff(a, replace(b, seed=a.seed)) if key not in RESUMABLE_KEYS]
 
 
 def _labels(groups: list[list[Run]]) -> list[str]:

@@ -36,7 +36,7 @@ class ReadFolder(NamedTuple):
     weights: Path  # the file they were read from
 
 
-def check_free(folder: Path) -> None:
+def check_empty(folder: Path) -> None:
     """Refuse a folder that holds something.
 
     Raises
@@ -65,7 +65,7 @@ def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, c
     card : str
         The model card, Markdown.
     """
-    check_free(folder)
+    check_empty(folder)
     with atomic_folder(folder) as beside:
         (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         # not save_file: that makes the file unreadable to others, whatever the umask
@@ -89,7 +89,7 @@ def write_tokenizer(folder: Path, k: int, positions: int = 512) -> None:
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary(k)))
 
 
-def is_folder(path: Path) -> bool:
+def is_hugging_face_folder(path: Path) -> bool:
     """Whether this looks like a folder for `from_pretrained`."""
     return (path / CONFIG).is_file()
 

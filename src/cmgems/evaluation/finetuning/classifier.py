@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cmgems.errors import UserError
 from cmgems.evaluation.finetuning.heads import Head, build_head
 from cmgems.evaluation.finetuning.train import Classifiers
-from cmgems.evaluation.sources import Source
+from cmgems.evaluation.sources import ModelSource
 from cmgems.hub.bert_weights import bert_config, classifier_states
 from cmgems.hub.folder import write_folder
 from cmgems.inference.encode import arithmetic, states_of
@@ -42,7 +42,7 @@ class Classifier(nn.Module):
     def forward(self, tokens: Tokens, bf16: bool = False) -> Tensor:
         """Logits [B, C] of a batch, of the head `token` [B, L, C]; nothing is dropped."""
         device = self.encoder.tokens.weight.device
-        real = tokens.real().to(device)[None]
+        real = tokens.attention_mask().to(device)[None]
         with arithmetic(device, bf16):
             states = self.head.reduce(states_of(self.encoder, tokens)[None], real)
             return self.head(states, real, SeededDropout(0.0, [0]))[0].float()
@@ -78,7 +78,7 @@ def _outputs(states: dict[str, Tensor]) -> int:
     return (states["out.bias"] if "out.bias" in states else states["bias"]).shape[-1]
 
 
-def save_classifier(folder: Path, classifier: Classifier, source: Source, task: Task) -> None:
+def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, task: Task) -> None:
     """Write a classifier; one of that name is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     states = {name: x.detach().cpu().contiguous() for name, x in classifier.state_dict().items()}

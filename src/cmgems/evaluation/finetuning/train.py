@@ -65,7 +65,7 @@ class Classifiers(nn.Module):
         """Logits of examples whose tokens are [G, B, L]."""
         head = self.head
         device = next(head.parameters()).device
-        real = examples.tokens.real().to(device)
+        real = examples.tokens.attention_mask().to(device)
         if self.body is None:
             return head(examples.states.to(device), real, dropout)
         states = states_of(self.body, examples.tokens, places=head.places, dropout=dropout)
@@ -85,7 +85,9 @@ def examples_for(encoder: Encoder, plan: Plan, tokens: Tokens, bf16: bool) -> Ex
     with torch.no_grad(), arithmetic(device, bf16):
         for batch in evaluation_loader(EvaluationData(Examples(tokens))):
             its = batch.examples.tokens
-            reduced = head.reduce(states_of(encoder, its)[None], its.real().to(device)[None])
+            reduced = head.reduce(
+                states_of(encoder, its)[None], its.attention_mask().to(device)[None]
+            )
             kept[batch.rows, : reduced.shape[2]] = reduced[0].float().cpu()
     return Examples(tokens, kept)
 
