@@ -49,7 +49,8 @@ def test_every_name_is_there_and_hides_no_module():
 
 def test_type_checkers_see_the_same_names():
     tree = ast.parse(Path(cmgems.__file__).read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
     names = [alias.name for statement in block.body for alias in statement.names]
     assert sorted([*names, "__version__"]) == sorted(cmgems.__all__)
 
