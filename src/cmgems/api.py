@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cmgems.inference.model import PretrainedModel
     from cmgems.inspection.masked_sequence import MaskedSequence
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 def load_genome(source: str | Path) -> Genome:
     """Open a genome; a sequence file is converted once and cached.
@@ -184,7 +186,7 @@ def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:
     Raises
     ------
     UserError
-        If there is no model, or its files are damaged.
+        If there is no model, its files are damaged, or there is no such device.
 
     Examples
     --------
@@ -195,6 +197,8 @@ def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:
     from cmgems.hub.pretrained import load_pretrained as read_pretrained
     from cmgems.inference.model import PretrainedModel
 
+    if device not in DEVICES:
+        raise UserError(f"device: found {device!r}, wanted one of {', '.join(DEVICES)}")
     return PretrainedModel(read_pretrained(path), device)
 
 
