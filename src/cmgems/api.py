@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cmgems.inference.model import PretrainedModel
     from cmgems.inspection.masked_sequence import MaskedSequence
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 def load_genome(source: str | Path) -> Genome:
     """Open a genome; a sequence file is converted once and cached.
@@ -55,9 +57,9 @@ def load_genome(source: str | Path) -> Genome:
     >>> genome.name, genome.bases
     ('GRCh37_20_44000001-48000000', 4000000)
     """
-    from cmgems.genome.cache import load_genome
+    from cmgems.genome.cache import load_genome as open_or_build
 
-    return load_genome(str(source))
+    return open_or_build(str(source))
 
 
 def pmi_table(
@@ -184,7 +186,7 @@ def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:
     Raises
     ------
     UserError
-        If there is no model, or its files are damaged.
+        If there is no model, its files are damaged, or there is no such device.
 
     Examples
     --------
@@ -195,6 +197,8 @@ def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:
     from cmgems.hub.pretrained import load_pretrained as read_pretrained
     from cmgems.inference.model import PretrainedModel
 
+    if device not in DEVICES:
+        raise UserError(f"device: found {device!r}, wanted one of {', '.join(DEVICES)}")
     return PretrainedModel(read_pretrained(path), device)
 
 
@@ -236,7 +240,6 @@ def mask(
     """
     from cmgems.config.schema import Curriculum, Experiment
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import load_genome
     from cmgems.inspection.masked_sequence import mask_sequences
     from cmgems.masking.registry import strategy as find_strategy
     from cmgems.pretraining import build_masker, load_difficulty
@@ -335,8 +338,8 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
     Returns
     -------
     Comparison
-        `rows` by measure, the baseline first; `cmgems.comparison.write` has it as text (`terminal`)
-        and as files (`write`).
+        `results` by metric; `as_terminal_text` and `write_comparison` of `cmgems.comparison.write`
+        make text and files of it.
 
     Raises
     ------
