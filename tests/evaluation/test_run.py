@@ -75,7 +75,7 @@ def test_few_shot_with_all_baselines(evaluate, pretrained_run):
     assert code == 0
     models = {one["model"] for one in found["scores"]}
     assert models == {str(pretrained_run), "untrained", "kmers", "one_hot"}
-    assert len(found["scores"]) == 2 * 2 * (2 + 2) + 2 * 2 * 2  # shots x draws x (seeds ...)
+    assert len(found["scores"]) == 2 * 2 * (2 + 2) + 2 * 2 * 2  # shots x replicates x (seeds ...)
     assert all(0 <= one["scores"]["accuracy"] <= 1 for one in found["scores"])
     shown = [(one["shots"], one["model"]) for one in found["summaries"]]
     order = [str(pretrained_run), "untrained", "kmers", "one_hot"]
@@ -123,6 +123,19 @@ def test_the_same_figures_again_and_when_interrupted(evaluate, tmp_path, monkeyp
         *QUICK, NO_COUNTS, "recipe.epochs=1", folder=folder
     )  # another setting
     assert found["trials_run"] == len([s for s in found["scores"] if s["loss"] is not None])
+
+
+def test_scores_of_another_version_are_refused_in_one_line(evaluate, tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "evaluation.yaml").touch()
+    (folder / "scores.jsonl").write_text(
+        '{"key": "a", "results": [{"model": "kmers", "task": "t", "shots": 4, "draw": 0}]}\n'
+    )
+    code, _, _, err = evaluate(*QUICK, "models=[]", "baselines=[one_hot]", folder=folder)
+    assert code == 2
+    assert "scores.jsonl: line 1: found no scores of this version of cmgems" in err
+    assert err.count("\n") == 1
 
 
 def test_worker_processes_give_the_same_figures(evaluate, tmp_path):

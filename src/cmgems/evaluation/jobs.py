@@ -109,8 +109,8 @@ def training_examples(
     root = evaluation.tasks.root
     if trial.shots == FULL:
         return split(trial.task, "train", root, k)
-    draw = None if trial.draw == PUBLISHED else trial.draw
-    return splits.few_shot(its_task, trial.shots, draw, root, min_length=k)
+    replicate = None if trial.replicate == PUBLISHED else trial.replicate
+    return splits.few_shot(its_task, trial.shots, replicate, root, min_length=k)
 
 
 def test_examples(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:
@@ -129,7 +129,8 @@ def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
 
 def trial_seed(trial: TrialSpec) -> int:
     """Seed of a trial's head, order and dropout: the same for every model, so that they pair."""
-    return stream(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.draw}") >> 1
+    # The name of the random stream is part of the results: other words, other weights.
+    return stream(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.replicate}") >> 1
 
 
 def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:
@@ -209,11 +210,12 @@ def _data_module(
 def _training_table(
     evaluation: Evaluation, its_task: Task, batch: TrialBatch, k: int
 ) -> tuple[LabelledSequences, np.ndarray]:
-    """The examples of all draws, and int64 [G, N] which of them each trial trains on."""
-    draws = {u.draw: training_examples(evaluation, its_task, u, k) for u in batch.trials}
-    starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
-    index_GN = np.stack([starts[u.draw] + np.arange(len(draws[u.draw])) for u in batch.trials])
-    return concatenate(list(draws.values())), index_GN
+    """The examples of all replicates, and int64 [G, N] which of them each trial trains on."""
+    replicates = {t.replicate: training_examples(evaluation, its_task, t, k) for t in batch.trials}
+    starts = dict(zip(replicates, np.cumsum([0, *map(len, replicates.values())]), strict=False))
+    rows = {number: starts[number] + np.arange(len(data)) for number, data in replicates.items()}
+    index_GN = np.stack([rows[trial.replicate] for trial in batch.trials])
+    return concatenate(list(replicates.values())), index_GN
 
 
 def _tokenised(
@@ -258,7 +260,7 @@ def _probe(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
 
 @lru_cache(maxsize=4)
 def _test_features(context: JobContext, source: ModelSource, seed: int, name: str) -> np.ndarray:
-    """Those of the test split are the same for all draws."""
+    """Those of the test split are the same for all replicates."""
     return _features(context, source, seed, test_examples(context.evaluation, name, source.k))
 
 

@@ -97,7 +97,7 @@ def sort_results(batches: list[TrialBatch], results: list[list[Result]]) -> list
             names.index(trial.task),
             trial.shots,
             models.index(trial.model),
-            trial.draw,
+            trial.replicate,
             trial.seed,
         )
 
@@ -165,7 +165,7 @@ def shots_by_task(
 def find_shortage(
     evaluation: Evaluation, one: Task, shots: int, k: int
 ) -> splits.TooFewExamples | None:
-    """The error of a draw that cannot be made because there are too few examples."""
+    """The error of a replicate for which there are too few examples."""
     root = evaluation.tasks.root
     try:
         splits.few_shot(one, shots, None if evaluation.few_shot.published else 0, root, 0, k)
