@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.errors import UserError
 from cmgems.tasks.tokens import Tokens, batches
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 
 class Examples(NamedTuple):
@@ -128,7 +128,7 @@ def order_of_epoch(data: TrainData, epoch: int) -> np.ndarray:
 
 
 def _shuffled(index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    keys = sequence_keys(stream(seed, f"order of epoch {epoch}"), np.arange(len(index)))
+    keys = sequence_keys(derive_key(seed, f"order of epoch {epoch}"), np.arange(len(index)))
     return index[np.argsort(keys.view(np.uint64)[:, 0], kind="stable")]
 
 

@@ -22,7 +22,7 @@ from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tasks.tokens import tokenise
-from cmgems.utils.files import locked
+from cmgems.utils.files import file_lock
 
 FINETUNE = EXPERIMENTS / "finetune"
 
@@ -357,7 +357,7 @@ def test_a_folder_that_is_something_else_stays(evaluate, tmp_path):
 
 def test_one_evaluation_at_a_time_in_a_folder(evaluate, tmp_path):
     (tmp_path / "out").mkdir()
-    with locked(tmp_path / "out/.lock", "in use"):
+    with file_lock(tmp_path / "out/.lock", "in use"):
         (tmp_path / "out/evaluation.yaml").touch()
         code, found, _, errors = evaluate(*QUICK, "baselines=[one_hot]")
     assert (code, found) == (2, None)

@@ -8,7 +8,7 @@ from cmgems.cli import main
 from cmgems.genome.alphabet import encode_bases
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.inference.embedding import per_token, pooled
-from cmgems.models.encoder import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.truncation import make_rows
 from cmgems.tokenization.kmers import CLS, SEP, token_ids
@@ -33,7 +33,7 @@ def states(model, text):
     """[tokens, D] of one sequence through the packed encoder, [CLS] and [SEP] included."""
     ids = token_ids(torch.from_numpy(encode_bases(text)), model.k).long()
     row = torch.cat([torch.tensor([CLS]), ids, torch.tensor([SEP])])
-    return model.model.encoder(row, Layout.of((len(row),))).numpy()
+    return model.model.encoder(row, SequenceLayout.of((len(row),))).numpy()
 
 
 def test_pools(model):

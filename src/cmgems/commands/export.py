@@ -33,12 +33,12 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from cmgems.hub.bert_weights import bert_config, masked_lm_states
-    from cmgems.hub.folder import check_free, write_folder
-    from cmgems.hub.model_card import card
+    from cmgems.hub.folder import check_empty, write_folder
+    from cmgems.hub.model_card import render_card
     from cmgems.hub.pretrained import load_pretrained
 
     folder = Path(args.folder)
-    check_free(folder)
+    check_empty(folder)
     if (Path(args.run) / "classifier.json").is_file():
         from cmgems.evaluation.finetuning.classifier import export_classifier
 
@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> None:
         return
     found = load_pretrained(args.run)
     states, config = masked_lm_states(found.model), bert_config(found.model.encoder.config, found.k)
-    write_folder(folder, states, config, found.k, card(found, folder.resolve().name))
+    write_folder(folder, states, config, found.k, render_card(found, folder.resolve().name))
     print(f'{folder}: AutoModelForMaskedLM.from_pretrained("{folder}") reads it')

@@ -44,7 +44,7 @@ from cmgems.tasks.dataset import LabelledSequences, concatenate
 from cmgems.tasks.lookup import find_task
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import tokenise
-from cmgems.utils.rng import stream
+from cmgems.utils.rng import derive_key
 
 
 class JobContext(NamedTuple):
@@ -130,7 +130,7 @@ def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
 def trial_seed(trial: TrialSpec) -> int:
     """Seed of a trial's head, order and dropout: the same for every model, so that they pair."""
     # The name of the random stream is part of the results: other words, other weights.
-    return stream(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.replicate}") >> 1
+    return derive_key(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.replicate}") >> 1
 
 
 def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:

@@ -12,7 +12,7 @@ from cmgems.evaluation.jobs import Result
 from cmgems.evaluation.trials import FULL
 from cmgems.tasks.audit import Audit, audit_table
 from cmgems.tasks.task import Task, metric_names
-from cmgems.utils.intervals import Values, compare, summarise
+from cmgems.utils.intervals import ReplicateScores, compare_by_task, summarize
 from cmgems.utils.text_table import text_table
 
 BESIDE = "auroc"  # shown beside the official metric where there is one
@@ -29,7 +29,7 @@ def summaries(results: list[Result], chosen: Mapping[str, Task]) -> dict[str, li
                 "metric": metric,
                 "official": metric == chosen[task].metric,
                 "collapsed": sum(r.scores.collapsed for r in its),
-                **_known(summarise(replicate_values(its, metric))._asdict()),
+                **_known(summarize(replicate_values(its, metric))._asdict()),
             }
             for (model, task, shots), its in group_by_cell(results).items()
             for metric in metric_names(chosen[task].kind)
@@ -48,7 +48,7 @@ def group_by_cell(results: list[Result]) -> dict[tuple[str, str, int], list[Resu
     return cells
 
 
-def replicate_values(results: list[Result], metric: str) -> Values:
+def replicate_values(results: list[Result], metric: str) -> ReplicateScores:
     """values[replicate][seed] of one cell."""
     replicates: dict[int, list[tuple[int, float]]] = {}
     for result in results:
@@ -63,7 +63,7 @@ def _comparisons(results: list[Result], chosen: Mapping[str, Task]) -> list[dict
     Seeds of a replicate are averaged first: a baseline has none to pair them with.
     """
     cells = group_by_cell(results)
-    by_model: dict[str, dict[str, Values]] = {}
+    by_model: dict[str, dict[str, ReplicateScores]] = {}
     for (model, task, shots), its in cells.items():
         values = replicate_values(its, chosen[task].metric)
         if len(values) > 1:
@@ -76,7 +76,7 @@ def _comparisons(results: list[Result], chosen: Mapping[str, Task]) -> list[dict
             for name, values in by_model[first].items()
             if len(values[0]) == len(by_model[second].get(name, [[]])[0])
         }
-        for one in compare(common, by_model[second]):
+        for one in compare_by_task(common, by_model[second]):
             task, _, shots = one.task.rpartition(" ")
             found.append(
                 {

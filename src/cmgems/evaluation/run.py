@@ -37,8 +37,8 @@ from cmgems.tasks import splits
 from cmgems.tasks.audit import Audit, audit_splits, count_pretraining_overlap
 from cmgems.tasks.lookup import find_tasks
 from cmgems.tasks.task import Task
-from cmgems.utils.cores import cores
-from cmgems.utils.files import locked, replacing
+from cmgems.utils.cores import available_cores
+from cmgems.utils.files import atomic_write, file_lock
 from cmgems.utils.progress import progress_bar
 
 JOURNAL, RESULTS, SAVED = "scores.jsonl", "results.json", "classifiers"
@@ -55,7 +55,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     keys = {batch: hash_batch(context, chosen[batch.task], batch) for batch in batches}
     audits = {name: audit_task(evaluation, one) for name, one in chosen.items()}
     folder = prepare_folder(folder, evaluation)
-    with locked(folder / LOCK, f"run.dir: {folder} is in use by another process"):
+    with file_lock(folder / LOCK, f"run.dir: {folder} is in use by another process"):
         journal = Journal(folder / JOURNAL)
         left = [batch for batch in batches if keys[batch] not in journal.results]
         trials = sum(len(batch.trials) for batch in left)
@@ -79,7 +79,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         "trials_run": trials,
         **provenance(),
     }
-    with replacing(folder / RESULTS) as handle:
+    with atomic_write(folder / RESULTS) as handle:
         json.dump(found, handle, indent=2)
     write_scalars(folder, found)
     print(report(found, chosen, audits, folder))
@@ -218,7 +218,7 @@ def prepare_folder(folder: Path, evaluation: Evaluation) -> Path:
             f"folder or one of an evaluation"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "evaluation.yaml") as handle:
+    with atomic_write(folder / "evaluation.yaml") as handle:
         handle.write(dump(evaluation))
     return folder
 
@@ -244,11 +244,11 @@ def pretraining_spans(source: Path):
     if not (run / "config.yaml").is_file():
         return None
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
     from cmgems.runs.experiment import load
 
     experiment = load(run / "config.yaml")
-    genome = genome_for(experiment.data.genome)
+    genome = load_genome(experiment.data.genome)
     return genome.codes, GenomeDataModule(experiment, genome).train_spans
 
 
@@ -256,7 +256,7 @@ def compute_batches(
     context: JobContext, batches: list[TrialBatch]
 ) -> Iterator[tuple[TrialBatch, list[Result]]]:
     """The results of all batches as they come, from several processes where that helps."""
-    workers = context.evaluation.compute.workers or cores()
+    workers = context.evaluation.compute.workers or available_cores()
     workers = min(workers, len(batches))
     if context.device == "cuda" or workers < 2:
         for batch in batches:

@@ -10,7 +10,7 @@ from cmgems.evaluation.config import UNTRAINED, Evaluation
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
-from cmgems.models.presets import sizes
+from cmgems.models.presets import BERT_BLOCKS, sizes
 from cmgems.tokenization.kmers import vocabulary_size
 
 
@@ -76,6 +76,7 @@ def load_language_model(source: ModelSource, seed: int) -> MaskedLanguageModel:
             intermediate_size=shape.intermediate_size,
             max_position_embeddings=shape.max_position_embeddings,
             init=source.init,
+            **{name: getattr(shape, name) for name in BERT_BLOCKS},
         ),
     )
     return build_model(experiment).eval()

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.inference.encode import arithmetic, states_of
+from cmgems.inference.encode import arithmetic, inner, states_of
 from cmgems.models.encoder import Encoder
-from cmgems.models.stacked import StackedEncoder, inner
 from cmgems.tasks.dataset import Sequences, pack_codes
 from cmgems.tasks.tokens import batches, tokenise
 from cmgems.tasks.truncation import Rows, make_rows, mean_over_windows, most_bases
@@ -80,8 +79,7 @@ def per_token(
 @torch.no_grad()
 def _states(encoder: Encoder, data: Sequences, rows: Rows, k: int, layer: int | None, bf16: bool):
     """Yield (numbers of the rows, states float32 [B, L, D], real tokens [B, L]) on the CPU."""
-    body = StackedEncoder([encoder])
-    device = body.tokens.weight.device
+    device = encoder.tokens.weight.device
     windows = pack_codes(
         data.codes[start : start + length]
         for start, length in zip(rows.start.tolist(), rows.length.tolist(), strict=True)
@@ -90,5 +88,5 @@ def _states(encoder: Encoder, data: Sequences, rows: Rows, k: int, layer: int | 
     for numbers in batches(tokens):
         batch = tokens.select(numbers)
         with arithmetic(device, bf16):
-            states = states_of(body, batch, layer)[0]
+            states = states_of(encoder, batch, layer)
         yield numbers, states.float().cpu(), batch.attention_mask()

@@ -13,7 +13,7 @@ from cmgems.sweeps.config import Slurm
 from cmgems.sweeps.jobs import Ended, command
 from cmgems.sweeps.plan import Planned
 from cmgems.sweeps.state import OUTPUT
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 JOB = "job.json"  # in the run's folder: the id of its job, while there is one
 ASK_EVERY = 20.0  # seconds between two questions to the queue
@@ -104,7 +104,7 @@ class ClusterJobs:
         output = (run.folder / OUTPUT).absolute()
         job = self.executor.submit(PretrainJob(command(run), str(output)))
         self._jobs[run.name] = job
-        with replacing(run.folder / JOB) as handle:
+        with atomic_write(run.folder / JOB) as handle:
             json.dump({"id": job.job_id}, handle)
 
     def ended(self) -> list[Ended]:

@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import Experiment, key
+from cmgems.config.schema import Experiment, option
 from cmgems.errors import UserError
 
 
 @dataclass(frozen=True)
 class Search:
-    trials: int = key(0, "runs of a search; 0: no search, the axes are run", low=0)
-    metric: str = key(
+    trials: int = option(0, "runs of a search; 0: no search, the axes are run", low=0)
+    metric: str = option(
         "final.random_wide.hidden_base_bits", "a figure of results.json, as a dotted path"
     )
-    direction: str = key("minimize", "which is better", choices=("minimize", "maximize"))
-    seed: int = key(0, "of the sampler", low=0)
-    startup: int = key(10, "trials drawn at random before the sampler learns from them", low=1)
-    keys: dict = key(
+    direction: str = option("minimize", "which is better", choices=("minimize", "maximize"))
+    seed: int = option(0, "of the sampler", low=0)
+    startup: int = option(10, "trials drawn at random before the sampler learns from them", low=1)
+    keys: dict = option(
         None,
         "config keys and their ranges: {low, high, log} or {choices: [...]}; two whole numbers are "
         "a range of whole numbers",
@@ -28,36 +28,38 @@ class Search:
 
 @dataclass(frozen=True)
 class Slurm:
-    partition: str = key("", "partition; empty: the cluster's default")
-    minutes: int = key(720, "time limit of a job; a longer run is submitted again", low=1)
-    cpus: int = key(4, "cores of a run", low=1)
-    gpus: int = key(0, "GPUs of a run", low=0)
-    memory: int = key(8, "gigabytes of a run", low=1)
-    wait: bool = key(True, "false: submit and leave; the same command looks after the runs later")
+    partition: str = option("", "partition; empty: the cluster's default")
+    minutes: int = option(720, "time limit of a job; a longer run is submitted again", low=1)
+    cpus: int = option(4, "cores of a run", low=1)
+    gpus: int = option(0, "GPUs of a run", low=0)
+    memory: int = option(8, "gigabytes of a run", low=1)
+    wait: bool = option(
+        True, "false: submit and leave; the same command looks after the runs later"
+    )
 
 
 @dataclass(frozen=True)
 class Sweep:
-    name: str = key("", "name of the sweep; default: the file's")
-    base: str = key("", "the experiment that every run starts from, relative to this file")
-    dir: str = key("", "folder of the sweep, a folder in it for each run; default runs/NAME")
-    set: dict = key(None, "config keys that every run has", factory=dict)
-    axes: dict = key(
+    name: str = option("", "name of the sweep; default: the file's")
+    base: str = option("", "the experiment that every run starts from, relative to this file")
+    dir: str = option("", "folder of the sweep, a folder in it for each run; default runs/NAME")
+    set: dict = option(None, "config keys that every run has", factory=dict)
+    axes: dict = option(
         None,
         "what varies: a config key with a list of values, or a name of your own with named points "
         "that set several keys each",
         factory=dict,
     )
-    mode: str = key(
+    mode: str = option(
         "grid",
         "`grid`: every point of an axis with every point of the others; `list`: side by side",
         choices=("grid", "list"),
     )
     search: Search = field(default_factory=Search)
-    only: str = key("", "run only these: a pattern of run names, such as cm_*-seed0")
-    jobs: int = key(1, "runs at once; they share the cores and GPUs of this machine", low=1)
-    retry: bool = key(False, "try failed runs again")
-    executor: str = key(
+    only: str = option("", "run only these: a pattern of run names, such as cm_*-seed0")
+    jobs: int = option(1, "runs at once; they share the cores and GPUs of this machine", low=1)
+    retry: bool = option(False, "try failed runs again")
+    executor: str = option(
         "local",
         "where runs are computed; `submitit-local` tries the way of Slurm without a cluster",
         choices=("local", "slurm", "submitit-local"),

@@ -7,7 +7,7 @@ import subprocess
 from cmgems.sweeps.jobs import Ended, command
 from cmgems.sweeps.plan import Planned
 from cmgems.sweeps.state import OUTPUT
-from cmgems.utils.cores import cores
+from cmgems.utils.cores import available_cores
 
 
 class LocalJobs:
@@ -30,7 +30,7 @@ class LocalJobs:
     def start(self, run: Planned) -> None:
         place = min(set(range(self.jobs)) - set(self._processes))
         train = run.experiment.train
-        shares = share_of(place, self.jobs, train.devices, cores(), self.gpus)
+        shares = share_of(place, self.jobs, train.devices, available_cores(), self.gpus)
         with open(run.folder / OUTPUT, "ab") as output:
             process = subprocess.Popen(
                 command(run),

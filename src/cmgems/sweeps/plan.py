@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cmgems.config.schema import Experiment, leaves
+from cmgems.config.schema import Experiment, iter_keys
 from cmgems.errors import UserError
 from cmgems.runs.experiment import load
 from cmgems.sweeps.config import SweepFile, sweep_folder
@@ -116,7 +116,7 @@ def _planned(file: SweepFile, point: Point) -> Planned:
 
 def _named_axes(axes: dict) -> list[tuple[str, Any]]:
     """An override `axes.optim.learning_rate=[...]` comes nested: as a dotted key."""
-    keys = {key for key, _ in leaves()}
+    keys = {key for key, _ in iter_keys()}
     found: dict[str, Any] = {}
     for name, value in axes.items():
         nested = flat({name: value})
@@ -125,7 +125,7 @@ def _named_axes(axes: dict) -> list[tuple[str, Any]]:
 
 
 def _axis(path: Path, name: str, value: Any) -> list[Point]:
-    keys = {key for key, _ in leaves()}
+    keys = {key for key, _ in iter_keys()}
     if isinstance(value, dict) and value and name not in keys:
         for point, settings in value.items():
             if not isinstance(settings, dict):

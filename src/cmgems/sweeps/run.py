@@ -16,7 +16,7 @@ from cmgems.sweeps.jobs import Jobs
 from cmgems.sweeps.plan import Planned, matching, plan, points
 from cmgems.sweeps.search import Trials, range_ends
 from cmgems.sweeps.state import State, check_unchanged, failure, forget_failure, state, steps_done
-from cmgems.utils.files import locked
+from cmgems.utils.files import file_lock
 
 
 def run_sweep(file: SweepFile) -> None:
@@ -40,7 +40,7 @@ def run_sweep(file: SweepFile) -> None:
     check_inputs([run.experiment for run in planned], here=file.sweep.executor != "slurm")
     folder = sweep_folder(file)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, f"dir: {folder} is in use by another sweep"):
+    with file_lock(folder / LOCK, f"dir: {folder} is in use by another sweep"):
         from cmgems.runs.tensorboard import write_experiment
 
         jobs = _jobs(file)
@@ -121,8 +121,8 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
     """
     from cmgems.cost.device import training_device
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import genome_for
-    from cmgems.pretraining import difficulty
+    from cmgems.genome.cache import load_genome
+    from cmgems.pretraining import load_difficulty
 
     problems, seen = [], []
     for experiment in experiments:
@@ -133,9 +133,9 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
         try:
             if here:
                 training_device(experiment.train)
-            genome = genome_for(experiment.data.genome)
+            genome = load_genome(experiment.data.genome)
             GenomeDataModule(experiment, genome)
-            difficulty(experiment, genome)
+            load_difficulty(experiment, genome)
         except UserError as error:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:

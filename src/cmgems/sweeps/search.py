@@ -14,7 +14,7 @@ from cmgems.errors import UserError
 from cmgems.sweeps.config import Search, SweepFile, sweep_folder, sweep_name
 from cmgems.sweeps.plan import Planned, Point, plan
 from cmgems.sweeps.state import State, state
-from cmgems.utils.rng import stream
+from cmgems.utils.rng import derive_key
 from cmgems.utils.text_table import text_table
 
 STORAGE = "search.journal"
@@ -107,7 +107,7 @@ class Trials:
         number = len(self.study.get_trials(deepcopy=False))
         search = self.search
         self.study.sampler = self.optuna.samplers.TPESampler(
-            seed=stream(search.seed, f"trial {number}") % 2**32, n_startup_trials=search.startup
+            seed=derive_key(search.seed, f"trial {number}") % 2**32, n_startup_trials=search.startup
         )
         trial = self.study.ask()
         values = {key: _suggest(trial, key, limits) for key, limits in search.keys.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from cmgems.errors import UserError
 from cmgems.runs.folder import RunFolder
 from cmgems.sweeps.plan import Planned
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 OUTPUT = "output.log"  # of the run's process
 FAILURE = "failed.txt"  # one line: why
@@ -40,7 +40,7 @@ def check_unchanged(planned: list[Planned]) -> None:
     for run in planned:
         folder = RunFolder(run.folder)
         if (run.folder / "config.yaml").exists():
-            problems += folder.changes(run.experiment)
+            problems += folder.conflicts(run.experiment)
         elif run.folder.exists() and any(run.folder.iterdir()):
             problems.append(f"{run.folder}: holds something else, wanted a run or nothing")
     if problems:
@@ -52,7 +52,7 @@ def failure(folder: Path) -> str:
 
 
 def note_failure(folder: Path, reason: str) -> None:
-    with replacing(folder / FAILURE) as handle:
+    with atomic_write(folder / FAILURE) as handle:
         handle.write(reason + "\n")
 
 

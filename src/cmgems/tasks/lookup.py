@@ -1,4 +1,10 @@
-"""Tasks by name, by pattern, or from a file."""
+"""Tasks by name, by pattern, or from a file.
+
+>>> task("gue/prom/prom_core_all").metric
+'mcc'
+>>> [task.name for task in tasks("prom-*")]
+['prom-core', 'prom-300']
+"""
 
 from fnmatch import fnmatchcase
 from pathlib import Path

@@ -22,7 +22,7 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.formats.fasta_kernels import BYTE_CLASSES
-from cmgems.genome.formats.reader import sequences
+from cmgems.genome.formats.reader import read_sequences
 from cmgems.tasks.dataset import LabelledSequences, from_codes
 from cmgems.utils.files import read_text
 
@@ -198,7 +198,7 @@ def _from_table(paths: Sequence[Path], options: ReadOptions) -> Iterator[Example
 
 def _from_fasta_classes(paths: Sequence[Path], options: ReadOptions) -> Iterator[Example]:
     for path, label in zip(paths, options.classes, strict=True):
-        for name, codes in sequences(path):
+        for name, codes in read_sequences(path):
             yield Example(f"{path}: {name}", codes, label, name)
 
 
@@ -210,7 +210,7 @@ def _from_fasta_table(paths: Sequence[Path], options: ReadOptions) -> Iterator[E
             raise UserError(f"{table}: line {line}: {name!r} stands there a second time")
         labels[name] = label.strip()
     seen: set[str] = set()
-    for name, codes in sequences(path):
+    for name, codes in read_sequences(path):
         if name not in labels or name in seen:
             what = "stands there a second time" if name in seen else f"has no label in {table}"
             raise UserError(f"{path}: {name}: {what}")
@@ -223,7 +223,7 @@ def _from_fasta_table(paths: Sequence[Path], options: ReadOptions) -> Iterator[E
 
 def _from_fasta_header(paths: Sequence[Path], options: ReadOptions) -> Iterator[Example]:
     (path,) = paths
-    for name, codes in sequences(path):
+    for name, codes in read_sequences(path):
         yield Example(
             f"{path}: {name}", codes, name.rpartition("|")[2] if "|" in name else "", name
         )

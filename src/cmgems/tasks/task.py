@@ -1,12 +1,8 @@
-"""Tasks: what is to be told apart, where its files lie, how it is scored.
+"""Tasks: what is to be told apart, where its files are, how it is scored.
 
-    >>> find_task("gue/prom/prom_core_all").metric
-    'mcc'
-    >>> [found.name for found in find_tasks("prom-*")]
-    ['prom-core', 'prom-300']
-
-`registry` lists the published ones. A task of your own is a YAML file (`task_file`), named in the
-same places by its path. Examples are read by `task_data`.
+`cmgems.tasks.lookup` finds a task by its name; `cmgems.tasks.published` lists the published ones. A
+task of your own is a YAML file (`cmgems.tasks.yaml_task`), named in the same places by its path.
+Examples are read by `cmgems.tasks.splits`.
 """
 
 from collections.abc import Mapping

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import key
+from cmgems.config.schema import option
 from cmgems.errors import UserError
 from cmgems.tasks.readers import KINDS, READERS
 from cmgems.tasks.task import Files, Task, metric_names
@@ -22,26 +22,26 @@ FORMATS = tuple(READERS)
 
 @dataclass(frozen=True)
 class TaskFile:
-    name: str = key("", "name of the task; default: the file's")
-    kind: str = key("", "default: binary for two classes, else multiclass", choices=("", *KINDS))
-    classes: tuple[str, ...] = key(
+    name: str = option("", "name of the task; default: the file's")
+    kind: str = option("", "default: binary for two classes, else multiclass", choices=("", *KINDS))
+    classes: tuple[str, ...] = option(
         None, "labels as they stand in the files, quoted; of regression none", factory=tuple
     )
-    metric: str = key("", "the figure that counts; default: mcc (pearson of regression)")
-    length: int = key(0, "bases of a sequence; 0: not known", low=0)
-    format: str = key("table", "of the files", choices=FORMATS)
-    train: tuple[str, ...] = key(None, "files to train on, relative to this one", factory=tuple)
-    dev: tuple[str, ...] = key(None, "files to choose on", factory=tuple)
-    test: tuple[str, ...] = key(None, "files to test on", factory=tuple)
-    dev_fraction: float = key(
+    metric: str = option("", "the figure that counts; default: mcc (pearson of regression)")
+    length: int = option(0, "bases of a sequence; 0: not known", low=0)
+    format: str = option("table", "of the files", choices=FORMATS)
+    train: tuple[str, ...] = option(None, "files to train on, relative to this one", factory=tuple)
+    dev: tuple[str, ...] = option(None, "files to choose on", factory=tuple)
+    test: tuple[str, ...] = option(None, "files to test on", factory=tuple)
+    dev_fraction: float = option(
         0.0, "fraction of train to choose on, without dev", low=0.0, high=0.5, was="dev_share"
     )
-    test_fraction: float = key(
+    test_fraction: float = option(
         0.0, "fraction of train to test on, without test", low=0.0, high=0.5, was="test_share"
     )
-    sequence_column: str = key("sequence", "of a table")
-    label_column: str = key("label", "of a table; several labels with ; between (multilabel)")
-    source: str = key("", "where the examples come from")
+    sequence_column: str = option("sequence", "of a table")
+    label_column: str = option("label", "of a table; several labels with ; between (multilabel)")
+    source: str = option("", "where the examples come from")
 
 
 def read_task(path: Path) -> Task:

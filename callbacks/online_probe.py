@@ -22,7 +22,7 @@ class Probed(NamedTuple):
     test: object
 
 
-class ProbeStates(L.Callback):
+class OnlineProbe(L.Callback):
     """Every `probe.every_n_steps` steps: logistic regression on the mean states of frozen layers.
 
     The scores go to the loggers as `probe/TASK/METRIC` and `probe/TASK/neighbours_METRIC`. The run
