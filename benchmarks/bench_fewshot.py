@@ -28,7 +28,7 @@ from cmgems.data_modules.classification import (
     evaluation_loader,
 )
 from cmgems.evaluation.finetuning.recipes import few_shot_recipe
-from cmgems.evaluation.finetuning.train import Classifiers, Plan, answer, train
+from cmgems.evaluation.finetuning.train import Classifiers, FineTuneConfig, predict_logits, train
 from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.presets import PRESETS
 from cmgems.tasks.dataset import pack_codes
@@ -66,7 +66,7 @@ def labels(count: int) -> torch.Tensor:
 def ours(shots: int, replicate: int, bf16: bool) -> Cost:
     """One replicate, in this process."""
     torch.manual_seed(replicate)
-    model = Classifiers([Encoder(SHAPE)], Plan("cls"), [replicate])
+    model = Classifiers([Encoder(SHAPE)], FineTuneConfig("cls"), [replicate])
     examples, count = Examples(windows(2 * shots, 10_000 * replicate)), 2 * shots
     started = time.perf_counter()
     recipe = few_shot_recipe(shots)
@@ -74,7 +74,7 @@ def ours(shots: int, replicate: int, bf16: bool) -> Cost:
     train(model, ClassificationDataModule(data, recipe.batch_size), recipe, bf16)
     trained = time.perf_counter()
     test = EvaluationData(Examples(windows(TEST, 20_000)))
-    answer(model, evaluation_loader(test), bf16)
+    predict_logits(model, evaluation_loader(test), bf16)
     return Cost(trained - started, time.perf_counter() - trained)
 
 

@@ -215,14 +215,14 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
         TrainData,
     )
     from cmgems.evaluation.finetuning import best_epoch
-    from cmgems.evaluation.finetuning.train import Classifiers, LabelScale, Plan
+    from cmgems.evaluation.finetuning.train import Classifiers, FineTuneConfig, LabelScale
     from cmgems.evaluation.metrics import Scores
     from cmgems.models.encoder import Encoder, EncoderConfig
     from cmgems.tasks.lookup import find_task
 
     encoder = Encoder(EncoderConfig(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
-    model = Classifiers([encoder] * 2, Plan("cls"), [0, 1])
+    model = Classifiers([encoder] * 2, FineTuneConfig("cls"), [0, 1])
     examples, labels = Examples(tokenise(data, 3, 40)), torch.from_numpy(data.labels)
     split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
     module = ClassificationDataModule(split, 1, EvaluationData(examples, labels))
@@ -234,7 +234,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
         with torch.no_grad():
             model.head.out.bias[:] = epoch
         best(epoch)
-    chosen = best.take()
+    chosen = best.restore_best()
     assert chosen == [{"epoch": 2, "dev_mcc": 0.8}, {"epoch": 1, "dev_mcc": 0.9}]
     assert model.head.out.bias.tolist() == [[1.0, 1.0], [0.0, 0.0]]
 
@@ -274,9 +274,9 @@ def test_protocols_without_training(evaluate, file):
         assert all("neighbours_accuracy" in one["chosen"] for one in untrained)
 
 
-@pytest.mark.parametrize("body", ["frozen", "lora"])
-def test_bodies_that_stay(evaluate, body):
-    more = [f"classifier.finetune={body}", "baselines=[]", "classifier.head=mean"]
+@pytest.mark.parametrize("finetune", ["frozen", "lora"])
+def test_encoders_that_stay(evaluate, finetune):
+    more = [f"classifier.finetune={finetune}", "baselines=[]", "classifier.head=mean"]
     code, found, _, _ = evaluate(*QUICK, *more)
     assert code == 0
     assert len(found["scores"]) == 4

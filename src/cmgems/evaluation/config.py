@@ -48,11 +48,11 @@ class Classifier:
     head: str = option("cls", "what reads the states", choices=HEAD_NAMES)
     finetune: str = option(
         "full",
-        "what moves: everything, the head alone, or the head and low-rank adapters",
+        "what is trained: everything, the head alone, or the head and low-rank adapters",
         choices=("full", "frozen", "lora"),
         was="body",
     )
-    rank: int = option(8, "of the adapters (body lora)", low=1)
+    rank: int = option(8, "of the adapters (finetune lora)", low=1)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,18 @@ from cmgems.data_modules.classification import (
 from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.finetuning.best_epoch import BestEpoch
 from cmgems.evaluation.finetuning.lora import merge
-from cmgems.evaluation.finetuning.recipes import Recipe, few_shot_recipe, for_body, full_recipe
+from cmgems.evaluation.finetuning.recipes import (
+    Recipe,
+    few_shot_recipe,
+    full_recipe,
+    with_learning_rate_for,
+)
 from cmgems.evaluation.finetuning.train import (
     Classifiers,
+    FineTuneConfig,
     LabelScale,
-    Plan,
-    answer,
-    examples_for,
+    predict_logits,
+    prepare_examples,
     train,
 )
 from cmgems.evaluation.linear.baselines import kmer_baseline, one_hot_baseline
@@ -120,7 +125,7 @@ def test_examples(evaluation: Evaluation, name: str, k: int) -> LabelledSequence
 def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
     """The published recipe, with what the user has set."""
     recipe = full_recipe(its_task) if shots == FULL else few_shot_recipe(shots)
-    recipe = for_body(recipe, evaluation.classifier.finetune)
+    recipe = with_learning_rate_for(recipe, evaluation.classifier.finetune)
     own = asdict(evaluation.recipe)
     given = {name: value for name, value in own.items() if value > 0}
     given |= {name: own[name] for name in ("dropout", "weight_decay") if own[name] >= 0}
@@ -133,9 +138,15 @@ def trial_seed(trial: TrialSpec) -> int:
     return derive_key(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.replicate}") >> 1
 
 
-def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:
-    its = evaluation.classifier
-    return Plan(its.head, its.finetune, its_task.kind, len(its_task.classes), its.rank)
+def make_finetune_config(evaluation: Evaluation, its_task: Task) -> FineTuneConfig:
+    classifier = evaluation.classifier
+    return FineTuneConfig(
+        classifier.head,
+        classifier.finetune,
+        its_task.kind,
+        len(its_task.classes),
+        classifier.rank,
+    )
 
 
 def _fine_tuned(context: JobContext, its_task: Task, batch: TrialBatch) -> list[Result]:
@@ -144,8 +155,8 @@ def _fine_tuned(context: JobContext, its_task: Task, batch: TrialBatch) -> list[
     found = train_trials(context, its_task, batch, encoders)
     test = test_examples(evaluation, batch.task, source.k)
     examples = _tokenised(context, its_task, source, encoders[0], test)
-    logits = answer(found.model, evaluation_loader(EvaluationData(examples)), context.bf16)
-    answers = found.scale.answers(logits)
+    logits = predict_logits(found.model, evaluation_loader(EvaluationData(examples)), context.bf16)
+    answers = found.scale.to_label_units(logits)
     if evaluation.save_classifiers:
         _keep(context, its_task, batch, found.model)
     return [
@@ -178,7 +189,7 @@ def train_trials(
     """
     evaluation, bf16 = context.evaluation, context.bf16
     seeds = [trial_seed(trial) for trial in batch.trials]
-    model = Classifiers(encoders, plan_of(evaluation, its_task), seeds)
+    model = Classifiers(encoders, make_finetune_config(evaluation, its_task), seeds)
     recipe = choose_recipe(evaluation, its_task, batch.shots)
     data, scale = _data_module(context, its_task, batch, encoders[0], recipe.batch_size)
     if data.dev is None:
@@ -186,7 +197,7 @@ def train_trials(
         return TrainedClassifiers(model, scale, losses, [{} for _ in seeds])
     best = BestEpoch(model, data, its_task, scale, bf16)
     losses = train(model, data, recipe, bf16, best)
-    return TrainedClassifiers(model, scale, losses, best.take())
+    return TrainedClassifiers(model, scale, losses, best.restore_best())
 
 
 def _data_module(
@@ -195,7 +206,7 @@ def _data_module(
     """What a batch trains on, and chooses on where that is dev."""
     evaluation, source = context.evaluation, context.source(batch.model)
     table, index_GN = _training_table(evaluation, its_task, batch, source.k)
-    scale = LabelScale.of(table.labels, its_task.kind)
+    scale = LabelScale.fit(table.labels, its_task.kind)
     examples = _tokenised(context, its_task, source, encoder, table)
     seeds = [trial_seed(trial) for trial in batch.trials]
     train_data = TrainData(examples, scale.targets(table.labels), index_GN, seeds)
@@ -227,17 +238,19 @@ def _tokenised(
 ) -> Examples:
     """Examples as the classifiers of this evaluation want them."""
     tokens = tokenise(data, source.k, source.shape.max_position_embeddings)
-    return examples_for(encoder, plan_of(context.evaluation, its_task), tokens, context.bf16)
+    return prepare_examples(
+        encoder, make_finetune_config(context.evaluation, its_task), tokens, context.bf16
+    )
 
 
 def _keep(context: JobContext, its_task: Task, batch: TrialBatch, model: Classifiers) -> None:
-    from cmgems.evaluation.finetuning.classifier import classifiers_of, save_classifier
+    from cmgems.evaluation.finetuning.classifier import save_classifier, unstack_classifiers
 
     source = context.source(batch.model)
     encoder = load_encoder(source, 0, context.device)
-    if model.body is not None:
-        merge(model.body)
-    for trial, found in zip(batch.trials, classifiers_of(model, encoder), strict=True):
+    if model.encoder is not None:
+        merge(model.encoder)
+    for trial, found in zip(batch.trials, unstack_classifiers(model, encoder), strict=True):
         name = f"{its_task.name}-{Path(trial.model).name}-{trial.seed}".replace("/", "-")
         save_classifier(Path(context.folder) / name, found, source, its_task)
 
