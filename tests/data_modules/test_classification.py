@@ -63,7 +63,9 @@ def is_as_in_the_table(batch, examples):
         wanted = examples.tokens.ids_NL[row, :length]
         assert torch.equal(tokens.ids_NL[place][:length], wanted)
         assert (tokens.ids_NL[place][length:] == PAD).all()
-        assert torch.equal(batch.examples.states[place][:length], examples.states[row, :length])
+        assert torch.equal(
+            batch.examples.hidden_states[place][:length], examples.hidden_states[row, :length]
+        )
         assert int(batch.labels[place]) == row % 2
 
 
@@ -147,7 +149,7 @@ def test_lightning_gets_another_order_each_epoch_and_no_test_split(examples):
 def test_without_labels_and_without_dev(tokens):
     (batch, *_) = evaluation_loader(EvaluationData(Examples(tokens)))
     assert batch.labels is None
-    assert batch.examples.states is None
+    assert batch.examples.hidden_states is None
     index = np.arange(4)[None]
     data = ClassificationDataModule(TrainData(Examples(tokens), torch.zeros(4), index, [0]), 2)
     assert data.val_dataloader() == []

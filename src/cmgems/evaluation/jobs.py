@@ -23,13 +23,18 @@ from cmgems.data_modules.classification import (
 from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.finetuning.best_epoch import BestEpoch
 from cmgems.evaluation.finetuning.lora import merge
-from cmgems.evaluation.finetuning.recipes import Recipe, few_shot_recipe, for_body, full_recipe
+from cmgems.evaluation.finetuning.recipes import (
+    Recipe,
+    few_shot_recipe,
+    full_recipe,
+    with_learning_rate_for,
+)
 from cmgems.evaluation.finetuning.train import (
     Classifiers,
+    FineTuneConfig,
     LabelScale,
-    Plan,
-    answer,
-    examples_for,
+    predict_logits,
+    prepare_examples,
     train,
 )
 from cmgems.evaluation.linear.baselines import kmer_baseline, one_hot_baseline
@@ -109,8 +114,8 @@ def training_examples(
     root = evaluation.tasks.root
     if trial.shots == FULL:
         return split(trial.task, "train", root, min_length)
-    draw = None if trial.draw == PUBLISHED else trial.draw
-    return splits.few_shot(its_task, trial.shots, draw, root, min_length=min_length)
+    replicate = None if trial.replicate == PUBLISHED else trial.replicate
+    return splits.few_shot(its_task, trial.shots, replicate, root, min_length=min_length)
 
 
 def test_examples(evaluation: Evaluation, name: str, min_length: int) -> LabelledSequences:
@@ -120,7 +125,7 @@ def test_examples(evaluation: Evaluation, name: str, min_length: int) -> Labelle
 def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
     """The published recipe, with what the user has set."""
     recipe = full_recipe(its_task) if shots == FULL else few_shot_recipe(shots)
-    recipe = for_body(recipe, evaluation.classifier.finetune)
+    recipe = with_learning_rate_for(recipe, evaluation.classifier.finetune)
     own = asdict(evaluation.recipe)
     given = {name: value for name, value in own.items() if value > 0}
     given |= {name: own[name] for name in ("dropout", "weight_decay") if own[name] >= 0}
@@ -129,12 +134,19 @@ def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
 
 def trial_seed(trial: TrialSpec) -> int:
     """Seed of a trial's head, order and dropout: the same for every model, so that they pair."""
-    return derive_key(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.draw}") >> 1
+    # The name of the random stream is part of the results: other words, other weights.
+    return derive_key(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.replicate}") >> 1
 
 
-def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:
-    its = evaluation.classifier
-    return Plan(its.head, its.finetune, its_task.kind, len(its_task.classes), its.rank)
+def make_finetune_config(evaluation: Evaluation, its_task: Task) -> FineTuneConfig:
+    classifier = evaluation.classifier
+    return FineTuneConfig(
+        classifier.head,
+        classifier.finetune,
+        its_task.kind,
+        len(its_task.classes),
+        classifier.rank,
+    )
 
 
 def _fine_tuned(context: JobContext, its_task: Task, batch: TrialBatch) -> list[Result]:
@@ -143,8 +155,8 @@ def _fine_tuned(context: JobContext, its_task: Task, batch: TrialBatch) -> list[
     found = train_trials(context, its_task, batch, encoders)
     test = test_examples(evaluation, batch.task, source.tokenization.min_bases)
     examples = _tokenised(context, its_task, source, encoders[0], test)
-    logits = answer(found.model, evaluation_loader(EvaluationData(examples)), context.bf16)
-    answers = found.scale.answers(logits)
+    logits = predict_logits(found.model, evaluation_loader(EvaluationData(examples)), context.bf16)
+    answers = found.scale.to_label_units(logits)
     if evaluation.save_classifiers:
         _keep(context, its_task, batch, found.model)
     return [
@@ -177,7 +189,7 @@ def train_trials(
     """
     evaluation, bf16 = context.evaluation, context.bf16
     seeds = [trial_seed(trial) for trial in batch.trials]
-    model = Classifiers(encoders, plan_of(evaluation, its_task), seeds)
+    model = Classifiers(encoders, make_finetune_config(evaluation, its_task), seeds)
     recipe = choose_recipe(evaluation, its_task, batch.shots)
     data, scale = _data_module(context, its_task, batch, encoders[0], recipe.batch_size)
     if data.dev is None:
@@ -185,7 +197,7 @@ def train_trials(
         return TrainedClassifiers(model, scale, losses, [{} for _ in seeds])
     best = BestEpoch(model, data, its_task, scale, bf16)
     losses = train(model, data, recipe, bf16, best)
-    return TrainedClassifiers(model, scale, losses, best.take())
+    return TrainedClassifiers(model, scale, losses, best.restore_best())
 
 
 def _data_module(
@@ -194,7 +206,7 @@ def _data_module(
     """What a batch trains on, and chooses on where that is dev."""
     evaluation, source = context.evaluation, context.source(batch.model)
     table, index_GN = _training_table(evaluation, its_task, batch, source.tokenization.min_bases)
-    scale = LabelScale.of(table.labels, its_task.kind)
+    scale = LabelScale.fit(table.labels, its_task.kind)
     examples = _tokenised(context, its_task, source, encoder, table)
     seeds = [trial_seed(trial) for trial in batch.trials]
     train_data = TrainData(examples, scale.targets(table.labels), index_GN, seeds)
@@ -209,11 +221,14 @@ def _data_module(
 def _training_table(
     evaluation: Evaluation, its_task: Task, batch: TrialBatch, min_length: int
 ) -> tuple[LabelledSequences, np.ndarray]:
-    """The examples of all draws, and int64 [G, N] which of them each trial trains on."""
-    draws = {u.draw: training_examples(evaluation, its_task, u, min_length) for u in batch.trials}
-    starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
-    index_GN = np.stack([starts[u.draw] + np.arange(len(draws[u.draw])) for u in batch.trials])
-    return concatenate(list(draws.values())), index_GN
+    """The examples of all replicates, and int64 [G, N] which of them each trial trains on."""
+    replicates = {
+        t.replicate: training_examples(evaluation, its_task, t, min_length) for t in batch.trials
+    }
+    starts = dict(zip(replicates, np.cumsum([0, *map(len, replicates.values())]), strict=False))
+    rows = {number: starts[number] + np.arange(len(data)) for number, data in replicates.items()}
+    index_GN = np.stack([rows[trial.replicate] for trial in batch.trials])
+    return concatenate(list(replicates.values())), index_GN
 
 
 def _tokenised(
@@ -225,17 +240,19 @@ def _tokenised(
 ) -> Examples:
     """Examples as the classifiers of this evaluation want them."""
     tokens = tokenise(data, source.tokenization, source.shape.max_position_embeddings)
-    return examples_for(encoder, plan_of(context.evaluation, its_task), tokens, context.bf16)
+    return prepare_examples(
+        encoder, make_finetune_config(context.evaluation, its_task), tokens, context.bf16
+    )
 
 
 def _keep(context: JobContext, its_task: Task, batch: TrialBatch, model: Classifiers) -> None:
-    from cmgems.evaluation.finetuning.classifier import classifiers_of, save_classifier
+    from cmgems.evaluation.finetuning.classifier import save_classifier, unstack_classifiers
 
     source = context.source(batch.model)
     encoder = load_encoder(source, 0, context.device)
-    if model.body is not None:
-        merge(model.body)
-    for trial, found in zip(batch.trials, classifiers_of(model, encoder), strict=True):
+    if model.encoder is not None:
+        merge(model.encoder)
+    for trial, found in zip(batch.trials, unstack_classifiers(model, encoder), strict=True):
         name = f"{its_task.name}-{Path(trial.model).name}-{trial.seed}".replace("/", "-")
         save_classifier(Path(context.folder) / name, found, source, its_task)
 
@@ -258,7 +275,7 @@ def _probe(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
 
 @lru_cache(maxsize=4)
 def _test_features(context: JobContext, source: ModelSource, seed: int, name: str) -> np.ndarray:
-    """Those of the test split are the same for all draws."""
+    """Those of the test split are the same for all replicates."""
     return _features(
         context,
         source,

@@ -98,7 +98,7 @@ def sort_results(batches: list[TrialBatch], results: list[list[Result]]) -> list
             names.index(trial.task),
             trial.shots,
             models.index(trial.model),
-            trial.draw,
+            trial.replicate,
             trial.seed,
         )
 
@@ -166,7 +166,7 @@ def shots_by_task(
 def find_shortage(
     evaluation: Evaluation, one: Task, shots: int, min_length: int
 ) -> splits.TooFewExamples | None:
-    """The error of a draw that cannot be made because there are too few examples."""
+    """The error of a replicate for which there are too few examples."""
     root = evaluation.tasks.root
     try:
         draw = None if evaluation.few_shot.published else 0

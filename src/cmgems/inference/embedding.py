@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.inference.encode import arithmetic, inner, states_of
+from cmgems.inference.encode import arithmetic, compute_hidden_states, inner
 from cmgems.models.encoder import Encoder
 from cmgems.tasks.dataset import Sequences, pack_codes
 from cmgems.tasks.tokens import batches, tokenise
@@ -111,5 +111,5 @@ def _states(
     for numbers in batches(tokens):
         batch = tokens.select(numbers)
         with arithmetic(device, bf16):
-            states = states_of(encoder, batch, layer)
+            states = compute_hidden_states(encoder, batch, layer)
         yield numbers, states.float().cpu(), batch.attention_mask()
