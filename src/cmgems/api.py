@@ -320,7 +320,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
-    """What finished runs say about each other: differences with intervals, steps to match.
+    """Compare finished runs: differences with intervals, steps to match.
 
     Runs that differ in their seed alone are one group.
 
@@ -333,8 +333,8 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
     Returns
     -------
     Comparison
-        `rows` by measure, the baseline first; `cmgems.comparison.write` has it as text (`terminal`)
-        and as files (`write`).
+        `results` by metric, the baseline first; `cmgems.comparison.write` has it as text
+        (`as_terminal_text`) and as files (`write_comparison`).
 
     Raises
     ------
@@ -343,8 +343,8 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
 
     Examples
     --------
-    >>> found = compare(["runs/quickstart"])
-    >>> found.baseline is found.groups[0]
+    >>> comparison = compare(["runs/quickstart"])
+    >>> comparison.baseline is comparison.groups[0]
     True
     """
     from cmgems.comparison.compare import compare as compare_groups

@@ -1,4 +1,4 @@
-"""`cmgems pmi` and what stands behind it: merging, comparing, tracks, pictures."""
+"""`cmgems pmi` and what stands behind it: merging, comparing, tracks, plots."""
 
 import numpy as np
 import pytest
@@ -63,25 +63,27 @@ def test_both_strands_give_a_kmer_and_its_reverse_complement_one_score(files):
 def test_strands_are_not_mixed(files, capsys):
     run(files / "a.fa", "--k", 3, "--both-strands", "--counts-out", files / "a.counts")
     assert run(files / "a.counts", files / "b.fa", "--k", 3) == 2
-    assert capsys.readouterr().err.endswith("the other is not; give --both-strands\n")
+    assert capsys.readouterr().err.endswith(
+        "not both counted on both strands; give --both-strands\n"
+    )
     assert run(files / "a.counts", files / "b.fa", "--k", 3, "--both-strands") == 0
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "wanted: GENOME... or --table FILE (see --help)"),
+        ([], "wanted GENOME... or --table FILE (see --help)"),
         (["a.fa", "--k", "1"], "k is 1; PMI wants k from 2 to 12"),
         (["a.fa", "--k", "13"], "k is 13; PMI wants k from 2 to 12"),
         (["a.fa", "--definition", "other"],
          "PMI definition 'other'; wanted: exact or published"),
         (["a.fa", "--min-count", "1"], "the minimal count is 1; wanted: 2 or more"),
-        (["a.fa", "b.fa", "--track", "one"], "--track wants one GENOME, found 2"),
+        (["a.fa", "b.fa", "--track", "one"], "--track: found 2 genomes, wanted one GENOME"),
         (["a.fa", "--table", "t.tsv"],
-         "--table takes the place of GENOME; give one of them (both for --track)"),
-        (["a.fa", "--bin", "0"], "--bin is 0; wanted: 1 or more"),
+         "--table replaces GENOME; give one of them (both for --track)"),
+        (["a.fa", "--bin", "0"], "--bin: found 0, wanted 1 or more"),
         (["a.fa", "--out", "absent/t.tsv"],
-         "absent/t.tsv: cannot be written; wanted: a file in a folder that is there"),
+         "absent/t.tsv: cannot be written, wanted a file in a folder that exists"),
         (["absent.fa"], "absent.fa: does not exist;"
          " wanted: FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"),
     ],
@@ -211,16 +213,16 @@ def test_kinds_of_kmers():
     assert [kind[word] for word in ("AAATTT", "ACTGGA", "GCGCTT")] == [0, 0, 2]
 
 
-def test_pictures(files, capsys):
+def test_plots(files, capsys):
     one, _ = tables(4)
     assert set(figures(one)) == {"rank_distribution", "extremes", "pmi_against_frequency"}
     (files / "f.csv").write_text(
         "kmer,rank\n" + "".join(f"{w},{i + 1}\n" for i, w in enumerate(all_kmers(3)))
     )
     assert set(figures(read_table(files / "f.csv"))) == {"rank_distribution", "extremes"}
-    options = ("--k", 4, "--min-count", 20, "--plots", files / "pictures")
+    options = ("--k", 4, "--min-count", 20, "--plots", files / "plots")
     assert run(files / "a.fa", *options) == 0
     for name in figures(one):
-        picture = (files / "pictures" / f"{name}.png").read_bytes()
-        assert picture.startswith(b"\x89PNG")
-        assert len(picture) > 10_000
+        png = (files / "plots" / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert len(png) > 10_000

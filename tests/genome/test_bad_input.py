@@ -193,8 +193,8 @@ def test_the_command_ends_with_2_and_one_line(tmp_path, capsys):
     assert main(["pmi", str(tmp_path / "g.fa")]) == 2
     capsys.readouterr()
     for words, message in (
-        (["g.fa"], "wanted: SOURCE... --out DIR, or --check DIR (see --help)"),
-        (["g.fa", "--out", "s", "--threads", "0"], "--threads is 0; wanted: 1 or more"),
+        (["g.fa"], "wanted SOURCE... --out DIR, or --check DIR (see --help)"),
+        (["g.fa", "--out", "s", "--threads", "0"], "--threads: found 0, wanted 1 or more"),
     ):
         assert main(["genome", *words]) == 2
         assert capsys.readouterr().err == f"cmgems genome: {message}\n"
@@ -209,7 +209,7 @@ def test_the_command_says_what_it_built_and_checks_it(tmp_path, capsys):
     assert out[0] == f"{store}: g"
     assert out[1] == "  2 contigs, 10 bases, 40.00 % N (of which 2 IUPAC codes)"
     assert out[2:4] == ["  x  8", "  y  2"]
-    assert "million bases a second" in out[-1]
+    assert "million bases per second" in out[-1]
     assert main(["genome", "--check", str(store)]) == 0
     assert capsys.readouterr().out == f"{store}: all 2 contigs are as they were built\n"
     codes = store / "codes.u8"
