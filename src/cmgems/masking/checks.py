@@ -1,7 +1,7 @@
 """Does a masking strategy keep to the rules? For users' own strategies, and for the catalogue.
 
->>> from cmgems.commands.check_masking import corpus
->>> corpus_BK, rank_V = corpus("sample", 6)
+>>> from cmgems.commands.check_masking import sample_tokens
+>>> corpus_BK, rank_V = sample_tokens("sample", 6)
 >>> [c.name for c in check_strategy("random", corpus_BK, rank_V, 6) if c.problem]
 []
 """
