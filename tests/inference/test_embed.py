@@ -107,7 +107,7 @@ def test_tokens_file(pretrained_run, model, fasta, tmp_path):
     [
         (["--out", "x.csv"], "--out: found x.csv, wanted a name that ends with .npz or .tsv"),
         (["--out", "x.tsv", "--pool", "tokens"], "--pool tokens: found a .tsv"),
-        (["--out", "nowhere/x.tsv"], "nowhere is no folder"),
+        (["--out", "nowhere/x.tsv"], "nowhere is not a folder"),
         (["--out", "x.tsv", "--layer", "9"], "--layer: found 9, wanted 0 to 2"),
     ],
 )

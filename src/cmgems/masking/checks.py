@@ -1,7 +1,8 @@
 """Does a masking strategy keep to the rules? For users' own strategies, and for the catalogue.
 
->>> from cmgems.commands.check_masking import corpus
->>> corpus_BK, rank_V = corpus("sample", 6)
+>>> from cmgems.commands.check_masking import sample_tokens
+>>> from cmgems.tokenization.kmers import OverlappingKmers
+>>> corpus_BK, rank_V = sample_tokens("sample", OverlappingKmers(6))
 >>> [c.name for c in check_strategy("random", corpus_BK, rank_V, OverlappingKmers(6)) if c.problem]
 []
 """
