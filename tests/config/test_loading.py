@@ -105,6 +105,9 @@ def test_refers_to_another_key(write):
         ("extends: nothing.yaml", "nothing.yaml: no such file, wanted an experiment"),
         ("extends: e.yaml", "e.yaml: extends itself through "),
         ("name: ${oc.env:HOME}", "{p}: only `${{other.key}}` may stand in a value"),
+        ("seed: 1\nname: n${seed}${oc.env:HOME}", "{p}: only `${{other.key}}` may stand"),
+        ("name: ${optim.${oc.env:HOME}}", "{p}: only `${{other.key}}` may stand"),
+        ("name: ${seed${x}}", "{p}: token recognition error"),
         ("name: ${nothing}", "{p}: Interpolation key 'nothing' not found"),
     ],
 )

@@ -5,6 +5,7 @@ A file may begin with `extends: OTHER.yaml` (relative to itself); its own keys w
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from cmgems.config.schema import iter_keys
 from cmgems.errors import UserError
 
 T = TypeVar("T")
+# `${oc.env:X}` would copy the environment into saved files.
+RESOLVER = re.compile(r"\$\{[^}]*:")
 WANTED = {
     int: "a whole number",
     float: "a number",
@@ -89,7 +92,10 @@ def _file_layers(path: Path, seen: tuple[Path, ...]) -> Iterator[tuple[dict[str,
     node = _compose(path)
     origins: Origins = {}
     _record_lines(node, "", path, origins)
-    content = _to_dict(OmegaConf.load(path))
+    try:
+        content = _to_dict(OmegaConf.load(path))
+    except OmegaConfBaseException as error:  # a reference that cannot be parsed
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     base = content.pop("extends", None)
     if base is not None:
         if not isinstance(base, str):
@@ -149,9 +155,7 @@ def _merge(layers: list[dict[str, Any]], path: Path) -> dict[str, Any]:
     """The values of all layers, of which later ones win, with `${other.key}` resolved."""
     try:
         merged = OmegaConf.merge(*layers)
-        raw = OmegaConf.to_yaml(merged)
-        if "${" in raw and ":" in raw.split("${", 1)[1].split("}", 1)[0]:
-            # `${oc.env:X}` would copy the environment into saved files.
+        if RESOLVER.search(OmegaConf.to_yaml(merged)):
             raise UserError(f"{path}: only `${{other.key}}` may stand in a value, no resolvers")
         return _to_dict(merged, resolve=True)
     except OmegaConfBaseException as error:
