@@ -10,7 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.data_modules.pretraining import GenomeDataModule
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.models.presets import sizes
 from cmgems.pretraining import build_masker, load_difficulty
@@ -67,7 +67,7 @@ def experiment_of(preset: str, windows: int, full_length_fraction: float, **trai
 
 
 def data_of(experiment: Experiment) -> tuple[Genome, GenomeDataModule]:
-    genome = genome_for(experiment.data.genome)
+    genome = load_genome(experiment.data.genome)
     return genome, GenomeDataModule(experiment, genome)
 
 

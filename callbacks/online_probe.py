@@ -83,7 +83,7 @@ class OnlineProbe(L.Callback):
                     pooled(module.model.encoder, data, self.k) for data in (task.train, task.test)
                 )
                 scores = probe(train, task.target, test, task.test.labels)
-            metrics = scores["logistic"].figures() | {
+            metrics = scores["logistic"].metrics() | {
                 f"neighbours_{task.metric}": getattr(scores["neighbours"], task.metric)
             }
             write(trainer, {f"probe/{task.name}/{name}": x for name, x in metrics.items()})
@@ -100,13 +100,13 @@ def _read_tasks(experiment: Experiment) -> list[ProbeTask]:
     """Read all tasks before the run begins, so that what is wrong with them is reported then."""
     from cmgems.evaluation.linear.models import Target  # scikit-learn: slow to import
     from cmgems.tasks import splits
-    from cmgems.tasks.lookup import tasks
+    from cmgems.tasks.lookup import find_tasks
 
     probe, k = experiment.probe, experiment.data.k
     probe_tasks = []
-    for task in tasks(*probe.tasks):
-        train = splits.few_shot(task, probe.shots, 0, probe.root, shortest=k)
-        test = splits.read(task, "test", probe.root, shortest=k)
+    for task in find_tasks(*probe.tasks):
+        train = splits.few_shot(task, probe.shots, 0, probe.root, min_length=k)
+        test = splits.read_split(task, "test", probe.root, min_length=k)
         target = Target(train.labels, task.kind, len(task.classes))
         probe_tasks.append(ProbeTask(task.name, task.metric, target, train, test))
     return probe_tasks

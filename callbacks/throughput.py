@@ -64,7 +64,7 @@ class Throughput(L.Callback):
         self._started: float | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: Pretraining) -> None:
-        compute = module.model.encoder.compute or torch.float32
+        compute = module.model.encoder.compute_dtype or torch.float32
         self.device_speed = measure_matmul_speed(module.device, compute)
         self._device = module.device
         self._timer = PhaseTimer(module.device)

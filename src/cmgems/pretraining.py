@@ -38,10 +38,10 @@ from cmgems.config.schema import Experiment
 from cmgems.cost.device import training_device
 from cmgems.curriculum.schedule import start_settings
 from cmgems.data_modules.pretraining import GenomeDataModule
-from cmgems.difficulty.pmi import table_for
+from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.difficulty.table import PmiTable
 from cmgems.difficulty.table_io import read_table
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
@@ -89,7 +89,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     silence_lightning()
     check_launch(experiment.train)
     device = training_device(experiment.train)
-    genome = genome_for(experiment.data.genome)
+    genome = load_genome(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
     table = load_difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
@@ -133,7 +133,7 @@ def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
     pmi, k = experiment.pmi, experiment.data.k
     if pmi.table:
         return read_table(pmi.table, k)
-    return table_for(genome, k, pmi.definition, pmi.min_count)
+    return compute_pmi_table(genome, k, pmi.definition, pmi.min_count)
 
 
 def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable) -> Masker:
@@ -154,7 +154,7 @@ def unigram_entropy(table: PmiTable, genome: Genome) -> float:
     """Entropy of the k-mers' frequencies, nats."""
     counts = table.counts
     if (counts < 0).any():  # a table from elsewhere need not have counts
-        counts = table_for(genome, table.k).counts
+        counts = compute_pmi_table(genome, table.k).counts
     frequency = counts[counts > 0] / counts.sum()
     return float(-(frequency * np.log(frequency)).sum())
 
@@ -270,7 +270,7 @@ def collect_results(callbacks: list[L.Callback]) -> dict[str, Any]:
         "initial": log.initial,
         "final": log.final,
         "masked_fraction": log.masked_fractions(),
-        "reference": log.baseline_bits(),
+        "reference": log.reference(),
         "switches": curriculum.switches,
         "switched_at": curriculum.switched_at,
         "best_step": find_callback(RunCheckpoints, callbacks).best_step,

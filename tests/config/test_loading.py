@@ -99,6 +99,19 @@ def test_refers_to_another_key(write):
             "model: {hidden_size: 100}",
             "{p}:1: model.hidden_size: found 100, wanted a multiple of 2 x 4 heads",
         ),
+        (
+            "model: {norm: pre, init: fast_start}",
+            "{p}:1: model.norm: found pre, model.init fast_start wants post",
+        ),
+        (
+            "model: {embedding_norm: false}",
+            "{p}:1: model.embedding_norm: found false, wanted true with model.norm post",
+        ),
+        ("model: {conv_stem: 4}", "{p}:1: model.conv_stem: found 4, wanted an odd number"),
+        (
+            "model: {position_embedding: rotery}",
+            "{p}:1: model.position_embedding: found 'rotery', wanted one of learned, rotary, alibi",
+        ),
         ("seed: 1\nseed: 2", "{p}:2: seed: set a second time in this file"),
         ("- 1", "{p}:1: wanted `key: value` lines"),
         ("a: [1", "{p}: not YAML: "),

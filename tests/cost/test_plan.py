@@ -19,7 +19,7 @@ from cmgems.cost.device import Memory, device_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.cost.memory import Micro, layer_parameters, step_memory
 from cmgems.cost.plan import estimate_memory, estimate_windows, largest_micro_batch, plan
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.presets import encoder_config
 from cmgems.runs.experiment import load
@@ -44,7 +44,7 @@ def peak_of_steps(
         optimizer = adamw(built, experiment.optim)
         built = wrapped(built)
         for number in range(2 * micro_batches):
-            loss = F.cross_entropy(built(ids, Layout.of(lengths), at), ids[at])
+            loss = F.cross_entropy(built(ids, SequenceLayout.of(lengths), at), ids[at])
             if number % micro_batches == 0:  # where Lightning does it
                 optimizer.zero_grad()
             loss.backward()
@@ -74,6 +74,11 @@ def peak_of_steps(
         (Model(preset="small"), (512,) * 8, 2),
         (Model(preset="small"), (300, 280, 200, 31), 2),
         (Model(preset="logo"), (256,) * 2, 2),
+        (Model(norm="pre", position_embedding="rotary", mlp="geglu", biases=False), (512,) * 4, 2),
+        (Model(norm="pre", embedding_norm=False, num_layers=4), (300, 280, 200, 31), 2),
+        (Model(position_embedding="alibi", mlp="geglu", num_layers=3), (512,) * 4, 2),
+        (Model(position_embedding="alibi", num_layers=3), (512, 480, 400, 310), 2),
+        (Model(position_embedding="rotary", conv_stem=5), (256,) * 4, 2),
         (Model(preset="small", num_layers=3, dropout=0.1), (256,) * 4, 2),
     ],
 )

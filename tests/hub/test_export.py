@@ -20,7 +20,7 @@ from cmgems.hub.bert_weights import (
 )
 from cmgems.hub.folder import write_folder
 from cmgems.hub.pretrained import load_pretrained
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.presets import sizes
 from cmgems.tokenization.hf import kmer_text
@@ -69,7 +69,7 @@ def assert_alike(ours, theirs):
     """Logits and pretraining loss within 1e-5 in float32."""
     ids, real, labels = batch(ours.encoder.config.vocab_size)
     wanted = theirs(input_ids=ids, attention_mask=real.long(), labels=labels)
-    layout, everywhere = Layout.of(LENGTHS), torch.arange(sum(LENGTHS))
+    layout, everywhere = SequenceLayout.of(LENGTHS), torch.arange(sum(LENGTHS))
     logits = ours(ids[real], layout, everywhere)
     assert wanted.logits.abs().max() > 0.3
     assert (logits - wanted.logits[real]).abs().max() < 1e-5
@@ -231,7 +231,7 @@ QUERY = "bert.encoder.layer.2.attention.self.query.weight"
         (edit_config(hidden_size="48"), "hidden_size: found '48'"),
         (edit_config(hidden_size=50), "hidden_size: found 50, wanted a multiple of 4 heads"),
         (edit_config(vocab_size=70), "vocab_size: found 70, but vocab.txt has 69 tokens"),
-        (edit_config(intermediate_size=95), "encoder.layers.0.up.weight: found the shape"),
+        (edit_config(intermediate_size=95), "encoder.layers.0.mlp.up.weight: found the shape"),
         (edit_config(num_hidden_layers=2), "found a weight bert.encoder.layer.2"),
         (edit_config(num_hidden_layers=4), "found no weight bert.encoder.layer.3"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
@@ -308,8 +308,8 @@ def test_a_classifier_has_our_logits_in_transformers(tmp_path):
     ids, real, _ = batch(69)
     with torch.no_grad():
         wanted = theirs.eval()(input_ids=ids, attention_mask=real.long()).logits
-        layout = Layout.of(LENGTHS)
-        first = encoder(ids[real], layout)[layout.positions_T == 0]
+        layout = SequenceLayout.of(LENGTHS)
+        first = encoder(ids[real], layout)[layout.position_ids == 0]
         found = classifier(torch.tanh(pooler(first)))
     assert (found - wanted).abs().max() < 1e-5
     assert theirs.config.id2label[1] == "donor"
@@ -342,7 +342,7 @@ def assert_alike_anywhere(ours, theirs):
     """For a hardly trained model, whose logits are small."""
     ids, real, _ = batch(ours.encoder.config.vocab_size)
     wanted = theirs(input_ids=ids, attention_mask=real.long()).logits[real]
-    logits = ours(ids[real], Layout.of(LENGTHS), torch.arange(sum(LENGTHS)))
+    logits = ours(ids[real], SequenceLayout.of(LENGTHS), torch.arange(sum(LENGTHS)))
     assert (logits - wanted).abs().max() < 1e-5
 
 

@@ -10,7 +10,8 @@ from cmgems.cli import main
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.inference.likelihood import base_distribution, pseudo_log_likelihood
-from cmgems.models.encoder import EncoderConfig, Layout, MaskedLanguageModel
+from cmgems.models.attention import SequenceLayout
+from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization.kmers import CLS, MASK, SEP, vocabulary
 
 K = 3
@@ -42,7 +43,7 @@ def slow_distribution(model, text, place):
     row = torch.tensor([CLS, *tokens, SEP])
     at = torch.tensor(over) + 1
     with torch.no_grad():
-        logits = model(row, Layout.of((len(row),)), at)
+        logits = model(row, SequenceLayout.of((len(row),)), at)
     total = dict.fromkeys(BASES, 0.0)
     for t, its in zip(over, logits[:, 5:].softmax(1), strict=True):
         for kmer, share in zip(vocabulary(K)[5:], its.tolist(), strict=True):

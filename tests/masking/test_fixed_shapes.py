@@ -24,7 +24,7 @@ from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization.kmers import PAD
 from cmgems.training.metrics import judge
 from cmgems.training.module import Pretraining, predict
-from cmgems.utils.kernels import tensor_code
+from cmgems.utils.kernels import force_torch_path
 
 LONGEST = 128 - 6 + 3
 SHAPE = EncoderConfig(3, 32, 4, 48, vocab_size=4101, max_position_embeddings=LONGEST)
@@ -54,7 +54,7 @@ def room_for(batch, share=0.15, width=11.7):
 
 
 def in_room(masker, batch, name="genemask"):
-    with tensor_code():
+    with force_torch_path():
         return masker(batch, name, room=room_for(batch))
 
 
@@ -68,15 +68,15 @@ def test_holds_the_batch_of_the_kernels(name, masker, windows):
     assert tokens < room.tokens
     assert torch.equal(masked.ids_T[:tokens], plain.ids_T)
     assert (masked.ids_T[tokens:] == PAD).all()
-    assert torch.equal(masked.layout.positions_T[:tokens], plain.layout.positions_T)
+    assert torch.equal(masked.layout.position_ids[:tokens], plain.layout.position_ids)
     counts = masked.targets_M != IGNORED
     assert torch.equal(masked.at_M[counts], plain.at_M)
     assert torch.equal(masked.targets_M[counts], plain.targets_M)
     assert (masked.at_M.diff() > 0).all()
-    ends = np.cumsum(plain.layout.lengths)
-    assert masked.layout.offsets[: len(ends) + 1].tolist() == [0, *ends]
-    assert masked.layout.offsets[-1] == room.tokens
-    assert masked.layout.offsets.diff().max() <= LONGEST
+    ends = np.cumsum(plain.layout.seqlens)
+    assert masked.layout.cu_seqlens[: len(ends) + 1].tolist() == [0, *ends]
+    assert masked.layout.cu_seqlens[-1] == room.tokens
+    assert masked.layout.cu_seqlens.diff().max() <= LONGEST
     assert torch.equal(masked.counts_S2, plain.counts_S2)
 
 
@@ -101,7 +101,7 @@ def test_loss_and_gradients_equal_those_of_kernels_and_reference(masker, windows
 
 def _padded(masked):
     """ids [B, L], real [B, L], predicted [B, L], targets, for the reference."""
-    lengths = torch.tensor(masked.layout.lengths)
+    lengths = torch.tensor(masked.layout.seqlens)
     real = torch.arange(int(lengths.max())) < lengths[:, None]
     ids = torch.zeros(real.shape, dtype=torch.int64)
     ids[real] = masked.ids_T.long()
@@ -145,7 +145,7 @@ def _of(masker, batch):
 def test_what_finds_no_room_is_not_predicted(masker, windows):
     batch = windows.batch(0, 12)
     plain, room = masker(batch, "random"), room_for(batch)._replace(masked=64)
-    with tensor_code():
+    with force_torch_path():
         masked = masker(batch, "random", room=room)
     assert len(plain.at_M) > 64
     assert torch.equal(masked.at_M, plain.at_M[:64])
@@ -208,9 +208,9 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
         masked = fake(there, name, room=room_for(batch))
         model = MaskedLanguageModel(SHAPE)
         for compute in (None, torch.bfloat16):
-            model.encoder.compute = compute
+            model.encoder.compute_dtype = compute
             if compute:  # the kernel, and nothing else
-                monkeypatch.setattr(attention, "_on_grid", None)
+                monkeypatch.setattr(attention, "_attention_padded", None)
             judged = predict(model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
             assert judged.nats_M.shape == (room_for(batch).masked,)
             (judged.nats_M.sum() / judged.masked.clamp(min=1)).backward()

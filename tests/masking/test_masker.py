@@ -12,7 +12,7 @@ from cmgems.masking.rates import Budget
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP, token_ids
-from cmgems.utils.kernels import tensor_code
+from cmgems.utils.kernels import force_torch_path
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,11 @@ def test_packs_tokens_between_cls_and_sep(masker, windows):
     original[masked.at_M] = masked.targets_M
     first = 0
     for codes, bases, length in zip(
-        batch.codes_BL, batch.bases, masked.layout.lengths, strict=True
+        batch.codes_BL, batch.bases, masked.layout.seqlens, strict=True
     ):
         sequence = original[first : first + length]
         assert sequence.tolist() == [CLS, *token_ids(codes[:bases], 6).tolist(), SEP]
-        assert masked.layout.positions_T[first : first + length].tolist() == list(range(length))
+        assert masked.layout.position_ids[first : first + length].tolist() == list(range(length))
         first += length
     assert first == len(original)
 
@@ -109,15 +109,15 @@ def test_a_batch_without_masks_is_valid(masker, genome):
 def test_both_paths_give_the_same_batch(name, masker, windows):
     batch = windows.batch(0, 40)
     compiled = masker(batch, name)
-    with tensor_code():
+    with force_torch_path():
         other = masker(batch, name)
     assert len(compiled.at_M) > 1000
     for field in ("ids_T", "at_M", "targets_M", "mask_BK", "maskable_BK", "counts_S2"):
         one, two = getattr(compiled, field), getattr(other, field)
         assert one.dtype == two.dtype, field
         assert torch.equal(one, two), field
-    assert compiled.layout.lengths == other.layout.lengths
-    assert torch.equal(compiled.layout.positions_T, other.layout.positions_T)
+    assert compiled.layout.seqlens == other.layout.seqlens
+    assert torch.equal(compiled.layout.position_ids, other.layout.position_ids)
 
 
 def test_all_masked_shows_nothing_that_is_masked(masker, windows):

@@ -175,7 +175,28 @@ class Model:
         512, "most tokens a sequence may have, [CLS] and [SEP] included", low=8, was="positions"
     )
     dropout: float = option(0.0, "dropout everywhere", low=0.0, high=0.9)
-    init: str = option("bert", "initial weights", choices=("bert", "fast_start"))
+    norm: str = option(
+        "post", "LayerNorm behind each sum (BERT) or in front of each part", choices=("post", "pre")
+    )
+    embedding_norm: bool = option(
+        True, "LayerNorm on the embeddings; with norm: pre, false is ESM's form, true ModernBERT's"
+    )
+    position_embedding: str = option(
+        "learned",
+        "how the encoder knows positions: a vector each, turned queries and keys, or scores that "
+        "fall with the distance",
+        choices=("learned", "rotary", "alibi"),
+    )
+    mlp: str = option("gelu", "feed-forward: GELU, or gated by it", choices=("gelu", "geglu"))
+    biases: bool = option(True, "biases of products and LayerNorms; the output keeps its own")
+    conv_stem: int = option(
+        0, "tokens that a convolution in front of the layers spans, odd; 0: none", low=0, high=31
+    )
+    init: str = option(
+        "bert",
+        "initial weights; `fast_start` is for BERT's own blocks",
+        choices=("bert", "fast_start"),
+    )
     fast_start: FastStart = field(default_factory=FastStart)
 
 

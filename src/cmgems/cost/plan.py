@@ -15,7 +15,7 @@ from cmgems.config.schema import Experiment
 from cmgems.cost.device import Memory, device_memory, device_name, measure_matmul_speed, synchronize
 from cmgems.cost.flops import flops_per_token, parameters
 from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig
 from cmgems.models.presets import encoder_config
 from cmgems.utils.rng import seed_torch
@@ -165,7 +165,7 @@ def time_steps(
     from cmgems.training.optim import adamw
 
     model = build_model(experiment).to(device)
-    model.encoder.compute = compute_dtype(experiment)
+    model.encoder.compute_dtype = compute_dtype(experiment)
     optimizer = adamw(model, experiment.optim)
     batches = [_random_batch(experiment, shape, windows, n, device) for n in range(STEPS + 1)]
     start = tokens = 0
@@ -188,7 +188,7 @@ def _random_batch(
     windows: Windows,
     number: int,
     device: torch.device,
-) -> tuple[torch.Tensor, Layout, torch.Tensor]:
+) -> tuple[torch.Tensor, SequenceLayout, torch.Tensor]:
     data, size = experiment.data, experiment.train.micro_batch_size
     with torch.random.fork_rng(devices=[]):
         seed_torch(number, "plan")
@@ -197,7 +197,7 @@ def _random_batch(
         lengths = drawn.where(~full, windows.longest).sort(descending=True).values.tolist()
         ids_T = torch.randint(5, shape.vocab_size, (sum(lengths),), dtype=torch.int32)
         at_M = (torch.rand(sum(lengths)) < windows.masked).nonzero()[:, 0]
-    return ids_T.to(device), Layout.of(tuple(lengths), device), at_M.to(device)
+    return ids_T.to(device), SequenceLayout.of(tuple(lengths), device), at_M.to(device)
 
 
 def memory_advice(experiment: Experiment, device: torch.device) -> str:

@@ -154,12 +154,14 @@ def broken_rules(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     if evaluation.few_shot.published and evaluation.few_shot.replicates > 1:
         yield (
             "few_shot.replicates",
-            f"few_shot.replicates: found {evaluation.few_shot.replicates}, but "
-            "few_shot.published has one "
-            f"draw; wanted few_shot.replicates=1",
+            f"few_shot.replicates: found {evaluation.few_shot.replicates}, but few_shot.published "
+            f"has one replicate; wanted few_shot.replicates=1",
         )
     if evaluation.save_classifiers and evaluation.protocol != "full":
-        yield "keep", f"keep: belongs to protocol full, found {evaluation.protocol}"
+        yield (
+            "save_classifiers",
+            f"save_classifiers: belongs to protocol full, found {evaluation.protocol}",
+        )
 
 
 def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluation:

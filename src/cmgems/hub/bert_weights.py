@@ -29,16 +29,16 @@ TYPES = 2  # rows of BERT's token-type embedding
 
 # Parts with weight and bias: ours -> theirs; of a fused part the pieces in our order.
 LAYER = {
-    "query": ("attention.self.query",),
-    "key_value": ("attention.self.key", "attention.self.value"),
-    "output": ("attention.output.dense",),
+    "attention.query": ("attention.self.query",),
+    "attention.key_value": ("attention.self.key", "attention.self.value"),
+    "attention.output": ("attention.output.dense",),
     "attention_norm": ("attention.output.LayerNorm",),
-    "up": ("intermediate.dense",),
-    "down": ("output.dense",),
+    "mlp.up": ("intermediate.dense",),
+    "mlp.down": ("output.dense",),
     "norm": ("output.LayerNorm",),
 }
 HEAD = {
-    "transform": "cls.predictions.transform.dense",
+    "head_dense": "cls.predictions.transform.dense",
     "norm": "cls.predictions.transform.LayerNorm",
 }
 BIAS = "cls.predictions.bias"

@@ -21,7 +21,7 @@ from cmgems.hub.bert_weights import States, from_bert, shape_of
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
-from cmgems.utils.files import new_folder
+from cmgems.utils.files import atomic_folder
 
 CONFIG = "config.json"
 WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
@@ -66,7 +66,7 @@ def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, c
         The model card, Markdown.
     """
     check_empty(folder)
-    with new_folder(folder) as beside:
+    with atomic_folder(folder) as beside:
         (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         # not save_file: that makes the file unreadable to others, whatever the umask
         (beside / WEIGHTS).write_bytes(save(states, metadata={"format": "pt"}))

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS
-from cmgems.models.encoder import Layout, MaskedLanguageModel
+from cmgems.models.attention import SequenceLayout
+from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.hidden import base_probabilities
 from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP, UNK, token_ids
 
@@ -80,7 +81,7 @@ def base_distribution(
     edge = torch.ones(len(ids_BK), 1, dtype=torch.int64)
     ids_BL = torch.cat([edge * CLS, shown_BK, edge * SEP], 1)
     hidden = torch.nn.functional.pad(mask_BK, (1, 1)).flatten().nonzero()[:, 0]
-    layout = Layout.of((ids_BL.shape[1],) * len(ids_BL), device)
+    layout = SequenceLayout.of((ids_BL.shape[1],) * len(ids_BL), device)
     with torch.no_grad():
         logits_MV = model(ids_BL.flatten().to(device), layout, hidden.to(device))
     wanted_BL = torch.zeros_like(codes_BL, dtype=torch.bool)

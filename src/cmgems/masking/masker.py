@@ -18,9 +18,9 @@ from cmgems.masking.rates import Budget, settings_read
 from cmgems.masking.registry import strategy
 from cmgems.masking.strategies import STRATEGIES, Strategy
 from cmgems.masking.types import CENTRES, MIXING, Settings, Tokens
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
-from cmgems.utils.rng import uniforms
+from cmgems.utils.rng import uniform_tensor
 
 DEFAULTS = Settings()
 
@@ -37,7 +37,7 @@ class MaskedBatch(NamedTuple):
     """Packed and corrupted tokens, and the targets at the masked ones."""
 
     ids_T: Tensor  # int32, what the encoder sees
-    layout: Layout
+    layout: SequenceLayout
     at_M: Tensor  # int64, packed places of the masked tokens, ascending
     targets_M: Tensor  # int64, their true ids; IGNORED where a position does not count
     mask_BK: Tensor  # bool, the same before packing
@@ -146,7 +146,9 @@ class Masker(nn.Module):
         if len(masks) == 1:
             counts = torch.stack([masks[0].sum(), maskable_B.sum()])[None]
             return masks[0], maskable_BK, counts
-        second_B = uniforms(keys_B2, torch.zeros_like(keys_B2[:, 0]), MIXING) < plan.second_share
+        second_B = (
+            uniform_tensor(keys_B2, torch.zeros_like(keys_B2[:, 0]), MIXING) < plan.second_share
+        )
         mask_BK = torch.where(second_B[:, None], masks[1], masks[0])
         by_row_B2 = torch.stack([mask_BK.sum(1), maskable_B], dim=1)
         second_2 = (by_row_B2 * second_B[:, None]).sum(0)
@@ -177,12 +179,12 @@ class Masker(nn.Module):
             settings=settings_read(name, settings),
         )
 
-    def _layout(self, lengths: tuple[int, ...], place_T: Tensor) -> Layout:
+    def _layout(self, lengths: tuple[int, ...], place_T: Tensor) -> SequenceLayout:
         """Of sequences of so many k-mer tokens."""
         lengths = tuple(length + 2 for length in lengths)
         if place_T.device.type == "cpu":
-            return Layout(lengths, place_T)
-        return Layout.of(lengths, place_T.device)
+            return SequenceLayout(place_T, lengths)
+        return SequenceLayout.of(lengths, place_T.device)
 
 
 def mask_by_strategy(
@@ -217,4 +219,4 @@ class Parts(NamedTuple):
 
     token_ids: Callable[..., Tensor] = token_ids
     mask_by_strategy: Callable[..., Tensor] = mask_by_strategy
-    pack_into: Callable[..., tuple[Packed, Layout]] = pack_into
+    pack_into: Callable[..., tuple[Packed, SequenceLayout]] = pack_into

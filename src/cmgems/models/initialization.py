@@ -27,7 +27,9 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from cmgems.config.schema import FastStart, Model
-from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialise_bert
+from cmgems.errors import UserError
+from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialize_bert
+from cmgems.models.presets import fast_start_problem
 from cmgems.tokenization.kmers import FIRST_KMER
 
 AMPLITUDE = 0.08  # of a k-mer's base part and of a sinusoid, 4 times BERT's deviation
@@ -38,10 +40,19 @@ REACH = 256  # tokens to each side, among which it finds it
 LARGEST_GAIN = 16.0  # for a head with so few frequencies that none makes it reach `FOCUS`
 
 
-def initialise(model: MaskedLanguageModel, settings: Model, k: int) -> None:
-    """Initialise in place from torch's global generator, as `settings.init` says."""
-    initialise_bert(model)
+def initialize(model: MaskedLanguageModel, settings: Model, k: int) -> None:
+    """Initialize in place from torch's global generator, as `settings.init` says.
+
+    Raises
+    ------
+    UserError
+        If the fast start is wanted for other blocks than BERT's.
+    """
+    initialize_bert(model)
     if settings.init == "fast_start":
+        problem = fast_start_problem(settings)
+        if problem:
+            raise UserError(problem)
         fast_start(model.encoder, k, settings.fast_start)
 
 
@@ -56,8 +67,8 @@ def fast_start(encoder: Encoder, k: int, parts: FastStart) -> None:
     for number, layer in enumerate(encoder.layers):
         if parts.transport:
             # Variance 1 in (behind a LayerNorm), variance 1 out.
-            layer.key_value.weight[width:].normal_(std=width**-0.5)
-            layer.output.weight.normal_(std=width**-0.5)
+            layer.attention.key_value.weight[width:].normal_(std=width**-0.5)
+            layer.attention.output.weight.normal_(std=width**-0.5)
         if parts.heads:
             _aim_heads(layer, frequencies, half, first_offset=1 + number % 2)
 
@@ -92,19 +103,19 @@ def _write_positions(weight_SD: Tensor, frequencies: Tensor, half: int, sinusoid
 
 def _aim_heads(layer: Layer, frequencies: Tensor, half: int, first_offset: int) -> None:
     """Add to queries and keys what makes head h attend to the token at its offset."""
-    head_width = layer.query.weight.shape[0] // layer.heads
+    head_width = layer.attention.query.weight.shape[0] // layer.attention.num_heads
     pairs = torch.arange(head_width // 2)
-    for head in range(layer.heads):
+    for head in range(layer.attention.num_heads):
         offset = (first_offset + 2 * (head // 2)) * (-1 if head % 2 == 0 else 1)
         # Each head reads its own evenly spread choice of the frequencies.
         chosen = (pairs * len(frequencies) // len(pairs) + head) % len(frequencies)
         sine, cosine = half + 2 * chosen, half + 2 * chosen + 1
         row = head * head_width + 2 * pairs
         turn, gain = frequencies[chosen] * offset, _gain(frequencies[chosen])
-        key = layer.key_value.weight
+        key = layer.attention.key_value.weight
         key[row, sine] += gain
         key[row + 1, cosine] += gain
-        query = layer.query.weight  # sin(x + turn) and cos(x + turn)
+        query = layer.attention.query.weight  # sin(x + turn) and cos(x + turn)
         query[row, sine] += gain * turn.cos()
         query[row, cosine] += gain * turn.sin()
         query[row + 1, cosine] += gain * turn.cos()

@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import Experiment, Masking, get_value, iter_keys
+from cmgems.config.schema import Experiment, Masking, Model, get_value, iter_keys
 from cmgems.errors import UserError
-from cmgems.models.presets import sizes
+from cmgems.models.presets import fast_start_problem, sizes
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -82,6 +82,24 @@ def _model_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             "model.hidden_size",
             f"model.hidden_size: found {shape['hidden_size']}, fast_start wants a multiple of 4",
         )
+    yield from _block_rules(experiment.model)
+
+
+def _block_rules(model: Model) -> Iterator[tuple[str, str]]:
+    if model.norm == "post" and not model.embedding_norm:
+        yield (
+            "model.embedding_norm",
+            "model.embedding_norm: found false, wanted true with model.norm post: its layers take "
+            "normalized states",
+        )
+    if model.conv_stem and model.conv_stem % 2 == 0:
+        yield (
+            "model.conv_stem",
+            f"model.conv_stem: found {model.conv_stem}, wanted an odd number of tokens, or 0",
+        )
+    problem = fast_start_problem(model) if model.init == "fast_start" else None
+    if problem:
+        yield "model.init", problem
 
 
 def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,7 @@ from cmgems.config.loading import dump
 from cmgems.config.schema import Experiment, get_value
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
-from cmgems.utils.files import locked, replacing
+from cmgems.utils.files import atomic_write, file_lock
 
 # They change how a run is computed and looked at, not what it is.
 RESUMABLE_KEYS = (
@@ -88,7 +88,7 @@ class RunFolder:
                 f"or run.resume=true to go on with it"
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with locked(self.path / LOCK, f"run.dir: {self.path} is in use by another process"):
+        with file_lock(self.path / LOCK, f"run.dir: {self.path} is in use by another process"):
             self.write_config(experiment)
             yield
 
@@ -117,7 +117,7 @@ class RunFolder:
 
     def write_config(self, experiment: Experiment) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path / "config.yaml") as handle:
+        with atomic_write(self.path / "config.yaml") as handle:
             handle.write(dump(experiment))
 
     def in_use(self) -> bool:
@@ -132,7 +132,7 @@ class RunFolder:
         return False
 
     def write_results(self, results: dict[str, Any]) -> None:
-        with replacing(self.results) as handle:
+        with atomic_write(self.results) as handle:
             json.dump(results, handle, indent=2)
             handle.write("\n")
 

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems.errors import UserError
-from cmgems.utils.files import hash_file, replacing
+from cmgems.utils.files import atomic_write, hash_file
 
 # Raised by one when a name in checkpoints changes: of a weight, of a callback, of what a callback
 # saves. Lightning finds all of them by name, and would leave out what it does not find.
@@ -67,7 +67,7 @@ class ScalarFile(Logger):
         earlier = [
             line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= last
         ]
-        with replacing(self.path) as handle:
+        with atomic_write(self.path) as handle:
             handle.writelines([header, *earlier])
 
 
@@ -83,13 +83,13 @@ class SafeCheckpoints(CheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         path = Path(path)
-        with replacing(path, "wb") as handle:
+        with atomic_write(path, "wb") as handle:
             torch.save({**checkpoint, FORMAT_KEY: CHECKPOINT_FORMAT}, handle)
             handle.flush()
             # Before the rename, and with the digest of the file that is there now: whenever the
             # process is killed, the checkpoint under `path` is whole and its digest is listed.
             known = [hash_file(Path(handle.name)), *_read_digests(path)[:1]]
-            with replacing(_digest_path(path)) as digests:
+            with atomic_write(_digest_path(path)) as digests:
                 digests.writelines(f"{digest}  {path.name}\n" for digest in known)
 
     def load_checkpoint(

@@ -23,14 +23,16 @@ def custom_scalars_layout(experiment: Experiment) -> dict[str, dict[str, list[An
 
     A probed task has a chart of its official metric.
     """
-    from cmgems.tasks.lookup import tasks  # torch and numba, which `cmgems compare` does not need
+    from cmgems.tasks.lookup import (
+        find_tasks,
+    )  # torch and numba, which `cmgems compare` does not need
 
     charts = {title: ["Multiline", [f"{tag}$"]] for tag, title in COMPARED}
     charts["bits per hidden base, and the best Markov model's"] = [
         "Multiline",
         ["validation_random_wide/hidden_base_bits$", "validation_reference/markov_bits$"],
     ]
-    for task in tasks(*experiment.probe.tasks) if experiment.probe.every_n_steps else ():
+    for task in find_tasks(*experiment.probe.tasks) if experiment.probe.every_n_steps else ():
         pattern = f"probe/{re.escape(task.name)}/{task.metric}$"
         charts[f"probe: {task.name}, {task.metric}"] = ["Multiline", [pattern]]
     charts["masked fraction in training"] = ["Multiline", ["train/masked_fraction$"]]

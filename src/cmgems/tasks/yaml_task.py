@@ -15,7 +15,7 @@ from cmgems.config.loading import load_as
 from cmgems.config.schema import option
 from cmgems.errors import UserError
 from cmgems.tasks.readers import KINDS, READERS
-from cmgems.tasks.task import Files, Task, metrics_of
+from cmgems.tasks.task import Files, Task, metric_names
 
 FORMATS = tuple(READERS)
 
@@ -33,8 +33,12 @@ class TaskFile:
     train: tuple[str, ...] = option(None, "files to train on, relative to this one", factory=tuple)
     dev: tuple[str, ...] = option(None, "files to choose on", factory=tuple)
     test: tuple[str, ...] = option(None, "files to test on", factory=tuple)
-    dev_share: float = option(0.0, "share of train to choose on, without dev", low=0.0, high=0.5)
-    test_share: float = option(0.0, "share of train to test on, without test", low=0.0, high=0.5)
+    dev_fraction: float = option(
+        0.0, "fraction of train to choose on, without dev", low=0.0, high=0.5, was="dev_share"
+    )
+    test_fraction: float = option(
+        0.0, "fraction of train to test on, without test", low=0.0, high=0.5, was="test_share"
+    )
     sequence_column: str = option("sequence", "of a table")
     label_column: str = option("label", "of a table; several labels with ; between (multilabel)")
     source: str = option("", "where the examples come from")
@@ -58,12 +62,12 @@ def read_task(path: Path) -> Task:
         "user",
         kind,
         found.classes,
-        found.metric or metrics_of(kind)[0],
+        found.metric or metric_names(kind)[0],
         found.length,
         found.source or str(path),
         {split: Files(found.format, (names,)) for split, names in layouts.items() if names},
-        dev_share=0.0 if found.dev else found.dev_share,
-        test_share=0.0 if found.test else found.test_share,
+        dev_fraction=0.0 if found.dev else found.dev_fraction,
+        test_fraction=0.0 if found.test else found.test_fraction,
         columns=(found.sequence_column, found.label_column),
         base=path.parent,
     )
@@ -87,7 +91,7 @@ def broken_rules(found: TaskFile) -> Iterator[tuple[str, str]]:
         yield "classes", f"classes: found {classes}, kind {kind} wants {number}"
     if len(set(found.classes)) < classes:
         yield "classes", "classes: a label stands there twice"
-    metrics = metrics_of(kind)
+    metrics = metric_names(kind)
     if found.metric and found.metric not in metrics:
         yield (
             "metric",

@@ -18,15 +18,15 @@ from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunFailed
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.packing import ALL_MASKED, BERT, LEVELS, Room, RoomPolicy
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.kmers import FIRST_KMER
 from cmgems.training.distributed import is_sharded, shard, whole
 from cmgems.training.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
 from cmgems.training.optim import adamw, rate_factor
-from cmgems.utils.kernels import has_kernels
-from cmgems.utils.rng import stream
+from cmgems.utils.kernels import use_cpu_kernels
+from cmgems.utils.rng import derive_key
 
 # Their places do not depend on content, so runs with different curricula compare under them.
 COMMON_MASKS = ("random", "random_wide")
@@ -51,7 +51,7 @@ class Pretraining(L.LightningModule):
         self.masker = masker
         self.model = build_model(experiment)
         if experiment.train.precision == "bf16":
-            self.model.encoder.compute = torch.bfloat16
+            self.model.encoder.compute_dtype = torch.bfloat16
         self.plan = Plan(experiment.curriculum.strategies[:1], settings=masker.settings)
         self.rooms = room_policy(experiment)
         self.metrics = PretrainingMetrics(
@@ -75,7 +75,7 @@ class Pretraining(L.LightningModule):
         if self.model.encoder.config.dropout:
             # A pure function of the place in the run, like every other draw.
             place = batch_idx * self.trainer.world_size + self.global_rank
-            torch.manual_seed(stream(self.experiment.seed, f"dropout {place}") >> 1)
+            torch.manual_seed(derive_key(self.experiment.seed, f"dropout {place}") >> 1)
 
     @property
     def strategy(self) -> str:
@@ -115,7 +115,7 @@ class Pretraining(L.LightningModule):
 
     def _room(self, batch: WindowBatch) -> Room | None:
         """Fixed shapes where something would wait for the device, or be compiled anew."""
-        if self._predict is predict and has_kernels(batch.codes_BL):
+        if self._predict is predict and use_cpu_kernels(batch.codes_BL):
             return None
         return self.rooms.room(batch.bases)
 
@@ -190,7 +190,11 @@ class Pretraining(L.LightningModule):
 
 
 def predict(
-    model: MaskedLanguageModel, ids_T: Tensor, layout: Layout, at_M: Tensor, targets_M: Tensor
+    model: MaskedLanguageModel,
+    ids_T: Tensor,
+    layout: SequenceLayout,
+    at_M: Tensor,
+    targets_M: Tensor,
 ) -> Judged:
     """Predictions at the packed places `at_M`, judged."""
     return judge(model(ids_T, layout, at_M), targets_M)

@@ -26,10 +26,13 @@ from cmgems.evaluation.finetuning.train import (
     train,
 )
 from cmgems.genome.alphabet import encode_bases
-from cmgems.models.encoder import Encoder, EncoderConfig, Layout
-from cmgems.models.stacked import Dropout, StackedEncoder
+from cmgems.inference.encode import states_of
+from cmgems.models.attention import SequenceLayout
+from cmgems.models.dropout import SeededDropout
+from cmgems.models.encoder import Encoder, EncoderConfig
+from cmgems.models.stacked import stack, unstack
 from cmgems.tasks.dataset import from_sequences, pack_codes
-from cmgems.tasks.lookup import task
+from cmgems.tasks.lookup import find_task
 from cmgems.tasks.tokens import Tokens, tokenise
 
 SHAPE = EncoderConfig(
@@ -68,17 +71,17 @@ def data():
 
 def test_the_stack_equals_the_packed_encoder(encoder, data):
     other = Encoder(SHAPE).double().eval()
-    stack = StackedEncoder([encoder, other])
+    together = stack([encoder, other])
     tokens = tokenise(data, 3, SHAPE.max_position_embeddings)
-    real = tokens.real()
-    ids = tokens.ids_NL.expand(2, -1, -1)
-    found = stack(ids, real, Dropout(0.0, [0, 0]))
-    layout = Layout.of(tuple(tokens.lengths_N.tolist()))
+    real = tokens.attention_mask()
+    both = Tokens(tokens.ids_NL.expand(2, -1, -1), tokens.lengths_N.expand(2, -1))
+    found = states_of(together, both)
+    layout = SequenceLayout.of(tuple(tokens.lengths_N.tolist()))
     for g, one in enumerate((encoder, other)):
         wanted = one(tokens.ids_NL[real].long(), layout)
         assert torch.allclose(found[g][real], wanted, atol=1e-10)
-        assert torch.allclose(stack.take(g)(tokens.ids_NL[real].long(), layout), wanted)
-    short = stack(ids, real, Dropout(0.0, [0, 0]), places=1)
+        assert torch.allclose(unstack(together, g)(tokens.ids_NL[real].long(), layout), wanted)
+    short = states_of(together, both, places=1)
     assert torch.allclose(short, found[:, :, :1], atol=1e-10)
 
 
@@ -87,7 +90,7 @@ def test_the_stack_equals_the_packed_encoder(encoder, data):
 def test_side_by_side_equals_one_at_a_time(encoder, data, head, body):
     """Dropout included: what a model draws is its own."""
     plan = Plan(head, body, "binary", 2)
-    data = data.take([i for i in range(24) for _ in range(2) if data.lengths[i] == 20][:24])
+    data = data.select([i for i in range(24) for _ in range(2) if data.lengths[i] == 20][:24])
     examples = _examples(encoder, plan, data)
     index = np.stack([np.random.default_rng(s).permutation(24)[:10] for s in SEEDS])
     targets = torch.from_numpy(data.labels)
@@ -143,7 +146,7 @@ def test_a_frozen_body_stays_and_adapters_move(encoder, data):
                 n.rpartition(".")[2] for n, p in model.body.named_parameters() if p.requires_grad
             }
             assert trained == {"down", "up"}
-            assert model.body.layers[0].query.up.abs().max() > 0
+            assert model.body.layers[0].attention.query.up.abs().max() > 0
             assert torch.equal(model.body.tokens.weight[0], before["tokens.weight"])
     assert all(torch.equal(x, before[name]) for name, x in encoder.state_dict().items())
 
@@ -151,30 +154,30 @@ def test_a_frozen_body_stays_and_adapters_move(encoder, data):
 def test_adapters_add_their_product_to_the_weights(encoder, data):
     """A plain encoder with weights W + (alpha / r) B A is the reference; merged, it is the same."""
     rank = 4
-    stack = StackedEncoder([encoder])
-    adapt(stack, rank, [0])
+    stacked = stack([encoder])
+    adapt(stacked, rank, [0])
     plain = Encoder(SHAPE).double().eval()
     plain.load_state_dict(encoder.state_dict())
     with torch.no_grad():
-        for ours, theirs in zip(stack.layers, plain.layers, strict=True):
+        for ours, theirs in zip(stacked.layers, plain.layers, strict=True):
             for name in ADAPTED:
-                part = getattr(ours, name)
+                part = getattr(ours.attention, name)
                 nn.init.normal_(part.up, std=0.2)
-                getattr(theirs, name).weight += ALPHA / rank * (part.up[0] @ part.down[0])
+                getattr(theirs.attention, name).weight += ALPHA / rank * (part.up[0] @ part.down[0])
     tokens = tokenise(data, 3, SHAPE.max_position_embeddings)
-    real = tokens.real()
-    layout = Layout.of(tuple(tokens.lengths_N.tolist()))
+    real = tokens.attention_mask()
+    layout = SequenceLayout.of(tuple(tokens.lengths_N.tolist()))
     wanted = plain(tokens.ids_NL[real].long(), layout)
     assert not torch.allclose(wanted, encoder(tokens.ids_NL[real].long(), layout), atol=1e-2)
     for _ in range(2):  # with adapters, and merged
-        found = stack(tokens.ids_NL[None], real[None], Dropout(0.0, [0]))[0][real]
+        found = states_of(stacked, tokens)[0][real]
         assert torch.allclose(found, wanted, atol=1e-9)
-        merge(stack)
+        merge(stacked)
 
 
 def test_dropout_has_its_rate_and_keeps_the_mean():
     x = torch.ones(2, 400_000)
-    dropped = Dropout(0.1, [1, 2])(x)
+    dropped = SeededDropout(0.1, [1, 2])(x)
     for row in dropped:
         share = float((row == 0).double().mean())
         assert abs(share - 0.1) < 5 * (0.09 / 400_000) ** 0.5
@@ -242,7 +245,7 @@ def test_a_training_ends_at_its_most_steps(encoder, data):
 def test_a_head_for_tokens_trains(encoder, data):
     """Labels of every token: is the k-mer's first base an A? [CLS] and [SEP] have none."""
     tokens = tokenise(
-        data.take(np.flatnonzero(data.lengths == 20)), 3, SHAPE.max_position_embeddings
+        data.select(np.flatnonzero(data.lengths == 20)), 3, SHAPE.max_position_embeddings
     )
     ids = tokens.ids_NL.long()
     targets = torch.where(ids < 5, -100, ((ids - 5) // 16 == 0).long())
@@ -250,7 +253,9 @@ def test_a_head_for_tokens_trains(encoder, data):
     recipe = Recipe(learning_rate=1e-2, epochs=80, batch_size=8)
     index = np.arange(len(tokens))[None]
     _train(model, Examples(tokens), targets, index, [0], recipe)
-    found = model(Examples(Tokens(tokens.ids_NL[None], tokens.lengths_N[None])), Dropout(0.0, [0]))
+    found = model(
+        Examples(Tokens(tokens.ids_NL[None], tokens.lengths_N[None])), SeededDropout(0.0, [0])
+    )
     right = (found[0].argmax(-1) == targets)[targets >= 0]
     assert right.double().mean() > 0.99
 
@@ -267,10 +272,10 @@ def test_the_middle_of_what_is_too_long_and_nothing_too_short():
 
 def test_recipes_are_the_published_ones():
     small, large = few_shot_recipe(100), few_shot_recipe(500)
-    assert (small.rate, small.epochs, small.batch) == (1e-4, 20, 5)
-    assert (large.rate, large.epochs, large.batch) == (5e-5, 5, 15)
+    assert (small.learning_rate, small.epochs, small.batch_size) == (1e-4, 20, 5)
+    assert (large.learning_rate, large.epochs, large.batch_size) == (5e-5, 5, 15)
     assert (small.warmup_fraction, small.dropout, small.weight_decay) == (0.1, 0.1, 0.01)
     assert small.steps(20) == 80
     assert small.warmup(80) == 8
-    gue = full_recipe(task("gue/prom/prom_core_all"))
-    assert (gue.rate, gue.batch, gue.warmup(1000)) == (3e-5, 32, 50)
+    gue = full_recipe(find_task("gue/prom/prom_core_all"))
+    assert (gue.learning_rate, gue.batch_size, gue.warmup(1000)) == (3e-5, 32, 50)

@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from cmgems.errors import UserError
 from cmgems.evaluation.finetuning.heads import Head, build_head
 from cmgems.evaluation.finetuning.train import Classifiers
-from cmgems.evaluation.sources import Source
+from cmgems.evaluation.sources import ModelSource
 from cmgems.hub.bert_weights import bert_config, classifier_states
 from cmgems.hub.folder import write_folder
 from cmgems.inference.encode import arithmetic, states_of
+from cmgems.models.dropout import SeededDropout
 from cmgems.models.encoder import Encoder, EncoderConfig
-from cmgems.models.stacked import Dropout, StackedEncoder
+from cmgems.models.stacked import StackedLinear, unstack
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import Tokens
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"
 
@@ -41,10 +42,10 @@ class Classifier(nn.Module):
     def forward(self, tokens: Tokens, bf16: bool = False) -> Tensor:
         """Logits [B, C] of a batch, of the head `token` [B, L, C]; nothing is dropped."""
         device = self.encoder.tokens.weight.device
-        real = tokens.real().to(device)[None]
+        real = tokens.attention_mask().to(device)[None]
         with arithmetic(device, bf16):
-            states = states_of(StackedEncoder([self.encoder]), tokens)
-            return self.head(self.head.reduce(states, real), real, Dropout(0.0, [0]))[0].float()
+            states = self.head.reduce(states_of(self.encoder, tokens)[None], real)
+            return self.head(states, real, SeededDropout(0.0, [0]))[0].float()
 
 
 class Loaded(NamedTuple):
@@ -67,7 +68,7 @@ def classifiers_of(stack: Classifiers, encoder: Encoder) -> list[Classifier]:
             next(iter(name)), shape.hidden_size, outputs, shape.max_position_embeddings, [0]
         )
         head.load_state_dict(states)
-        body = encoder if stack.body is None else stack.body.take(number)
+        body = encoder if stack.body is None else unstack(stack.body, number)
         found.append(Classifier(body, head))
     return found
 
@@ -77,11 +78,11 @@ def _outputs(states: dict[str, Tensor]) -> int:
     return (states["out.bias"] if "out.bias" in states else states["bias"]).shape[-1]
 
 
-def save_classifier(folder: Path, classifier: Classifier, source: Source, task: Task) -> None:
+def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, task: Task) -> None:
     """Write a classifier; one of that name is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     states = {name: x.detach().cpu().contiguous() for name, x in classifier.state_dict().items()}
-    with replacing(folder / WEIGHTS, "wb") as handle:
+    with atomic_write(folder / WEIGHTS, "wb") as handle:
         handle.write(safetensors.torch.save(states))
     description = {
         "shape": asdict(classifier.encoder.config),
@@ -92,7 +93,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: Source, task: 
         "task": task.name,
         "pretrained": {"source": source.name, "sha256": source.sha256, "step": source.step},
     }
-    with replacing(folder / DESCRIPTION) as handle:
+    with atomic_write(folder / DESCRIPTION) as handle:
         json.dump(description, handle, indent=2)
 
 
@@ -158,7 +159,7 @@ PROBLEMS = {
 }
 
 
-def _plain_linear(part) -> nn.Linear:
+def _plain_linear(part: StackedLinear) -> nn.Linear:
     """One of stacked linear maps as torch's own."""
     outputs, inputs = part.weight.shape[1:]
     plain = nn.Linear(inputs, outputs)

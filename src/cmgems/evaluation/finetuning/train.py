@@ -28,11 +28,12 @@ from cmgems.evaluation.finetuning.heads import Head, build_head
 from cmgems.evaluation.finetuning.lora import adapt
 from cmgems.evaluation.finetuning.recipes import Recipe
 from cmgems.inference.encode import arithmetic, states_of
+from cmgems.models.dropout import SeededDropout
 from cmgems.models.encoder import Encoder
-from cmgems.models.stacked import Dropout, StackedEncoder
+from cmgems.models.stacked import stack
 from cmgems.tasks.tokens import Tokens
 from cmgems.training.optim import rate_factor
-from cmgems.utils.rng import stream
+from cmgems.utils.rng import derive_key
 
 
 class Plan(NamedTuple):
@@ -51,25 +52,24 @@ class Classifiers(nn.Module):
     def __init__(self, encoders: list[Encoder], plan: Plan, seeds: list[int]):
         super().__init__()
         self.kind = plan.kind
-        shape, outputs = encoders[0].shape, 1 if plan.kind == "regression" else plan.classes
+        shape, outputs = encoders[0].config, 1 if plan.kind == "regression" else plan.classes
         self.head: Head = build_head(
             plan.head, shape.hidden_size, outputs, shape.max_position_embeddings, seeds
         )
-        self.body = None if plan.body == "frozen" else StackedEncoder(encoders)
+        self.body = None if plan.body == "frozen" else stack(encoders)
         self.to(encoders[0].tokens.weight)
         if plan.body == "lora":
             adapt(self.body, plan.rank, seeds)
 
-    def forward(self, examples: Examples, dropout: Dropout) -> Tensor:
+    def forward(self, examples: Examples, dropout: SeededDropout) -> Tensor:
         """Logits of examples whose tokens are [G, B, L]."""
         head = self.head
         device = next(head.parameters()).device
-        real = examples.tokens.real().to(device)
+        real = examples.tokens.attention_mask().to(device)
         if self.body is None:
             return head(examples.states.to(device), real, dropout)
-        ids = examples.tokens.ids_NL.to(device)
-        padding = None if bool(examples.tokens.real().all()) else real
-        return head(head.reduce(self.body(ids, padding, dropout, head.places), real), real, dropout)
+        states = states_of(self.body, examples.tokens, places=head.places, dropout=dropout)
+        return head(head.reduce(states, real), real, dropout)
 
 
 def examples_for(encoder: Encoder, plan: Plan, tokens: Tokens, bf16: bool) -> Examples:
@@ -80,13 +80,14 @@ def examples_for(encoder: Encoder, plan: Plan, tokens: Tokens, bf16: bool) -> Ex
         plan.head, encoder.config.hidden_size, 2, encoder.config.max_position_embeddings, [0]
     )
     device = encoder.tokens.weight.device
-    body = StackedEncoder([encoder])
     places = 1 if head.reduced else tokens.ids_NL.shape[1]
     kept = torch.zeros(len(tokens), places, encoder.config.hidden_size)
     with torch.no_grad(), arithmetic(device, bf16):
         for batch in evaluation_loader(EvaluationData(Examples(tokens))):
             its = batch.examples.tokens
-            reduced = head.reduce(states_of(body, its), its.real().to(device)[None])
+            reduced = head.reduce(
+                states_of(encoder, its)[None], its.attention_mask().to(device)[None]
+            )
             kept[batch.rows, : reduced.shape[2]] = reduced[0].float().cpu()
     return Examples(tokens, kept)
 
@@ -168,8 +169,8 @@ class _Training:
         self.device = next(model.parameters()).device
         self.steps, self.done = recipe.steps(data.index_GN.shape[1]), 0
         self.optimizer = _adamw(model, recipe)
-        seeds = [stream(seed, "dropout") >> 1 for seed in data.seeds]
-        self.dropout = Dropout(recipe.dropout, seeds, self.device)
+        seeds = [derive_key(seed, "dropout") >> 1 for seed in data.seeds]
+        self.dropout = SeededDropout(recipe.dropout, seeds, self.device)
 
     @property
     def left(self) -> int:
@@ -213,7 +214,7 @@ def answer(model: Classifiers, loader: DataLoader, bf16: bool = False) -> Tensor
 def _answer(
     model: Classifiers, weights: dict[str, Tensor], models: int, loader: DataLoader, bf16: bool
 ) -> Tensor:
-    dropout, device = Dropout(0.0, [0] * models), next(iter(weights.values())).device
+    dropout, device = SeededDropout(0.0, [0] * models), next(iter(weights.values())).device
     rows, parts = [], []
     for batch in loader:
         with arithmetic(device, bf16):
