@@ -15,7 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cmgems.config.schema import iter_keys
+from cmgems.config.options import iter_keys
 from cmgems.errors import UserError
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def load_as(
     Parameters
     ----------
     schema : type
-        A frozen dataclass whose fields are `cmgems.config.schema.option`s or sections of them.
+        A frozen dataclass whose fields are `cmgems.config.options.option`s or sections of them.
     path : str or Path
     overrides : sequence of str
         `key.path=value`, which win over the file.

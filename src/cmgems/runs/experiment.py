@@ -5,7 +5,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import Experiment, Masking, Model, get_value, iter_keys
+from cmgems.config.options import get_value, iter_keys
+from cmgems.config.schema import Experiment, Masking, Model
 from cmgems.errors import UserError
 from cmgems.models.presets import fast_start_problem, sizes
 
@@ -31,7 +32,7 @@ def diff(one: Experiment, other: Experiment) -> list[str]:
     """Dotted keys, those of `run` aside, at which two experiments differ."""
     return [
         name
-        for name, _ in iter_keys()
+        for name, _ in iter_keys(Experiment)
         if not name.startswith("run.") and get_value(one, name) != get_value(other, name)
     ]
 

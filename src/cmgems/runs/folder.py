@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.config.loading import dump
-from cmgems.config.schema import Experiment, get_value
+from cmgems.config.options import get_value
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
 from cmgems.utils.files import atomic_write, file_lock

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmgems.config.schema import Experiment, get_value, iter_keys
+from cmgems.config.options import get_value, iter_keys
+from cmgems.config.schema import Experiment
 
 # Metrics that compare across maskings: they are measured under the same masks in all runs.
 COMPARED = (
@@ -52,7 +53,9 @@ def hparams_summary(experiment: Experiment) -> Any:
 
 def hyper_parameter_keys() -> list[str]:
     """The dotted keys in which the runs of a sweep can differ."""
-    return [name for name, _ in iter_keys() if name != "name" and not name.startswith("run.")]
+    return [
+        name for name, _ in iter_keys(Experiment) if name != "name" and not name.startswith("run.")
+    ]
 
 
 def plain(value: Any) -> str | int | float | bool:
