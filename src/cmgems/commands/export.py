@@ -4,9 +4,11 @@ import argparse
 
 DESCRIPTION = """\
 Write a pretrained model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
-vocab.txt, and a model card with the figures of the run. Its logits in transformers'
-BertForMaskedLM equal ours. A classifier that `cmgems evaluate` saved (save_classifiers=true)
-becomes a BertForSequenceClassification; its head must be cls.
+vocab.txt, and a model card with the figures of the run. Its logits in transformers equal ours.
+BERT's blocks become a BertForMaskedLM, pre-norm with rotary positions an EsmForMaskedLM
+(model.embedding_norm=false) or, with model.mlp=geglu, a ModernBertForMaskedLM; transformers has no
+class for other encoders. A classifier that `cmgems evaluate` saved (save_classifiers=true) becomes
+a BertForSequenceClassification; its head must be cls.
 """
 EXAMPLES = """\
 examples:
@@ -32,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from cmgems.hub.bert_weights import bert_config, masked_lm_states
+    from cmgems.hub.families import family_of
     from cmgems.hub.folder import check_free, write_folder
     from cmgems.hub.model_card import card
     from cmgems.hub.pretrained import load_pretrained
@@ -46,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
         print(f'{folder}: AutoModelForSequenceClassification.from_pretrained("{folder}") reads it')
         return
     found = load_pretrained(args.run)
-    states, config = masked_lm_states(found.model), bert_config(found.model.encoder.config, found.k)
-    write_folder(folder, states, config, found.k, card(found, folder.resolve().name))
+    family, config = family_of(found.model.encoder.config), found.model.encoder.config
+    weights, settings = family.weights(found.model), family.config(config, found.k)
+    write_folder(folder, weights, settings, found.k, card(found, folder.resolve().name))
     print(f'{folder}: AutoModelForMaskedLM.from_pretrained("{folder}") reads it')

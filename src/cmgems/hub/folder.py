@@ -1,6 +1,6 @@
 """Folders that Hugging Face's `from_pretrained` reads: written from our models, and read as ours.
 
-config.json               sizes, under BERT's names
+config.json               sizes and architecture, under their names
 model.safetensors         weights; `pytorch_model.bin` is read as well, with weights_only=True
 tokenizer.json            k-mer text -> ids, with tokenizer_config.json for AutoTokenizer
 vocab.txt                 the same tokens, one a line, as DNABERT ships them
@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cmgems.errors import UserError
-from cmgems.hub.bert_weights import States, from_bert, shape_of
+from cmgems.hub.conversion import Weights
+from cmgems.hub.families import family_of_folder
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
@@ -49,7 +50,7 @@ def check_free(folder: Path) -> None:
         raise UserError(f"{folder}: found a folder that holds something, wanted a new or empty one")
 
 
-def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, card: str) -> None:
+def write_folder(folder: Path, states: Weights, config: dict[str, Any], k: int, card: str) -> None:
     """Write a model; nothing is there before all of it is.
 
     Parameters
@@ -57,10 +58,10 @@ def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, c
     folder : Path
         New or empty.
     states : dict of tensors
-        From `cmgems.hub.bert_weights`: `masked_lm_states` or `classifier_states`, or `bert_states`
-        and a head.
+        From a family of `cmgems.hub.families`, or from `cmgems.hub.bert_weights`:
+        `classifier_states`, or `bert_states` and a head.
     config : dict
-        From `cmgems.hub.bert_weights.bert_config`.
+        From the same family, or from `cmgems.hub.bert_weights.bert_config`.
     k : int
     card : str
         The model card, Markdown.
@@ -95,7 +96,7 @@ def is_folder(path: Path) -> bool:
 
 
 def read_folder(folder: Path) -> ReadFolder:
-    """Read a BERT on k-mers, ours or DNABERT's.
+    """Read a model on k-mers: one of ours, DNABERT's, or another of a class that we know.
 
     Raises
     ------
@@ -104,7 +105,8 @@ def read_folder(folder: Path) -> ReadFolder:
     """
     config = _read_json(folder / CONFIG)
     try:
-        shape = shape_of(config)
+        family = family_of_folder(config)
+        shape = family.read_config(config)
     except UserError as error:
         raise UserError(f"{folder / CONFIG}: {error}") from error
     tokens = _read_vocabulary(folder)
@@ -117,7 +119,7 @@ def read_folder(folder: Path) -> ReadFolder:
     weights = _weights_file(folder)
     model = MaskedLanguageModel(shape)
     try:
-        _fill(model, from_bert(_read_states(weights), shape.num_layers))
+        _fill(model, family.read_weights(_read_weights(weights), shape))
     except UserError as error:
         raise UserError(f"{weights}: {error}") from error
     return ReadFolder(model, k, weights)
@@ -175,7 +177,7 @@ def _weights_file(folder: Path) -> Path:
     raise UserError(f"{folder}: no weights there, wanted {WEIGHTS} or {PICKLED_WEIGHTS}")
 
 
-def _read_states(path: Path) -> States:
+def _read_weights(path: Path) -> Weights:
     try:
         if path.name == WEIGHTS:
             states = load_file(path)
@@ -185,11 +187,11 @@ def _read_states(path: Path) -> States:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"damaged, or not tensors alone ({reason[:120]})") from error
     if not isinstance(states, dict) or not all(map(torch.is_tensor, states.values())):
-        raise UserError("found no table of named tensors, wanted the weights of a BERT")
+        raise UserError("found no table of named tensors, wanted the weights of a model")
     return states
 
 
-def _fill(model: MaskedLanguageModel, states: States) -> None:
+def _fill(model: MaskedLanguageModel, states: Weights) -> None:
     for name, own in model.state_dict().items():
         if states[name].shape != own.shape:
             raise UserError(
