@@ -34,7 +34,7 @@ from cmgems.models.presets import PRESETS
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.tokens import Tokens, tokenise
 from cmgems.tokenization.kmers import vocabulary_size
-from cmgems.utils.cores import cores
+from cmgems.utils.cores import available_cores
 
 BASES, TEST, K, CORES = 70, 5920, 6, 2
 SHAPE = EncoderConfig(**PRESETS["logo"], vocab_size=vocabulary_size(K), max_position_embeddings=512)
@@ -52,9 +52,9 @@ class Cost(NamedTuple):
 
 
 def windows(count: int, first: int) -> Tokens:
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
 
-    codes = genome_for("sample").codes
+    codes = load_genome("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]
     return tokenise(pack_codes(rows), K, SHAPE.max_position_embeddings)
 
@@ -176,7 +176,7 @@ def keep(best: dict, place: tuple[str, int], cost: Cost, used: float) -> None:
 
 
 def report(best: dict, shots: list[int]) -> None:
-    print(f"\n{cores()} cores; best of the rounds, a draw of training and test:")
+    print(f"\n{available_cores()} cores; best of the rounds, a draw of training and test:")
     for n in shots:
         reference, used = best["Trainer", n]
         for (name, its), (cost, seconds) in best.items():

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment, Model
 from cmgems.data_modules.windows import WindowBatch, sample_windows
-from cmgems.difficulty.pmi import table_for
-from cmgems.genome.cache import genome_for
+from cmgems.difficulty.pmi import compute_pmi_table
+from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
@@ -28,8 +28,8 @@ from cmgems.masking.strategies import STRATEGIES
 from cmgems.models.build import build_model
 from cmgems.tokenization.kmers import token_ids
 from cmgems.training.optim import adamw
-from cmgems.utils.kernels import tensor_code
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.kernels import force_torch_path
+from cmgems.utils.rng import derive_key, sequence_keys
 
 K, BASES = 6, 515  # 510 tokens, 512 with [CLS] and [SEP]
 WANTED = 50e6  # tokens a second on one CPU thread
@@ -52,7 +52,7 @@ def main() -> None:
     print("\n10 windows of 512 tokens")
     report(time_all(masker, small, 8 * args.rounds, device), tokens_of(small))
     if device.type == "cpu":
-        with tensor_code():
+        with force_torch_path():
             slow = time_all(masker, batch, max(args.rounds // 8, 2), device)
         print("\n250 windows, the tensor code that other devices take, on this CPU")
         report(slow, tokens_of(batch))
@@ -67,12 +67,12 @@ def main() -> None:
 
 
 def set_up(device: torch.device) -> tuple[Masker, WindowBatch]:
-    genome = genome_for("sample")
+    genome = load_genome("sample")
     codes = sample_windows(genome.codes, unambiguous_spans(genome.codes), 1024, BASES)
     codes_BL = torch.from_numpy(codes)
-    rank_V = torch.from_numpy(table_for(genome, K).rank)
+    rank_V = torch.from_numpy(compute_pmi_table(genome, K).rank)
     masker = Masker(K, rank_V, Budget(token_ids(codes_BL, K), rank_V, K)).to(device)
-    keys_B2 = torch.from_numpy(sequence_keys(stream(0, "bench"), np.arange(250)))
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "bench"), np.arange(250)))
     return masker, WindowBatch(codes_BL[-250:].to(device), (BASES,) * 250, keys_B2.to(device))
 
 

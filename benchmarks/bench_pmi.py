@@ -30,12 +30,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cmgems.difficulty.counts import KmerCounts, count_pieces
-from cmgems.difficulty.genome_counts import counts_of_file
-from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.counts import KmerCounts, count_chunks
+from cmgems.difficulty.genome_counts import count_file_kmers
+from cmgems.difficulty.pmi import pmi_table_from_counts
 from cmgems.genome.formats import fasta_kernels
-from cmgems.genome.formats.reader import read_pieces
-from cmgems.utils.cores import cores
+from cmgems.genome.formats.reader import read_chunks
+from cmgems.utils.cores import available_cores
 
 PMI = [sys.executable, "-m", "cmgems", "pmi", "--k", "10", "--threads", "2"]
 
@@ -83,7 +83,8 @@ def machine() -> str:
     names = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
-    return f"{names[0].split(':')[1].strip()}, {cores()} cores, Python {platform.python_version()}"
+    processor, python = names[0].split(":")[1].strip(), platform.python_version()
+    return f"{processor}, {available_cores()} cores, Python {python}"
 
 
 def measure(title: str, candidates: dict[str, Callable[[], object]], rounds: int) -> None:
@@ -150,13 +151,13 @@ def all_counts(path: Path, rounds: int) -> None:
 
 
 def read(path: Path) -> None:
-    for _ in read_pieces(path):
+    for _ in read_chunks(path):
         pass
 
 
 def count(path: Path, k: int, threads: int) -> KmerCounts:
-    pieces = (piece.codes for piece in read_pieces(path))
-    return count_pieces(pieces, k, threads=threads)
+    pieces = (piece.codes for piece in read_chunks(path))
+    return count_chunks(pieces, k, threads=threads)
 
 
 def biopython(path: Path) -> None:
@@ -171,7 +172,7 @@ def biopython(path: Path) -> None:
 def both_definitions(path: Path, threads: int) -> None:
     counts = count(path, 10, threads)
     for definition in ("exact", "published"):
-        pmi_table(counts.upto(6), definition)
+        pmi_table_from_counts(counts.up_to(6), definition)
 
 
 def packed(path: Path, folder: Path) -> None:
@@ -197,7 +198,7 @@ def packed(path: Path, folder: Path) -> None:
 def counters(path: Path, folder: Path, rounds: int) -> None:
     candidates: dict[str, Callable[[], object]] = {
         "k = 10 counts, from the file, 2 threads": lambda: count(path, 10, 2),
-        "the same with the hash of the genome": lambda: counts_of_file(path, 10, threads=2),
+        "the same with the hash of the genome": lambda: count_file_kmers(path, 10, threads=2),
     }
     candidates |= {
         f"{name} (whole process)": functools.partial(quietly, command)
@@ -245,7 +246,7 @@ def check(path: Path) -> None:
         for run in np.split(codes, np.flatnonzero(np.diff(codes > 3)) + 1):
             if len(run) and run[0] < 4:
                 add_words(run, expected)
-    found = counts_of_file(path, 10).tables
+    found = count_file_kmers(path, 10).tables
     for k in range(1, 11):
         equal = np.array_equal(found[k - 1], expected[k - 1])
         print(f"  k = {k:<2}  {expected[k - 1].sum():,} words: {'equal' if equal else 'DIFFERENT'}")

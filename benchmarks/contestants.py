@@ -10,10 +10,10 @@ from lightning.fabric.utilities import move_data_to_device
 
 from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.data_modules.pretraining import GenomeDataModule
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.models.presets import sizes
-from cmgems.pretraining import build_masker, difficulty
+from cmgems.pretraining import build_masker, load_difficulty
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import CLS, SEP, token_ids, vocabulary_size
 from cmgems.training.module import Pretraining
@@ -58,23 +58,23 @@ def _best_and_median(speeds: list[float]) -> tuple[float, float]:
     return max(speeds), statistics.median(speeds)
 
 
-def experiment_of(preset: str, windows: int, full_share: float, **train) -> Experiment:
+def experiment_of(preset: str, windows: int, full_length_fraction: float, **train) -> Experiment:
     return Experiment(
-        data=Data(full_share=full_share),
+        data=Data(full_length_fraction=full_length_fraction),
         model=Model(preset=preset),
         train=Train(global_batch_size=windows, micro_batch_size=windows, **train),
     )
 
 
 def data_of(experiment: Experiment) -> tuple[Genome, GenomeDataModule]:
-    genome = genome_for(experiment.data.genome)
+    genome = load_genome(experiment.data.genome)
     return genome, GenomeDataModule(experiment, genome)
 
 
 def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:
     """Windows, masks, forward, backward, clipping and AdamW, without Lightning."""
     genome, data = data_of(experiment)
-    masker = build_masker(experiment, data, difficulty(experiment, genome))
+    masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     module = Pretraining(experiment, masker).to(device)
     if device == "cuda":
         module.compile_step()

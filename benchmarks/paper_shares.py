@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from cmgems.data_modules.windows import Cut, WindowStream, sample_windows
-from cmgems.difficulty.pmi import table_for
-from cmgems.genome.cache import genome_for
+from cmgems.difficulty.pmi import compute_pmi_table
+from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget, paper_rate
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.tokenization.kmers import token_ids
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 K, WINDOWS = 6, 4_000
 KINDS = {
@@ -31,9 +31,9 @@ KINDS = {
 
 
 def main() -> None:
-    genome = genome_for(sys.argv[1] if len(sys.argv) > 1 else "sample")
+    genome = load_genome(sys.argv[1] if len(sys.argv) > 1 else "sample")
     spans = unambiguous_spans(genome.codes)
-    rank_V = torch.from_numpy(table_for(genome, K).rank)
+    rank_V = torch.from_numpy(compute_pmi_table(genome, K).rank)
     corpus_BK = token_ids(torch.from_numpy(sample_windows(genome.codes, spans, 1024, 510)), K)
     solved = Masker(K, rank_V, Budget(corpus_BK, rank_V, K))
     paper = Masker(K, rank_V, Budget(corpus_BK, rank_V, K, paper=True))
@@ -51,7 +51,7 @@ def share(masker: Masker, windows: WindowStream, name: str) -> float:
     masked = maskable = 0
     for first in range(0, WINDOWS, 500):
         batch = windows.batch(first, 500)
-        keys = sequence_keys(stream(0, "paper shares"), np.arange(first, first + 500))
+        keys = sequence_keys(derive_key(0, "paper shares"), np.arange(first, first + 500))
         counts = masker(batch._replace(keys_B2=torch.from_numpy(keys)), name).counts_S2[0]
         masked, maskable = masked + int(counts[0]), maskable + int(counts[1])
     return masked / maskable

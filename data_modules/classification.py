@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.errors import UserError
 from cmgems.tasks.tokens import Tokens, batches
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 
 class Examples(NamedTuple):
@@ -28,9 +28,9 @@ class Examples(NamedTuple):
     tokens: Tokens
     states: Tensor | None = None  # [N, P, D]
 
-    def take(self, index: Tensor) -> "Examples":
+    def select(self, index: Tensor) -> "Examples":
         """Those at `index` (any shape)."""
-        tokens = self.tokens.take(index)
+        tokens = self.tokens.select(index)
         states = None if self.states is None else self.states[index]
         if states is not None and states.shape[-2] > 1:
             states = states[..., : tokens.ids_NL.shape[-1], :]
@@ -118,7 +118,7 @@ class TrainBatches(Dataset):
             self._epoch, self._order_GN = epoch, order_of_epoch(self.data, epoch)
         order_GB = self._order_GN[:, number * self.size : (number + 1) * self.size]
         rows = torch.from_numpy(order_GB)
-        return Batch(self.data.examples.take(rows), self.data.targets[rows], rows)
+        return Batch(self.data.examples.select(rows), self.data.targets[rows], rows)
 
 
 def order_of_epoch(data: TrainData, epoch: int) -> np.ndarray:
@@ -128,7 +128,7 @@ def order_of_epoch(data: TrainData, epoch: int) -> np.ndarray:
 
 
 def _shuffled(index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    keys = sequence_keys(stream(seed, f"order of epoch {epoch}"), np.arange(len(index)))
+    keys = sequence_keys(derive_key(seed, f"order of epoch {epoch}"), np.arange(len(index)))
     return index[np.argsort(keys.view(np.uint64)[:, 0], kind="stable")]
 
 
@@ -159,4 +159,6 @@ class EvaluationBatches(Dataset):
 
     def __getitem__(self, number: int) -> Batch:
         rows, labels = self.parts[number], self.data.labels
-        return Batch(self.data.examples.take(rows), None if labels is None else labels[rows], rows)
+        return Batch(
+            self.data.examples.select(rows), None if labels is None else labels[rows], rows
+        )

@@ -25,7 +25,7 @@ from cmgems.data_modules.windows import (
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import split_spans, unambiguous_spans
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 VALIDATION_SEED = 0  # all runs on a genome are validated on the same windows and masks
 
@@ -148,5 +148,5 @@ class HeldOut(Dataset):
         if number >= len(self):
             raise IndexError(number)
         part = slice(number * self.SIZE, (number + 1) * self.SIZE)
-        keys = sequence_keys(stream(VALIDATION_SEED, "validation masks"), self.order[part])
+        keys = sequence_keys(derive_key(VALIDATION_SEED, "validation masks"), self.order[part])
         return gather(self.codes, Pieces(*(column[part] for column in self.pieces)), keys)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cmgems.genome.alphabet import AMBIGUOUS
 from cmgems.genome.spans import Spans
-from cmgems.utils.rng import generator, sequence_keys, stream
+from cmgems.utils.rng import derive_key, generator, sequence_keys
 
 
 class Pieces(NamedTuple):
@@ -100,7 +100,7 @@ class WindowStream:
         # each slice of a memory map makes a memory map, in 0.1 ms
         self.codes = np.asarray(codes)
         self.spans, self.cut, self.seed = spans, cut, seed
-        self._mask_stream = stream(seed, "masks")
+        self._mask_stream = derive_key(seed, "masks")
         self._epoch = -1
         self._first = self._end = 0  # window numbers of the current epoch
         self._pieces = self._step = Pieces(np.empty(0, np.int64), np.empty(0, np.int32))

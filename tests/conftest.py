@@ -22,9 +22,9 @@ if "CMGEMS_FAULTS" not in os.environ:
 @pytest.fixture(scope="session")
 def genome():
     """The sample: 4 Mb of human chromosome 20."""
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
 
-    return genome_for("sample")
+    return load_genome("sample")
 
 
 @pytest.fixture(scope="session")
@@ -45,9 +45,9 @@ def human_rank(genome):
     """The rank table (int32 [4096]) of the sample."""
     import torch
 
-    from cmgems.difficulty.pmi import table_for
+    from cmgems.difficulty.pmi import compute_pmi_table
 
-    return torch.from_numpy(table_for(genome, 6).rank)
+    return torch.from_numpy(compute_pmi_table(genome, 6).rank)
 
 
 @pytest.fixture(scope="session")

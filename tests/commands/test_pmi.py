@@ -6,12 +6,12 @@ from helpers.genome_files import build
 from references.pmi import all_kmers
 
 from cmgems.cli import main
-from cmgems.difficulty.compare import compare
+from cmgems.difficulty.compare import compare_tables
 from cmgems.difficulty.counts import count_words
-from cmgems.difficulty.plots import figures, kinds
-from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.plots import classify_kmers, figures
+from cmgems.difficulty.pmi import pmi_table_from_counts
 from cmgems.difficulty.table_io import read_table
-from cmgems.difficulty.track import difficulty, write_track
+from cmgems.difficulty.track import base_difficulty, write_track
 from cmgems.errors import UserError
 from cmgems.genome.region import Region, parse_region
 
@@ -101,7 +101,7 @@ def test_too_little_sequence_for_any_score(files, capsys):
 
 def tables(k=3):
     return [
-        pmi_table(
+        pmi_table_from_counts(
             count_words(np.random.default_rng(s).choice(4, 9000, p=p).astype(np.uint8), k),
             min_count=20,
         )
@@ -111,17 +111,17 @@ def tables(k=3):
 
 def test_comparison_against_its_formula():
     one, other = tables(4)
-    found = compare(one, other)
+    found = compare_tables(one, other)
     a, b = one.rank.astype(float), other.rank.astype(float)
     assert found.spearman == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-12)
     assert found.top == {100: len(set(np.flatnonzero(a <= 100)) & set(np.flatnonzero(b <= 100)))}
     moves = np.abs(a - b)[found.moved]
     assert np.all(np.diff(moves) <= 0)
     assert len(set(found.moved.tolist())) == 256
-    same = compare(one, one)
+    same = compare_tables(one, one)
     assert (same.spearman, same.spearman_scored, same.top) == (1, 1, {100: 100})
     with pytest.raises(UserError, match="tables of k = 4 and k = 3; wanted: the same k"):
-        compare(one, tables(3)[0])
+        compare_tables(one, tables(3)[0])
 
 
 def test_compare_is_printed(files, capsys):
@@ -130,7 +130,7 @@ def test_compare_is_printed(files, capsys):
     run(files / "b.fa", *options, "--out", files / "b.tsv")
     assert run("--table", files / "a.tsv", "--compare", files / "b.tsv") == 0
     out = capsys.readouterr().out
-    expected = compare(read_table(files / "a.tsv"), read_table(files / "b.tsv"))
+    expected = compare_tables(read_table(files / "a.tsv"), read_table(files / "b.tsv"))
     assert f"rank correlation (Spearman)        {expected.spearman:.4f}" in out
     assert f"in the top 100 of both  {expected.top[100]}" in out
     assert out.count(" -> ") == 21
@@ -138,10 +138,10 @@ def test_compare_is_printed(files, capsys):
 
 def test_the_track_of_a_region_base_by_base(files):
     genome = build(files, (files / "a.fa").read_bytes())
-    table = pmi_table(count_words(genome.codes, 4), min_count=20)
+    table = pmi_table_from_counts(count_words(genome.codes, 4), min_count=20)
     text = (files / "a.fa").read_text().split("\n")
     contig, kmers = text[1], all_kmers(4)
-    found = difficulty(genome, table, genome.contigs[0], 0, 25_001)
+    found = base_difficulty(genome, table, genome.contigs[0], 0, 25_001)
     for base in (0, 1, 2, 500, 19_997, 19_998, 19_999, 20_000, 20_001, 20_002, 24_999, 25_000):
         word = contig[max(base - 1, 0) : base + 3]
         whole = base >= 1 and len(word) == 4 and "N" not in word
@@ -153,14 +153,14 @@ def test_the_track_of_a_region_base_by_base(files):
 def test_the_bedgraph_holds_the_means(files, bin_size, monkeypatch):
     monkeypatch.setattr("cmgems.difficulty.track._CHUNK", 450)
     genome = build(files, (files / "a.fa").read_bytes())
-    table = pmi_table(count_words(genome.codes, 4), min_count=20)
+    table = pmi_table_from_counts(count_words(genome.codes, 4), min_count=20)
     region = parse_region(genome, "one:19,001-20,950")
     assert region == Region(genome.contigs[0], 19_000, 20_950)
     with open(files / "track", "w") as handle:
         write_track(genome, table, region, handle, bin_size)
     header, *lines = (files / "track").read_text().splitlines()
     assert header.startswith('track type=bedGraph name="NPMI k=4"')
-    values = difficulty(genome, table, genome.contigs[0], 19_000, 20_950)
+    values = base_difficulty(genome, table, genome.contigs[0], 19_000, 20_950)
     end_before = 19_000
     for line in lines:
         name, start, end, value = line.split("\t")
@@ -204,7 +204,7 @@ def test_the_track_is_printed_alone(files, monkeypatch, capsys):
 
 
 def test_kinds_of_kmers():
-    kind = dict(zip(all_kmers(6), kinds(6).tolist(), strict=True))
+    kind = dict(zip(all_kmers(6), classify_kmers(6).tolist(), strict=True))
     low = ("AAAAAA", "ATATAT", "AAAATT", "CACACA", "CCTCCC")
     assert [kind[word] for word in low] == [1] * 5
     assert [kind[word] for word in ("TTTTCG", "CGCGCG", "ACGTAC")] == [2] * 3

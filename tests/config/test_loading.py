@@ -5,9 +5,9 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems.commands import describe_keys
 from cmgems.config.loading import dump
-from cmgems.config.schema import Experiment, leaves, read
+from cmgems.config.schema import Experiment, get_value, iter_keys
 from cmgems.errors import UserError
-from cmgems.runs.experiment import differences, load
+from cmgems.runs.experiment import diff, load
 
 
 @pytest.fixture
@@ -180,15 +180,13 @@ def test_baselines_differ_in_the_curriculum_alone():
     names = ("random", "random_wide", "genemask", "global_pmi", "cm_step", "cm_gems")
     one, *others = (load(EXPERIMENTS / f"pretrain/{name}.yaml") for name in names)
     for other in others:
-        assert all(
-            key == "name" or key.startswith("curriculum.") for key in differences(one, other)
-        )
+        assert all(key == "name" or key.startswith("curriculum.") for key in diff(one, other))
 
 
 def test_every_key_is_documented_and_in_the_help():
     text = describe_keys(Experiment)
-    for name, part in leaves():
+    for name, part in iter_keys():
         assert part.metadata["text"], name
         assert f"  {name} = " in text
-        default = read(Experiment(), name)
+        default = get_value(Experiment(), name)
         assert isinstance(default, part.type if part.type in (int, float, bool, str) else tuple)

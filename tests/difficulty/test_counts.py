@@ -11,15 +11,15 @@ from references.pmi import all_kmers, reference_counts
 
 from cmgems.difficulty.counts import (
     KmerCounts,
+    count_chunks,
     count_kmers,
-    count_pieces,
     count_words,
     reverse_complements,
 )
 from cmgems.difficulty.counts_io import read_counts, write_counts
-from cmgems.difficulty.genome_counts import counts_for, counts_of, counts_of_file
+from cmgems.difficulty.genome_counts import count_file_kmers, count_genome_kmers, count_source_kmers
 from cmgems.errors import UserError
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 
 LETTERS = np.frombuffer(b"ATCGN", np.uint8)
 COMPLEMENT = str.maketrans("ATCG", "TAGC")
@@ -81,7 +81,7 @@ def test_a_thread_may_overwrite_its_piece_when_it_takes_the_next(threads):
             buffer[: stop - start] = codes[start:stop]
             yield buffer[: stop - start]
 
-    assert same(count_pieces(pieces(), 7, threads=threads), count_words(codes, 7, threads=1))
+    assert same(count_chunks(pieces(), 7, threads=threads), count_words(codes, 7, threads=1))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -92,14 +92,14 @@ def test_an_error_in_a_piece_ends_the_count_on_whatever_thread(threads):
         raise UserError("the twenty-first is bad")
 
     with pytest.raises(UserError, match="the twenty-first is bad"):
-        count_pieces(pieces(), 6, threads=threads)
+        count_chunks(pieces(), 6, threads=threads)
 
 
 def test_a_file_is_counted_as_its_store(tmp_path):
     contigs = [random_codes(i, size) for i, size in enumerate([5000, 3, 70, 1, 900])]
     genome = build(tmp_path, fasta(*contigs))
-    direct = counts_of_file(tmp_path / "g.fa", 6, threads=2)
-    stored = counts_of(genome, 6)
+    direct = count_file_kmers(tmp_path / "g.fa", 6, threads=2)
+    stored = count_genome_kmers(genome, 6)
     assert same(direct, stored)
     assert direct.genomes == stored.genomes
     assert direct.genomes[0]["sha256"] == genome.sha256
@@ -109,18 +109,18 @@ def test_a_file_is_counted_as_its_store(tmp_path):
 
 def test_counts_are_kept_in_the_store_and_believed_only_with_its_hash(tmp_path):
     genome = build(tmp_path, fasta(random_codes(1, 4000)))
-    counts = counts_of(genome, 6)
+    counts = count_genome_kmers(genome, 6)
     kept = genome.path / "counts" / "k6.counts"
     assert same(read_counts(kept), counts)
-    assert same(counts_of(genome, 4), counts.upto(4))
+    assert same(count_genome_kmers(genome, 4), counts.up_to(4))
     assert not (genome.path / "counts" / "k4.counts").exists()  # taken from those of k = 6
     other = tmp_path / "other"
     other.mkdir()
-    wrong = counts_of(build(other, fasta(random_codes(2, 4000))), 6)
+    wrong = count_genome_kmers(build(other, fasta(random_codes(2, 4000))), 6)
     write_counts(wrong, kept)
-    assert same(counts_of(genome, 6), counts)
+    assert same(count_genome_kmers(genome, 6), counts)
     kept.write_bytes(kept.read_bytes()[:-8])
-    assert same(counts_of(genome, 6), counts)
+    assert same(count_genome_kmers(genome, 6), counts)
 
 
 def test_counts_of_several_genomes_add_up():
@@ -173,23 +173,23 @@ def test_what_cannot_be_counted(tmp_path):
     build(tmp_path, b">x\nACGTN\n>y\nACGTN\n")
     path = str(tmp_path / "g.fa")
     with pytest.raises(UserError) as caught:
-        counts_for(path, 5)
+        count_source_kmers(path, 5)
     assert str(caught.value) == (
         f"{path}: has no stretch of 5 bases without N; wanted: longer sequence or a smaller k"
     )
     with pytest.raises(UserError, match="k is 13; wanted: 1 to 12"):
-        counts_for(path, 13)
+        count_source_kmers(path, 13)
     with pytest.raises(ValueError, match="k is 0; wanted: 1 to 12"):
         count_kmers(np.zeros(9, np.uint8), 0)
     write_counts(count_words(np.zeros(9, np.uint8), 4), tmp_path / "c.counts")
     with pytest.raises(UserError, match="holds counts up to k = 4; wanted: k = 6"):
-        counts_for(str(tmp_path / "c.counts"), 6)
+        count_source_kmers(str(tmp_path / "c.counts"), 6)
 
 
 @pytest.mark.parametrize("k", [3, 6, 9, 10, 11])
 def test_counts_of_human_dna_by_another_road(k, tmp_path, monkeypatch):
     monkeypatch.setenv("CMGEMS_CACHE", str(tmp_path))
-    codes = genome_for("sample").codes  # no N in it
+    codes = load_genome("sample").codes  # no N in it
     ids = np.zeros(len(codes) - k + 1, np.int64)
     for i in range(k):
         ids = 4 * ids + codes[i : i + len(ids)]
@@ -213,7 +213,7 @@ def test_counts_are_those_of_kmc(k, strands, tmp_path):
     for line in (tmp_path / "dump").read_text().splitlines():
         kmer, count = line.split()
         expected[int(kmer.translate(str.maketrans("ATCG", "0123")), 4)] = int(count)
-    counts = counts_of_file(path, k)
+    counts = count_file_kmers(path, k)
     if strands == 2:  # KMC counts a pair once, under the smaller name; a palindrome once, not twice
         reverse = reverse_complements(k)
         expected = expected + expected[reverse]

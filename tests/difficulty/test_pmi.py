@@ -9,16 +9,16 @@ import pytest
 from references.pmi import all_kmers, reference_pmi, segmentations
 
 from cmgems.difficulty.counts import count_words
-from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.pmi import pmi_table_from_counts
 from cmgems.difficulty.table_io import read_table, write_table
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 
 
 @pytest.fixture(scope="module")
 def sample_codes(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("CMGEMS_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield genome_for("sample").codes
+    yield load_genome("sample").codes
     patch.undo()
 
 
@@ -37,7 +37,7 @@ def test_pmi_is_that_of_brute_force(k, definition, kind, sample_codes):
     rng = np.random.default_rng(7)
     codes = sample_codes if kind == "human" else rng.integers(0, 5, 40_000, dtype=np.uint8)
     counts = counts_of(codes, k)
-    table = pmi_table(counts, definition, min_count=5)
+    table = pmi_table_from_counts(counts, definition, min_count=5)
     words = {
         w: int(c) for j in range(k) for w, c in zip(all_kmers(j + 1), counts.tables[j], strict=True)
     }
@@ -55,7 +55,7 @@ def test_pmi_is_that_of_brute_force(k, definition, kind, sample_codes):
 
 
 def test_ranks_are_a_permutation_by_npmi_with_unscored_last(sample_codes):
-    table = pmi_table(counts_of(sample_codes, 6), "exact", 101)
+    table = pmi_table_from_counts(counts_of(sample_codes, 6), "exact", 101)
     assert sorted(table.rank.tolist()) == list(range(1, 4097))
     order = np.argsort(table.rank)
     scores = table.npmi[order]
@@ -66,7 +66,7 @@ def test_ranks_are_a_permutation_by_npmi_with_unscored_last(sample_codes):
 
 
 def test_a_table_reads_back_without_loss(sample_codes, tmp_path):
-    table = pmi_table(counts_of(sample_codes, 4), "published", 101)
+    table = pmi_table_from_counts(counts_of(sample_codes, 4), "published", 101)
     write_table(table, tmp_path / "t.tsv")
     again = read_table(tmp_path / "t.tsv", 4)
     for name in ("counts", "pmi", "npmi", "rank"):
@@ -85,5 +85,5 @@ def test_progress_ends_at_its_total(definition, sample_codes, monkeypatch):
         seen.append((total, sum(done)))
 
     monkeypatch.setattr("cmgems.difficulty.pmi.progress_bar", bar)
-    pmi_table(counts_of(sample_codes, 5), definition)
+    pmi_table_from_counts(counts_of(sample_codes, 5), definition)
     assert seen[0][0] == seen[0][1] > 0

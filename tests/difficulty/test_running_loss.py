@@ -5,6 +5,7 @@ import signal
 import pytest
 import torch
 from helpers.paths import EXPERIMENTS
+from helpers.runs import assert_same_run, interrupt_when_window_is_drawn
 
 from cmgems.difficulty.running_loss import KmerLosses
 from cmgems.errors import RunStopped
@@ -64,8 +65,6 @@ def test_sums_do_not_depend_on_order_or_processes(losses):
 
 def test_stopped_and_resumed_equals_not_stopped(tiny, tmp_path, monkeypatch):
     """Stopped between two refreshes, when some losses are not yet in the ranks."""
-    from test_run import assert_same_run, interrupt_when_window_is_drawn
-
     path = EXPERIMENTS / "pretrain/global_pmi.yaml"
     overrides = [*tiny, "train.max_steps=9", "curriculum.strategies=[loss_adaptive]"]
     whole = pretrain(load(path, [*overrides, f"run.dir={tmp_path / 'whole'}"]))

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from cmgems.difficulty.counts import count_words
-from cmgems.difficulty.pmi import pmi_table
-from cmgems.difficulty.table import ranks
-from cmgems.difficulty.table_io import kmer_letters, read_table, write_table
+from cmgems.difficulty.pmi import pmi_table_from_counts
+from cmgems.difficulty.table import rank_scores
+from cmgems.difficulty.table_io import all_kmers, read_table, write_table
 from cmgems.errors import UserError
 
-KMERS = [kmer.decode() for kmer in kmer_letters(2)]
+KMERS = [kmer.decode() for kmer in all_kmers(2)]
 
 
 @pytest.fixture
 def table():
     codes = np.random.default_rng(5).choice(4, 3000, p=[0.4, 0.3, 0.2, 0.1]).astype(np.uint8)
-    return pmi_table(count_words(codes, 3), min_count=30)
+    return pmi_table_from_counts(count_words(codes, 3), min_count=30)
 
 
 @pytest.fixture
@@ -90,7 +90,14 @@ def test_no_score_ranks_last_and_ties_go_by_id(path):
 
 
 def test_ties_in_scores_rank_by_id():
-    assert ranks(np.array([1.0, 2.0, np.nan, 2.0, np.nan, 1.0])).tolist() == [3, 1, 5, 2, 6, 4]
+    assert rank_scores(np.array([1.0, 2.0, np.nan, 2.0, np.nan, 1.0])).tolist() == [
+        3,
+        1,
+        5,
+        2,
+        6,
+        4,
+    ]
 
 
 def test_the_wrong_k(table, path):

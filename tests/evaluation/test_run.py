@@ -22,7 +22,7 @@ from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tasks.tokens import tokenise
-from cmgems.utils.files import locked
+from cmgems.utils.files import file_lock
 
 FINETUNE = EXPERIMENTS / "finetune"
 
@@ -71,7 +71,7 @@ def figures(found):
 
 
 def test_few_shot_with_all_baselines(evaluate, pretrained_run):
-    code, found, out, _ = evaluate(*QUICK, "audit=true", "seeds=2")
+    code, found, out, _ = evaluate(*QUICK, "check_leakage=true", "seeds=2")
     assert code == 0
     models = {one["model"] for one in found["scores"]}
     assert models == {str(pretrained_run), "untrained", "kmers", "one_hot"}
@@ -95,34 +95,34 @@ def test_the_same_figures_again_and_when_interrupted(evaluate, tmp_path, monkeyp
     _, whole, _, _ = evaluate(*QUICK, NO_COUNTS)
     _, again, _, _ = evaluate(*QUICK, NO_COUNTS, folder=tmp_path / "again")
     assert figures(again) == figures(whole)
-    assert again["units_run"] == len(whole["scores"])
+    assert again["trials_run"] == len(whole["scores"])
 
-    run_group, calls = jobs.run_group, []
+    run_trials, calls = jobs.run_trials, []
 
-    def third_time_stops(settings, group):
+    def third_time_stops(context, batch):
         if len(calls) == 2:
             raise KeyboardInterrupt
-        calls.append(group)
-        return run_group(settings, group)
+        calls.append(batch)
+        return run_trials(context, batch)
 
-    monkeypatch.setattr(jobs, "run_group", third_time_stops)
+    monkeypatch.setattr(jobs, "run_trials", third_time_stops)
     folder = tmp_path / "stopped"
     code, found, _, err = evaluate(*QUICK, NO_COUNTS, folder=folder)
     assert (code, found) == (130, None)
     assert "interrupted" in err
-    monkeypatch.setattr(jobs, "run_group", run_group)
+    monkeypatch.setattr(jobs, "run_trials", run_trials)
     with open(folder / "scores.jsonl", "a") as journal:
         journal.write('{"key": "cut off by a kill')
     _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
     assert figures(found) == figures(whole)
-    done = sum(len(group.units) for group in calls)
-    assert found["units_run"] == len(whole["scores"]) - done
+    done = sum(len(batch.trials) for batch in calls)
+    assert found["trials_run"] == len(whole["scores"]) - done
     _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
-    assert found["units_run"] == 0
+    assert found["trials_run"] == 0
     _, found, _, _ = evaluate(
         *QUICK, NO_COUNTS, "recipe.epochs=1", folder=folder
     )  # another setting
-    assert found["units_run"] == len([s for s in found["scores"] if s["loss"] is not None])
+    assert found["trials_run"] == len([s for s in found["scores"] if s["loss"] is not None])
 
 
 def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
@@ -167,7 +167,7 @@ def is_running(process: int) -> bool:
 
 
 def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypatch):
-    read, trained = jobs.split, jobs.trained
+    read, train_trials = jobs.split, jobs.train_trials
     seen, inside = [], []
 
     def noting(name, which, root, k):
@@ -178,12 +178,12 @@ def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypa
     def noted(*args):
         inside.append(True)
         try:
-            return trained(*args)
+            return train_trials(*args)
         finally:
             inside.clear()
 
     monkeypatch.setattr(jobs, "split", noting)
-    monkeypatch.setattr(jobs, "trained", noted)
+    monkeypatch.setattr(jobs, "train_trials", noted)
     code, found, _, _ = evaluate(
         "recipe.epochs=3", "recipe.learning_rate=1e-3", "baselines=[]", "seeds=2", file="gue.yaml"
     )
@@ -205,7 +205,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     from cmgems.evaluation.finetuning.train import Classifiers, LabelScale, Plan
     from cmgems.evaluation.metrics import Scores
     from cmgems.models.encoder import Encoder, EncoderConfig
-    from cmgems.tasks.lookup import task as find
+    from cmgems.tasks.lookup import find_task
 
     encoder = Encoder(EncoderConfig(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
@@ -213,7 +213,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     examples, labels = Examples(tokenise(data, 3, 40)), torch.from_numpy(data.labels)
     split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
     module = ClassificationDataModule(split, 1, EvaluationData(examples, labels))
-    its_task = find(str(task))
+    its_task = find_task(str(task))
     found = iter([0.2, 0.9, 0.8, 0.1, 0.5, 0.9])
     monkeypatch.setattr(best_epoch, "score", lambda *_: Scores(2, mcc=next(found)))
     best = best_epoch.BestEpoch(model, module, its_task, LabelScale("binary"), bf16=False)
@@ -229,15 +229,15 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
 def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path):
     transformers = pytest.importorskip("transformers")
     code, found, _, _ = evaluate(
-        "recipe.epochs=2", "baselines=[]", "keep=true", "seeds=1", file="gue.yaml"
+        "recipe.epochs=2", "baselines=[]", "save_classifiers=true", "seeds=1", file="gue.yaml"
     )
     assert code == 0
     (folder,) = (tmp_path / "out" / "classifiers").iterdir()
     loaded = load_classifier(folder)
     from cmgems.tasks import splits
-    from cmgems.tasks.lookup import task as find
+    from cmgems.tasks.lookup import find_task
 
-    test = splits.read(find(str(task)), "test")
+    test = splits.read_split(find_task(str(task)), "test")
     tokens = tokenise(test, 6, loaded.classifier.encoder.config.max_position_embeddings)
     logits = loaded.classifier(tokens)
     accuracy = float((logits.argmax(1).numpy() == test.labels).mean())
@@ -282,13 +282,13 @@ def test_shipped_experiments_are_read(path):
         (["baselines=[kmer]"], "baselines: found 'kmer', wanted names among untrained, kmers"),
         (
             ["few_shot.published=true"],
-            "few_shot.published has one draw; wanted few_shot.replicates=1",
+            "few_shot.published has one replicate; wanted few_shot.replicates=1",
         ),
         (["tasks.names=[prom-cor]"], "found the task 'prom-cor', wanted prom-core"),
         (["tasks.names=[prom-core]"], "tasks.root: found nothing, wanted the folder"),
         (["models=[nowhere]"], "nowhere: no checkpoint there"),
         (["classifier.head=cl"], "classifier.head: found 'cl', wanted one of cls"),
-        (["keep=true"], "keep: belongs to protocol full"),
+        (["save_classifiers=true"], "save_classifiers: belongs to protocol full"),
         (["models=[]", "baselines=[]"], "models: found none and no baselines"),
         (["protocol=probe", "probe.layer=9"], "probe.layer: found 9, wanted at most 2"),
     ],
@@ -344,7 +344,7 @@ def test_a_folder_that_is_something_else_stays(evaluate, tmp_path):
 
 def test_one_evaluation_at_a_time_in_a_folder(evaluate, tmp_path):
     (tmp_path / "out").mkdir()
-    with locked(tmp_path / "out/.lock", "in use"):
+    with file_lock(tmp_path / "out/.lock", "in use"):
         (tmp_path / "out/evaluation.yaml").touch()
         code, found, _, errors = evaluate(*QUICK, "baselines=[one_hot]")
     assert (code, found) == (2, None)
@@ -368,4 +368,4 @@ def test_unknown_bases_and_long_sequences_are_evaluated(evaluate, task, tmp_path
 def test_keys_are_read_as_an_evaluation():
     found = load_as(Evaluation, FINETUNE / "splice.yaml")
     assert (found.classifier.head, found.few_shot.replicates) == ("position", 10)
-    assert evaluation_module.multiplies_in_bf16("cpu") in (True, False)
+    assert evaluation_module.has_bf16_products("cpu") in (True, False)

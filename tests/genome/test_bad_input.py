@@ -9,9 +9,9 @@ from helpers.genome_files import bgzip, build, contents
 from references.fasta import reference_fasta, twobit_bytes
 
 from cmgems.cli import main
-from cmgems.difficulty.genome_counts import counts_of_file
+from cmgems.difficulty.genome_counts import count_file_kmers
 from cmgems.errors import UserError
-from cmgems.genome.formats.reader import read_pieces
+from cmgems.genome.formats.reader import read_chunks
 from cmgems.genome.genome import build_genome
 
 WANTED = "wanted: FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"
@@ -180,7 +180,7 @@ def test_no_permission_is_told_whoever_asks(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(UserError) as caught:
-        list(read_pieces(tmp_path / "g.fa"))
+        list(read_chunks(tmp_path / "g.fa"))
     assert str(caught.value) == f"{tmp_path}/g.fa: no permission to read it; {WANTED}"
 
 
@@ -253,7 +253,7 @@ def test_a_single_line_of_300_megabytes(tmp_path):
         handle.write(b">long\n")
         for _ in range(repeats // 10_000):
             handle.write(unit * 10_000)
-    counts = counts_of_file(path, 2, threads=2)
+    counts = count_file_kmers(path, 2, threads=2)
     path.unlink()
     assert counts.genomes[0]["bases"] == 100 * repeats
     a, t, c, g = counts.tables[0].tolist()

@@ -10,7 +10,7 @@ from helpers.genome_files import contents
 
 from cmgems.errors import UserError
 from cmgems.genome import cache
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 from cmgems.genome.store import store_lock
 
 WEEK = 7 * 24 * 3600
@@ -27,7 +27,7 @@ def stores(tmp_path, monkeypatch):
 def add(source: Path, bases: str = "ACGT") -> Path:
     """The store of a sequence file, which nobody has open."""
     source.write_text(f">x\n{bases}\n")
-    store = genome_for(str(source)).path
+    store = load_genome(str(source)).path
     cache.let_go()
     return store
 
@@ -60,7 +60,7 @@ def test_what_was_not_used_for_the_longest_time_makes_room(tmp_path, stores, mon
     now = made[0].stat().st_mtime
     for store, age in zip(made, (100, 300, 200), strict=True):
         os.utime(store, (now - age, now - age))
-    genome_for(str(tmp_path / "b.fa"))  # used again: now the youngest
+    load_genome(str(tmp_path / "b.fa"))  # used again: now the youngest
     cache.let_go()
     monkeypatch.setenv("CMGEMS_CACHE_GB", "65e-6")  # each takes 20 kB for its codes
     added = add(tmp_path / "d.fa", "ACGT" * 5000)
@@ -74,7 +74,7 @@ def test_a_store_that_another_process_has_open_stays(tmp_path, stores):
     source = tmp_path / "a.fa"
     source.write_text(">x\nACGT\n")
     code = (
-        f"from cmgems.genome.cache import genome_for; g = genome_for({str(source)!r});"
+        f"from cmgems.genome.cache import load_genome; g = load_genome({str(source)!r});"
         "print(g.path, flush=True); input(); print(g.codes.tolist())"
     )
     user = subprocess.Popen(
@@ -108,11 +108,11 @@ def test_what_a_killed_builder_left_goes_and_what_is_not_ours_stays(tmp_path, st
 def test_a_damaged_store_is_built_again(tmp_path, stores):
     store = add(tmp_path / "a.fa", "ACGT")
     (store / "genome.json").write_text("{}")
-    assert contents(genome_for(str(tmp_path / "a.fa"))) == [("x", [0, 2, 3, 1])]
+    assert contents(load_genome(str(tmp_path / "a.fa"))) == [("x", [0, 2, 3, 1])]
 
 
 def test_a_limit_that_is_no_number(tmp_path, stores, monkeypatch):
     monkeypatch.setenv("CMGEMS_CACHE_GB", "much")
     (tmp_path / "a.fa").write_text(">x\nACGT\n")
     with pytest.raises(UserError, match="CMGEMS_CACHE_GB is 'much'; wanted: gigabytes, such as 50"):
-        genome_for(str(tmp_path / "a.fa"))
+        load_genome(str(tmp_path / "a.fa"))

@@ -15,7 +15,7 @@ from helpers.paths import CASES
 from references.fasta import Refused, reference_fasta, reference_twobit, twobit_bytes
 
 from cmgems.difficulty.counts import count_words
-from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.pmi import pmi_table_from_counts
 from cmgems.difficulty.table_io import read_table, write_table
 from cmgems.errors import UserError
 from cmgems.genome.genome import open_genome
@@ -147,7 +147,7 @@ def test_mutated_tables(tmp_path):
     rng = np.random.default_rng(5)
     path = tmp_path / "t.tsv"
     codes = rng.integers(0, 4, 4000, dtype=np.uint8)
-    write_table(pmi_table(count_words(codes, 2), min_count=30), path)
+    write_table(pmi_table_from_counts(count_words(codes, 2), min_count=30), path)
     kept = path.read_bytes()
     refused = 0
     for _ in range(CASES // 4):

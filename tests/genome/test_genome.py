@@ -13,7 +13,7 @@ from references.fasta import reference_fasta, reference_twobit, twobit_bytes
 
 from cmgems.difficulty.counts import count_kmers
 from cmgems.errors import UserError
-from cmgems.genome.cache import genome_for, sample_path
+from cmgems.genome.cache import load_genome, sample_path
 from cmgems.genome.genome import Contig, build_genome, genome_name
 
 FASTA = b">one first\nACGT\nacgtNNRY\n>two\nTTTT"
@@ -92,7 +92,7 @@ def test_a_gap_of_pieces_does_not_join_contigs(tmp_path):
 
 def test_the_sample_is_what_its_note_says(tmp_path, monkeypatch):
     monkeypatch.setenv("CMGEMS_CACHE", str(tmp_path))
-    genome = genome_for("sample")
+    genome = load_genome("sample")
     assert genome.contigs == (Contig("20:44000001-48000000", 0, 4_000_000, 0, 0),)
     assert len(genome.codes) == 4_000_000
     ((name, codes),) = reference_twobit(sample_path().read_bytes())

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from references.fasta import reference_fasta, reference_twobit, twobit_bytes
 from references.pmi import reference_counts
 
-from cmgems.difficulty.counts import count_pieces
+from cmgems.difficulty.counts import count_chunks
 from cmgems.genome.formats import twobit
-from cmgems.genome.formats.fasta import fasta_pieces
-from cmgems.genome.formats.twobit import twobit_pieces
+from cmgems.genome.formats.fasta import read_fasta
+from cmgems.genome.formats.twobit import read_twobit
 
 LETTERS = "ATCGN"
 
@@ -69,7 +69,7 @@ def joined(pieces) -> tuple[list[tuple[str, list[int]]], list[tuple[int, int]]]:
 @settings(max_examples=150, deadline=None)
 @given(data=layouts(), size=st.sampled_from([32, 64, 100, 257, 1000, 1 << 16]))
 def test_any_layout_cut_anywhere(data, size):
-    contigs, counted = joined(fasta_pieces(Path("x.fa"), io.BytesIO(data), size=size))
+    contigs, counted = joined(read_fasta(Path("x.fa"), io.BytesIO(data), size=size))
     assert contigs == reference_fasta(data)
     records = data.decode().split(">")[1:]
     bodies = ["".join(record.split("\n")[1:]).upper() for record in records]
@@ -90,7 +90,7 @@ def test_2bit_of_any_sequence(data, order, piece):
     assert reference_twobit(written) == expected
     whole, twobit.PIECE = twobit.PIECE, piece
     try:
-        pieces = twobit_pieces(Path("x.2bit"), io.BytesIO(written), lambda n: None)
+        pieces = read_twobit(Path("x.2bit"), io.BytesIO(written), lambda n: None)
         contigs, counted = joined(pieces)
     finally:
         twobit.PIECE = whole
@@ -113,7 +113,7 @@ def test_counts_do_not_depend_on_cuts_and_threads(contigs, k, threads, cuts):
     letters = "".join(LETTERS[c] for c in codes)
     edges = sorted({0, len(codes), *(cut for cut in cuts if cut < len(codes))})
     pieces = [codes[a:b] for a, b in itertools.pairwise(edges)]
-    counts = count_pieces(pieces, k, threads=threads)
+    counts = count_chunks(pieces, k, threads=threads)
     for length, table in enumerate(counts.tables, 1):
         assert table.tolist() == reference_counts([letters], length)
 
@@ -122,7 +122,7 @@ def test_counts_do_not_depend_on_cuts_and_threads(contigs, k, threads, cuts):
 @given(size=st.integers(1, 40), k=st.integers(9, 11), seed=st.integers(0, 99))
 def test_counts_of_long_words_in_short_sequences(size, k, seed):
     codes = np.random.default_rng(seed).integers(0, 4, size, dtype=np.uint8)
-    table = count_pieces([codes], k, threads=1).tables[-1]
+    table = count_chunks([codes], k, threads=1).tables[-1]
     found = np.flatnonzero(table)
     words = ["".join(LETTERS[int(i) >> 2 * (k - 1 - j) & 3] for j in range(k)) for i in found]
     sequence = "".join(LETTERS[c] for c in codes)

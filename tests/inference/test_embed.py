@@ -10,7 +10,7 @@ from cmgems.hub.pretrained import load_pretrained
 from cmgems.inference.embedding import per_token, pooled
 from cmgems.models.attention import SequenceLayout
 from cmgems.tasks.dataset import pack_codes
-from cmgems.tasks.truncation import rows_of
+from cmgems.tasks.truncation import make_rows
 from cmgems.tokenization.kmers import CLS, SEP, token_ids
 
 TEXTS = ["ACGTTGCAACGGTCATGGACTTGCA" * 2, "TTGACCATGCAAGT", "ACGTTGNAACGGTCAT"]
@@ -64,7 +64,7 @@ def test_long_sequences_are_covered_by_windows(model):
     generator = np.random.default_rng(0)
     text = "".join(generator.choice(list("ACGT"), 1200))
     data = pack_codes([encode_bases(text)])
-    rows = rows_of(data, 515, "windows")
+    rows = make_rows(data, 515, "windows")
     parts = [text[s : s + n] for s, n in zip(rows.start, rows.length, strict=True)]
     wanted = np.mean([states(model, part)[1:-1].mean(0) for part in parts], 0)
     assert np.allclose(pooled(model.model.encoder, data, model.k)[0], wanted, atol=1e-4)

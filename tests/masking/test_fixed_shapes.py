@@ -24,7 +24,7 @@ from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization.kmers import PAD
 from cmgems.training.metrics import judge
 from cmgems.training.module import Pretraining, predict
-from cmgems.utils.kernels import tensor_code
+from cmgems.utils.kernels import force_torch_path
 
 LONGEST = 128 - 6 + 3
 SHAPE = EncoderConfig(3, 32, 4, 48, vocab_size=4101, max_position_embeddings=LONGEST)
@@ -54,7 +54,7 @@ def room_for(batch, share=0.15, width=11.7):
 
 
 def in_room(masker, batch, name="genemask"):
-    with tensor_code():
+    with force_torch_path():
         return masker(batch, name, room=room_for(batch))
 
 
@@ -145,7 +145,7 @@ def _of(masker, batch):
 def test_what_finds_no_room_is_not_predicted(masker, windows):
     batch = windows.batch(0, 12)
     plain, room = masker(batch, "random"), room_for(batch)._replace(masked=64)
-    with tensor_code():
+    with force_torch_path():
         masked = masker(batch, "random", room=room)
     assert len(plain.at_M) > 64
     assert torch.equal(masked.at_M, plain.at_M[:64])

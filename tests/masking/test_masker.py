@@ -12,7 +12,7 @@ from cmgems.masking.rates import Budget
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP, token_ids
-from cmgems.utils.kernels import tensor_code
+from cmgems.utils.kernels import force_torch_path
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_batch_without_masks_is_valid(masker, genome):
 def test_both_paths_give_the_same_batch(name, masker, windows):
     batch = windows.batch(0, 40)
     compiled = masker(batch, name)
-    with tensor_code():
+    with force_torch_path():
         other = masker(batch, name)
     assert len(compiled.at_M) > 1000
     for field in ("ids_T", "at_M", "targets_M", "mask_BK", "maskable_BK", "counts_S2"):

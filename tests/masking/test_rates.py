@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.difficulty.pmi import pmi_table
+from cmgems.difficulty.pmi import pmi_table_from_counts
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget, paper_rate, share_curves, solve_rates
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 WINDOW = 510
 WANTED = pytest.approx(0.15, abs=0.005)
@@ -30,7 +30,7 @@ def masker_for(codes):
     """A masker calibrated on a sample of a sequence's windows, as a run is, and other windows."""
     from cmgems.difficulty.counts import count_words
 
-    rank_V = torch.from_numpy(pmi_table(count_words(codes, 6)).rank)
+    rank_V = torch.from_numpy(pmi_table_from_counts(count_words(codes, 6)).rank)
     windows = len(codes) // WINDOW
     order = np.random.default_rng(0).permutation(windows)
     all_codes = torch.from_numpy(codes[: windows * WINDOW].reshape(-1, WINDOW)[order])
@@ -51,7 +51,7 @@ def share_at(masker, codes_BL, name, lengths):
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
         ids = token_ids(codes_BL[torch.from_numpy(rows), : int(length) + 5], 6)
-        keys = torch.from_numpy(sequence_keys(stream(7, "budget test"), rows))
+        keys = torch.from_numpy(sequence_keys(derive_key(7, "budget test"), rows))
         mask = masker.mask(ids, ids >= FIRST_KMER, keys, name)
         totals += int(mask.sum()), mask.numel()
     return totals[0] / totals[1]
@@ -89,7 +89,7 @@ def test_below_64_tokens_the_share_holds_in_the_mean(name, length, dna):
 def test_a_sequence_no_longer_than_a_wide_window_is_masked_whole_or_not_at_all(dna):
     masker, codes_BL = dna
     ids = token_ids(codes_BL[:, :11], 6)  # 6 tokens: any wide window covers all
-    keys = torch.from_numpy(sequence_keys(stream(7, "budget test"), np.arange(len(ids))))
+    keys = torch.from_numpy(sequence_keys(derive_key(7, "budget test"), np.arange(len(ids))))
     masked = masker.mask(ids, ids >= FIRST_KMER, keys, "random_wide").sum(1)
     assert set(masked.tolist()) == {0, 6}
     assert float((masked == 6).double().mean()) == pytest.approx(0.15, abs=0.03)

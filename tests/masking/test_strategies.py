@@ -12,8 +12,8 @@ from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import _deal
 from cmgems.masking.types import CENTRES, Settings, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER, UNK
-from cmgems.utils.kernels import tensor_code
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.kernels import force_torch_path
+from cmgems.utils.rng import derive_key, sequence_keys
 
 PMI_STRATEGIES = ("genemask", "global_pmi", "shuffled_pmi", "inverse_pmi", "soft_pmi")
 RANDOM_STRATEGIES = ("uniform", "random", "random_wide", "span")
@@ -21,7 +21,7 @@ STATIC_STRATEGIES = ("global_pmi", "shuffled_pmi", "inverse_pmi")
 
 
 def tokens_of(ids_BT, rank_V, k=6, rate=0.02, seed=0, first_place=0, **others):
-    keys_B2 = torch.from_numpy(sequence_keys(stream(seed, "masks"), np.arange(len(ids_BT))))
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(seed, "masks"), np.arange(len(ids_BT))))
     maskable_BT = ids_BT >= FIRST_KMER
     rate_B1 = torch.full((len(ids_BT), 1), rate)
     centres_BT = draw_centres(maskable_BT, keys_B2, rate_B1, CENTRES, first_place)
@@ -88,7 +88,7 @@ def test_both_paths_equal_the_slow_reference(name, batch):
     rank_V = torch.tensor(rank_table(k, seed), dtype=torch.int32)
     tokens = tokens_of(ids_BT, rank_V, k, rate, seed, settings=tuned)
     compiled_BT = STRATEGIES[name](tokens)
-    with tensor_code():
+    with force_torch_path():
         again = tokens_of(ids_BT, rank_V, k, rate, seed, settings=tuned)
         assert torch.equal(again.centres_BT, tokens.centres_BT)
         assert torch.equal(STRATEGIES[name](again), compiled_BT)
@@ -97,12 +97,12 @@ def test_both_paths_equal_the_slow_reference(name, batch):
 
 
 def test_draws_equal_the_slow_reference():
-    from cmgems.utils.rng import integers
+    from cmgems.utils.rng import random_bits
 
-    keys_B2 = torch.from_numpy(sequence_keys(stream(3, "masks"), np.arange(3)))
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(3, "masks"), np.arange(3)))
     for row in range(3):
         key = [int(word) % 2**32 for word in keys_B2[row]]
-        drawn = integers(keys_B2[row], torch.arange(50, dtype=torch.int32), 4, bits=31)
+        drawn = random_bits(keys_B2[row], torch.arange(50, dtype=torch.int32), 4, bits=31)
         assert drawn.tolist() == [draw(key, place, 4) % 2**31 for place in range(50)]
 
 
@@ -190,7 +190,7 @@ def test_no_centre_no_mask_and_nothing_special_is_masked(name, human_ids, human_
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_empty_and_one_token(name, human_rank):
     empty = tokens_of(torch.empty((2, 0), dtype=torch.int32), human_rank)
-    with tensor_code():
+    with force_torch_path():
         assert STRATEGIES[name](empty).shape == (2, 0)
     assert STRATEGIES[name](empty).shape == (2, 0)
     tokens = tokens_of(torch.full((2, 1), FIRST_KMER, dtype=torch.int32), human_rank)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmgems.utils.intervals import compare, sign_flip_p, summarise
+from cmgems.utils.intervals import compare_by_task, sign_flip_p, summarize
 
 
 def scores(generator, draws, seeds, between, within):
@@ -30,7 +30,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(draws, seeds, between, w
     trials = 400
     covered = 0
     for _ in range(trials):
-        found = summarise(scores(generator, draws, seeds, between, within), resamples=2000)
+        found = summarize(scores(generator, draws, seeds, between, within), resamples=2000)
         covered += found.low <= 0.7 <= found.high
     # 95 %, of which 400 trials have a deviation of 1.1 %; percentiles may lose 2 more
     assert 0.91 <= covered / trials <= 0.985
@@ -40,21 +40,21 @@ def test_seeds_of_one_draw_are_no_independent_repetitions():
     """Treating 3 seeds of 10 draws as 30 scores would be far too sure."""
     generator = np.random.default_rng(1)
     values = scores(generator, 10, 3, between=0.03, within=0.003)
-    found = summarise(values)
-    pooled = summarise([[v] for row in values for v in row])
+    found = summarize(values)
+    pooled = summarize([[v] for row in values for v in row])
     assert found.high - found.low > 1.5 * (pooled.high - pooled.low)
     assert (found.mean, found.count) == (pytest.approx(np.mean(values)), 30)
     assert found.sd == pytest.approx(np.std(values, ddof=1))
-    assert summarise(values) == found
+    assert summarize(values) == found
 
 
 def test_what_cannot_be_resampled_has_no_interval():
-    alone = summarise([[0.7]])
+    alone = summarize([[0.7]])
     assert (alone.mean, alone.count) == (0.7, 1)
     assert all(map(math.isnan, (alone.sd, alone.low, alone.high)))
     with pytest.raises(ValueError, match="no scores"):
-        summarise([])
-    same = summarise([[0.5]] * 10)
+        summarize([])
+    same = summarize([[0.5]] * 10)
     assert (same.low, same.high) == (0.5, 0.5)
 
 
@@ -89,11 +89,11 @@ def test_models_are_compared_draw_by_draw():
         second[task] = (draws + 0.003 * generator.normal(size=(10, 2))).tolist()
         first[task] = (draws + gain + 0.003 * generator.normal(size=(10, 2))).tolist()
     first["only here"] = [[0.5]]
-    a, b = compare(first, second)
+    a, b = compare_by_task(first, second)
     assert (a.task, b.task) == ("a", "b")
     assert a.difference.low < 0.02 < a.difference.high
     assert a.p == 2 / 1024
     assert a.p_holm == 2 * a.p
     assert b.p > 0.05
     with pytest.raises(ValueError, match="a: the two models have other draws"):
-        compare(first, {"a": [[0.5, 0.6]] * 9})
+        compare_by_task(first, {"a": [[0.5, 0.6]] * 9})

@@ -8,18 +8,18 @@ import threading
 import pytest
 
 from cmgems.errors import UserError
-from cmgems.utils.files import hash_file, locked, read_text
+from cmgems.utils.files import file_lock, hash_file, read_text
 
 
 def test_a_lock_is_refused_or_waited_for_and_leaves_no_file(tmp_path):
     lock, order = tmp_path / "x.lock", []
 
     def wait():
-        with locked(lock, "busy", wait=True):
+        with file_lock(lock, "busy", wait=True):
             order.append("second")
 
-    with locked(lock, "busy"):
-        with pytest.raises(UserError, match="busy"), locked(lock, "busy"):
+    with file_lock(lock, "busy"):
+        with pytest.raises(UserError, match="busy"), file_lock(lock, "busy"):
             order.append("never")
         waiting = threading.Thread(target=wait)
         waiting.start()

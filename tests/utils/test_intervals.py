@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmgems.utils.intervals import drawn_means, holm, mean_interval, paired
+from cmgems.utils.intervals import bootstrap_means, holm_correction, mean_interval, paired_t_test
 
 WORLDS = 2000  # simulated experiments: the coverage is then known to within 0.01 (two errors)
 
@@ -44,7 +44,7 @@ def test_drawn_means_cover_at_each_place_and_for_sums_over_places():
     for _ in range(WORLDS):
         shared_R1 = rng.standard_normal((3, 1))  # seeds differ over the whole curve
         curves_RT = scale_T * (shared_R1 + 0.3 * rng.standard_normal((3, 3)))
-        means_DT = drawn_means(curves_RT, 400, rng)
+        means_DT = bootstrap_means(curves_RT, 400, rng)
         figures_D4 = np.column_stack([means_DT, means_DT @ sum_T])
         low, high = np.quantile(figures_D4, [0.025, 0.975], axis=0)
         hits += (low <= 0) & (high >= 0)
@@ -53,17 +53,17 @@ def test_drawn_means_cover_at_each_place_and_for_sums_over_places():
 
 def test_drawn_means_follow_student():
     values = np.array([1.0, 2.0, 6.0])
-    drawn = drawn_means(values[:, None], 20_000, np.random.default_rng(2))[:, 0]
+    drawn = bootstrap_means(values[:, None], 20_000, np.random.default_rng(2))[:, 0]
     error = values.std(ddof=1) / np.sqrt(3)
     assert stats.kstest((drawn - 3.0) / error, "t", args=(2,)).pvalue > 0.01
     with pytest.raises(ValueError, match="found 1 repetitions"):
-        drawn_means(values[None], 10, np.random.default_rng(0))
+        bootstrap_means(values[None], 10, np.random.default_rng(0))
 
 
 def test_paired_is_the_test_of_the_differences():
     rng = np.random.default_rng(3)
     one, other = rng.normal(size=5), rng.normal(size=5)
-    found = paired(one, other)
+    found = paired_t_test(one, other)
     wanted = stats.ttest_rel(one, other)
     assert found.p == pytest.approx(wanted.pvalue)
     assert found.difference[1:3] == pytest.approx(tuple(wanted.confidence_interval()))
@@ -73,7 +73,7 @@ def test_paired_is_the_test_of_the_differences():
 def test_paired_raises_false_alarms_as_often_as_said():
     rng = np.random.default_rng(4)
     alarms = [
-        paired(seed + rng.normal(size=3), seed + rng.normal(size=3)).p < 0.05
+        paired_t_test(seed + rng.normal(size=3), seed + rng.normal(size=3)).p < 0.05
         for seed in rng.normal(0, 10, (WORLDS, 3))
     ]
     assert np.mean(alarms) == pytest.approx(0.05, abs=0.015)
@@ -81,15 +81,15 @@ def test_paired_raises_false_alarms_as_often_as_said():
 
 def test_one_repetition_has_no_interval():
     assert np.isnan(mean_interval([1.0]).low)
-    assert np.isnan(paired([1.0], [2.0]).p)
-    assert paired([1.0, 1.0], [1.0, 1.0]).p == 1.0
-    assert paired([2.0, 3.0], [1.0, 2.0]).p == 0.0
+    assert np.isnan(paired_t_test([1.0], [2.0]).p)
+    assert paired_t_test([1.0, 1.0], [1.0, 1.0]).p == 1.0
+    assert paired_t_test([2.0, 3.0], [1.0, 2.0]).p == 0.0
 
 
 def test_holm_equals_its_definition():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9, 0.6]) == pytest.approx([1.0, 1.0, 1.0])
-    found = holm([0.02, np.nan, 0.01])
+    assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_correction([0.5, 0.9, 0.6]) == pytest.approx([1.0, 1.0, 1.0])
+    found = holm_correction([0.02, np.nan, 0.01])
     assert found[[0, 2]] == pytest.approx([0.02, 0.02])
     assert np.isnan(found[1])
 
@@ -97,4 +97,4 @@ def test_holm_equals_its_definition():
 def test_holm_bounds_the_chance_of_any_false_alarm():
     rng = np.random.default_rng(5)
     false = rng.uniform(size=(WORLDS, 8))
-    assert np.mean([(holm(row) < 0.05).any() for row in false]) < 0.065
+    assert np.mean([(holm_correction(row) < 0.05).any() for row in false]) < 0.065

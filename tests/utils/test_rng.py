@@ -4,19 +4,26 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.utils.rng import generator, integers, sequence_keys, stream, uniform, uniforms
+from cmgems.utils.rng import (
+    derive_key,
+    generator,
+    random_bits,
+    sequence_keys,
+    uniform,
+    uniform_tensor,
+)
 
 PLACES = torch.arange(512, dtype=torch.int32)
 
 
 @pytest.fixture(scope="module")
 def keys():
-    return torch.from_numpy(sequence_keys(stream(0, "masks"), np.arange(4000)))[:, None]
+    return torch.from_numpy(sequence_keys(derive_key(0, "masks"), np.arange(4000)))[:, None]
 
 
 def test_uniform_in_distribution(keys):
     """Chi-square over 1000 bins, 999 degrees of freedom, p = 0.001."""
-    values = uniforms(keys, PLACES, 0)
+    values = uniform_tensor(keys, PLACES, 0)
     assert values.min() >= 0
     assert values.max() < 1
     counts = torch.bincount((values * 1000).long().flatten(), minlength=1000).double()
@@ -25,8 +32,8 @@ def test_uniform_in_distribution(keys):
 
 
 def test_uncorrelated(keys):
-    values = uniforms(keys, PLACES, 0).double()
-    other = uniforms(keys, PLACES, 1).double()
+    values = uniform_tensor(keys, PLACES, 0).double()
+    other = uniform_tensor(keys, PLACES, 1).double()
     for one, two in [
         (values[:-1], values[1:]),
         (values[:, :-1], values[:, 1:]),
@@ -36,34 +43,34 @@ def test_uncorrelated(keys):
 
 
 def test_number_of_centres_is_binomial(keys):
-    drawn = (uniforms(keys, PLACES, 0) < 0.025).sum(1).double()
+    drawn = (uniform_tensor(keys, PLACES, 0) < 0.025).sum(1).double()
     assert drawn.mean() == pytest.approx(512 * 0.025, abs=0.25)
     assert drawn.var() == pytest.approx(512 * 0.025 * 0.975, rel=0.1)
 
 
 def test_pure(keys):
     """Any part, in any order and shape, is the same as in the whole."""
-    whole = uniforms(keys, PLACES, 2)
-    assert torch.equal(uniforms(keys[7], PLACES[100:200], 2), whole[7, 100:200])
-    assert torch.equal(uniforms(keys.flip(0), PLACES, 2), whole.flip(0))
+    whole = uniform_tensor(keys, PLACES, 2)
+    assert torch.equal(uniform_tensor(keys[7], PLACES[100:200], 2), whole[7, 100:200])
+    assert torch.equal(uniform_tensor(keys.flip(0), PLACES, 2), whole.flip(0))
 
 
 def test_values_are_fixed():
     """A change of the generator would silently change every seeded run."""
-    assert stream(0, "masks") == 3704310372229892152
-    keys = torch.from_numpy(sequence_keys(stream(0, "masks"), np.arange(2)))
-    assert integers(keys[0], PLACES[:4], 0, bits=12).tolist() == [1254, 3550, 111, 721]
-    assert uniform(stream(0, "strategy"), 5) == pytest.approx(0.6614537816397736, abs=1e-15)
+    assert derive_key(0, "masks") == 3704310372229892152
+    keys = torch.from_numpy(sequence_keys(derive_key(0, "masks"), np.arange(2)))
+    assert random_bits(keys[0], PLACES[:4], 0, bits=12).tolist() == [1254, 3550, 111, 721]
+    assert uniform(derive_key(0, "strategy"), 5) == pytest.approx(0.6614537816397736, abs=1e-15)
 
 
 def test_integers_cover_their_range(keys):
-    values = integers(keys, PLACES, 3, bits=12)
+    values = random_bits(keys, PLACES, 3, bits=12)
     assert values.min() == 0
     assert values.max() == 4095
 
 
 def test_host_uniform():
-    key = stream(1, "strategy")
+    key = derive_key(1, "strategy")
     values = np.array([uniform(key, step) for step in range(20_000)])
     assert values.mean() == pytest.approx(0.5, abs=0.01)
     assert np.histogram(values, 20, (0, 1))[0].min() > 880
@@ -71,7 +78,9 @@ def test_host_uniform():
 
 
 def test_streams_differ():
-    assert len({stream(seed, what) for seed in range(50) for what in ("masks", "windows")}) == 100
+    assert (
+        len({derive_key(seed, what) for seed in range(50) for what in ("masks", "windows")}) == 100
+    )
 
 
 def test_a_generator_begins_anew_for_each_seed_and_purpose():

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from cmgems.config.schema import leaves, read
+from cmgems.config.schema import get_value, iter_keys
 
 
 def own_words(words: Iterable[str], *names: str) -> tuple[dict[str, str], list[str]]:
@@ -27,11 +27,11 @@ def own_words(words: Iterable[str], *names: str) -> tuple[dict[str, str], list[s
 def describe_keys(schema: type) -> str:
     """All keys of a config file, with their defaults and meaning, from its dataclasses."""
     defaults, lines = schema(), []
-    for name, part in leaves(schema):
+    for name, part in iter_keys(schema):
         text = part.metadata["text"]
         if part.metadata["choices"]:
             text += f" ({' | '.join(map(str, part.metadata['choices']))})"
-        lines.append(f"  {name} = {_shown(read(defaults, name))}")
+        lines.append(f"  {name} = {_shown(get_value(defaults, name))}")
         lines += textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return "\n".join(lines)
 

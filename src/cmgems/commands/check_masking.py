@@ -47,15 +47,17 @@ def corpus(source: str, k: int):
     import torch
 
     from cmgems.data_modules.windows import sample_windows
-    from cmgems.difficulty.pmi import table_for
+    from cmgems.difficulty.pmi import compute_pmi_table
     from cmgems.errors import UserError
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
     from cmgems.genome.spans import unambiguous_spans
     from cmgems.tokenization.kmers import token_ids
 
-    genome = genome_for(source)
+    genome = load_genome(source)
     spans = unambiguous_spans(genome.codes)
     if int(((spans.end - spans.start) // WINDOW).sum()) < WINDOWS:
         raise UserError(f"{genome.name}: wanted {WINDOWS} windows of {WINDOW} known bases")
     codes_BL = sample_windows(genome.codes, spans, WINDOWS, WINDOW)
-    return token_ids(torch.from_numpy(codes_BL), k), torch.from_numpy(table_for(genome, k).rank)
+    return token_ids(torch.from_numpy(codes_BL), k), torch.from_numpy(
+        compute_pmi_table(genome, k).rank
+    )

@@ -42,12 +42,12 @@ def run(args: argparse.Namespace) -> None:
 
     from cmgems.comparison.compare import compare
     from cmgems.comparison.records import read_runs
-    from cmgems.comparison.write import terminal, write
+    from cmgems.comparison.write import as_terminal_text, write_comparison
 
-    found = compare(read_runs(paths), own["baseline"])
+    comparison = compare(read_runs(paths), own["baseline"])
     out = Path(own["out"] or (paths[0] / "comparison" if len(paths) == 1 else "runs/comparison"))
     title = paths[0].resolve().name if len(paths) == 1 else out.name
-    print(terminal(found))
+    print(as_terminal_text(comparison))
     print()
-    for path in write(found, out, title):
+    for path in write_comparison(comparison, out, title):
         print(path)

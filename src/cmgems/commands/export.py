@@ -35,12 +35,12 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from cmgems.hub.families import family_of
-    from cmgems.hub.folder import check_free, write_folder
-    from cmgems.hub.model_card import card
+    from cmgems.hub.folder import check_empty, write_folder
+    from cmgems.hub.model_card import render_card
     from cmgems.hub.pretrained import load_pretrained
 
     folder = Path(args.folder)
-    check_free(folder)
+    check_empty(folder)
     if (Path(args.run) / "classifier.json").is_file():
         from cmgems.evaluation.finetuning.classifier import export_classifier
 
@@ -50,5 +50,5 @@ def run(args: argparse.Namespace) -> None:
     found = load_pretrained(args.run)
     family, config = family_of(found.model.encoder.config), found.model.encoder.config
     weights, settings = family.weights(found.model), family.config(config, found.k)
-    write_folder(folder, weights, settings, found.k, card(found, folder.resolve().name))
+    write_folder(folder, weights, settings, found.k, render_card(found, folder.resolve().name))
     print(f'{folder}: AutoModelForMaskedLM.from_pretrained("{folder}") reads it')

@@ -45,16 +45,16 @@ def run(args: argparse.Namespace) -> None:
 
 def write_page(experiment, region: str, out) -> None:
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
     from cmgems.inspection.inspect import find_region, inspect
     from cmgems.inspection.page import page
-    from cmgems.pretraining import build_masker, difficulty
-    from cmgems.utils.files import replacing
+    from cmgems.pretraining import build_masker, load_difficulty
+    from cmgems.utils.files import atomic_write
 
-    genome = genome_for(experiment.data.genome)
+    genome = load_genome(experiment.data.genome)
     found_region = find_region(genome, region, experiment.data.k)
     data = GenomeDataModule(experiment, genome)
-    masker = build_masker(experiment, data, difficulty(experiment, genome))
+    masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     text = page(inspect(experiment, genome, masker, found_region))
-    with replacing(out) as handle:
+    with atomic_write(out) as handle:
         handle.write(text)

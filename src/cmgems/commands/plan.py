@@ -75,8 +75,8 @@ def report(plan) -> str:
         ),
         f"    micro-batch     {_micro_batch(plan)}",
         "",
-        f"  matrix products  {speed.matmul_rate / 1e12:,.3f} TFLOP/s, measured; training uses "
-        f"{speed.efficiency:.0%} of that ({how})",
+        f"  matrix products  {speed.matmul_flops_per_second / 1e12:,.3f} TFLOP/s, measured; "
+        f"training uses {speed.efficiency:.0%} of that ({how})",
         f"  speed            {speed.tokens_per_second:,.0f} tokens a second and device",
         f"  the run          {plan.tokens / 1e6:,.1f} million tokens, {_time(plan.seconds)}",
     ]

@@ -55,11 +55,11 @@ def run(args: argparse.Namespace) -> None:
         print(_summary(table))
     _write(args, table)
     if args.compare:
-        from cmgems.difficulty.compare import report
+        from cmgems.difficulty.compare import format_comparison
         from cmgems.difficulty.table_io import read_table
 
         names = (str(args.table or table.genome_name), str(args.compare))
-        print(report(table, read_table(args.compare, table.k), names))
+        print(format_comparison(table, read_table(args.compare, table.k), names))
     if args.track:
         _track(args, table)
 
@@ -88,16 +88,16 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _table(args: argparse.Namespace):
-    from cmgems.difficulty.pmi import pmi_table
+    from cmgems.difficulty.pmi import pmi_table_from_counts
     from cmgems.difficulty.table_io import read_table
     from cmgems.errors import UserError
 
     if args.table:
         return read_table(args.table)
     from cmgems.difficulty.counts_io import write_counts
-    from cmgems.difficulty.genome_counts import counts_for
+    from cmgems.difficulty.genome_counts import count_source_kmers
 
-    counts = [counts_for(genome, args.k, threads=args.threads) for genome in args.genomes]
+    counts = [count_source_kmers(genome, args.k, threads=args.threads) for genome in args.genomes]
     if args.both_strands:
         counts = [c.pooled() for c in counts]
     total = counts[0]
@@ -110,13 +110,13 @@ def _table(args: argparse.Namespace):
         total += further
     if args.counts_out:
         write_counts(total, args.counts_out)
-    return pmi_table(total, args.definition, args.min_count)
+    return pmi_table_from_counts(total, args.definition, args.min_count)
 
 
 def _summary(table) -> str:
     import numpy as np
 
-    from cmgems.difficulty.table_io import letters_of
+    from cmgems.difficulty.table_io import decode_kmers
 
     scored = int(np.sum(~np.isnan(table.npmi)))
     head = (
@@ -132,7 +132,7 @@ def _summary(table) -> str:
             f"NPMI {table.npmi[i]:.4f}",
             f"count {table.counts[i]:,}",
         )
-        for i, kmer in zip(first, letters_of(first, table.k), strict=True)
+        for i, kmer in zip(first, decode_kmers(first, table.k), strict=True)
     ]
     return head + text_table(rows, "><", indent="  ")
 
@@ -152,15 +152,15 @@ def _write(args: argparse.Namespace, table) -> None:
 
 def _track(args: argparse.Namespace, table) -> None:
     from cmgems.difficulty.track import write_track
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
     from cmgems.genome.region import parse_region
-    from cmgems.utils.files import replacing
+    from cmgems.utils.files import atomic_write
 
-    genome = genome_for(args.genomes[0])
+    genome = load_genome(args.genomes[0])
     region = parse_region(genome, args.track)
     if not args.track_out:
         write_track(genome, table, region, sys.stdout, args.bin)
         return
-    with replacing(args.track_out) as handle:
+    with atomic_write(args.track_out) as handle:
         write_track(genome, table, region, handle, args.bin)
     print(f"wrote {args.track_out}", file=sys.stderr)

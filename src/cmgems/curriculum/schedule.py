@@ -14,7 +14,7 @@ import numpy as np
 from cmgems.config.schema import Curriculum, Masking, Ramp
 from cmgems.masking.masker import Plan
 from cmgems.masking.types import Settings
-from cmgems.utils.rng import generator, stream, uniform
+from cmgems.utils.rng import derive_key, generator, uniform
 
 EXPONENTIAL_BASE = 100.0  # `exponential` has a tenth of its way behind it at 51 % of the run
 PAPER_SHARE = 0.2  # more than any strategy masks at the paper's centre rates
@@ -94,7 +94,7 @@ def plan_at(
     if curriculum.mix_by == "sequence":
         return Plan(names, share, settings)
     # The draw belongs to the step of the forward schedule: a shuffled run has the same batches.
-    drawn = uniform(stream(seed, "strategy"), ordered(curriculum.order, step, max_steps, seed))
+    drawn = uniform(derive_key(seed, "strategy"), ordered(curriculum.order, step, max_steps, seed))
     return Plan(names[1:] if drawn < share else names[:1], settings=settings)
 
 

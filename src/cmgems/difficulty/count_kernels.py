@@ -4,7 +4,7 @@ Contract
 --------
 codes : uint8 [n], A T C G = 0 1 2 3, anything else breaks the sequence
 words : uint8 [4**(k + 1)], counts of words of k + 1 bases since the last carry
-counts : int64 [4**k], counts of k-mers; complete once `fold` has added what is in `words`
+counts : int64 [4**k], counts of k-mers; complete once `fold_words` has added what is in `words`
 shorter : int64 [(4**k - 4) / 3], counts of words of 1, 2, ... k - 1 bases, table after table
 
 How it gets fast: four bases are packed in a byte, and words are cut from 32 bits by a shift, which
@@ -95,7 +95,7 @@ def _add_words(sixteen, groups, k, words, counts, carries):
 
 
 @kernel
-def fold(words, counts):
+def fold_words(words, counts):
     """Add the counts of the words to those of the two k-mers in each."""
     n = len(counts)
     for kmer in range(n):

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cmgems.difficulty.count_kernels import MAX_K, count_starts, fold, shorter_offset
-from cmgems.utils.cores import cores
+from cmgems.difficulty.count_kernels import MAX_K, count_starts, fold_words, shorter_offset
+from cmgems.utils.cores import available_cores
 
 _PIECE = 1 << 22  # codes that a thread takes at a time
 
@@ -34,7 +34,7 @@ class KmerCounts:
     def k(self) -> int:
         return len(self.tables)
 
-    def upto(self, k: int) -> "KmerCounts":
+    def up_to(self, k: int) -> "KmerCounts":
         """The counts of the words of at most k bases."""
         return KmerCounts(self.tables[:k], self.both_strands, self.genomes)
 
@@ -95,10 +95,10 @@ def count_words(
             yield codes[start : start + _PIECE]
             advance(min(_PIECE, len(codes) - start))
 
-    return count_pieces(pieces(), k, threads=threads)
+    return count_chunks(pieces(), k, threads=threads)
 
 
-def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
+def count_chunks(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
     """Count all words of 1, 2, ... k bases of a sequence that comes in consecutive pieces.
 
     Each thread takes the next piece, counts it and comes back for another. A piece is made on the
@@ -107,7 +107,7 @@ def count_pieces(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = 
     if not 1 <= k <= MAX_K:
         raise ValueError(f"k is {k}; wanted: 1 to {MAX_K}")
     counter = _Counter(pieces, k)
-    helpers = (threads or cores()) - 1
+    helpers = (threads or available_cores()) - 1
     with ThreadPoolExecutor(max(helpers, 1)) as pool:
         try:
             others = [pool.submit(counter.work) for _ in range(helpers)]
@@ -150,7 +150,7 @@ class _Counter:
 
     def _join(self, piece: np.ndarray, tables: "_Tables") -> None:
         """Count the words that begin before this piece and end in it."""
-        # these few codes go straight to `counts`, so it may come behind `fold`, too
+        # these few codes go straight to `counts`, so it may come behind `fold_words`, too
         keep = self._k - 1
         tables.count(np.concatenate([self._carry, piece[:keep]]))
         last = np.concatenate([self._carry, piece[max(len(piece) - keep, 0) :]])
@@ -171,7 +171,7 @@ class _Tables:
 
     def fold(self) -> None:
         """Have all that was counted in `counts`. Once, at the end."""
-        fold(self.words, self.counts)
+        fold_words(self.words, self.counts)
 
 
 def _together(parts: list[_Tables]) -> KmerCounts:

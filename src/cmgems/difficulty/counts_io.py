@@ -14,7 +14,7 @@ import numpy as np
 from cmgems.difficulty.count_kernels import shorter_offset
 from cmgems.difficulty.counts import KmerCounts
 from cmgems.errors import UserError
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 MAGIC = b"cmgems k-mer counts "
 VERSION = 1
@@ -35,7 +35,7 @@ def write_counts(counts: KmerCounts, path) -> None:
     body = np.concatenate(counts.tables).astype("<i8").tobytes()
     total = hashlib.sha256(header)
     total.update(body)
-    with replacing(path, "wb") as handle:
+    with atomic_write(path, "wb") as handle:
         handle.write(MAGIC + f"{VERSION} {total.hexdigest()}\n".encode() + header + body)
 
 

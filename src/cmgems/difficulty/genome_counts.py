@@ -7,12 +7,12 @@ it, in `counts/`, and are believed only if they carry the hash of the genome.
 import contextlib
 from pathlib import Path
 
-from cmgems.difficulty.counts import MAX_K, KmerCounts, count_pieces, count_words
+from cmgems.difficulty.counts import MAX_K, KmerCounts, count_chunks, count_words
 from cmgems.difficulty.counts_io import is_counts_file, read_counts, write_counts
 from cmgems.errors import UserError
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 from cmgems.genome.contigs import ContigList
-from cmgems.genome.formats.reader import read_pieces
+from cmgems.genome.formats.reader import read_chunks
 from cmgems.genome.genome import Genome, genome_name, source_identity
 from cmgems.genome.store import genome_hash
 from cmgems.utils.progress import progress_bar
@@ -20,20 +20,20 @@ from cmgems.utils.progress import progress_bar
 _KEPT_K = 10  # counts of longer words take longer to read than to make
 
 
-def counts_for(source: str, k: int, *, threads: int | None = None) -> KmerCounts:
+def count_source_kmers(source: str, k: int, *, threads: int | None = None) -> KmerCounts:
     """Counts of the words of 1, 2, ... k bases of a source that a user named."""
     path = Path(source).expanduser()
     if source == "sample" or path.is_dir():
-        return counts_of(genome_for(source), k, threads=threads)
+        return count_genome_kmers(load_genome(source), k, threads=threads)
     if is_counts_file(path):
         counts = read_counts(path)
         if counts.k < k:
             raise UserError(f"{path}: holds counts up to k = {counts.k}; wanted: k = {k}")
-        return counts.upto(k)
-    return counts_of_file(path, k, threads=threads)
+        return counts.up_to(k)
+    return count_file_kmers(path, k, threads=threads)
 
 
-def counts_of(genome: Genome, k: int, *, threads: int | None = None) -> KmerCounts:
+def count_genome_kmers(genome: Genome, k: int, *, threads: int | None = None) -> KmerCounts:
     """Counts of a store; kept in it where that is allowed."""
     _check_k(k)
     said = {"name": genome.name, "sha256": genome.sha256, "bases": genome.bases}
@@ -41,7 +41,7 @@ def counts_of(genome: Genome, k: int, *, threads: int | None = None) -> KmerCoun
         with contextlib.suppress(UserError):  # not there, or damaged: count
             kept = read_counts(_kept_at(genome, kept_k))
             if kept.k == kept_k and kept.genomes == (said,) and not kept.both_strands:
-                return kept.upto(k)
+                return kept.up_to(k)
     with progress_bar(len(genome.codes), "counting", "b") as advance:
         counts = count_words(genome.codes, k, threads=threads, advance=advance)
     counts = KmerCounts(counts.tables, False, (said,))
@@ -53,7 +53,7 @@ def counts_of(genome: Genome, k: int, *, threads: int | None = None) -> KmerCoun
     return counts
 
 
-def counts_of_file(path: Path, k: int, *, threads: int | None = None) -> KmerCounts:
+def count_file_kmers(path: Path, k: int, *, threads: int | None = None) -> KmerCounts:
     """Counts of a sequence file, in one pass over it that also takes the genome's hash."""
     _check_k(k)
     contigs = ContigList()
@@ -61,12 +61,12 @@ def counts_of_file(path: Path, k: int, *, threads: int | None = None) -> KmerCou
 
     def pieces():
         with progress_bar(identity["size"], f"counting {path.name}", "B") as advance:
-            for piece in read_pieces(path, advance):
+            for piece in read_chunks(path, advance):
                 contigs.add(path, piece)
                 yield piece.codes
             contigs.close(path)
 
-    counts = count_pieces(pieces(), k, threads=threads)
+    counts = count_chunks(pieces(), k, threads=threads)
     if source_identity(path) != identity:
         raise UserError(f"{path}: changed while it was read")
     found = contigs.finish()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmgems.difficulty.table import PmiTable
-from cmgems.difficulty.table_io import kmer_letters
+from cmgems.difficulty.table_io import all_kmers
 from cmgems.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ _LISTED = 20
 _MOST_POINTS = 1 << 16
 
 
-def kinds(k: int) -> np.ndarray:
+def classify_kmers(k: int) -> np.ndarray:
     """uint8 [4**k]: 1 for k-mers of low complexity, 2 for those with a CpG, 0 for the others.
 
     Low complexity: a repeat of one or two bases (ATATAT), or a base composition with an entropy
     below 1 bit (AAAATT).
     """
-    letters = kmer_letters(k).view(np.uint8).reshape(-1, k)
+    letters = all_kmers(k).view(np.uint8).reshape(-1, k)
     shares = np.stack([(letters == base).mean(axis=1) for base in b"ACGT"])
     entropy = -np.sum(shares * np.log2(shares, where=shares > 0, out=np.zeros_like(shares)), axis=0)
     repeat = np.all(letters[:, 2:] == letters[:, :-2], axis=1) if k > 3 else np.zeros(4**k, bool)
@@ -34,7 +34,7 @@ def kinds(k: int) -> np.ndarray:
 
 def figures(table: PmiTable) -> "dict[str, Figure]":
     """Name -> figure, for PNG files and for TensorBoard. Counts that are not known are left out."""
-    kind = kinds(table.k)
+    kind = classify_kmers(table.k)
     made = {"rank_distribution": _rank_distribution(table, kind), "extremes": _extremes(table)}
     if (table.counts >= 0).all() and not np.isnan(table.npmi).all():
         made["pmi_against_frequency"] = _against_frequency(table, kind)
@@ -43,7 +43,7 @@ def figures(table: PmiTable) -> "dict[str, Figure]":
 
 def write_plots(table: PmiTable, folder: Path) -> list[Path]:
     """Write the figures as PNG."""
-    from cmgems.utils.files import replacing
+    from cmgems.utils.files import atomic_write
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def write_plots(table: PmiTable, folder: Path) -> list[Path]:
     paths = []
     for name, figure in figures(table).items():
         path = folder / f"{name}.png"
-        with replacing(path, "wb") as handle:
+        with atomic_write(path, "wb") as handle:
             figure.savefig(handle, format="png", dpi=120)
         paths.append(path)
     return paths
@@ -137,7 +137,7 @@ def _extremes(table: PmiTable) -> "Figure":
     listed = min(_LISTED, len(chosen))
     height = 1.5 + 0.2 * listed
     figure = _figure(f"First and last k-mers in the order of masking\n{_title(table)}", 9, height)
-    kmers, kind = kmer_letters(table.k), kinds(table.k)
+    kmers, kind = all_kmers(table.k), classify_kmers(table.k)
     sides = zip(figure.subplots(1, 2), (chosen[:listed], chosen[-listed:]), strict=True)
     for axes, ids in sides:
         values = table.npmi[ids] if len(scored) else -table.rank[ids].astype(float)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmgems.difficulty.table import MAX_K, MIN_COUNT, MIN_K, PmiTable, ranks
+from cmgems.difficulty.table import MAX_K, MIN_COUNT, MIN_K, PmiTable, rank_scores
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.utils.progress import progress_bar
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 DEFINITIONS = ("exact", "published")
 
 
-def table_for(
+def compute_pmi_table(
     genome: Genome, k: int, definition: str = "exact", min_count: int = MIN_COUNT
 ) -> PmiTable:
     """The PMI table of a genome. The counts, which take the time, are kept in its store."""
     from cmgems.difficulty.genome_counts import (
-        counts_of,  # compiled; a table from a file needs none of it
+        count_genome_kmers,  # compiled; a table from a file needs none of it
     )
 
     check_settings(k, definition, min_count)
-    return pmi_table(counts_of(genome, k), definition, min_count)
+    return pmi_table_from_counts(count_genome_kmers(genome, k), definition, min_count)
 
 
 def check_settings(k: int, definition: str, min_count: int) -> None:
@@ -50,7 +50,7 @@ def check_settings(k: int, definition: str, min_count: int) -> None:
         raise UserError(f"the minimal count is {min_count}; wanted: 2 or more")
 
 
-def pmi_table(
+def pmi_table_from_counts(
     counts: "KmerCounts", definition: str = "exact", min_count: int = MIN_COUNT
 ) -> PmiTable:
     """The table of the longest k-mers in counts of words of 1, 2, ... k bases."""
@@ -59,8 +59,8 @@ def pmi_table(
     splits = sum(4**n * min(n - 1, _longest(counts.k, definition)) for n in range(2, counts.k + 1))
     with progress_bar(splits + len(f), "computing PMI", " words") as advance:
         pmi = pmi_scores(counts.tables, definition, advance)
-        npmi = normalised(pmi, f, min_count)
-        rank = ranks(npmi)
+        npmi = normalize_pmi(pmi, f, min_count)
+        rank = rank_scores(npmi)
         advance(len(f))
     if np.isnan(npmi).all():
         raise UserError(
@@ -120,7 +120,7 @@ def _longest(k: int, definition: str) -> int:
     return 2 if definition == "published" else k - 1
 
 
-def normalised(pmi: np.ndarray, counts: np.ndarray, min_count: int) -> np.ndarray:
+def normalize_pmi(pmi: np.ndarray, counts: np.ndarray, min_count: int) -> np.ndarray:
     """NPMI; nan below `min_count`."""
     scored = counts >= min_count
     log_f = np.log(counts, where=scored, out=np.ones(len(counts)))

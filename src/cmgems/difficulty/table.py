@@ -25,7 +25,7 @@ class PmiTable:
     notes: dict = field(default_factory=dict)  # further lines of the header of its file
 
 
-def ranks(scores: np.ndarray) -> np.ndarray:
+def rank_scores(scores: np.ndarray) -> np.ndarray:
     """int32, 1 = highest score; ties by k-mer id; nan last."""
     order = np.argsort(-scores, kind="stable")
     rank = np.empty(len(scores), np.int32)

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from cmgems import __version__
-from cmgems.difficulty.table import MAX_K, MIN_K, PmiTable, ranks
+from cmgems.difficulty.table import MAX_K, MIN_K, PmiTable, rank_scores
 from cmgems.errors import UserError
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 from cmgems.utils.progress import progress_bar
 
 TITLE = "# cmgems PMI table, version 1"
@@ -41,7 +41,7 @@ _SCORE_NAMES = (
 _NO_SCORE = ("", "nan", "na", "none", "null", "-")
 
 
-def letters_of(ids: np.ndarray, k: int) -> np.ndarray:
+def decode_kmers(ids: np.ndarray, k: int) -> np.ndarray:
     """The k-mers with these ids, as bytes, S{k} [n]."""
     letters = np.empty((len(ids), k), np.uint8)
     bases = np.frombuffer(BASES.encode(), np.uint8)
@@ -50,15 +50,15 @@ def letters_of(ids: np.ndarray, k: int) -> np.ndarray:
     return letters.view(f"S{k}").ravel()
 
 
-def kmer_letters(k: int) -> np.ndarray:
+def all_kmers(k: int) -> np.ndarray:
     """All k-mers in the order of their ids, as bytes, S{k} [4**k]."""
-    return letters_of(np.arange(4**k), k)
+    return decode_kmers(np.arange(4**k), k)
 
 
 def write_table(table: PmiTable, path: str | os.PathLike) -> None:
     """Write a table as tab-separated text, rank 1 first, with its provenance in comment lines."""
     order = np.argsort(table.rank)
-    with replacing(path) as handle, progress_bar(len(order), "writing", " k-mers") as advance:
+    with atomic_write(path) as handle, progress_bar(len(order), "writing", " k-mers") as advance:
         handle.write(f"{TITLE}\n")
         for key, value in _provenance(table).items():
             handle.write(f"# {key}: {value}\n")
@@ -66,7 +66,7 @@ def write_table(table: PmiTable, path: str | os.PathLike) -> None:
         for start in range(0, len(order), _ROWS):
             rows = order[start : start + _ROWS]
             numbers = (table.counts, table.pmi, table.npmi, table.rank)
-            kmers = letters_of(rows, table.k).astype(str)
+            kmers = decode_kmers(rows, table.k).astype(str)
             columns = [kmers.tolist(), *(n[rows].tolist() for n in numbers)]
             handle.writelines(
                 f"{w}\t{f}\t{p!r}\t{n!r}\t{r}\n" for w, f, p, n, r in zip(*columns, strict=True)
@@ -174,13 +174,13 @@ class _Rows:
             raise UserError(f"{self.path}: has a header and no k-mers; wanted: a PMI table")
         missing = np.flatnonzero(self.line == 0)
         if len(missing):
-            word = letters_of(missing[:1], self.k)[0].decode()
+            word = decode_kmers(missing[:1], self.k)[0].decode()
             raise UserError(
                 f"{self.path}: {len(missing):,} of the {4**self.k:,} {self.k}-mers are missing,"
                 f" first {word}; wanted: each of them once"
             )
         if self.columns.rank is None:
-            self.rank = ranks(self.npmi)
+            self.rank = rank_scores(self.npmi)
         self._check_permutation()
         return self._table(comments)
 
@@ -191,7 +191,7 @@ class _Rows:
             if colon:
                 said[key.strip()] = value.strip()
         ours = bool(comments) and comments[0] == TITLE
-        if ours and not np.array_equal(self.rank, ranks(self.npmi)):
+        if ours and not np.array_equal(self.rank, rank_scores(self.npmi)):
             raise UserError(f"{self.path}: the ranks do not follow from npmi; make the table again")
         for key in ("k", "cmgems", "numpy"):
             said.pop(key, None)

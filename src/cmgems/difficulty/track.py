@@ -18,7 +18,9 @@ from cmgems.genome.region import Region
 _CHUNK = 1 << 20  # bases that are worked on together
 
 
-def difficulty(genome: Genome, table: PmiTable, contig: Contig, start: int, end: int) -> np.ndarray:
+def base_difficulty(
+    genome: Genome, table: PmiTable, contig: Contig, start: int, end: int
+) -> np.ndarray:
     """NPMI of the k-mer around each base of contig[start:end], float64, nan where there is none."""
     k, before = table.k, (table.k - 1) // 2
     first, last = start - before, end - before + k - 1  # the codes that the k-mers cover
@@ -52,7 +54,7 @@ def write_track(
     chunk = max(_CHUNK // bin_size, 1) * bin_size
     for at in range(start, end, chunk):
         stop = min(at + chunk, end)
-        values = _binned(difficulty(genome, table, contig, at, stop), bin_size)
+        values = _binned(base_difficulty(genome, table, contig, at, stop), bin_size)
         handle.writelines(_lines(contig.name, values, at, stop, bin_size))
 
 

@@ -1,7 +1,7 @@
-"""The scores of an evaluation so far: one line of JSON each, added when a group is done.
+"""The scores of an evaluation so far: one line of JSON each, added when a batch is done.
 
 A line carries a key, the hash of everything that its figure depends on: weights, examples, recipe,
-arithmetic and the other units of its group. So one folder serves an evaluation that grows, and a
+arithmetic and the other trials of its batch. So one folder serves an evaluation that grows, and a
 figure of another setting is never taken for one of this.
 """
 
@@ -13,19 +13,19 @@ from typing import Any
 
 from cmgems.evaluation.jobs import Result
 from cmgems.evaluation.metrics import Scores
-from cmgems.evaluation.units import Unit
+from cmgems.evaluation.trials import TrialSpec
 
 FORMAT = 1  # raised when the same settings would give other figures
 
 
-def key_of(**parts: Any) -> str:
+def hash_parts(**parts: Any) -> str:
     """A hash of plain values."""
     text = json.dumps({"format": FORMAT, **parts}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 class Journal:
-    """Results by key; a line that was cut off by a kill is dropped, and its group done again."""
+    """Results by key; a line that was cut off by a kill is dropped, and its batch done again."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -42,7 +42,7 @@ class Journal:
 
     def add(self, key: str, results: list[Result]) -> None:
         """Append, synced."""
-        line = json.dumps({"key": key, "results": [plain(result) for result in results]})
+        line = json.dumps({"key": key, "results": [to_json(result) for result in results]})
         with open(self.path, "a") as handle:
             handle.write(f"{line}\n")
             handle.flush()
@@ -50,11 +50,11 @@ class Journal:
         self.results[key] = results
 
 
-def plain(result: Result) -> dict[str, Any]:
+def to_json(result: Result) -> dict[str, Any]:
     """A result as JSON has it."""
     return {
-        **result.unit._asdict(),
-        "scores": {**result.scores.figures(), "count": result.scores.count},
+        **result.trial._asdict(),
+        "scores": {**result.scores.metrics(), "count": result.scores.count},
         "collapsed": result.scores.collapsed,
         "loss": None if result.loss != result.loss else result.loss,
         "seconds": result.seconds,
@@ -64,7 +64,7 @@ def plain(result: Result) -> dict[str, Any]:
 
 def _result(entry: dict[str, Any]) -> Result:
     return Result(
-        Unit(**{name: entry[name] for name in Unit._fields}),
+        TrialSpec(**{name: entry[name] for name in TrialSpec._fields}),
         Scores(**entry["scores"], collapsed=entry["collapsed"]),
         float("nan") if entry["loss"] is None else entry["loss"],
         entry["seconds"],

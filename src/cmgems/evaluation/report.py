@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from cmgems.evaluation.jobs import Result
-from cmgems.evaluation.units import FULL
+from cmgems.evaluation.trials import FULL
 from cmgems.tasks.audit import Audit, audit_table
-from cmgems.tasks.task import Task, metrics_of
-from cmgems.utils.intervals import Values, compare, summarise
+from cmgems.tasks.task import Task, metric_names
+from cmgems.utils.intervals import ReplicateScores, compare_by_task, summarize
 from cmgems.utils.text_table import text_table
 
 BESIDE = "auroc"  # shown beside the official metric where there is one
@@ -29,31 +29,31 @@ def summaries(results: list[Result], chosen: Mapping[str, Task]) -> dict[str, li
                 "metric": metric,
                 "official": metric == chosen[task].metric,
                 "collapsed": sum(r.scores.collapsed for r in its),
-                **_known(summarise(values_of(its, metric))._asdict()),
+                **_known(summarize(replicate_values(its, metric))._asdict()),
             }
-            for (model, task, shots), its in by_cell(results).items()
-            for metric in metrics_of(chosen[task].kind)
+            for (model, task, shots), its in group_by_cell(results).items()
+            for metric in metric_names(chosen[task].kind)
         ],
         "comparisons": _comparisons(results, chosen),
     }
 
 
-def by_cell(results: list[Result]) -> dict[tuple[str, str, int], list[Result]]:
+def group_by_cell(results: list[Result]) -> dict[tuple[str, str, int], list[Result]]:
     """The results of each model on each task and number of shots."""
     cells: dict[tuple[str, str, int], list[Result]] = {}
     for result in results:
-        cells.setdefault((result.unit.model, result.unit.task, result.unit.shots), []).append(
+        cells.setdefault((result.trial.model, result.trial.task, result.trial.shots), []).append(
             result
         )
     return cells
 
 
-def values_of(results: list[Result], metric: str) -> Values:
+def replicate_values(results: list[Result], metric: str) -> ReplicateScores:
     """values[draw][seed] of one cell."""
     draws: dict[int, list[tuple[int, float]]] = {}
     for result in results:
         figure = getattr(result.scores, metric)
-        draws.setdefault(result.unit.draw, []).append((result.unit.seed, figure))
+        draws.setdefault(result.trial.draw, []).append((result.trial.seed, figure))
     return [[figure for _, figure in sorted(draws[draw])] for draw in sorted(draws)]
 
 
@@ -62,10 +62,10 @@ def _comparisons(results: list[Result], chosen: Mapping[str, Task]) -> list[dict
 
     Seeds of a draw are averaged first: a baseline has none to pair them with.
     """
-    cells = by_cell(results)
-    by_model: dict[str, dict[str, Values]] = {}
+    cells = group_by_cell(results)
+    by_model: dict[str, dict[str, ReplicateScores]] = {}
     for (model, task, shots), its in cells.items():
-        values = values_of(its, chosen[task].metric)
+        values = replicate_values(its, chosen[task].metric)
         if len(values) > 1:
             values = [[float(np.mean(seeds))] for seeds in values]
         by_model.setdefault(model, {})[f"{task} {shots}"] = values
@@ -76,7 +76,7 @@ def _comparisons(results: list[Result], chosen: Mapping[str, Task]) -> list[dict
             for name, values in by_model[first].items()
             if len(values[0]) == len(by_model[second].get(name, [[]])[0])
         }
-        for one in compare(common, by_model[second]):
+        for one in compare_by_task(common, by_model[second]):
             task, _, shots = one.task.rpartition(" ")
             found.append(
                 {
@@ -123,12 +123,12 @@ def report(
         if audits[name]:
             parts.append(audit_table(audits[name]))
     parts += [f"left out: {text}" for text in found["skipped"]]
-    parts.append(f"{len(found['scores'])} scores, {found['units_run']} of them new; in {folder}")
+    parts.append(f"{len(found['scores'])} scores, {found['trials_run']} of them new; in {folder}")
     return "\n\n".join(parts)
 
 
 def _table(summaries: list[dict], name: str, one: Task) -> str:
-    beside = BESIDE if BESIDE in metrics_of(one.kind) and one.metric != BESIDE else None
+    beside = BESIDE if BESIDE in metric_names(one.kind) and one.metric != BESIDE else None
     cells: dict[tuple, dict[str, dict]] = {}
     for summary in summaries:
         if summary["task"] == name:

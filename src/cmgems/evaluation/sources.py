@@ -14,7 +14,7 @@ from cmgems.models.presets import BERT_BLOCKS, sizes
 from cmgems.tokenization.kmers import vocabulary_size
 
 
-class Source(NamedTuple):
+class ModelSource(NamedTuple):
     """Where the encoders of one column of the table come from."""
 
     name: str  # as the user wrote it, or `untrained`
@@ -25,7 +25,7 @@ class Source(NamedTuple):
     init: str  # of an untrained model
 
 
-def sources(evaluation: Evaluation) -> list[Source]:
+def load_sources(evaluation: Evaluation) -> list[ModelSource]:
     """The models that the user named, and the untrained one with the sizes of the first of them.
 
     Raises
@@ -35,36 +35,36 @@ def sources(evaluation: Evaluation) -> list[Source]:
     """
     found = []
     for name in evaluation.models:
-        model = pretrained(name)
+        model = cached_pretrained(name)
         shape = model.model.encoder.config
-        found.append(Source(name, model.sha256, model.step, model.k, shape, ""))
+        found.append(ModelSource(name, model.sha256, model.step, model.k, shape, ""))
     if UNTRAINED in evaluation.baselines:
         found.append(_untrained(evaluation, found[0] if found else None))
     return found
 
 
-def _untrained(evaluation: Evaluation, like: Source | None) -> Source:
+def _untrained(evaluation: Evaluation, like: ModelSource | None) -> ModelSource:
     its = evaluation.untrained
     if like:
-        return Source(UNTRAINED, "", 0, like.k, like.shape, its.init)
+        return ModelSource(UNTRAINED, "", 0, like.k, like.shape, its.init)
     shape = EncoderConfig(
         **sizes(Model(preset=its.preset)),
         vocab_size=vocabulary_size(its.k),
         max_position_embeddings=512,
     )
-    return Source(UNTRAINED, "", 0, its.k, shape, its.init)
+    return ModelSource(UNTRAINED, "", 0, its.k, shape, its.init)
 
 
 @lru_cache(maxsize=4)
-def pretrained(name: str):
+def cached_pretrained(name: str):
     """`load_pretrained`, and kept: several jobs of a process ask for the same one."""
     return load_pretrained(name)
 
 
-def language_model(source: Source, seed: int) -> MaskedLanguageModel:
+def load_language_model(source: ModelSource, seed: int) -> MaskedLanguageModel:
     """The model; an untrained one has the weights of the seed."""
     if source.name != UNTRAINED:
-        return pretrained(source.name).model
+        return cached_pretrained(source.name).model
     shape = source.shape
     experiment = Experiment(
         seed=seed,
@@ -82,5 +82,5 @@ def language_model(source: Source, seed: int) -> MaskedLanguageModel:
     return build_model(experiment).eval()
 
 
-def encoder_of(source: Source, seed: int, device: torch.device | str) -> Encoder:
-    return language_model(source, seed).encoder.to(device)
+def load_encoder(source: ModelSource, seed: int, device: torch.device | str) -> Encoder:
+    return load_language_model(source, seed).encoder.to(device)

@@ -1,6 +1,6 @@
 """The genome that a user names; stores that are built once for a file and kept in a cache.
 
-    >>> genome = genome_for("sample")
+    >>> genome = load_genome("sample")
     >>> genome.name, len(genome.codes)
     ('GRCh37_20_44000001-48000000', 4000000)
 
@@ -23,7 +23,7 @@ from cmgems.errors import UserError
 from cmgems.genome.formats.base import open_source
 from cmgems.genome.genome import Genome, build_unlocked, genome_name, open_genome
 from cmgems.genome.store import MANIFEST, store_lock
-from cmgems.utils.files import is_file_of
+from cmgems.utils.files import is_same_file
 
 SAMPLE = "GRCh37_20_44000001-48000000.2bit"
 _STORE = re.compile(r"-([0-9a-f]{16})$")
@@ -33,7 +33,7 @@ _LIMIT_GB = 50
 _held: dict[Path, int] = {}  # descriptors of the manifests that this process has locked
 
 
-def genome_for(source: str) -> Genome:
+def load_genome(source: str) -> Genome:
     """The genome that a user names: `sample`, a store, or a sequence file.
 
     A sequence file is built into the cache at first use, and again once the file has changed.
@@ -139,7 +139,7 @@ def _hold(store: Path) -> None:
         while True:
             manifest = os.open(store / MANIFEST, os.O_RDONLY)
             fcntl.flock(manifest, fcntl.LOCK_SH)
-            if is_file_of(store / MANIFEST, manifest):
+            if is_same_file(store / MANIFEST, manifest):
                 break
             os.close(manifest)  # it was removed or built again while we waited
         if store in _held:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cmgems.errors import UserError
 from cmgems.genome.checksum import CodesHash
-from cmgems.genome.formats.base import Piece, Segment, place_of
+from cmgems.genome.formats.base import Segment, SequenceChunk, place_of
 
 
 class ContigList:
@@ -16,7 +16,7 @@ class ContigList:
         self._seen: dict[str, tuple[Path, int | str]] = {}  # name -> where it stands
         self._open: dict | None = None
 
-    def add(self, source: Path, piece: Piece) -> None:
+    def add(self, source: Path, piece: SequenceChunk) -> None:
         for segment in piece.segments:
             if segment.name is not None:
                 self._begin(source, segment)

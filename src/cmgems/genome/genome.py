@@ -178,7 +178,7 @@ def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
     """Write the codes, and return what the manifest says of each contig."""
     # compiled; a store that is there already needs none of this
     from cmgems.genome.contigs import ContigList
-    from cmgems.genome.formats.reader import read_pieces
+    from cmgems.genome.formats.reader import read_chunks
 
     contigs = ContigList()
     total = sum(source.stat().st_size for source in sources)
@@ -187,7 +187,7 @@ def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
         progress_bar(total, "reading", "B", progress) as advance,
     ):
         for source in sources:
-            for piece in read_pieces(source, advance):
+            for piece in read_chunks(source, advance):
                 codes = piece.codes if contigs.begun else piece.codes[1:]
                 contigs.add(source, piece)
                 handle.write(codes)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.utils.files import hash_file, locked, replacing, sync_folder
+from cmgems.utils.files import atomic_write, file_lock, fsync_folder, hash_file
 from cmgems.utils.progress import progress_bar
 
 FORMAT = "cmgems genome store"
@@ -50,7 +50,7 @@ def write_manifest(folder: Path, manifest: dict) -> None:
         "codes": {"size": codes.st_size, "mtime_ns": codes.st_mtime_ns},
     }
     manifest["checksum"] = _checksum(manifest)
-    with replacing(folder / MANIFEST) as handle:
+    with atomic_write(folder / MANIFEST) as handle:
         json.dump(manifest, handle, indent=1)
         handle.write("\n")
 
@@ -141,7 +141,7 @@ def refuse_stale(folder: Path, manifest: dict) -> None:
 def store_lock(path: Path, *, wait: bool = False) -> AbstractContextManager[None]:
     """The lock of a store that is to be built or removed at `path`; it lies beside the folder."""
     busy = f"{path}: another process is building this store"
-    return locked(path.with_name(f".{path.name}.lock"), busy, wait=wait)
+    return file_lock(path.with_name(f".{path.name}.lock"), busy, wait=wait)
 
 
 @contextmanager
@@ -153,11 +153,11 @@ def folder_replacing(path: Path) -> Iterator[Path]:
     try:
         beside.mkdir(parents=True)
         yield beside
-        sync_folder(beside)
+        fsync_folder(beside)
         if path.exists():
             os.rename(path, old)
         os.rename(beside, path)
-        sync_folder(path.parent)
+        fsync_folder(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

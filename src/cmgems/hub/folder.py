@@ -22,7 +22,7 @@ from cmgems.hub.families import family_of_folder
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.hf import kmer_tokenizer
 from cmgems.tokenization.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
-from cmgems.utils.files import new_folder
+from cmgems.utils.files import atomic_folder
 
 CONFIG = "config.json"
 WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
@@ -37,7 +37,7 @@ class ReadFolder(NamedTuple):
     weights: Path  # the file they were read from
 
 
-def check_free(folder: Path) -> None:
+def check_empty(folder: Path) -> None:
     """Refuse a folder that holds something.
 
     Raises
@@ -66,8 +66,8 @@ def write_folder(folder: Path, states: Weights, config: dict[str, Any], k: int, 
     card : str
         The model card, Markdown.
     """
-    check_free(folder)
-    with new_folder(folder) as beside:
+    check_empty(folder)
+    with atomic_folder(folder) as beside:
         (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         # not save_file: that makes the file unreadable to others, whatever the umask
         (beside / WEIGHTS).write_bytes(save(states, metadata={"format": "pt"}))
@@ -90,7 +90,7 @@ def write_tokenizer(folder: Path, k: int, positions: int = 512) -> None:
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary(k)))
 
 
-def is_folder(path: Path) -> bool:
+def is_hugging_face_folder(path: Path) -> bool:
     """Whether this looks like a folder for `from_pretrained`."""
     return (path / CONFIG).is_file()
 

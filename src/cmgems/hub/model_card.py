@@ -50,7 +50,7 @@ cmgems reads the folder as well, wherever it takes a run.
 EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 
 
-def card(pretrained: Pretrained, title: str) -> str:
+def render_card(pretrained: Pretrained, title: str) -> str:
     """The model card; with the figures and the experiment of its run, if it comes from one."""
     shape = pretrained.model.encoder.config
     family = family_of(shape)
@@ -66,11 +66,11 @@ def card(pretrained: Pretrained, title: str) -> str:
         example=EXAMPLE,
         sizes=" | ".join(str(getattr(shape, name)) for name in names),
     )
-    run = run_of(pretrained)
+    run = find_run(pretrained)
     return "\n".join([text, *(_of_run(pretrained, run) if run else _of_file(pretrained)), ""])
 
 
-def run_of(pretrained: Pretrained) -> RunFolder | None:
+def find_run(pretrained: Pretrained) -> RunFolder | None:
     """The run folder of a model that was read from one."""
     if pretrained.step is None:
         return None

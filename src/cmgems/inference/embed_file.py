@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome.formats.reader import Sequence, sequences
+from cmgems.genome.formats.reader import Sequence, read_sequences
 from cmgems.hub.pretrained import Pretrained
 from cmgems.inference.embedding import per_token, pooled
 from cmgems.tasks.dataset import pack_codes
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 AT_ONCE = 256  # sequences
 
@@ -25,7 +25,7 @@ def model_sequences(path: Path, k: int) -> Iterator[Sequence]:
     UserError
         If the file cannot be used, or a sequence has fewer than `k` bases.
     """
-    for sequence in sequences(path):
+    for sequence in read_sequences(path):
         if len(sequence.codes) < k:
             raise UserError(
                 f"{path}: {sequence.name} has {len(sequence.codes)} bases, wanted at least {k}, "
@@ -49,7 +49,7 @@ def embed_file(
     if layer is not None and not 0 <= layer <= encoder.config.num_layers:
         raise UserError(f"--layer: found {layer}, wanted 0 to {encoder.config.num_layers}")
     found = model_sequences(path, k)
-    with replacing(out, "wb") as handle:
+    with atomic_write(out, "wb") as handle:
         if pool == "tokens":
             states = ((s.name, per_token(encoder, s.codes, k, layer)) for s in found)
             return _write_tokens(handle, states)

@@ -13,7 +13,7 @@ from cmgems.inference.encode import arithmetic, inner, states_of
 from cmgems.models.encoder import Encoder
 from cmgems.tasks.dataset import Sequences, pack_codes
 from cmgems.tasks.tokens import batches, tokenise
-from cmgems.tasks.truncation import Rows, mean_over_windows, most_bases, rows_of
+from cmgems.tasks.truncation import Rows, make_rows, mean_over_windows, most_bases
 
 POOLS = ("mean", "cls", "max")
 
@@ -38,7 +38,7 @@ def pooled(
     UserError
         If a sequence has fewer than k bases.
     """
-    rows = rows_of(data, most_bases(encoder.config.max_position_embeddings, k), "windows")
+    rows = make_rows(data, most_bases(encoder.config.max_position_embeddings, k), "windows")
     vectors = torch.empty(len(rows.start), encoder.config.hidden_size)
     for numbers, states, real in _states(encoder, data, rows, k, layer, bf16):
         vectors[numbers] = pool_states(states, real, pool)
@@ -64,7 +64,7 @@ def per_token(
 ) -> np.ndarray:
     """float32 [L - k + 1, D]: the state of each k-mer of one sequence, base codes uint8 [L]."""
     data = pack_codes([codes])
-    rows = rows_of(data, most_bases(encoder.config.max_position_embeddings, k), "windows")
+    rows = make_rows(data, most_bases(encoder.config.max_position_embeddings, k), "windows")
     out = np.empty((len(codes) - k + 1, encoder.config.hidden_size), np.float32)
     filled = np.zeros(len(out), bool)
     for numbers, states, real in _states(encoder, data, rows, k, layer, bf16):
@@ -86,7 +86,7 @@ def _states(encoder: Encoder, data: Sequences, rows: Rows, k: int, layer: int | 
     )
     tokens = tokenise(windows, k, encoder.config.max_position_embeddings)
     for numbers in batches(tokens):
-        batch = tokens.take(numbers)
+        batch = tokens.select(numbers)
         with arithmetic(device, bf16):
             states = states_of(encoder, batch, layer)
-        yield numbers, states.float().cpu(), batch.real()
+        yield numbers, states.float().cpu(), batch.attention_mask()

@@ -29,7 +29,7 @@ def states_of(
     places : tokens of each sequence whose states are wanted; None: all
     dropout : None: nothing is dropped
     """
-    device, mask = encoder.tokens.weight.device, tokens.real()
+    device, mask = encoder.tokens.weight.device, tokens.attention_mask()
     layout = PaddedLayout.of(mask.to(device), padded=not bool(mask.all()))
     at_M = None if places is None else layout.first_tokens(places)
     ids = tokens.ids_NL.to(device).long().flatten(-2)

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cmgems.errors import UserError
-from cmgems.genome.cache import genome_for
+from cmgems.genome.cache import load_genome
 from cmgems.hub.pretrained import Pretrained
 from cmgems.inference.embed_file import model_sequences
 from cmgems.inference.likelihood import pseudo_log_likelihood
 from cmgems.inference.variants import read_variants, score_variants
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 from cmgems.utils.progress import progress_bar
 
 
@@ -28,7 +28,7 @@ def sequence_lines(model: Pretrained, path: Path) -> Iterator[str]:
 
 def variant_lines(model: Pretrained, path: Path, genome: str, window: int) -> Iterator[str]:
     """A header, then a line for each alternative; `score` is empty where `why` says why."""
-    variants, opened = read_variants(path), genome_for(genome)
+    variants, opened = read_variants(path), load_genome(genome)
     yield "chrom\tpos\tid\tref\talt\tscore\twhy"
     found = score_variants(model.model, model.k, opened, variants, str(path), window)
     with progress_bar(len(variants), "scoring", "variants") as advance:
@@ -44,5 +44,5 @@ def write_lines(lines: Iterator[str], out: Path | None) -> None:
         for line in lines:
             sys.stdout.write(f"{line}\n")
         return
-    with replacing(out) as handle:
+    with atomic_write(out) as handle:
         handle.writelines(f"{line}\n" for line in lines)

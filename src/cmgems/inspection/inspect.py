@@ -19,7 +19,7 @@ from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.tokenization.hidden import hidden_bases
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 DRAWS = 100
 FIGURE_WINDOWS = 500  # masked for the figures
@@ -114,7 +114,7 @@ def _portrait(title: str, plan: Plan, windows: WindowBatch, masker: Masker) -> P
     rank_BK = rank_shares(ids_BK, masker.rank_V)
     often, ranks, first = np.zeros(ids_BK.shape[1]), [], None
     for number in range(DRAWS):
-        keys = sequence_keys(stream(number, "inspection"), np.arange(count))
+        keys = sequence_keys(derive_key(number, "inspection"), np.arange(count))
         mask_BK = masker(windows._replace(keys_B2=torch.from_numpy(keys)), plan).mask_BK
         first = mask_BK if first is None else first
         often += mask_BK[0].numpy()
@@ -134,7 +134,7 @@ def _figures(windows: WindowBatch, ids_BK, plan: Plan, masker: Masker) -> MaskSt
     """Over several draws at once: the windows stand there once for each."""
     draws = max(1, FIGURE_WINDOWS // len(ids_BK))
     codes_BL = windows.codes_BL.repeat(draws, 1)
-    keys = sequence_keys(stream(0, "inspection"), np.arange(len(codes_BL)))
+    keys = sequence_keys(derive_key(0, "inspection"), np.arange(len(codes_BL)))
     batch = WindowBatch(codes_BL, windows.bases * draws, torch.from_numpy(keys))
     mask_BK = masker(batch, plan).mask_BK
     return mask_statistics(codes_BL, ids_BK.repeat(draws, 1), mask_BK, masker.rank_V, masker.k)

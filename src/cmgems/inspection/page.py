@@ -9,7 +9,7 @@ import numpy as np
 from cmgems.curriculum.plot import schedule_figure
 from cmgems.genome.alphabet import BASES
 from cmgems.inspection.inspect import DRAWS, Inspection, Portrait
-from cmgems.utils.html import document, html_table
+from cmgems.utils.html import html_page, html_table
 
 LINE = 102  # bases a line
 SHOWN = 306  # bases of the window that are spelled out
@@ -65,7 +65,7 @@ def page(found: Inspection) -> str:
         "the best-ranked highest.</p>",
         _places(found),
     ]
-    return document(f"{found.experiment.name}: masks", sections, STYLE)
+    return html_page(f"{found.experiment.name}: masks", sections, STYLE)
 
 
 def _where(found: Inspection) -> str:

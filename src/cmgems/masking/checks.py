@@ -1,6 +1,7 @@
 """Does a masking strategy keep to the rules? For users' own strategies, and for the catalogue.
 
->>> from cmgems.masking.checks import check_strategy
+>>> from cmgems.commands.check_masking import corpus
+>>> corpus_BK, rank_V = corpus("sample", 6)
 >>> [c.name for c in check_strategy("random", corpus_BK, rank_V, 6) if c.problem]
 []
 """
@@ -18,7 +19,7 @@ from cmgems.masking.rates import Budget
 from cmgems.masking.registry import strategy
 from cmgems.masking.types import CENTRES, Settings, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER, PAD, UNK
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 LENGTHS = (64, 128, 200, 333)  # at which the budget is checked, and at the longest
 TOKENS = 300_000  # masked for one figure of the budget
@@ -42,7 +43,7 @@ class Subject(NamedTuple):
     k: int
 
     def tokens(self, ids_BK: Tensor, rate: float = 0.02, first_place: int = 0) -> Tokens:
-        keys_B2 = torch.from_numpy(sequence_keys(stream(0, "check"), np.arange(len(ids_BK))))
+        keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "check"), np.arange(len(ids_BK))))
         maskable_BK = ids_BK >= FIRST_KMER
         rate_B1 = torch.full((len(ids_BK), 1), rate)
         return Tokens(

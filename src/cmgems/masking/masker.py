@@ -20,7 +20,7 @@ from cmgems.masking.strategies import STRATEGIES, Strategy
 from cmgems.masking.types import CENTRES, MIXING, Settings, Tokens
 from cmgems.models.attention import SequenceLayout
 from cmgems.tokenization.kmers import FIRST_KMER, token_ids
-from cmgems.utils.rng import uniforms
+from cmgems.utils.rng import uniform_tensor
 
 DEFAULTS = Settings()
 
@@ -146,7 +146,9 @@ class Masker(nn.Module):
         if len(masks) == 1:
             counts = torch.stack([masks[0].sum(), maskable_B.sum()])[None]
             return masks[0], maskable_BK, counts
-        second_B = uniforms(keys_B2, torch.zeros_like(keys_B2[:, 0]), MIXING) < plan.second_share
+        second_B = (
+            uniform_tensor(keys_B2, torch.zeros_like(keys_B2[:, 0]), MIXING) < plan.second_share
+        )
         mask_BK = torch.where(second_B[:, None], masks[1], masks[0])
         by_row_B2 = torch.stack([mask_BK.sum(1), maskable_B], dim=1)
         second_2 = (by_row_B2 * second_B[:, None]).sum(0)

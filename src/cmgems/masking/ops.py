@@ -18,8 +18,8 @@ from torch import Tensor
 from cmgems.masking import kernels
 from cmgems.masking.types import STRATEGY, Tokens
 from cmgems.tokenization.kmers import FIRST_KMER
-from cmgems.utils.kernels import has_kernels, keys, view
-from cmgems.utils.rng import integers, uniforms
+from cmgems.utils.kernels import as_numpy, as_uint32, use_cpu_kernels
+from cmgems.utils.rng import random_bits, uniform_tensor
 
 LAST = int(kernels.LAST)
 STRATEGY_DRAW = np.uint32(STRATEGY)
@@ -29,28 +29,31 @@ def draw_centres(
     maskable_BT: Tensor, keys_B2: Tensor, rate_B1: Tensor, purpose: int, first_place: int = 0
 ) -> Tensor:
     """bool [B, T]: each maskable token is a centre with the probability of its sequence."""
-    if has_kernels(maskable_BT):
+    if use_cpu_kernels(maskable_BT):
         centres_BT = torch.empty(maskable_BT.shape, dtype=torch.bool)
         kernels.draw_centres(
-            view(maskable_BT),
-            keys(keys_B2),
+            as_numpy(maskable_BT),
+            as_uint32(keys_B2),
             first_place,
             np.uint32(purpose),
-            view(rate_B1[:, 0]),
-            view(centres_BT),
+            as_numpy(rate_B1[:, 0]),
+            as_numpy(centres_BT),
         )
         return centres_BT
     places_T = torch.arange(maskable_BT.shape[1], dtype=torch.int32, device=maskable_BT.device)
-    uniform_BT = uniforms(keys_B2[:, None], places_T + first_place, purpose)
+    uniform_BT = uniform_tensor(keys_B2[:, None], places_T + first_place, purpose)
     return (uniform_BT < rate_B1) & maskable_BT
 
 
 def order_by(table_V: Tensor, tokens: Tokens) -> Tensor:
     """int32 [B, T]: the value of each k-mer in a table; LAST for what cannot be masked."""
-    if has_kernels(tokens.ids_BT):
+    if use_cpu_kernels(tokens.ids_BT):
         order_BT = torch.empty(tokens.ids_BT.shape, dtype=torch.int32)
         kernels.look_up(
-            view(tokens.ids_BT), view(tokens.maskable_BT), view(table_V), view(order_BT)
+            as_numpy(tokens.ids_BT),
+            as_numpy(tokens.maskable_BT),
+            as_numpy(table_V),
+            as_numpy(order_BT),
         )
         return order_BT
     index_BT = (tokens.ids_BT - FIRST_KMER).clamp_(min=0)
@@ -59,10 +62,14 @@ def order_by(table_V: Tensor, tokens: Tokens) -> Tensor:
 
 def subtract_noise(order_BT: Tensor, noise_Q: Tensor, tokens: Tokens) -> Tensor:
     """Each order less a quantile drawn from int32 `noise_Q`; LAST stays."""
-    if has_kernels(order_BT):
+    if use_cpu_kernels(order_BT):
         order_BT = order_BT.clone(memory_format=torch.contiguous_format)
         kernels.subtract_noise(
-            view(order_BT), keys(tokens.keys_B2), tokens.first_place, STRATEGY_DRAW, view(noise_Q)
+            as_numpy(order_BT),
+            as_uint32(tokens.keys_B2),
+            tokens.first_place,
+            STRATEGY_DRAW,
+            as_numpy(noise_Q),
         )
         return order_BT
     return torch.where(order_BT == LAST, LAST, order_BT - _quantiles(noise_Q, tokens))
@@ -70,9 +77,11 @@ def subtract_noise(order_BT: Tensor, noise_Q: Tensor, tokens: Tokens) -> Tensor:
 
 def first_of_row(order_BT: Tensor, count_B1: Tensor) -> Tensor:
     """Mark the `count` smallest orders of each row, the leftmost of equal ones."""
-    if has_kernels(order_BT):
+    if use_cpu_kernels(order_BT):
         chosen_BT = torch.empty(order_BT.shape, dtype=torch.bool)
-        kernels.first_of_row(view(order_BT), view(count_B1[:, 0].long()), view(chosen_BT))
+        kernels.first_of_row(
+            as_numpy(order_BT), as_numpy(count_B1[:, 0].long()), as_numpy(chosen_BT)
+        )
         return chosen_BT
     if not order_BT.shape[1]:
         return torch.empty_like(order_BT, dtype=torch.bool)
@@ -85,9 +94,9 @@ def first_of_row(order_BT: Tensor, count_B1: Tensor) -> Tensor:
 def cover(spots_BT: Tensor, window: tuple[int, int]) -> Tensor:
     """Mark every token that lies in the window of a spot; windows end at the sequence's ends."""
     first, last = window
-    if has_kernels(spots_BT):
+    if use_cpu_kernels(spots_BT):
         covered_BT = torch.empty(spots_BT.shape, dtype=torch.bool)
-        kernels.cover(view(spots_BT), first, last, view(covered_BT))
+        kernels.cover(as_numpy(spots_BT), first, last, as_numpy(covered_BT))
         return covered_BT
     # Spots up to the far end of each token's window, less those before it. (Chains of shifted
     # slices are thousands of lines of code to torch.compile, and crashed when compiled for a CPU.)
@@ -98,15 +107,15 @@ def cover(spots_BT: Tensor, window: tuple[int, int]) -> Tensor:
 
 def cover_spans(spots_BT: Tensor, lengths_Q: Tensor, tokens: Tokens) -> Tensor:
     """From each spot on, mark as many tokens as a quantile drawn from int32 `lengths_Q` says."""
-    if has_kernels(spots_BT):
+    if use_cpu_kernels(spots_BT):
         covered_BT = torch.empty(spots_BT.shape, dtype=torch.bool)
         kernels.cover_spans(
-            view(spots_BT),
-            keys(tokens.keys_B2),
+            as_numpy(spots_BT),
+            as_uint32(tokens.keys_B2),
             tokens.first_place,
             STRATEGY_DRAW,
-            view(lengths_Q),
-            view(covered_BT),
+            as_numpy(lengths_Q),
+            as_numpy(covered_BT),
         )
         return covered_BT
     if not spots_BT.shape[1]:
@@ -121,9 +130,11 @@ def best_nearby(order_BT: Tensor, centres_BT: Tensor, window: tuple[int, int]) -
     ones; T where there is no centre."""
     first, last = window
     tokens = order_BT.shape[1]
-    if has_kernels(order_BT):
+    if use_cpu_kernels(order_BT):
         best_BT = torch.empty(order_BT.shape, dtype=torch.int32)
-        kernels.best_nearby(view(order_BT), view(centres_BT), first, last, view(best_BT))
+        kernels.best_nearby(
+            as_numpy(order_BT), as_numpy(centres_BT), first, last, as_numpy(best_BT)
+        )
         return best_BT
     places_T = torch.arange(tokens, device=order_BT.device)
     key_BT = order_BT.long() * tokens + places_T  # all different
@@ -138,18 +149,18 @@ def best_nearby(order_BT: Tensor, centres_BT: Tensor, window: tuple[int, int]) -
 
 def at_places(order_BT: Tensor, places_BT: Tensor) -> Tensor:
     """int32 [B, T]: each row's orders at the given places; LAST where the place is none (T)."""
-    if has_kernels(order_BT):
+    if use_cpu_kernels(order_BT):
         taken_BT = torch.empty(order_BT.shape, dtype=torch.int32)
-        kernels.at_places(view(order_BT), view(places_BT), view(taken_BT))
+        kernels.at_places(as_numpy(order_BT), as_numpy(places_BT), as_numpy(taken_BT))
         return taken_BT
     return F.pad(order_BT, (0, 1), value=LAST).gather(1, places_BT.long())
 
 
 def mark(places_BT: Tensor, which_BT: Tensor) -> Tensor:
     """bool [B, T]: the places (less than T) that belong to the tokens in `which`."""
-    if has_kernels(places_BT):
+    if use_cpu_kernels(places_BT):
         marked_BT = torch.empty(which_BT.shape, dtype=torch.bool)
-        kernels.mark(view(places_BT), view(which_BT), view(marked_BT))
+        kernels.mark(as_numpy(places_BT), as_numpy(which_BT), as_numpy(marked_BT))
         return marked_BT
     tokens = places_BT.shape[1]
     target_BT = torch.where(which_BT, places_BT, tokens).long()  # one more column takes the rest
@@ -159,7 +170,7 @@ def mark(places_BT: Tensor, which_BT: Tensor) -> Tensor:
 def _quantiles(table_Q: Tensor, tokens: Tokens) -> Tensor:
     """int32 [B, T]: one of the table's values for each token, drawn."""
     bits = len(table_Q).bit_length() - 1
-    return table_Q[integers(tokens.keys_B2[:, None], tokens.places_T, STRATEGY, bits)]
+    return table_Q[random_bits(tokens.keys_B2[:, None], tokens.places_T, STRATEGY, bits)]
 
 
 MOST = 64  # a ramp goes through some twenty values

@@ -17,8 +17,8 @@ from cmgems.masking import kernels
 from cmgems.masking.types import CORRUPTION
 from cmgems.models.attention import SequenceLayout
 from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, PAD, SEP
-from cmgems.utils.kernels import has_kernels, keys, view
-from cmgems.utils.rng import integers
+from cmgems.utils.kernels import as_numpy, as_uint32, use_cpu_kernels
+from cmgems.utils.rng import random_bits
 
 
 class Shares(NamedTuple):
@@ -61,7 +61,7 @@ def pack(
     `lengths` are the sequences' tokens, at least 0 each; a random replacement is drawn from all
     4**k k-mers.
     """
-    if has_kernels(ids_BK):
+    if use_cpu_kernels(ids_BK):
         return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares)
     ids_T, mask_T, row_T, place_T = _concatenate(ids_BK, mask_BK, lengths)
     at_M = mask_T.nonzero()[:, 0]
@@ -71,7 +71,7 @@ def pack(
 
 
 def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
-    total, masked = sum(lengths) + 2 * len(lengths), int(np.count_nonzero(view(mask_BK)))
+    total, masked = sum(lengths) + 2 * len(lengths), int(np.count_nonzero(as_numpy(mask_BK)))
     packed = Packed(
         torch.empty(total, dtype=torch.int32),
         torch.empty(total, dtype=torch.int64),
@@ -79,14 +79,14 @@ def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
         torch.empty(masked, dtype=torch.int64),
     )
     kernels.pack(
-        view(ids_BK),
-        view(mask_BK),
+        as_numpy(ids_BK),
+        as_numpy(mask_BK),
         np.array(lengths),
-        keys(keys_B2),
+        as_uint32(keys_B2),
         2 * k,
         np.uint32(CORRUPTION),
         np.array(shares.limits, np.uint32),
-        *(view(part) for part in packed),
+        *(as_numpy(part) for part in packed),
     )
     return packed
 
@@ -101,8 +101,8 @@ def corrupted(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, shares: 
     places_M : int32 [M], their places in their sequences
     """
     masked_below, random_below = shares.limits
-    lot_M = integers(keys_M2, places_M, CORRUPTION, bits=24)
-    other_M = FIRST_KMER + integers(keys_M2, places_M, CORRUPTION + 1, bits=2 * k)
+    lot_M = random_bits(keys_M2, places_M, CORRUPTION, bits=24)
+    other_M = FIRST_KMER + random_bits(keys_M2, places_M, CORRUPTION + 1, bits=2 * k)
     replaced_M = torch.where(lot_M < random_below, other_M, ids_M)
     return torch.where(lot_M < masked_below, MASK, replaced_M)
 

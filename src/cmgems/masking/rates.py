@@ -19,7 +19,7 @@ from cmgems.masking.rates_cache import KeptRates
 from cmgems.masking.strategies import READS, STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import LENGTH_A_CENTRE
 from cmgems.masking.types import Settings, Tokens
-from cmgems.utils.rng import sequence_keys, stream, uniforms
+from cmgems.utils.rng import derive_key, sequence_keys, uniform_tensor
 
 EVERY_LENGTH_TO = 16  # solved for one by one; a window is as long as the sequence there
 LENGTHS = 12  # solved for above; between them the rate is interpolated in the length's logarithm
@@ -91,8 +91,8 @@ def _share_curve(
     length = corpus_BT.shape[1]
     rows = min(len(corpus_BT), MOST_SEQUENCES, max(1, MOST_TOKENS // length))
     ids_BT = corpus_BT[:rows].contiguous()
-    keys_B2 = torch.from_numpy(sequence_keys(stream(0, "budget"), np.arange(rows)))
-    drawn_BT = uniforms(keys_B2[:, None], torch.arange(length, dtype=torch.int32), 0)
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "budget"), np.arange(rows)))
+    drawn_BT = uniform_tensor(keys_B2[:, None], torch.arange(length, dtype=torch.int32), 0)
     order_BT = drawn_BT.argsort(1)
     place_BT = torch.empty_like(order_BT)  # of each token in the order of the draws
     place_BT.scatter_(1, order_BT, torch.arange(length).expand_as(order_BT))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 # To be raised whenever a strategy, the draws, the tokens or the solver change what they give for
 # the same inputs: rates kept by an older version are then solved anew.
@@ -47,6 +47,6 @@ class KeptRates:
         rates = solve()
         with contextlib.suppress(OSError):  # a store that we may not write to
             self.folder.mkdir(exist_ok=True)
-            with replacing(path, "wb") as handle:
+            with atomic_write(path, "wb") as handle:
                 np.save(handle, rates.numpy())
         return rates

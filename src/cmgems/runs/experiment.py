@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import Experiment, Masking, Model, leaves, read
+from cmgems.config.schema import Experiment, Masking, Model, get_value, iter_keys
 from cmgems.errors import UserError
 from cmgems.models.presets import fast_start_problem, sizes
 
@@ -27,12 +27,12 @@ def _with_defaults(experiment: Experiment, name: str) -> Experiment:
     return replace(experiment, name=name, run=run)
 
 
-def differences(one: Experiment, other: Experiment) -> list[str]:
+def diff(one: Experiment, other: Experiment) -> list[str]:
     """Dotted keys, those of `run` aside, at which two experiments differ."""
     return [
         name
-        for name, _ in leaves()
-        if not name.startswith("run.") and read(one, name) != read(other, name)
+        for name, _ in iter_keys()
+        if not name.startswith("run.") and get_value(one, name) != get_value(other, name)
     ]
 
 

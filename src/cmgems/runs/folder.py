@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.config.loading import dump
-from cmgems.config.schema import Experiment, read
+from cmgems.config.schema import Experiment, get_value
 from cmgems.errors import UserError
-from cmgems.runs.experiment import differences, load
-from cmgems.utils.files import locked, replacing
+from cmgems.runs.experiment import diff, load
+from cmgems.utils.files import atomic_write, file_lock
 
 # They change how a run is computed and looked at, not what it is.
-FREE_TO_CHANGE = (
+RESUMABLE_KEYS = (
     "train.accelerator",
     "train.devices",
     "train.nodes",
@@ -68,7 +68,7 @@ class RunFolder:
         return load(self.path / "config.yaml")
 
     @contextmanager
-    def claimed(self, experiment: Experiment) -> Iterator[None]:
+    def acquire(self, experiment: Experiment) -> Iterator[None]:
         """Make the folder this process's run, new or resumed, and nobody else's meanwhile.
 
         Raises
@@ -88,18 +88,18 @@ class RunFolder:
                 f"or run.resume=true to go on with it"
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with locked(self.path / LOCK, f"run.dir: {self.path} is in use by another process"):
+        with file_lock(self.path / LOCK, f"run.dir: {self.path} is in use by another process"):
             self.write_config(experiment)
             yield
 
     def _check_resumable(self, experiment: Experiment, config: Path) -> None:
         if not config.exists():
             raise UserError(f"run.resume: {self.path} holds no run (no config.yaml) to go on with")
-        changed = self.changes(experiment)
+        changed = self.conflicts(experiment)
         if changed:
             raise UserError(changed[0])
 
-    def changes(self, experiment: Experiment) -> list[str]:
+    def conflicts(self, experiment: Experiment) -> list[str]:
         """What keeps `experiment` from going on with the run in this folder, a line for each key.
 
         Raises
@@ -109,15 +109,15 @@ class RunFolder:
         """
         before = load(self.path / "config.yaml")
         return [
-            f"{key}: the run in {self.path} has {read(before, key)!r}, found "
-            f"{read(experiment, key)!r}; a resumed run keeps its experiment"
-            for key in differences(before, experiment)
-            if key not in FREE_TO_CHANGE
+            f"{key}: the run in {self.path} has {get_value(before, key)!r}, found "
+            f"{get_value(experiment, key)!r}; a resumed run keeps its experiment"
+            for key in diff(before, experiment)
+            if key not in RESUMABLE_KEYS
         ]
 
     def write_config(self, experiment: Experiment) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path / "config.yaml") as handle:
+        with atomic_write(self.path / "config.yaml") as handle:
             handle.write(dump(experiment))
 
     def in_use(self) -> bool:
@@ -132,7 +132,7 @@ class RunFolder:
         return False
 
     def write_results(self, results: dict[str, Any]) -> None:
-        with replacing(self.results) as handle:
+        with atomic_write(self.results) as handle:
             json.dump(results, handle, indent=2)
             handle.write("\n")
 

@@ -12,7 +12,7 @@ MASK_NAMES = {
 }
 
 
-def summary(experiment: Experiment, results: dict[str, Any], folder: Path) -> str:
+def render_summary(experiment: Experiment, results: dict[str, Any], folder: Path) -> str:
     """What was learned, under which masks, at what speed, and where it lies."""
     lines = ["", f"{experiment.name}: {experiment.train.max_steps:,} steps", ""]
     lines.append(f"  {'validation perplexity':<30}{'untrained':>12}{'trained':>12}")

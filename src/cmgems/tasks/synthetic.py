@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome.formats.reader import sequences
+from cmgems.genome.formats.reader import read_sequences
 from cmgems.tasks.dataset import LabelledSequences, from_codes
-from cmgems.tasks.readers import Reading
+from cmgems.tasks.readers import ReadOptions
 from cmgems.tasks.shuffling import dinucleotide_shuffled
-from cmgems.utils.rng import generator, stream
+from cmgems.utils.rng import derive_key, generator
 
 LONGEST_SILENCER = 300  # bases; SilencerDB has few longer ones
 PARTS, REPLACED = 20, 12
@@ -36,21 +36,21 @@ def replaced_sequence(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return codes
 
 
-def silencers(paths: Sequence[Path], reading: Reading) -> LabelledSequences:
+def silencers(paths: Sequence[Path], options: ReadOptions) -> LabelledSequences:
     """Each positive of a sequence file, of at most 300 bases, followed by its negative.
 
     The two have the name of the positive. The same file gives the same negatives.
     """
     rng = generator(0, "silencer negatives")
     examples, names = [], []
-    for name, codes in sequences(paths[0]):
-        if not max(PARTS, reading.shortest) <= len(codes) <= LONGEST_SILENCER:
+    for name, codes in read_sequences(paths[0]):
+        if not max(PARTS, options.min_length) <= len(codes) <= LONGEST_SILENCER:
             continue
         examples += [codes, replaced_sequence(codes, rng)]
         names += [name, name]
     if not examples:
         raise UserError(
-            f"{paths[0]}: has no sequence of {max(PARTS, reading.shortest)} to "
+            f"{paths[0]}: has no sequence of {max(PARTS, options.min_length)} to "
             f"{LONGEST_SILENCER} bases, wanted silencers"
         )
     return from_codes(examples, np.tile([1, 0], len(examples) // 2), tuple(names))
@@ -63,14 +63,14 @@ def human_and_shuffled(split: str) -> LabelledSequences:
     apart. The test windows lie in the regions that pretraining on the sample keeps for
     validation (at the default data.validation_fraction), so no model has seen them.
     """
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome
 
-    codes = genome_for("sample").codes
+    codes = load_genome("sample").codes
     starts = _window_starts(codes, split)
     examples = []
     for start in starts.tolist():
         window = np.array(codes[start : start + WINDOW])
-        seed = stream(start, "dinucleotide shuffle")
+        seed = derive_key(start, "dinucleotide shuffle")
         examples += [window, dinucleotide_shuffled(window, seed)]
     return from_codes(examples, np.tile([1, 0], len(starts)))
 
@@ -101,6 +101,6 @@ def _window_starts(codes: np.ndarray, split: str) -> np.ndarray:
 
 # format of `Files` -> what makes the examples of a split, or makes them from files
 MAKERS: dict[str, Callable[[str], LabelledSequences]] = {"shuffled": human_and_shuffled}
-FROM_FILES: dict[str, Callable[[Sequence[Path], Reading], LabelledSequences]] = {
+FROM_FILES: dict[str, Callable[[Sequence[Path], ReadOptions], LabelledSequences]] = {
     "replaced": silencers
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cmgems.errors import UserError
 from cmgems.tasks.dataset import Sequences
-from cmgems.tasks.truncation import most_bases, rows_of
+from cmgems.tasks.truncation import make_rows, most_bases
 from cmgems.tokenization.kmers import CLS, PAD, SEP, token_ids
 
 TOKENS_AT_ONCE = 4096  # of a batch that is only read; more fit no cache
@@ -26,13 +26,13 @@ class Tokens(NamedTuple):
     def __len__(self) -> int:
         return len(self.ids_NL)
 
-    def take(self, index: Tensor) -> "Tokens":
+    def select(self, index: Tensor) -> "Tokens":
         """Those at `index` (any shape), without columns in which there is only padding."""
         lengths = self.lengths_N[index]
         longest = int(lengths.max()) if lengths.numel() else 0
         return Tokens(self.ids_NL[index][..., :longest], lengths)
 
-    def real(self) -> Tensor:
+    def attention_mask(self) -> Tensor:
         """bool, shape of the ids: False at padding."""
         return torch.arange(self.ids_NL.shape[-1]) < self.lengths_N[..., None]
 
@@ -45,7 +45,7 @@ def tokenise(data: Sequences, k: int, positions: int) -> Tokens:
     UserError
         If a sequence has fewer than k bases.
     """
-    starts, lengths, _ = rows_of(data, most_bases(positions, k))
+    starts, lengths, _ = make_rows(data, most_bases(positions, k))
     if len(lengths) and lengths.min() < k:
         i = int(np.argmin(lengths))
         raise UserError(

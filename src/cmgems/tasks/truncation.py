@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.tasks.dataset import Sequences, offsets_of
+from cmgems.tasks.dataset import Sequences, compute_offsets
 
 
 class Rows(NamedTuple):
@@ -26,7 +26,7 @@ def most_bases(positions: int, k: int) -> int:
     return positions - 2 + k - 1
 
 
-def rows_of(data: Sequences, most: int, over: str = "middle") -> Rows:
+def make_rows(data: Sequences, most: int, over: str = "middle") -> Rows:
     """Each sequence as rows of at most `most` bases.
 
     Parameters
@@ -43,7 +43,7 @@ def rows_of(data: Sequences, most: int, over: str = "middle") -> Rows:
     step = max(1, most * 3 // 4)
     counts = np.where(lengths <= most, 1, 1 + -(-(lengths - most) // step))
     example = np.repeat(np.arange(len(data)), counts)
-    number = np.arange(len(example)) - offsets_of(counts)[example]
+    number = np.arange(len(example)) - compute_offsets(counts)[example]
     room = np.maximum(lengths - most, 0)[example]
     start = data.offsets[example] + room * number // np.maximum(counts[example] - 1, 1)
     return Rows(start, np.minimum(lengths, most)[example], example)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cmgems.genome.alphabet import BASES
-from cmgems.utils.kernels import has_kernels, kernel, view
+from cmgems.utils.kernels import as_numpy, kernel, use_cpu_kernels
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -50,9 +50,11 @@ def token_ids(codes: Tensor, k: int) -> Tensor:
     tokens = codes.shape[-1] - k + 1
     if tokens < 1:
         raise ValueError(f"a sequence of {codes.shape[-1]} bases has no {k}-mer")
-    if has_kernels(codes):
+    if use_cpu_kernels(codes):
         ids_BT = torch.empty((*codes.shape[:-1], tokens), dtype=torch.int32)
-        _token_ids(view(codes.reshape(-1, codes.shape[-1])), k, view(ids_BT.view(-1, tokens)))
+        _token_ids(
+            as_numpy(codes.reshape(-1, codes.shape[-1])), k, as_numpy(ids_BT.view(-1, tokens))
+        )
         return ids_BT
     base, ambiguous = (codes & 3).int(), (codes > 3).int() * 4**k
     index = torch.zeros_like(base[..., :tokens])

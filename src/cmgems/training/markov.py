@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.difficulty.counts import count_pieces
+from cmgems.difficulty.counts import count_chunks
 from cmgems.utils.kernels import kernel
 
 WEIGHTS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)  # of order j - 1, in bases
@@ -101,7 +101,7 @@ def count_training(codes: np.ndarray, start: np.ndarray, end: np.ndarray) -> tup
             yield codes[first:last]
             yield gap
 
-    return count_pieces(pieces(), MAX_ORDER + 1).tables
+    return count_chunks(pieces(), MAX_ORDER + 1).tables
 
 
 def predict(model: Markov, visible_BL: np.ndarray, wanted_BL: np.ndarray) -> np.ndarray:

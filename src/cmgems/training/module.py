@@ -25,8 +25,8 @@ from cmgems.tokenization.kmers import FIRST_KMER
 from cmgems.training.distributed import is_sharded, shard, whole
 from cmgems.training.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
 from cmgems.training.optim import adamw, rate_factor
-from cmgems.utils.kernels import has_kernels
-from cmgems.utils.rng import stream
+from cmgems.utils.kernels import use_cpu_kernels
+from cmgems.utils.rng import derive_key
 
 # Their places do not depend on content, so runs with different curricula compare under them.
 COMMON_MASKS = ("random", "random_wide")
@@ -75,7 +75,7 @@ class Pretraining(L.LightningModule):
         if self.model.encoder.config.dropout:
             # A pure function of the place in the run, like every other draw.
             place = batch_idx * self.trainer.world_size + self.global_rank
-            torch.manual_seed(stream(self.experiment.seed, f"dropout {place}") >> 1)
+            torch.manual_seed(derive_key(self.experiment.seed, f"dropout {place}") >> 1)
 
     @property
     def strategy(self) -> str:
@@ -115,7 +115,7 @@ class Pretraining(L.LightningModule):
 
     def _room(self, batch: WindowBatch) -> Room | None:
         """Fixed shapes where something would wait for the device, or be compiled anew."""
-        if self._predict is predict and has_kernels(batch.codes_BL):
+        if self._predict is predict and use_cpu_kernels(batch.codes_BL):
             return None
         return self.rooms.room(batch.bases)
 

@@ -15,7 +15,7 @@ from cmgems.masking.packing import ALL_MASKED
 from cmgems.tokenization.hidden import hidden_bases, in_short_runs
 from cmgems.training.markov import MAX_ORDER, count_training, fit, references
 from cmgems.training.module import HIDING_MASKS
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 
 def base_references(
@@ -54,7 +54,7 @@ def _kept_references(
     found = _references(data, codes_BL, hidden_BL, wanted_BL)
     with contextlib.suppress(OSError):  # a store that we may not write to
         kept.parent.mkdir(exist_ok=True)
-        with replacing(kept) as handle:
+        with atomic_write(kept) as handle:
             json.dump(found, handle)
     return found
 

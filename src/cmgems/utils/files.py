@@ -18,7 +18,7 @@ from cmgems.errors import UserError
 
 
 @contextmanager
-def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
+def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     """Open a file beside `path` that takes its place, synced, when the block ends without an error.
 
     On an error, Ctrl-C included, `path` is left as it was and nothing stays behind. The file
@@ -32,13 +32,13 @@ def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(beside, path)
-        sync_folder(path.parent)
+        fsync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
 @contextmanager
-def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """A folder beside `path` that becomes `path`, synced, when the block ends without an error.
 
     On an error, Ctrl-C included, nothing stays behind. `path` may be an empty folder.
@@ -57,16 +57,16 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
         for file in beside.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
-        sync_folder(beside)
+        fsync_folder(beside)
         os.rename(beside, path)
-        sync_folder(path.parent)
+        fsync_folder(path.parent)
     finally:
         if beside.exists():
             shutil.rmtree(beside)
 
 
 @contextmanager
-def locked(lock: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
+def file_lock(lock: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock that is a file of this name; no file is left behind.
 
     Parameters
@@ -85,7 +85,7 @@ def locked(lock: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise UserError(busy) from None
-            if not is_file_of(lock, handle.fileno()):
+            if not is_same_file(lock, handle.fileno()):
                 continue  # the holder before us removed the file: take the new one
             try:
                 yield
@@ -94,7 +94,7 @@ def locked(lock: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
             return
 
 
-def is_file_of(path: Path, descriptor: int) -> bool:
+def is_same_file(path: Path, descriptor: int) -> bool:
     """Whether an open file is still the one at `path`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
@@ -165,7 +165,7 @@ def is_gzip(head: bytes) -> bool:
     return head[:2] == b"\x1f\x8b"
 
 
-def sync_folder(folder: str | os.PathLike) -> None:
+def fsync_folder(folder: str | os.PathLike) -> None:
     """Make a rename inside `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -28,7 +28,7 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="scroll"><table>{row(head, "th")}{body}</table></div>'
 
 
-def document(title: str, sections: Iterable[str], style: str = "", script: str = "") -> str:
+def html_page(title: str, sections: Iterable[str], style: str = "", script: str = "") -> str:
     """A whole page.
 
     Parameters

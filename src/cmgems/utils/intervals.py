@@ -1,17 +1,17 @@
 """How sure a mean is, and whether two models differ: pure functions of arrays and lists.
 
-Seeds alone (`mean_interval`, `paired`, `drawn_means`): three are few. The percentile bootstrap,
-which resamples them, then covers the truth far less often than it says (measured in
+Seeds alone (`mean_interval`, `paired_t_test`, `bootstrap_means`): three are few. The percentile
+bootstrap, which resamples them, then covers the truth far less often than it says (measured in
 `tests/utils/test_intervals.py`); these are exact for means of normally distributed figures
 however few there are.
 
-Draws of a labelled task, each with its seeds (`summarise`, `compare`): `values[draw][seed]`. Seeds
-of one draw share their examples, so they are no independent repetitions: draws are resampled, each
-with all its seeds (hierarchical bootstrap: Davison and Hinkley, "Bootstrap methods and their
-application", 1997, section 3.8, strategy 1). Resampling the seeds within a draw as well counts
-their spread twice: where seeds alone differ it covered 99 % in a simulation, this one 94 %. The
-interval speaks of draws and seeds on this test split; that the test split is itself a sample comes
-on top.
+Draws of a labelled task, each with its seeds (`summarize`, `compare_by_task`):
+`values[draw][seed]`. Seeds of one draw share their examples, so they are no independent
+repetitions: draws are resampled, each with all its seeds (hierarchical bootstrap: Davison and
+Hinkley, "Bootstrap methods and their application", 1997, section 3.8, strategy 1). Resampling the
+seeds within a draw as well counts their spread twice: where seeds alone differ it covered 99 % in a
+simulation, this one 94 %. The interval speaks of draws and seeds on this test split; that the test
+split is itself a sample comes on top.
 """
 
 import math
@@ -23,7 +23,7 @@ from scipy import stats
 
 from cmgems.utils.rng import generator
 
-Values = Sequence[Sequence[float]]
+ReplicateScores = Sequence[Sequence[float]]
 RESAMPLES = 10_000  # enough for all sign patterns of 13 draws
 FEW = 8  # draws, below which the bootstrap has too few different resamples
 
@@ -37,7 +37,7 @@ class Interval(NamedTuple):
     count: int  # repetitions
 
 
-class Paired(NamedTuple):
+class PairedDifference(NamedTuple):
     """One model against another on the same repetitions."""
 
     difference: Interval  # one less other
@@ -54,7 +54,9 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, count)
 
 
-def paired(one: Sequence[float], other: Sequence[float], level: float = 0.95) -> Paired:
+def paired_t_test(
+    one: Sequence[float], other: Sequence[float], level: float = 0.95
+) -> PairedDifference:
     """Difference of the means over the same repetitions, in the same order; Student's paired test.
 
     (A sign-flip test of 3 pairs cannot give a p below 0.25, so it would never find anything.)
@@ -62,13 +64,13 @@ def paired(one: Sequence[float], other: Sequence[float], level: float = 0.95) ->
     difference = np.asarray(one, float) - np.asarray(other, float)
     interval = mean_interval(difference, level)
     if len(difference) < 2:
-        return Paired(interval, np.nan)
+        return PairedDifference(interval, np.nan)
     if np.ptp(difference) == 0:  # no spread to divide by
-        return Paired(interval, 1.0 if difference[0] == 0 else 0.0)
-    return Paired(interval, float(stats.ttest_rel(one, other).pvalue))
+        return PairedDifference(interval, 1.0 if difference[0] == 0 else 0.0)
+    return PairedDifference(interval, float(stats.ttest_rel(one, other).pvalue))
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm_correction(p_values: Sequence[float]) -> np.ndarray:
     """p values corrected for their number (Holm, Scand J Stat 1979); nan stays nan, uncounted."""
     p_values = np.asarray(p_values, float)
     adjusted = np.full(len(p_values), np.nan)
@@ -79,7 +81,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def drawn_means(curves_RT: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+def bootstrap_means(curves_RT: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     """float64 [draws, T]: means of whole curves as they could have come out with other seeds.
 
     A bootstrap with Student's weights. Each draw adds to the mean curve a random combination of
@@ -105,7 +107,7 @@ def drawn_means(curves_RT: np.ndarray, draws: int, rng: np.random.Generator) -> 
     return mean_T + weights_DR @ (curves_RT - mean_T)
 
 
-class Summary(NamedTuple):
+class ScoreSummary(NamedTuple):
     """A mean with its interval; nan where there is nothing to resample."""
 
     mean: float
@@ -115,16 +117,18 @@ class Summary(NamedTuple):
     count: int  # scores
 
 
-class Comparison(NamedTuple):
+class TaskComparison(NamedTuple):
     """One model less another on a task, over the same draws and seeds."""
 
     task: str
-    difference: Summary
+    difference: ScoreSummary
     p: float  # two-sided, of a sign flip of the draws' differences
     p_holm: float  # corrected for all tasks of the comparison
 
 
-def summarise(values: Values, level: float = 0.95, resamples: int = RESAMPLES) -> Summary:
+def summarize(
+    values: ReplicateScores, level: float = 0.95, resamples: int = RESAMPLES
+) -> ScoreSummary:
     """Mean, standard deviation and interval; the same values give the same figures.
 
     The percentiles of the bootstrap are widened for the number of draws (Hesterberg, "What teachers
@@ -134,15 +138,15 @@ def summarise(values: Values, level: float = 0.95, resamples: int = RESAMPLES) -
     """
     every = np.array([score for seeds in values for score in seeds], float)
     if not len(every):
-        raise ValueError("no scores to summarise")
+        raise ValueError("no scores to summarize")
     parts = _independent(values)
     mean, count = float(parts.mean()), len(every)
     sd = float(every.std(ddof=1)) if count > 1 else math.nan
     if len(parts) < 2:
-        return Summary(mean, sd, math.nan, math.nan, count)
+        return ScoreSummary(mean, sd, math.nan, math.nan, count)
     if len(parts) < FEW:
         student = mean_interval(parts, level)
-        return Summary(mean, sd, float(student.low), float(student.high), count)
+        return ScoreSummary(mean, sd, float(student.low), float(student.high), count)
     found = stats.bootstrap(
         (parts,),
         np.mean,
@@ -152,10 +156,10 @@ def summarise(values: Values, level: float = 0.95, resamples: int = RESAMPLES) -
         rng=generator(0, "hierarchical bootstrap"),
     )
     low, high = found.confidence_interval
-    return Summary(mean, sd, float(low), float(high), count)
+    return ScoreSummary(mean, sd, float(low), float(high), count)
 
 
-def _independent(values: Values) -> np.ndarray:
+def _independent(values: ReplicateScores) -> np.ndarray:
     """What is independent of each other: the means of the draws, or the seeds of a single draw."""
     return np.array(values[0] if len(values) == 1 else [np.mean(seeds) for seeds in values], float)
 
@@ -167,7 +171,9 @@ def expanded_tail(groups: int, level: float) -> float:
     return float(stats.norm.cdf(-math.sqrt(groups / (groups - 1)) * t))
 
 
-def compare(first: Mapping[str, Values], second: Mapping[str, Values]) -> list[Comparison]:
+def compare_by_task(
+    first: Mapping[str, ReplicateScores], second: Mapping[str, ReplicateScores]
+) -> list[TaskComparison]:
     """Paired comparison of two models on the tasks that both have.
 
     Parameters
@@ -192,9 +198,9 @@ def compare(first: Mapping[str, Values], second: Mapping[str, Values]) -> list[C
             ]
         )
     p_values = [sign_flip_p(_independent(values)) for values in differences]
-    corrected = holm(p_values).tolist()
+    corrected = holm_correction(p_values).tolist()
     return [
-        Comparison(name, summarise(values), p, p_holm)
+        TaskComparison(name, summarize(values), p, p_holm)
         for name, values, p, p_holm in zip(names, differences, p_values, corrected, strict=True)
     ]
 

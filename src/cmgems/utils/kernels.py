@@ -17,7 +17,7 @@ _tensor_code_only = False
 
 
 @contextmanager
-def tensor_code() -> Iterator[None]:
+def force_torch_path() -> Iterator[None]:
     """Take the tensor code on a CPU as well: to test and to time the path that a GPU takes."""
     global _tensor_code_only
     before, _tensor_code_only = _tensor_code_only, True
@@ -27,21 +27,21 @@ def tensor_code() -> Iterator[None]:
         _tensor_code_only = before
 
 
-def has_kernels(tensor: Tensor) -> bool:
+def use_cpu_kernels(tensor: Tensor) -> bool:
     """Whether the compiled kernels serve this tensor."""
     return (
         tensor.device.type == "cpu" and not _tensor_code_only and not torch.compiler.is_compiling()
     )
 
 
-def view(tensor: Tensor) -> np.ndarray:
+def as_numpy(tensor: Tensor) -> np.ndarray:
     """The tensor as the kernels take it, booleans as uint8: its own memory if it is contiguous,
     as what a kernel writes to has to be."""
     array = tensor.contiguous().numpy()
     return array.view(np.uint8) if tensor.dtype == torch.bool else array
 
 
-def keys(keys_B2: Tensor) -> np.ndarray:
+def as_uint32(keys_B2: Tensor) -> np.ndarray:
     """Draw keys, uint32."""
     return keys_B2.contiguous().numpy().view(np.uint32)
 

@@ -20,14 +20,14 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MASK64 = (1 << 64) - 1
 
 
-def stream(seed: int, purpose: str) -> int:
+def derive_key(seed: int, purpose: str) -> int:
     """A 64-bit key for one purpose ("windows", "masks", ...) of one seed."""
     return _mix(seed * _GOLDEN + zlib.crc32(purpose.encode()))
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
     """A new generator of numpy for one purpose of one seed, at its beginning."""
-    return np.random.Generator(np.random.Philox(key=stream(seed, purpose)))
+    return np.random.Generator(np.random.Philox(key=derive_key(seed, purpose)))
 
 
 def uniform(key: int, counter: int) -> float:
@@ -45,7 +45,7 @@ def sequence_keys(key: int, numbers: np.ndarray) -> np.ndarray:
     return x.view(np.int32).reshape(-1, 2)
 
 
-def uniforms(keys: Tensor, positions: Tensor, purpose: int) -> Tensor:
+def uniform_tensor(keys: Tensor, positions: Tensor, purpose: int) -> Tensor:
     """float32 in [0, 1), a multiple of 2**-24, for each pair of key and position.
 
     Parameters
@@ -60,7 +60,7 @@ def uniforms(keys: Tensor, positions: Tensor, purpose: int) -> Tensor:
     return (_bits(keys, positions, purpose) & 0xFFFFFF) * 2.0**-24
 
 
-def integers(keys: Tensor, positions: Tensor, purpose: int, bits: int) -> Tensor:
+def random_bits(keys: Tensor, positions: Tensor, purpose: int, bits: int) -> Tensor:
     """int32 in [0, 2**bits), bits <= 31, for each pair of key and position."""
     return _bits(keys, positions, purpose) & ((1 << bits) - 1)
 
@@ -96,4 +96,4 @@ def _mix(x: int) -> int:
 
 def seed_torch(seed: int, purpose: str) -> None:
     """Seed torch's own generators, where a library draws from them (weights, dropout)."""
-    torch.manual_seed(stream(seed, purpose) >> 1)
+    torch.manual_seed(derive_key(seed, purpose) >> 1)

@@ -32,7 +32,7 @@ from cmgems.models.dropout import SeededDropout
 from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import stack, unstack
 from cmgems.tasks.dataset import from_sequences, pack_codes
-from cmgems.tasks.lookup import task
+from cmgems.tasks.lookup import find_task
 from cmgems.tasks.tokens import Tokens, tokenise
 
 SHAPE = EncoderConfig(
@@ -73,7 +73,7 @@ def test_the_stack_equals_the_packed_encoder(encoder, data):
     other = Encoder(SHAPE).double().eval()
     together = stack([encoder, other])
     tokens = tokenise(data, 3, SHAPE.max_position_embeddings)
-    real = tokens.real()
+    real = tokens.attention_mask()
     both = Tokens(tokens.ids_NL.expand(2, -1, -1), tokens.lengths_N.expand(2, -1))
     found = states_of(together, both)
     layout = SequenceLayout.of(tuple(tokens.lengths_N.tolist()))
@@ -90,7 +90,7 @@ def test_the_stack_equals_the_packed_encoder(encoder, data):
 def test_side_by_side_equals_one_at_a_time(encoder, data, head, body):
     """Dropout included: what a model draws is its own."""
     plan = Plan(head, body, "binary", 2)
-    data = data.take([i for i in range(24) for _ in range(2) if data.lengths[i] == 20][:24])
+    data = data.select([i for i in range(24) for _ in range(2) if data.lengths[i] == 20][:24])
     examples = _examples(encoder, plan, data)
     index = np.stack([np.random.default_rng(s).permutation(24)[:10] for s in SEEDS])
     targets = torch.from_numpy(data.labels)
@@ -165,7 +165,7 @@ def test_adapters_add_their_product_to_the_weights(encoder, data):
                 nn.init.normal_(part.up, std=0.2)
                 getattr(theirs.attention, name).weight += ALPHA / rank * (part.up[0] @ part.down[0])
     tokens = tokenise(data, 3, SHAPE.max_position_embeddings)
-    real = tokens.real()
+    real = tokens.attention_mask()
     layout = SequenceLayout.of(tuple(tokens.lengths_N.tolist()))
     wanted = plain(tokens.ids_NL[real].long(), layout)
     assert not torch.allclose(wanted, encoder(tokens.ids_NL[real].long(), layout), atol=1e-2)
@@ -245,7 +245,7 @@ def test_a_training_ends_at_its_most_steps(encoder, data):
 def test_a_head_for_tokens_trains(encoder, data):
     """Labels of every token: is the k-mer's first base an A? [CLS] and [SEP] have none."""
     tokens = tokenise(
-        data.take(np.flatnonzero(data.lengths == 20)), 3, SHAPE.max_position_embeddings
+        data.select(np.flatnonzero(data.lengths == 20)), 3, SHAPE.max_position_embeddings
     )
     ids = tokens.ids_NL.long()
     targets = torch.where(ids < 5, -100, ((ids - 5) // 16 == 0).long())
@@ -272,10 +272,10 @@ def test_the_middle_of_what_is_too_long_and_nothing_too_short():
 
 def test_recipes_are_the_published_ones():
     small, large = few_shot_recipe(100), few_shot_recipe(500)
-    assert (small.rate, small.epochs, small.batch) == (1e-4, 20, 5)
-    assert (large.rate, large.epochs, large.batch) == (5e-5, 5, 15)
+    assert (small.learning_rate, small.epochs, small.batch_size) == (1e-4, 20, 5)
+    assert (large.learning_rate, large.epochs, large.batch_size) == (5e-5, 5, 15)
     assert (small.warmup_fraction, small.dropout, small.weight_decay) == (0.1, 0.1, 0.01)
     assert small.steps(20) == 80
     assert small.warmup(80) == 8
-    gue = full_recipe(task("gue/prom/prom_core_all"))
-    assert (gue.rate, gue.batch, gue.warmup(1000)) == (3e-5, 32, 50)
+    gue = full_recipe(find_task("gue/prom/prom_core_all"))
+    assert (gue.learning_rate, gue.batch_size, gue.warmup(1000)) == (3e-5, 32, 50)

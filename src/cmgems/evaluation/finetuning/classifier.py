@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cmgems.errors import UserError
 from cmgems.evaluation.finetuning.heads import Head, build_head
 from cmgems.evaluation.finetuning.train import Classifiers
-from cmgems.evaluation.sources import Source
+from cmgems.evaluation.sources import ModelSource
 from cmgems.hub.bert_weights import MODEL_CLASS, bert_config, classifier_states
 from cmgems.hub.families import family_of
 from cmgems.hub.folder import write_folder
@@ -27,7 +27,7 @@ from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import StackedLinear, unstack
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import Tokens
-from cmgems.utils.files import replacing
+from cmgems.utils.files import atomic_write
 
 DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"
 
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
     def forward(self, tokens: Tokens, bf16: bool = False) -> Tensor:
         """Logits [B, C] of a batch, of the head `token` [B, L, C]; nothing is dropped."""
         device = self.encoder.tokens.weight.device
-        real = tokens.real().to(device)[None]
+        real = tokens.attention_mask().to(device)[None]
         with arithmetic(device, bf16):
             states = self.head.reduce(states_of(self.encoder, tokens)[None], real)
             return self.head(states, real, SeededDropout(0.0, [0]))[0].float()
@@ -79,11 +79,11 @@ def _outputs(states: dict[str, Tensor]) -> int:
     return (states["out.bias"] if "out.bias" in states else states["bias"]).shape[-1]
 
 
-def save_classifier(folder: Path, classifier: Classifier, source: Source, task: Task) -> None:
+def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, task: Task) -> None:
     """Write a classifier; one of that name is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     states = {name: x.detach().cpu().contiguous() for name, x in classifier.state_dict().items()}
-    with replacing(folder / WEIGHTS, "wb") as handle:
+    with atomic_write(folder / WEIGHTS, "wb") as handle:
         handle.write(safetensors.torch.save(states))
     description = {
         "shape": asdict(classifier.encoder.config),
@@ -94,7 +94,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: Source, task: 
         "task": task.name,
         "pretrained": {"source": source.name, "sha256": source.sha256, "step": source.step},
     }
-    with replacing(folder / DESCRIPTION) as handle:
+    with atomic_write(folder / DESCRIPTION) as handle:
         json.dump(description, handle, indent=2)
 
 

@@ -33,7 +33,7 @@ from cmgems.models.encoder import Encoder
 from cmgems.models.stacked import stack
 from cmgems.tasks.tokens import Tokens
 from cmgems.training.optim import rate_factor
-from cmgems.utils.rng import stream
+from cmgems.utils.rng import derive_key
 
 
 class Plan(NamedTuple):
@@ -65,7 +65,7 @@ class Classifiers(nn.Module):
         """Logits of examples whose tokens are [G, B, L]."""
         head = self.head
         device = next(head.parameters()).device
-        real = examples.tokens.real().to(device)
+        real = examples.tokens.attention_mask().to(device)
         if self.body is None:
             return head(examples.states.to(device), real, dropout)
         states = states_of(self.body, examples.tokens, places=head.places, dropout=dropout)
@@ -85,7 +85,9 @@ def examples_for(encoder: Encoder, plan: Plan, tokens: Tokens, bf16: bool) -> Ex
     with torch.no_grad(), arithmetic(device, bf16):
         for batch in evaluation_loader(EvaluationData(Examples(tokens))):
             its = batch.examples.tokens
-            reduced = head.reduce(states_of(encoder, its)[None], its.real().to(device)[None])
+            reduced = head.reduce(
+                states_of(encoder, its)[None], its.attention_mask().to(device)[None]
+            )
             kept[batch.rows, : reduced.shape[2]] = reduced[0].float().cpu()
     return Examples(tokens, kept)
 
@@ -167,7 +169,7 @@ class _Training:
         self.device = next(model.parameters()).device
         self.steps, self.done = recipe.steps(data.index_GN.shape[1]), 0
         self.optimizer = _adamw(model, recipe)
-        seeds = [stream(seed, "dropout") >> 1 for seed in data.seeds]
+        seeds = [derive_key(seed, "dropout") >> 1 for seed in data.seeds]
         self.dropout = SeededDropout(recipe.dropout, seeds, self.device)
 
     @property

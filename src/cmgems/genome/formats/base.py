@@ -32,10 +32,10 @@ class Segment(NamedTuple):
     place: int | str  # where the contig begins: byte of the (unpacked) text, or "record 3"
 
 
-class Piece(NamedTuple):
+class SequenceChunk(NamedTuple):
     """Base codes of consecutive sequence; each contig that begins in it is preceded by a code 4.
 
-    The codes are a view of a buffer that is used again (see `sequence_files.read_pieces`).
+    The codes are a view of a buffer that is used again (see `reader.read_chunks`).
     """
 
     codes: np.ndarray  # uint8

@@ -8,13 +8,13 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.formats import fasta_kernels
-from cmgems.genome.formats.base import Piece, Segment, line_at
+from cmgems.genome.formats.base import Segment, SequenceChunk, line_at
 
 PIECE = 1 << 20  # bytes of text; smaller ones cost calls, larger ones leave the caches
 _MAX_HEADERS = 4096
 
 
-def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
+def read_fasta(path: Path, stream, size: int = PIECE) -> Iterator[SequenceChunk]:
     """Pieces of at most `size` bytes of text, cut behind a line end wherever there is one.
 
     The codes of a piece are overwritten when the thread that asked for it asks for another.
@@ -41,7 +41,7 @@ def fasta_pieces(path: Path, stream, size: int = PIECE) -> Iterator[Piece]:
         if segments[0].stop > segments[0].start and not named:
             raise UserError(f"{path}: has sequence before the first header ('>')")
         named = named or len(segments) > 1
-        yield Piece(
+        yield SequenceChunk(
             codes[: tally[fasta_kernels.WRITTEN]],
             [s for s in segments if s.name or s.stop > s.start],
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.formats import fasta_kernels
-from cmgems.genome.formats.base import Piece, Segment
+from cmgems.genome.formats.base import Segment, SequenceChunk
 
 # What Biopython's parsers raise on damaged files, and how they warn of files that were cut short.
 _PARSE_ERRORS = (ValueError, AssertionError, IndexError, KeyError, TypeError, AttributeError)
@@ -30,7 +30,7 @@ class _Bytes(io.RawIOBase):
         return self._stream.readinto(memoryview(view).cast("B"))
 
 
-def flat_file_pieces(path: Path, stream, flavour: str) -> Iterator[Piece]:
+def read_flat_file(path: Path, stream, flavour: str) -> Iterator[SequenceChunk]:
     """One piece a record. `flavour` is Biopython's name of the format: genbank or embl."""
     for number, record in enumerate(_records(path, stream, flavour), 1):
         yield _piece(path, number, *record)
@@ -68,7 +68,7 @@ def _one_line(error) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _piece(path: Path, number: int, name: str, letters: bytes) -> Piece:
+def _piece(path: Path, number: int, name: str, letters: bytes) -> SequenceChunk:
     size = len(letters)
     raw = np.frombuffer(letters + bytes(fasta_kernels.PAD), np.uint8)
     codes = np.empty(size + 1 + fasta_kernels.PAD, np.uint8)
@@ -83,4 +83,6 @@ def _piece(path: Path, number: int, name: str, letters: bytes) -> Piece:
             " wanted: A C G T U N or another IUPAC nucleotide code"
         )
     counts = int(tally[fasta_kernels.N_COUNT]), int(tally[fasta_kernels.IUPAC_COUNT])
-    return Piece(codes[: size + 1], [Segment(name, 1, size + 1, *counts, f"record {number}")])
+    return SequenceChunk(
+        codes[: size + 1], [Segment(name, 1, size + 1, *counts, f"record {number}")]
+    )

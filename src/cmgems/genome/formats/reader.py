@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome.formats.base import WANTED, Piece, Plain, Stream, open_source
+from cmgems.genome.formats.base import WANTED, Plain, SequenceChunk, Stream, open_source
 from cmgems.genome.formats.bgzip import Unpacked
-from cmgems.genome.formats.fasta import fasta_pieces
-from cmgems.genome.formats.genbank import flat_file_pieces
-from cmgems.genome.formats.twobit import SIGNATURES, twobit_pieces
+from cmgems.genome.formats.fasta import read_fasta
+from cmgems.genome.formats.genbank import read_flat_file
+from cmgems.genome.formats.twobit import SIGNATURES, read_twobit
 from cmgems.utils.files import is_gzip
 
 # First bytes of what people hand in by mistake, and what to say.
@@ -33,7 +33,9 @@ _FOREIGN = (
 )
 
 
-def read_pieces(path: Path, advance: Callable[[int], object] = lambda n: None) -> Iterator[Piece]:
+def read_chunks(
+    path: Path, advance: Callable[[int], object] = lambda n: None
+) -> Iterator[SequenceChunk]:
     """The sequence of a file in pieces of a few megabytes.
 
     Parameters
@@ -68,16 +70,16 @@ class Sequence(NamedTuple):
     codes: np.ndarray  # uint8 base codes
 
 
-def sequences(path: Path) -> Iterator[Sequence]:
+def read_sequences(path: Path) -> Iterator[Sequence]:
     """The sequences of a file in its order; only one is held whole.
 
     Raises
     ------
     UserError
-        See `read_pieces`.
+        See `read_chunks`.
     """
     name, parts = None, []
-    for piece in read_pieces(path):
+    for piece in read_chunks(path):
         for segment in piece.segments:
             if segment.name is not None:
                 if name is not None:
@@ -90,9 +92,9 @@ def sequences(path: Path) -> Iterator[Sequence]:
 
 def _reader(
     path: Path, handle: FileIO, head: bytes, advance: Callable[[int], object]
-) -> Iterator[Piece]:
+) -> Iterator[SequenceChunk]:
     if head[:4] in SIGNATURES:
-        return twobit_pieces(path, handle, advance)
+        return read_twobit(path, handle, advance)
     if not is_gzip(head):
         return _text_reader(path, Plain(handle, advance), head)
     stream = Unpacked(path, handle, advance)
@@ -102,16 +104,16 @@ def _reader(
     return _text_reader(path, stream, head)
 
 
-def _text_reader(path: Path, stream: Stream, head: bytes) -> Iterator[Piece]:
+def _text_reader(path: Path, stream: Stream, head: bytes) -> Iterator[SequenceChunk]:
     for magic, sentence in _FOREIGN:
         if head.startswith(magic):
             raise UserError(f"{path}: {sentence}; {WANTED}")
     text = head.lstrip(b"\r\n")
     if text.startswith((b"LOCUS ", b"ID   ")):
-        return flat_file_pieces(path, stream, "genbank" if text[:5] == b"LOCUS" else "embl")
+        return read_flat_file(path, stream, "genbank" if text[:5] == b"LOCUS" else "embl")
     if text and not text.startswith(b">"):
         raise UserError(f"{path}: {_no_header(text)}; {WANTED}")
-    return fasta_pieces(path, stream)
+    return read_fasta(path, stream)
 
 
 def _no_header(text: bytes) -> str:

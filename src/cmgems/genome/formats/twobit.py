@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome.formats.base import Piece, Segment
+from cmgems.genome.formats.base import Segment, SequenceChunk
 
 SIGNATURES = {b"\x1a\x41\x27\x43": ">", b"\x43\x27\x41\x1a": "<"}  # and the order of bytes
 PIECE = 1 << 22  # bases
@@ -57,7 +57,7 @@ class _File:
         return np.frombuffer(self.bytes(at, 4 * count, what), f"{self.order}u4").astype(np.int64)
 
 
-def twobit_pieces(path: Path, handle, advance: Callable[[int], object]) -> Iterator[Piece]:
+def read_twobit(path: Path, handle, advance: Callable[[int], object]) -> Iterator[SequenceChunk]:
     handle.seek(0)
     order = SIGNATURES[handle.read(4)]
     file = _File(path, handle, order)
@@ -91,7 +91,7 @@ def _blocks(file: _File, at: int, what: str) -> tuple[np.ndarray, np.ndarray, in
     return both[:count], both[count:], at + 4 + 8 * count
 
 
-def _sequence(file: _File, number: int, name: str, at: int, advance) -> Iterator[Piece]:
+def _sequence(file: _File, number: int, name: str, at: int, advance) -> Iterator[SequenceChunk]:
     what = f"the head of {name!r}"
     size = int(file.integers(at, 1, what)[0])
     starts, sizes, after = _blocks(file, at + 4, f"the N blocks of {name!r}")
@@ -118,4 +118,6 @@ def _sequence(file: _File, number: int, name: str, at: int, advance) -> Iterator
             codes[first + max(n_start - start, 0) : first + min(n_stop, stop) - start] = OTHER
         advance(len(packed))
         n_count = int(np.count_nonzero(codes[first:] == OTHER))
-        yield Piece(codes, [Segment(name if first else None, first, len(codes), n_count, 0, place)])
+        yield SequenceChunk(
+            codes, [Segment(name if first else None, first, len(codes), n_count, 0, place)]
+        )

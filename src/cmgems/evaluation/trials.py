@@ -1,6 +1,6 @@
-"""What an evaluation consists of: units, each one training and one test, and groups of them.
+"""What an evaluation consists of: trials, each one training and one test, and batches of them.
 
-A group is what is computed together: the draws and seeds of one model on one task and one number
+A batch is what is computed together: the draws and seeds of one model on one task and one number
 of shots. Groups are formed from the whole evaluation, whatever is done already, so that a figure
 does not depend on where an evaluation was interrupted.
 """
@@ -8,14 +8,14 @@ does not depend on where an evaluation was interrupted.
 from typing import NamedTuple
 
 from cmgems.evaluation.config import Evaluation
-from cmgems.evaluation.sources import Source
+from cmgems.evaluation.sources import ModelSource
 
 FULL = 0  # shots of the whole training split
 PUBLISHED = -1  # draw that the publishers made
 SMALL = 2_000_000  # parameters, up to which a CPU gains from several models side by side
 
 
-class Unit(NamedTuple):
+class TrialSpec(NamedTuple):
     """One score. `shots` counts examples a class; 0: the whole training split."""
 
     model: str  # a source's name, `kmers` or `one_hot`
@@ -25,26 +25,26 @@ class Unit(NamedTuple):
     seed: int
 
 
-class Group(NamedTuple):
-    units: tuple[Unit, ...]  # of one model, task and number of shots
+class TrialBatch(NamedTuple):
+    trials: tuple[TrialSpec, ...]  # of one model, task and number of shots
 
     @property
     def model(self) -> str:
-        return self.units[0].model
+        return self.trials[0].model
 
     @property
     def task(self) -> str:
-        return self.units[0].task
+        return self.trials[0].task
 
     @property
     def shots(self) -> int:
-        return self.units[0].shots
+        return self.trials[0].shots
 
 
-def groups_of(
-    evaluation: Evaluation, sources: list[Source], shots_of: dict[str, list[int]], on_gpu: bool
-) -> list[Group]:
-    """All groups, the most costly ones first, so that workers finish together.
+def make_batches(
+    evaluation: Evaluation, sources: list[ModelSource], shots_of: dict[str, list[int]], on_gpu: bool
+) -> list[TrialBatch]:
+    """All batches, the most costly ones first, so that workers finish together.
 
     Parameters
     ----------
@@ -54,19 +54,19 @@ def groups_of(
     found = []
     for task, shots in shots_of.items():
         for n in shots:
-            draws = _draws(evaluation, n)
+            draws = _replicates(evaluation, n)
             seeds = range(evaluation.seeds if evaluation.protocol in ("few_shot", "full") else 1)
             for source in sources:
-                size = together(evaluation, source, on_gpu)
-                units = [Unit(source.name, task, n, d, s) for s in seeds for d in draws]
-                found += [Group(tuple(part)) for part in _parts(units, size, evaluation)]
+                size = choose_models_per_batch(evaluation, source, on_gpu)
+                trials = [TrialSpec(source.name, task, n, d, s) for s in seeds for d in draws]
+                found += [TrialBatch(tuple(part)) for part in _parts(trials, size, evaluation)]
             if evaluation.protocol != "zero_shot":
-                found += [Group((Unit(b, task, n, d, 0),)) for b in linear for d in draws]
-    is_linear = {name: name in linear for name in (group.model for group in found)}
-    return sorted(found, key=lambda g: (is_linear[g.model], -(g.shots or 10**9) * len(g.units)))
+                found += [TrialBatch((TrialSpec(b, task, n, d, 0),)) for b in linear for d in draws]
+    is_linear = {name: name in linear for name in (batch.model for batch in found)}
+    return sorted(found, key=lambda g: (is_linear[g.model], -(g.shots or 10**9) * len(g.trials)))
 
 
-def _draws(evaluation: Evaluation, shots: int) -> list[int]:
+def _replicates(evaluation: Evaluation, shots: int) -> list[int]:
     if shots == FULL:
         return [0]
     if evaluation.few_shot.published:
@@ -74,18 +74,18 @@ def _draws(evaluation: Evaluation, shots: int) -> list[int]:
     return list(range(evaluation.few_shot.replicates))
 
 
-def _parts(units: list[Unit], size: int, evaluation: Evaluation) -> list[list[Unit]]:
-    """At most `size` units each; frozen ones only of one seed, which share their encoder."""
+def _parts(trials: list[TrialSpec], size: int, evaluation: Evaluation) -> list[list[TrialSpec]]:
+    """At most `size` trials each; frozen ones only of one seed, which share their encoder."""
     one_seed = evaluation.classifier.finetune == "frozen" or evaluation.protocol == "probe"
-    seeds = sorted({unit.seed for unit in units}) if one_seed else [None]
+    seeds = sorted({trial.seed for trial in trials}) if one_seed else [None]
     parts = []
     for seed in seeds:
-        its = [unit for unit in units if seed is None or unit.seed == seed]
+        its = [trial for trial in trials if seed is None or trial.seed == seed]
         parts += [its[i : i + size] for i in range(0, len(its), size)]
     return parts
 
 
-def together(evaluation: Evaluation, source: Source, on_gpu: bool) -> int:
+def choose_models_per_batch(evaluation: Evaluation, source: ModelSource, on_gpu: bool) -> int:
     """Models trained side by side."""
     if evaluation.compute.models_per_batch:
         return evaluation.compute.models_per_batch
