@@ -40,8 +40,8 @@ def part(
 ) -> Iterator[Match]:
     """The weight and, with `biases`, the bias of a part."""
     for kind in ("weight", "bias") if biases else ("weight",):
-        names = (tuple(f"{name}.{kind}" for name in side) for side in (ours, theirs))
-        yield Match(*names, shares)
+        names, pieces = ([f"{name}.{kind}" for name in side] for side in (ours, theirs))
+        yield Match(tuple(names), tuple(pieces), shares)
 
 
 def to_theirs(ours: Weights, matches: Iterable[Match], model_class: str) -> Weights:
@@ -95,7 +95,7 @@ def from_theirs(theirs: Weights, matches: Iterable[Match], model_class: str) -> 
             f"found no weight {missing[0]} (and {len(missing) - 1} others are missing), wanted all "
             f"of a {model_class}"
         )
-    ours = {}
+    ours: Weights = {}
     for match in matches:
         rows = torch.cat([theirs[name] for name in match.theirs])
         share, rest = divmod(len(rows), sum(match.shares))
@@ -156,14 +156,14 @@ def check_architecture(
             raise UserError(f"{key}: found {found!r}, our encoder is {kind} with {value!r}")
 
 
-def read_sizes(config: Mapping[str, Any]) -> dict[str, int]:
+def read_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     """The sizes in the content of a `config.json`, under our names.
 
     Raises
     ------
     UserError
     """
-    sizes = {}
+    sizes: dict[str, Any] = {}
     for ours, theirs in SIZES.items():
         size = config.get(theirs)
         if type(size) is not int or size < 1:

@@ -28,7 +28,7 @@ from cmgems.models.positions import ROTARY_BASE, rotary_frequencies
 from cmgems.tokenization.kmers import CLS, MASK, PAD, SEP
 
 MODEL_CLASS = "EsmForMaskedLM"
-BLOCKS = {
+BLOCKS: dict[str, Any] = {
     "norm": "pre",
     "embedding_norm": False,
     "position_embedding": "rotary",

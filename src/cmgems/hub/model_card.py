@@ -54,8 +54,8 @@ def render_card(pretrained: Pretrained, title: str) -> str:
     """The model card; with the figures and the experiment of its run, if it comes from one."""
     shape = pretrained.model.encoder.config
     family = family_of(shape)
-    names = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
-    names += ("max_position_embeddings", "vocab_size")
+    names = ["num_layers", "hidden_size", "num_heads", "intermediate_size"]
+    names += ["max_position_embeddings", "vocab_size"]
     text = HEAD.format(
         title=title,
         model_type=family.model_type,

@@ -28,7 +28,7 @@ from cmgems.tokenization.kmers import CLS, PAD, SEP
 
 MODEL_CLASS = "ModernBertForMaskedLM"
 # With biases or without.
-BLOCKS = {
+BLOCKS: dict[str, Any] = {
     "norm": "pre",
     "embedding_norm": True,
     "position_embedding": "rotary",
