@@ -1,5 +1,5 @@
-# Everything a user types. Each target sets up what it needs: nothing has to be installed by hand
-# but Python 3.11 to 3.13, make and a C library.
+# Everything a user types. Each target sets up what it needs: only Python 3.11 to 3.13, make and a C
+# library have to be installed by hand.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ TASKS ?=
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
 
-help:  ## this list
+help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 install: $(VENV)/.installed  ## make .venv with everything that running needs
@@ -20,52 +20,52 @@ install: $(VENV)/.installed  ## make .venv with everything that running needs
 pretrain: $(VENV)/.installed  ## the first run: a curriculum on real human DNA, minutes on 2 cores
 	$(BIN)/cmgems pretrain experiments/pretrain/quickstart.yaml $(ARGS)
 
-sweep: $(VENV)/.installed  ## all maskings, three seeds each, on the sample genome; ARGS="jobs=2"
+sweep: $(VENV)/.installed  ## train with all maskings, three seeds each, on the sample genome: ARGS="jobs=2"
 	$(BIN)/cmgems sweep experiments/sweep/maskings.yaml dir=$(RUNS)/maskings $(ARGS)
 
-compare: $(VENV)/.installed  ## what they say about each other: tables and one HTML page
+compare: $(VENV)/.installed  ## compare the runs of `make sweep`: tables and one HTML page
 	$(BIN)/cmgems compare $(RUNS)/maskings
 
-evidence: $(VENV)/.installed  ## an evening on 2 cores, resumable: GENOME="chr20.fa chrX.fa" TASKS=FOLDER
+evidence: $(VENV)/.installed  ## does masking by PMI save steps? An evening on 2 cores, resumable: GENOME="chr20.fa chrX.fa" TASKS=FOLDER
 	RUNS=$(RUNS) TASKS=$(TASKS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
 
-paper: $(VENV)/.installed  ## the same at the authors' size, on one GPU; GENOME and TASKS as above
+paper: $(VENV)/.installed  ## the same at the authors' size, on one GPU; takes GENOME and TASKS too
 	PAPER=1 RUNS=$(RUNS) TASKS=$(TASKS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
 
-evaluate: $(VENV)/.installed  ## score runs/quickstart (or an untrained encoder) beside baselines, no download
+evaluate: $(VENV)/.installed  ## score runs/quickstart (or an untrained encoder) next to baselines, no download
 	@test -f $(RUNS)/quickstart/results.json || \
 	  echo "no finished run in $(RUNS)/quickstart (make pretrain makes it): an untrained encoder alone"
 	$(BIN)/cmgems evaluate experiments/finetune/quickstart.yaml \
 	  $(if $(wildcard $(RUNS)/quickstart/results.json),models=$(RUNS)/quickstart) $(ARGS)
 
-tensorboard: $(VENV)/.installed  ## look at the runs: http://127.0.0.1:$(PORT)
+tensorboard: $(VENV)/.installed  ## show the runs at http://127.0.0.1:6006; PORT=6007 for another port
 	$(BIN)/tensorboard --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
 
-test: $(VENV)/.developer  ## the tests (quick forms of the slower checks among them)
+test: $(VENV)/.developer  ## run the tests, with quick forms of the slower checks
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.developer  ## style, formatting, and the layers of the rooms
+lint: $(VENV)/.developer  ## check style, formatting, and that imports point downward
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=$$(bash scripts/package_tree.sh) $(BIN)/lint-imports
 
-format: $(VENV)/.developer  ## rewrite the files as `make lint` wants them
+format: $(VENV)/.developer  ## rewrite the files in the style that `make lint` checks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-newcomer:  ## a fresh clone, the README's two commands, in a folder that is removed again
+newcomer:  ## the README's two commands in a fresh clone, which is removed again
 	bash scripts/newcomer.sh
 
-test-faults: $(VENV)/.developer  ## tens of thousands of damaged inputs; `make test` has a tenth of them
+test-faults: $(VENV)/.developer  ## try tens of thousands of damaged inputs; `make test` tries a tenth of them
 	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/genome/test_faults.py tests/tasks/test_readers.py $(ARGS)
 
-test-slurm: $(VENV)/.developer  ## sweeps on a real one-node Slurm that the test starts; as root, Debian's packages
+test-slurm: $(VENV)/.developer  ## run sweeps on a real one-node Slurm that the test starts; as root, Debian's packages
 	CMGEMS_SLURM=1 $(BIN)/python -m pytest tests/sweeps/test_slurm.py $(ARGS)
 
 bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfish: ARGS="chr20.fa"
 	$(BIN)/python benchmarks/bench_pmi.py $(ARGS)
 
-bench-masking: $(VENV)/.developer  ## tokens a second of each masking strategy, and its share of a step
+bench-masking: $(VENV)/.developer  ## tokens per second of each masking strategy, and its fraction of a step
 	$(BIN)/python benchmarks/bench_masking.py $(ARGS)
 
 bench-fewshot: $(VENV)/.developer  ## few-shot fine-tuning against a loop of Hugging Face Trainers
@@ -74,7 +74,7 @@ bench-fewshot: $(VENV)/.developer  ## few-shot fine-tuning against a loop of Hug
 bench-scaling: $(VENV)/.developer  ## weak scaling over 1 and 2 processes, and its model for many GPUs
 	$(BIN)/python benchmarks/bench_scaling.py $(ARGS)
 
-test-scaling: $(VENV)/.developer  ## processes started by Lightning, torchrun and srun's way; a run out of memory
+test-scaling: $(VENV)/.developer  ## runs started by Lightning, by torchrun and as by srun; a run out of memory
 	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/pretraining/test_ddp.py tests/cost/test_plan.py $(ARGS)
 
 bench-train: $(VENV)/.developer  ## our training step against Hugging Face's: ARGS="--only cpu-full"
@@ -84,7 +84,7 @@ clean:  ## remove .venv and what was built; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
 
 # torch is named with its exact version: an unpinned one would pull gigabytes of CUDA packages
-# even where a CPU build is at hand.
+# even where a CPU build is available.
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) -V), wanted Python 3.11 to 3.13: make PYTHON=python3.12" >&2; exit 2; }

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from cmgems.config.schema import Experiment, Model, Train
 from cmgems.cost.flops import flops_per_token, parameters
-from cmgems.cost.plan import windows_of
+from cmgems.cost.plan import estimate_windows
 from cmgems.models.presets import encoder_config
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments/pretrain/random.yaml"
@@ -147,7 +147,7 @@ def start(args: argparse.Namespace, processes: int, folder: Path) -> subprocess.
 
 def report_model(preset: str, windows: int, hardware: Hardware) -> None:
     experiment = Experiment(model=Model(preset=preset), train=Train())
-    shape, lengths = encoder_config(experiment), windows_of(experiment)
+    shape, lengths = encoder_config(experiment), estimate_windows(experiment)
     tokens = windows * lengths.mean
     flops = tokens * flops_per_token(shape, lengths.of_a_token, lengths.masked)
     gradient_bytes = 4 * parameters(shape)

@@ -31,10 +31,10 @@ from cmgems.pretraining import (
     build_callbacks,
     build_masker,
     build_trainer,
-    difficulty,
+    find_callback,
     fit,
-    only,
-    quieten_lightning,
+    load_difficulty,
+    silence_lightning,
     unigram_entropy,
 )
 from cmgems.runs.experiment import load
@@ -58,20 +58,20 @@ def main() -> None:
 
 def cpu_full(rounds: int) -> None:
     """LOGO, 8 windows of 512 tokens; wanted: 2.2 times (float32), 3.5 times (bf16) the peer."""
-    _cpu_race(full_share=1.0, rounds=rounds)
+    _cpu_race(full_length_fraction=1.0, rounds=rounds)
 
 
 def cpu_mix(rounds: int) -> None:
     """LOGO, 8 windows of DNABERT's length mix, real tokens; wanted: 2.8 and 4.5 times the peer."""
-    _cpu_race(full_share=0.5, rounds=rounds)
+    _cpu_race(full_length_fraction=0.5, rounds=rounds)
 
 
-def _cpu_race(full_share: float, rounds: int) -> None:
-    plain = experiment_of("logo", 8, full_share)
+def _cpu_race(full_length_fraction: float, rounds: int) -> None:
+    plain = experiment_of("logo", 8, full_length_fraction)
     contestants = [
         peer("transformers, float32", plain),
         ours("cmgems, float32", plain),
-        ours("cmgems, bf16", experiment_of("logo", 8, full_share, precision="bf16")),
+        ours("cmgems, bf16", experiment_of("logo", 8, full_length_fraction, precision="bf16")),
         peer("transformers, bf16", plain, bf16=True),
     ]
     race(contestants, rounds)
@@ -153,9 +153,9 @@ class StepTimes(L.Callback):
 
 def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
     """Each step of the run that `cmgems pretrain` makes, and the share of time spent on data."""
-    quieten_lightning()
+    silence_lightning()
     genome, windows = data_of(experiment)
-    table = difficulty(experiment, genome)
+    table = load_difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, windows, table))
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
@@ -165,7 +165,7 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
         trainer = build_trainer(experiment, "cpu", run, parts)
         trainer.progress_bar_callback.disable()
         fit(trainer, module, windows, run)
-    return _steps(times.begins), only(Throughput, parts).results()["fraction_data"]
+    return _steps(times.begins), find_callback(Throughput, parts).results()["fraction_data"]
 
 
 # The process says when its first optimiser step is done, and ends.
@@ -221,14 +221,18 @@ def gpu(rounds: int) -> None:
         print("  not run: no CUDA GPU here")
         return
     for preset, windows in (("logo", 256), ("dnabert", 64)):
-        for full_share in (1.0, 0.5):
-            plain = experiment_of(preset, windows, full_share)
-            print(f"  {preset}, {windows} windows, {full_share:.0%} of them at full length")
+        for full_length_fraction in (1.0, 0.5):
+            plain = experiment_of(preset, windows, full_length_fraction)
+            print(
+                f"  {preset}, {windows} windows, {full_length_fraction:.0%} of them at full length"
+            )
             contestants = [
                 peer("transformers, eager", plain, "cuda", bf16=True),
                 peer("transformers, compiled", plain, "cuda", bf16=True, compiled=True),
                 ours(
-                    "cmgems", experiment_of(preset, windows, full_share, precision="bf16"), "cuda"
+                    "cmgems",
+                    experiment_of(preset, windows, full_length_fraction, precision="bf16"),
+                    "cuda",
                 ),
             ]
             race(contestants, 3 * rounds, "cuda")

@@ -5,26 +5,26 @@ To add one: a file here, its line in `build_callbacks` in `cmgems.pretraining`, 
 """
 
 from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal, signals_restored
-from cmgems.callbacks.comparison import Comparison
+from cmgems.callbacks.comparison_log import ComparisonLog
 from cmgems.callbacks.curriculum import CurriculumCallback
 from cmgems.callbacks.mask_log import MaskLog
-from cmgems.callbacks.pmi_pictures import PmiPictures
-from cmgems.callbacks.probe import ProbeStates
+from cmgems.callbacks.online_probe import OnlineProbe
+from cmgems.callbacks.pmi_plots import PmiPlots
 from cmgems.callbacks.profile import Profile
-from cmgems.callbacks.schedule_picture import SchedulePicture
+from cmgems.callbacks.schedule_plot import SchedulePlot
 from cmgems.callbacks.step_progress import StepProgress
 from cmgems.callbacks.throughput import Throughput
 from cmgems.callbacks.training_log import TrainingLog
 
 __all__ = [
-    "Comparison",
+    "ComparisonLog",
     "CurriculumCallback",
     "MaskLog",
-    "PmiPictures",
-    "ProbeStates",
+    "OnlineProbe",
+    "PmiPlots",
     "Profile",
     "RunCheckpoints",
-    "SchedulePicture",
+    "SchedulePlot",
     "StepProgress",
     "StopOnSignal",
     "Throughput",

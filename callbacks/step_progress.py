@@ -47,8 +47,8 @@ class StepProgress(ProgressBar):
 
     def _show(self, module: Pretraining) -> None:
         figures = {"mask": module.strategy}
-        if self.log_callback.latest:
-            figures["loss"] = f"{self.log_callback.latest['loss']:.3f}"
+        if self.log_callback.last_logged:
+            figures["loss"] = f"{self.log_callback.last_logged['loss']:.3f}"
         if COMMON_MASKS[0] in module.validated:
             figures["val ppl"] = f"{module.validated[COMMON_MASKS[0]].perplexity:.1f}"
         if self.throughput.tokens_per_second:

@@ -9,9 +9,10 @@ import lightning as L
 import torch
 
 from cmgems.callbacks.training_log import TrainingLog, write
-from cmgems.cost.device import matmul_rate, peak_memory
+from cmgems.cost.device import measure_matmul_speed, peak_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.data_modules.windows import WindowBatch
+from cmgems.tokenization import Tokenization
 from cmgems.training.module import Pretraining
 
 PARTS = ("data", "forward", "backward", "optimizer")  # the rest is Lightning and callbacks
@@ -29,13 +30,13 @@ class Throughput(L.Callback):
     ----------
     every : int
         Steps between two lines of the log.
-    k : int
+    tokenization : Tokenization
     log : TrainingLog
         Logs as often, and before this callback.
     """
 
-    def __init__(self, every: int, k: int, log: TrainingLog):
-        self.every, self.k, self.training_log = every, k, log
+    def __init__(self, every: int, tokenization: Tokenization, log: TrainingLog):
+        self.every, self.tokenization, self.training_log = every, tokenization, log
         self.tokens = 0  # of all ranks, [CLS] and [SEP] included
         self.bases = 0  # of all ranks
         self.seconds = 0.0
@@ -50,10 +51,10 @@ class Throughput(L.Callback):
         self._started: float | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: Pretraining) -> None:
-        compute = module.model.encoder.compute or torch.float32
-        self.rate = matmul_rate(module.device, compute)
+        compute = module.model.encoder.compute_dtype or torch.float32
+        self.rate = measure_matmul_speed(module.device, compute)
         self._device = module.device
-        self._marks = _Marks(module.device)
+        self._marks = _PhaseTimer(module.device)
         self._loaded = 0.0
         self._since = self._counted()
         self._tokens = self._squares = 0
@@ -75,7 +76,7 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, module: Pretraining, outputs, batch: WindowBatch, batch_idx: int
     ) -> None:
         self._marks.set(None)
-        lengths = [bases - self.k + 3 for bases in batch.bases]  # with [CLS] and [SEP]
+        lengths = [self.tokenization.num_tokens(bases) for bases in batch.bases]
         self.tokens += sum(lengths) * trainer.world_size
         self.bases += sum(batch.bases) * trainer.world_size
         self._tokens += sum(lengths)
@@ -93,8 +94,11 @@ class Throughput(L.Callback):
         self.parts["data"] += loaded - self._loaded
         self._loaded = loaded
         if self._tokens:
-            # The share is of k-mers, without [CLS] and [SEP], and of the last step logged.
-            shape, share = module.model.encoder.config, self.training_log.latest["masked_fraction"]
+            # The share is of tokens without [CLS] and [SEP], and of the last step logged.
+            shape, share = (
+                module.model.encoder.config,
+                self.training_log.last_logged["masked_fraction"],
+            )
             mean_length = self._squares / self._tokens
             self.flops += self._tokens * flops_per_token(shape, mean_length, share)
         self._tokens = self._squares = 0
@@ -116,7 +120,7 @@ class Throughput(L.Callback):
 
     def _figures(self, counted: dict[str, float]) -> dict[str, float]:
         seconds = max(counted["seconds"], 1e-9)
-        shares = {f"share_{part}": counted[part] / seconds for part in PARTS}
+        shares = {f"fraction_{part}": counted[part] / seconds for part in PARTS}
         shares["fraction_other"] = max(1.0 - sum(shares.values()), 0.0)
         return {
             "tokens_per_second": counted["tokens"] / seconds,
@@ -148,7 +152,7 @@ class Throughput(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Until the next step begins: what others save and draw after a validation is no training.
         self._stop_clock()
-        if trainer.state.fn == "fit" and self.training_log.latest:
+        if trainer.state.fn == "fit" and self.training_log.last_logged:
             self._collect(trainer, module)
 
     def _stop_clock(self) -> None:
@@ -170,7 +174,7 @@ class Throughput(L.Callback):
         self.parts = {part: state[part] for part in PARTS}
 
 
-class _Marks:
+class _PhaseTimer:
     """Moments at which parts of a step begin, by the device's own clock."""
 
     def __init__(self, device: torch.device):

@@ -39,7 +39,7 @@ class TrainingLog(L.Callback):
     ):
         self.curriculum, self.every, self._references = curriculum, every, references
         self.strategies = curriculum.curriculum.strategies
-        self.latest: dict[str, float] = {}
+        self.last_logged: dict[str, float] = {}
         self.initial: dict[str, dict[str, float]] = {}
         self.final: dict[str, dict[str, float]] = {}
         # masked and maskable tokens of the run by strategy, all ranks
@@ -78,7 +78,7 @@ class TrainingLog(L.Callback):
     def _log_step(self, trainer: L.Trainer, module: Pretraining) -> None:
         self._collect(module)
         step = trainer.global_step - 1
-        self.latest = {
+        self.last_logged = {
             **module.metrics.step.compute().named(),
             "gradient_norm": float(module.gradient_norm),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
@@ -86,7 +86,7 @@ class TrainingLog(L.Callback):
             **self.curriculum.plan(step).settings._asdict(),
             **{f"fraction_by_{name}": share for name, share in self.masked_fractions().items()},
         }
-        write(trainer, {f"train/{name}": value for name, value in self.latest.items()})
+        write(trainer, {f"train/{name}": value for name, value in self.last_logged.items()})
 
     def _collect(self, module: Pretraining) -> None:
         """Add what the ranks have counted since the last time."""

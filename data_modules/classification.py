@@ -26,12 +26,12 @@ class Examples(NamedTuple):
     """N sequences, and of a frozen encoder the reduced states of each."""
 
     tokens: Tokens
-    states: Tensor | None = None  # [N, P, D]
+    hidden_states: Tensor | None = None  # [N, P, D]
 
-    def take(self, index: Tensor) -> "Examples":
+    def select(self, index: Tensor) -> "Examples":
         """Those at `index` (any shape)."""
-        tokens = self.tokens.take(index)
-        states = None if self.states is None else self.states[index]
+        tokens = self.tokens.select(index)
+        states = None if self.hidden_states is None else self.hidden_states[index]
         if states is not None and states.shape[-2] > 1:
             states = states[..., : tokens.ids_NL.shape[-1], :]
         return Examples(tokens, states)
@@ -118,7 +118,7 @@ class TrainBatches(Dataset):
             self._epoch, self._order_GN = epoch, order_of_epoch(self.data, epoch)
         order_GB = self._order_GN[:, number * self.size : (number + 1) * self.size]
         rows = torch.from_numpy(order_GB)
-        return Batch(self.data.examples.take(rows), self.data.targets[rows], rows)
+        return Batch(self.data.examples.select(rows), self.data.targets[rows], rows)
 
 
 def order_of_epoch(data: TrainData, epoch: int) -> np.ndarray:
@@ -159,4 +159,6 @@ class EvaluationBatches(Dataset):
 
     def __getitem__(self, number: int) -> Batch:
         rows, labels = self.parts[number], self.data.labels
-        return Batch(self.data.examples.take(rows), None if labels is None else labels[rows], rows)
+        return Batch(
+            self.data.examples.select(rows), None if labels is None else labels[rows], rows
+        )

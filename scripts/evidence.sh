@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The evidence, from genome to report: does a PMI curriculum save steps? Run again after a stop, it
-# goes on. Overrides go to the sweep.
+# resumes. Overrides go to the sweep.
 #   [TASKS=FOLDER] scripts/evidence.sh [FASTA...] [-- key=value ...]
 # Without FASTA the store in runs/genome is used, which an earlier call has made. With TASKS, the
-# folder of the published labelled files, models are judged by labelled tasks too (docs/tasks.md).
-# PAPER=1: the authors' size, on a GPU, instead.
+# folder of the published labelled files, models are scored on labelled tasks too (docs/tasks.md).
+# PAPER=1 runs it at the authors' size, on a GPU, instead.
 set -eo pipefail
 cmgems=${CMGEMS:-cmgems}
 runs=${RUNS:-runs}
@@ -27,7 +27,7 @@ pretrain() {  # SWEEP
   "$cmgems" sweep "experiments/sweep/$1.yaml" "dir=$runs/$1" "set.data.genome=$runs/genome" "${probes[@]}" "${@:2}"
 }
 
-evaluate() {  # SWEEP PROTOCOL key=value ...; what is untrained begins as the runs did
+evaluate() {  # SWEEP PROTOCOL key=value ...; the untrained encoder begins as the runs did
   "$cmgems" evaluate "experiments/finetune/$2.yaml" "run.dir=$runs/scores/$1-$2" \
     "tasks.root=$tasks" untrained.init=fast_start few_shot.replicates=1 "${@:3}"
 }
@@ -35,11 +35,11 @@ evaluate() {  # SWEEP PROTOCOL key=value ...; what is untrained begins as the ru
 scored=()
 score() {  # SWEEP
   [ -n "$tasks" ] || return 0
-  # Each run by its last checkpoint: one budget for all.
+  # Each run is scored by its last checkpoint: one budget for all.
   evaluate "$1" few_shot "models=[$runs/$1/*/checkpoints/last.ckpt]" "tasks.names=[prom-core]" \
     "few_shot.shots=[100]"
   scored=("$runs/scores/$1-few_shot")
-  # The runs were probed on the same examples as they went; here are the baselines.
+  # The runs were probed on the same examples during training; this computes the baselines.
   evaluate "$1" probe "tasks.names=[$frozen]" "few_shot.shots=[500]"
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the sample genome that is shipped with cmgems: GRCh37 20:44,000,001-48,000,000 as 2bit.
 #
-# The chromosome is taken from Debian's package vt-examples, where it lies as the reference of
+# The chromosome is taken from Debian's package vt-examples, which has it as the reference of
 # the 1000 Genomes Project (human_g1k_v37, chromosome 20). Needs apt-get, dpkg, and a python3
 # with NumPy. About 90 MB of disk while it runs.
 #

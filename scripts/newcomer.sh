@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a newcomer does: clone, `make pretrain`, `make test`; in a folder that is removed again.
-# With an empty home, so that no cache of an earlier run helps.
+# Does what a newcomer does: clone, `make pretrain`, `make test`; in a folder that is removed again.
+# The cache is empty, so that no earlier run helps.
 set -euo pipefail
 root=$(git -C "$(dirname "$0")/.." rev-parse --show-toplevel)
 folder=$(mktemp -d)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The package as an installed one looks, of links to the three folders that setup.cfg joins:
+# Makes the package as an installed one looks, from links to the three folders that setup.cfg joins:
 # linters follow folders on disk and do not know that mapping. Prints the folder that holds it.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A real Slurm of one node, to try sweeps on: munged, slurmctld and slurmd of this machine, with all
-# their files in a folder of their own. As root.
+# Starts a real Slurm of one node, to try sweeps on: munged, slurmctld and slurmd of this machine, with
+# all their files in a folder of their own. Run it as root.
 #   scripts/slurm_one_node.sh start DIR && export SLURM_CONF=DIR/slurm.conf
 #   scripts/slurm_one_node.sh stop DIR
 # Debian: apt-get install --no-install-recommends slurmctld slurmd slurm-client munge

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.paths import EXPERIMENTS
 
 from cmgems import __version__
@@ -126,26 +127,71 @@ def test_runs_as_a_module():
     assert done.stderr == ("cmgems pretrain: no.yaml: no such file, wanted an experiment (YAML)\n")
 
 
+ROOT = Path(__file__).parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = ("csv", "fna", "journal", "tsv")  # endings of file names that look like keys: `train.tsv`
+
+
+def listed_keys(capsys, *commands):
+    """The keys that the help of these commands lists."""
+    for command in commands:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+    return set(re.findall(r"^  ([a-z0-9_.]+) = ", capsys.readouterr().out, re.MULTILINE))
+
+
 def command_lines():
     """Every `cmgems pretrain|evaluate|plan|sweep ... key=value` of the help, README and docs."""
-    root = Path(__file__).parent.parent
-    sources = [root / "README.md", *(root / "docs").glob("*.md")]
-    texts = {path.name: path.read_text() for path in sources} | {"cli.py": EPILOG}
+    texts = {path.name: path.read_text() for path in DOCS} | {"cli.py": EPILOG}
     for name, text in texts.items():
         for line in text.replace("\\\n", " ").splitlines():
             line = line.split(" #")[0].strip()
-            if line.startswith(("cmgems pretrain", "cmgems evaluate", "cmgems plan")):
+            if re.match(r"cmgems (pretrain|evaluate|plan|sweep) ", line):
                 yield pytest.param(line, id=f"{name}: {line}")
 
 
 @pytest.mark.parametrize("line", command_lines())
-def test_keys_in_help_and_docs_are_keys(line):
-    from cmgems.config.schema import Experiment, leaves
-    from cmgems.evaluation.config import Evaluation
-
-    schema = Evaluation if line.startswith("cmgems evaluate") else Experiment
-    known = [name for name, _ in leaves(schema)]
+def test_keys_in_help_and_docs_are_keys(line, capsys):
+    commands = {"plan": ["pretrain"], "sweep": ["sweep", "pretrain"]}
+    command = line.split()[1]
+    known = listed_keys(capsys, *commands.get(command, [command]))
     keys = [word.split("=")[0] for word in line.split() if re.match(r"[a-z_.]+=", word)]
+    if command == "sweep":  # `axes` and `set` hold keys
+        keys = [re.sub(r"^(axes|set)\.", "", key) for key in keys]
     assert [key for key in keys if key not in known] == []
     files = [word for word in line.split() if word.startswith("experiments/")]
-    assert all((Path(__file__).parent.parent / file).is_file() for file in files)
+    assert all((ROOT / file).is_file() for file in files)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_keys_in_the_text_of_docs_are_keys(path, capsys):
+    known = listed_keys(capsys, "pretrain", "evaluate", "sweep")
+    sections = {key.split(".")[0] for key in known if "." in key}
+    # without the table of earlier names of docs/results.md
+    text = re.sub(r"\| earlier name \|.*?\n\n", "", path.read_text(), flags=re.DOTALL)
+    words = re.findall(rf"(?<![\w./-])(?:{'|'.join(sections)})\.[a-z][a-z0-9_.]*", text)
+    keys = {word.rstrip(".") for word in words if not word.endswith(FILES)}
+    groups = {key[:i] for key in known for i, letter in enumerate(key) if letter == "."}
+    assert keys - known - groups == set()
+
+
+def test_experiments_in_docs_have_keys(capsys):
+    known = listed_keys(capsys, "pretrain") | {"extends"}
+    sections = {key.split(".")[0] for key in known}
+    blocks = [
+        yaml.safe_load(block)
+        for path in DOCS
+        for block in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)
+    ]
+    experiments = [block for block in blocks if set(block) <= sections]
+    assert len(experiments) >= 3
+    for experiment in experiments:
+        assert set(leaf_names(experiment)) <= known
+
+
+def leaf_names(block, prefix=""):
+    for name, value in block.items():
+        if isinstance(value, dict):
+            yield from leaf_names(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name

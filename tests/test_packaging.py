@@ -1,4 +1,4 @@
-"""The wheel holds everything; the pins agree; README and Makefile name the same commands."""
+"""The wheel holds everything; the pins agree; README and docs name what exists."""
 
 import configparser
 import re
@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+import cmgems
+
 ROOT = Path(__file__).parent.parent
+DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def pins(lines):
@@ -70,9 +73,11 @@ def test_wheel_installs_and_every_module_imports(tmp_path):
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     # From a copy: a build leaves a folder behind, whose old files would be in the next wheel.
     source = tmp_path / "source"
-    shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "runs", "*.egg-info")
-    )
+    source.mkdir()
+    for name in ("src", "data_modules", "callbacks"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.egg-info"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, source], **run)
     (wheel,) = tmp_path.glob("cmgems-*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], **run)
@@ -82,14 +87,15 @@ def test_wheel_installs_and_every_module_imports(tmp_path):
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     code = """
 import importlib, pathlib, pkgutil, sys, cmgems
-assert pathlib.Path(cmgems.__file__).parent == pathlib.Path(sys.argv[1]) / "cmgems", cmgems.__file__
+package = pathlib.Path(cmgems.__file__).parent
+assert package == pathlib.Path(sys.argv[1]) / "cmgems", package
+assert (package / "py.typed").is_file()
 names = [m.name for m in pkgutil.walk_packages(cmgems.__path__, "cmgems.")]
 for name in names:
     if name != "cmgems.__main__":
         importlib.import_module(name)
 assert {"cmgems.data_modules.pretraining", "cmgems.callbacks.curriculum"} <= set(names)
-from cmgems.genome.cache import load_genome
-print(len(names), len(load_genome("sample").codes))
+print(len(names), cmgems.load_genome("sample").bases)
 """
     python = [tmp_path / "venv/bin/python", "-c", code, str(site)]
     done = subprocess.run(python, **{**run, "check": False})
@@ -113,17 +119,37 @@ def test_readme_begins_with_the_two_commands_and_names_real_targets():
         "make pretrain",
         "make test",
     ]
-    assert set(re.findall(r"^make ([a-z-]+)", readme, re.MULTILINE)) <= targets
+    for path in DOCS:
+        named = set(re.findall(r"(?:^ *|`)make ([a-z-]+)", path.read_text(), re.MULTILINE))
+        assert named <= targets, path.name
 
 
-def test_every_path_in_the_readme_exists():
-    readme = (ROOT / "README.md").read_text()
-    paths = re.findall(
-        r"(?:experiments|docs|scripts|src|tests|callbacks|data_modules)/[\w./-]+", readme
-    )
-    assert paths
-    for path in paths:
-        assert (ROOT / path.rstrip(".")).exists(), path
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_every_path_in_the_docs_exists(path):
+    text = path.read_text()
+    folders = "experiments|docs|scripts|src|tests|callbacks|data_modules|benchmarks"
+    named = re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]+", text)
+    missing = [name for name in named if not (ROOT / name.rstrip(".")).exists()]
+    # links, and folders of docs/results/ as docs name them, are relative to the file
+    relative = re.findall(r"\]\(([^)#:]+)\)|`(results/[\w./-]+)`", text)
+    named = [link or folder for link, folder in relative]
+    missing += [name for name in named if not (path.parent / name).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_every_module_in_the_docs_exists(path):
+    """Dotted names, in imports too; the last word may be a name in the module or the package."""
+    dotted_names = re.findall(r"\bcmgems((?:\.\w+)+)", path.read_text())
+    roots = {"callbacks": ROOT / "callbacks", "data_modules": ROOT / "data_modules"}
+    for dotted in dotted_names:
+        room, *rest = dotted[1:].split(".")
+        if room in cmgems.__all__:
+            continue
+        folder = roots.get(room, ROOT / "src/cmgems" / room)
+        module = folder.joinpath(*rest)
+        candidates = [module, module.with_suffix(".py"), module.parent.with_suffix(".py")]
+        assert any(candidate.exists() for candidate in candidates), f"cmgems{dotted}"
 
 
 def test_ci_calls_make_lint_and_make_test():

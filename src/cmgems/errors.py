@@ -30,4 +30,4 @@ class SweepStopped(RunStopped):
         self.runs = runs
 
     def __str__(self) -> str:
-        return f"stopped, with {self.runs} runs under way; the same command goes on"
+        return f"stopped, with {self.runs} runs under way; the same command resumes them"

@@ -1,7 +1,8 @@
 """`cmgems pretrain`: an experiment, from its file to its results.
 
-Read `pretrain` from top to bottom; each line is one stage of a run. Everything that can be wrong
-with what the user gave is found out before the run folder is made.
+Read `pretrain` from top to bottom: each line is one stage of a run, and the functions below it come
+in the order in which it calls them. Everything that can be wrong with what the user gave is found
+out before the run folder is made.
 """
 
 import hashlib
@@ -19,14 +20,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems.callbacks import (
-    Comparison,
+    ComparisonLog,
     CurriculumCallback,
     MaskLog,
-    PmiPictures,
-    ProbeStates,
+    OnlineProbe,
+    PmiPlots,
     Profile,
     RunCheckpoints,
-    SchedulePicture,
+    SchedulePlot,
     StepProgress,
     StopOnSignal,
     Throughput,
@@ -45,14 +46,14 @@ from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
 from cmgems.runs.folder import RunFolder, provenance
-from cmgems.runs.io import SafeCheckpoints, ScalarFile, check_digest
-from cmgems.runs.summary import summary
-from cmgems.tokenization.kmers import token_ids
+from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
+from cmgems.runs.summary import render_summary
+from cmgems.tokenization import Tokenization, build_tokenization
 from cmgems.training.distributed import check_launch, strategy
 from cmgems.training.module import COMMON_MASKS, Pretraining
 from cmgems.training.references import base_references
 
-CORPUS_WINDOWS = 1024  # of the training genome, on which the masks' budget is measured
+CORPUS_WINDOWS = 1024  # windows of the training genome on which the masks' budget is measured
 
 
 def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any]:
@@ -61,9 +62,15 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     Parameters
     ----------
     experiment : Experiment
-    callbacks : Lightning callbacks of your own
-        Called behind those of the run and before those that save it, so that what their
-        `state_dict` gives lies in the checkpoints and a resumed run goes on with it.
+    callbacks : sequence of Lightning callbacks
+        Custom callbacks. They are called after those of the run and before those that save it, so
+        that what their `state_dict` returns is stored in the checkpoints, and a resumed run
+        continues from it.
+
+    Returns
+    -------
+    dict
+        What `results.json` of the run folder holds.
 
     Raises
     ------
@@ -75,39 +82,53 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         If the training diverged.
     """
     folder = RunFolder(Path(experiment.run.dir))
-    if experiment.run.resume and folder.results.exists():
-        print(summary(experiment, folder.read_results(), folder.path))
-        return folder.read_results()
-    quieten_lightning()
+    if experiment.run.resume:
+        refuse_other_versions(folder)
+        if folder.results.exists():
+            return report(experiment, folder)
+    silence_lightning()
     check_launch(experiment.train)
     device = training_device(experiment.train)
     genome = load_genome(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
-    table = difficulty(experiment, genome)
+    table = load_difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
-    is_first_rank = rank_zero_only.rank == 0
+    is_first_rank = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
     references = base_references(genome, data, module.masker) if is_first_rank else None
-    entropy = unigram_entropy(table, genome)
-    parts = build_callbacks(experiment, folder, table, entropy, references, callbacks)
-    with folder.claimed(experiment) if is_first_rank else nullcontext():
-        trainer = build_trainer(experiment, device.type, folder, parts)
+    entropy = unigram_entropy(table, genome, module.masker.tokenization)
+    run_callbacks = build_callbacks(experiment, folder, table, entropy, references, callbacks)
+    with folder.acquire(experiment) if is_first_rank else nullcontext():
+        trainer = build_trainer(experiment, device.type, folder, run_callbacks)
         with signals_restored():
             fit(trainer, module, data, folder)
-        results = figures(parts) | sources(genome, table) | provenance()
+        results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
         if is_first_rank:
             folder.write_results(results)
-            print(summary(experiment, results, folder.path))
+            report(experiment, folder)
     return results
 
 
-def quieten_lightning() -> None:
-    """Its notices on devices and stopping say nothing that our progress and summary do not."""
+def refuse_other_versions(folder: RunFolder) -> None:
+    """Refuse to resume a run of another version before its config is read: keys change as well."""
+    if folder.last_checkpoint:
+        read_checkpoint(folder.last_checkpoint, map_location="meta")
+
+
+def report(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
+    """Print the summary of a finished run, return its results."""
+    results = folder.read_results()
+    print(render_summary(experiment, results, folder.path))
+    return results
+
+
+def silence_lightning() -> None:
+    """Turn off notices on devices and stopping: our progress bar and summary report the same."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Where Slurm is installed. A run starts its own ranks, also in a job (`cmgems sweep`).
+    # Shown where Slurm is installed. A run starts its own ranks, also in a job (`cmgems sweep`)
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
 
 
-def difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
+def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
     """The rank table: from the file that the experiment names, or from the genome."""
     pmi, k = experiment.pmi, experiment.data.k
     if pmi.table:
@@ -117,32 +138,33 @@ def difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
 
 def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable) -> Masker:
     """A masker whose budget is measured on the training genome."""
-    k = experiment.data.k
+    tokenization = build_tokenization(experiment.data)
     codes = torch.from_numpy(data.corpus(CORPUS_WINDOWS, experiment.data.window_length))
     rank_V = torch.from_numpy(table.rank)
     masking, strategies = experiment.masking, experiment.curriculum.strategies
     paper, folder = masking.center_rate == "paper", data.genome.path / "rates"
-    budget = Budget(token_ids(codes, k), rank_V, k, paper, folder)
+    budget = Budget(tokenization.encode(codes), rank_V, tokenization, paper, folder)
     follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
-    masker = Masker(k, rank_V, budget, follow_loss, start_settings(masking))
+    masker = Masker(tokenization, rank_V, budget, follow_loss, start_settings(masking))
     masker.prepare({*COMMON_MASKS, *strategies})
     return masker
 
 
-def unigram_entropy(table: PmiTable, genome: Genome) -> float:
-    """Nats of the k-mers' own distribution."""
+def unigram_entropy(table: PmiTable, genome: Genome, tokenization: Tokenization) -> float:
+    """Entropy of the tokens' frequencies, nats."""
     counts = table.counts
     if (counts < 0).any():  # a table from elsewhere need not have counts
         counts = compute_pmi_table(genome, table.k).counts
-    share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log(share)).sum())
+    counts = tokenization.unigram_counts(counts)
+    frequency = counts[counts > 0] / counts.sum()
+    return float(-(frequency * np.log(frequency)).sum())
 
 
 def build_callbacks(
     experiment: Experiment,
     folder: RunFolder,
     table: PmiTable,
-    unigram: float,
+    entropy: float,
     references: Callable[[], dict[str, float]] | None = None,
     extra: Sequence[L.Callback] = (),
 ) -> list[L.Callback]:
@@ -150,27 +172,30 @@ def build_callbacks(
 
     Parameters
     ----------
-    unigram : entropy of the k-mers, nats
-    references : what models without a network pay, see `base_references`
-    extra : callbacks of the user's own
+    entropy : float
+        Entropy of the k-mers' frequencies, nats.
+    references : callable, optional
+        Returns the bits per hidden base of models without a network, see `base_references`.
+    extra : sequence of Lightning callbacks
+        The user's custom callbacks.
     """
     every = experiment.train.log_every_n_steps
-    curriculum = CurriculumCallback(experiment, unigram)
+    curriculum = CurriculumCallback(experiment, entropy)
     log = TrainingLog(curriculum, every, references)
-    throughput = Throughput(every, experiment.data.k, log)
+    throughput = Throughput(every, build_tokenization(experiment.data), log)
     return [
         curriculum,
         log,
         throughput,
-        Comparison(experiment, log, throughput),
-        SchedulePicture(curriculum),
+        ComparisonLog(experiment, log, throughput),
+        SchedulePlot(curriculum),
         MaskLog(),
-        PmiPictures(table),
-        ProbeStates(experiment, throughput.paused),
+        PmiPlots(table),
+        OnlineProbe(experiment, throughput.paused),
         StepProgress(log, throughput),
         *([Profile(folder.path / "profile")] if experiment.train.profile else []),
         *extra,
-        # Behind everything that has state to save.
+        # After all callbacks that have state to save.
         RunCheckpoints(folder.checkpoints),
         StopOnSignal(folder.checkpoints, agree_every=every),
     ]
@@ -179,18 +204,19 @@ def build_callbacks(
 C = TypeVar("C", bound=L.Callback)
 
 
-def only(kind: type[C], parts: Sequence[L.Callback]) -> C:
-    """The callback of this class; Lightning takes no two of ours, which would save as one."""
-    return next(part for part in parts if type(part) is kind)
+def find_callback(kind: type[C], callbacks: Sequence[L.Callback]) -> C:
+    """The callback of this class. There is one: two would be saved under the same name."""
+    return next(callback for callback in callbacks if type(callback) is kind)
 
 
 def build_trainer(
-    experiment: Experiment, accelerator: str, folder: RunFolder, parts: list[L.Callback]
+    experiment: Experiment, accelerator: str, folder: RunFolder, callbacks: list[L.Callback]
 ) -> L.Trainer:
+    """Lightning's trainer of a run, which continues the logs of a run that is resumed."""
     train = experiment.train
     accumulate = train.global_batch_size // (train.micro_batch_size * train.devices * train.nodes)
     last = folder.last_checkpoint
-    # A run that was killed before its first checkpoint begins again: -1 drops all its lines.
+    # A run that was killed before its first checkpoint starts over: -1 drops all its lines.
     step = saved_step(last) if last else -1
     loggers = [
         TensorBoardLogger(folder.path, name="", version="", purge_step=step + 1),
@@ -208,7 +234,7 @@ def build_trainer(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        callbacks=parts,
+        callbacks=callbacks,
         logger=loggers,
         plugins=[SafeCheckpoints()],
         log_every_n_steps=1,  # our own callbacks log
@@ -218,29 +244,29 @@ def build_trainer(
 
 
 def saved_step(checkpoint: Path) -> int:
-    check_digest(checkpoint)
-    return torch.load(checkpoint, map_location="meta", weights_only=True)["global_step"]
+    """The optimizer steps that a run had taken when it was saved."""
+    return read_checkpoint(checkpoint, map_location="meta").content["global_step"]
 
 
 def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder: RunFolder) -> None:
-    """Validate the untrained model, then train to the end; or go on from the last checkpoint."""
+    """Validate the untrained model and train to the end, or resume from the last checkpoint."""
     last = folder.last_checkpoint
     with warnings.catch_warnings():
         # The loader copies bytes out of a memory map; worker processes would only be slower.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # It is: a batch is a function of its number, and the loader starts at the right one.
+        # It is resumable: a batch is a function of its number, the loader starts at the right one.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-        # of torch, to Lightning
+        # torch deprecates what Lightning calls
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         if last is None:
             trainer.validate(module, datamodule=data, verbose=False, weights_only=True)
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
 
 
-def figures(parts: list[L.Callback]) -> dict[str, Any]:
-    """The final figures of a run, over all its sittings."""
-    log, throughput = only(TrainingLog, parts), only(Throughput, parts)
-    curriculum = only(CurriculumCallback, parts)
+def collect_results(callbacks: list[L.Callback]) -> dict[str, Any]:
+    """The final results of a run, over all its sessions."""
+    log, throughput = find_callback(TrainingLog, callbacks), find_callback(Throughput, callbacks)
+    curriculum = find_callback(CurriculumCallback, callbacks)
     return {
         "initial": log.initial,
         "final": log.final,
@@ -248,8 +274,8 @@ def figures(parts: list[L.Callback]) -> dict[str, Any]:
         "reference": log.reference(),
         "switches": curriculum.switches,
         "switched_at": curriculum.switched_at,
-        "best_step": only(RunCheckpoints, parts).best_step,
-        "probe": only(ProbeStates, parts).scores,
+        "best_step": find_callback(RunCheckpoints, callbacks).best_step,
+        "probe": find_callback(OnlineProbe, callbacks).scores,
         "tokens": throughput.tokens,
         "training_seconds": throughput.seconds,
         "tokens_per_second": throughput.tokens / max(throughput.seconds, 1e-9),
@@ -257,7 +283,8 @@ def figures(parts: list[L.Callback]) -> dict[str, Any]:
     }
 
 
-def sources(genome: Genome, table: PmiTable) -> dict[str, Any]:
+def describe_inputs(genome: Genome, table: PmiTable) -> dict[str, Any]:
+    """The genome and the difficulty of a run, with their digests."""
     return {
         "genome": {"name": genome.name, "sha256": genome.sha256, "bases": len(genome.codes)},
         "pmi": {

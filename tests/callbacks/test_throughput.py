@@ -9,9 +9,9 @@ import torch
 from helpers.paths import EXPERIMENTS
 
 from cmgems.callbacks import Throughput
-from cmgems.callbacks.throughput import PARTS, _Marks
+from cmgems.callbacks.throughput import PARTS, _PhaseTimer
 from cmgems.config.schema import Experiment, Model
-from cmgems.cost.device import matmul_rate, peak_memory
+from cmgems.cost.device import measure_matmul_speed, peak_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.models.build import build_model
 from cmgems.pretraining import pretrain
@@ -32,7 +32,7 @@ def run(tiny, tmp_path_factory):
 def test_results_and_scalars_have_the_speed(run):
     folder, results = run
     speed = results["speed"]
-    shares = [speed[f"share_{part}"] for part in (*PARTS, "other")]
+    shares = [speed[f"fraction_{part}"] for part in (*PARTS, "other")]
     assert all(share > 0 for share in shares)
     assert sum(shares) == pytest.approx(1.0, abs=0.02)
     assert speed["fraction_backward"] > speed["fraction_data"]
@@ -61,7 +61,7 @@ def test_writes_a_trace_that_a_viewer_opens(run):
 
 def test_flops_follow_lengths_and_masked_share():
     """Two windows of 95 and 59 tokens, a seventh of which are masked, at a rate of 1 GFLOP/s."""
-    log = SimpleNamespace(latest={"masked_fraction": 1 / 7})
+    log = SimpleNamespace(last_logged={"masked_fraction": 1 / 7})
     module = SimpleNamespace(model=build_model(Experiment(model=Model(preset="small"))), device=CPU)
     data = SimpleNamespace(loading_seconds=0.0)
     trainer = SimpleNamespace(
@@ -85,7 +85,7 @@ def test_flops_follow_lengths_and_masked_share():
 def test_marks_divide_the_time_of_a_step(monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 7.0, 20.0, 21.0, 22.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    marks = _Marks(CPU)
+    marks = _PhaseTimer(CPU)
     for part in ("forward", "backward", "optimizer", None, "forward", "backward", None):
         marks.set(part)
     assert marks.seconds() == {"forward": 2.0, "backward": 3.0, "optimizer": 4.0}
@@ -95,7 +95,7 @@ def test_marks_divide_the_time_of_a_step(monkeypatch):
 def test_what_is_no_training_does_not_count(monkeypatch):
     """Time counts from the first step; after a validation or a pause, from the next one."""
     throughput = Throughput(every=1, k=6, log=None)
-    throughput._marks = _Marks(CPU)
+    throughput._marks = _PhaseTimer(CPU)
     trainer = SimpleNamespace(state=SimpleNamespace(fn="validate"))
     now = [10.0]
     monkeypatch.setattr("cmgems.callbacks.throughput.time.perf_counter", lambda: now[0])
@@ -117,7 +117,7 @@ def test_what_is_no_training_does_not_count(monkeypatch):
 
 def test_rate_and_memory_are_of_this_machine():
     """Slow or loaded as it may be, a core multiplies and adds at more than 1 GFLOP/s."""
-    assert 1e9 < matmul_rate(CPU, torch.float32) < 1e14
+    assert 1e9 < measure_matmul_speed(CPU, torch.float32) < 1e14
     before = peak_memory(CPU)
     block = torch.ones(50_000_000)  # 200 MB
     assert peak_memory(CPU) >= before

@@ -1,4 +1,4 @@
-"""`cmgems pmi` and the functions that it calls: merging, comparing, tracks, plots."""
+"""`cmgems pmi` and what stands behind it: merging, comparing, tracks, plots."""
 
 import numpy as np
 import pytest
@@ -63,25 +63,27 @@ def test_both_strands_give_a_kmer_and_its_reverse_complement_one_score(files):
 def test_strands_are_not_mixed(files, capsys):
     run(files / "a.fa", "--k", 3, "--both-strands", "--counts-out", files / "a.counts")
     assert run(files / "a.counts", files / "b.fa", "--k", 3) == 2
-    assert capsys.readouterr().err.endswith("the other is not; give --both-strands\n")
+    assert capsys.readouterr().err.endswith(
+        "not both counted on both strands; give --both-strands\n"
+    )
     assert run(files / "a.counts", files / "b.fa", "--k", 3, "--both-strands") == 0
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "wanted: GENOME... or --table FILE (see --help)"),
+        ([], "wanted GENOME... or --table FILE (see --help)"),
         (["a.fa", "--k", "1"], "k is 1; PMI wants k from 2 to 12"),
         (["a.fa", "--k", "13"], "k is 13; PMI wants k from 2 to 12"),
         (["a.fa", "--definition", "other"],
          "PMI definition 'other'; wanted: exact or published"),
         (["a.fa", "--min-count", "1"], "the minimal count is 1; wanted: 2 or more"),
-        (["a.fa", "b.fa", "--track", "one"], "--track wants one GENOME, found 2"),
+        (["a.fa", "b.fa", "--track", "one"], "--track: found 2 genomes, wanted one GENOME"),
         (["a.fa", "--table", "t.tsv"],
-         "--table takes the place of GENOME; give one of them (both for --track)"),
-        (["a.fa", "--bin", "0"], "--bin is 0; wanted: 1 or more"),
+         "--table replaces GENOME; give one of them (both for --track)"),
+        (["a.fa", "--bin", "0"], "--bin: found 0, wanted 1 or more"),
         (["a.fa", "--out", "absent/t.tsv"],
-         "absent/t.tsv: cannot be written; wanted: a file in a folder that exists"),
+         "absent/t.tsv: cannot be written, wanted a file in a folder that exists"),
         (["absent.fa"], "absent.fa: does not exist;"
          " wanted: FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"),
     ],
@@ -222,6 +224,6 @@ def test_plots(files, capsys):
     options = ("--k", 4, "--min-count", 20, "--plots", files / "plots")
     assert run(files / "a.fa", *options) == 0
     for name in figures(one):
-        plot = (files / "plots" / f"{name}.png").read_bytes()
-        assert plot.startswith(b"\x89PNG")
-        assert len(plot) > 10_000
+        png = (files / "plots" / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert len(png) > 10_000

@@ -1,21 +1,23 @@
-"""Comparisons over run folders whose figures are made up, so that what they say is known."""
+"""Comparisons over run folders whose results are made up, so that what they show is known."""
 
 import csv
 import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers.paths import EXPERIMENTS
 
 from cmgems.cli import main
-from cmgems.comparison.compare import HIDDEN_BITS, compare
+from cmgems.comparison.compare import MetricResults, compare
+from cmgems.comparison.metrics import HIDDEN_BITS
 from cmgems.comparison.page import page
 from cmgems.comparison.records import read_runs
-from cmgems.comparison.words import verdict
-from cmgems.comparison.write import terminal
+from cmgems.comparison.verdict import verdict
+from cmgems.comparison.write import as_terminal_text
 from cmgems.config.loading import dump
 from cmgems.errors import UserError
 from cmgems.runs.experiment import load
@@ -30,7 +32,7 @@ def write_run(folder, strategy, seed, bits, probe=None, **results):
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(dump(load(EXPERIMENTS / "pretrain/base.yaml", overrides)))
     curve = bits + (2.0 - bits) * (1 - STEPS / 1000) ** 2
-    figures = {
+    metrics = {
         "validation_random/loss": curve + 1,
         "validation_random_wide/loss": curve + 2,
         "validation_random_wide/hidden_base_bits": curve,
@@ -39,13 +41,13 @@ def write_run(folder, strategy, seed, bits, probe=None, **results):
     if probe is not None:
         score = probe - 0.4 * (1 - STEPS / 1000)
         for name in ("accuracy", "auroc", "ece", "neighbours_auroc"):
-            figures[f"probe/prom_core/{name}"] = score
+            metrics[f"probe/prom_core/{name}"] = score
     with open(folder / "metrics.csv", "w") as handle:
         handle.write("step,name,value\n")
-        for tag, values in figures.items():
+        for tag, values in metrics.items():
             handle.writelines(f"{s},{tag},{float(v)}\n" for s, v in zip(STEPS, values, strict=True))
     wide = {"loss": bits + 2, "hidden_base_bits": bits}
-    made = {
+    default_results = {
         "final": {"random": {"loss": bits + 1}, "random_wide": wide},
         "reference": {"composition_bits": 1.99, "markov_bits": 1.91, "markov_order": 11},
         "tokens": 2_000_000,
@@ -53,7 +55,7 @@ def write_run(folder, strategy, seed, bits, probe=None, **results):
         "genome": {"name": "made up", "sha256": "0", "bases": 1000},
         "git_revision": "0123456789abcdef",
     }
-    (folder / "results.json").write_text(json.dumps(made | results))
+    (folder / "results.json").write_text(json.dumps(default_results | results))
 
 
 @pytest.fixture
@@ -71,32 +73,32 @@ def sweep(tmp_path):
 
 
 def test_runs_are_grouped_and_the_baseline_comes_first(sweep):
-    found = compare(read_runs([sweep]))
-    assert [group.label for group in found.groups] == ["random", "best", "same"]
-    assert [group.seeds for group in found.groups] == [[0, 1, 2]] * 3
-    assert found.varied == ["curriculum.strategies"]
-    assert found.warnings == []
-    titles = [measure.title for measure in found.rows]
+    comparison = compare(read_runs([sweep]))
+    assert [group.label for group in comparison.groups] == ["random", "best", "same"]
+    assert [group.seeds for group in comparison.groups] == [[0, 1, 2]] * 3
+    assert comparison.varied == ["curriculum.strategies"]
+    assert comparison.warnings == []
+    titles = [metric.title for metric in comparison.results]
     assert titles[3:] == ["probe during the run: prom_core, auroc"]  # its official metric alone
 
 
 def test_a_difference_is_paired_by_seed(sweep):
     """0.02 bits, where the seeds themselves differ by 0.01."""
-    _, best, same = compare(read_runs([sweep])).rows[HIDDEN_BITS]
+    best, same = compare(read_runs([sweep])).results[HIDDEN_BITS].contrasts
     interval = best.difference.paired.difference
     assert interval.mean == pytest.approx(-0.02, abs=0.003)
     assert -0.025 < interval.low < interval.high < -0.015
     assert best.difference.corrected_p < 0.05
     assert same.difference.corrected_p > 0.05
-    assert best.match.high < 1000
-    assert best.match.low < best.match.step < best.match.high
+    match = best.steps_to_match
+    assert match.low < match.step < match.high < 1000
 
 
 def test_the_verdict_says_what_was_found_and_what_was_not(sweep):
     lines = verdict(compare(read_runs([sweep])))
-    assert re.match(r"bits a hidden base: better than random: best by 0\.0\d+ bits \(", lines[0])
+    assert re.match(r"bits per hidden base: better than random: best by 0\.0\d+ bits \(", lines[0])
     assert "no difference found from random for 1 of 2" in lines[0]
-    assert lines[-1].startswith("No model beats the best Markov model (1.910 bits a hidden base")
+    assert lines[-1].startswith("No model beats the best Markov model (1.910 bits per hidden base")
 
 
 def write_evaluation(folder, scores, step=1000):
@@ -111,54 +113,57 @@ def write_evaluation(folder, scores, step=1000):
     ]
     rows += [rows[0] | {"metric": "mcc", "official": False, "mean": 0.1}]
     rows += [{"model": "untrained", "mean": 0.5, "low": 0.45, "high": 0.55, "count": 10} | row]
-    found = {"protocol": "few_shot", "models": models, "summaries": rows}
-    (folder / "results.json").write_text(json.dumps(found))
+    results = {"protocol": "few_shot", "models": models, "summaries": rows}
+    (folder / "results.json").write_text(json.dumps(results))
     return folder
 
 
-def test_scores_of_an_evaluation_are_judged_like_any_figure(sweep, tmp_path):
+def test_scores_of_an_evaluation_are_compared_like_any_metric(sweep, tmp_path):
     base = {"random": 0.60, "best": 0.70, "same": 0.60}
     noise = np.random.default_rng(1).normal(0, 0.002, (3, 3))
     scores = {
-        sweep / f"{name}-seed{seed}": base[name] + 0.02 * seed + noise[place, seed]
-        for place, name in enumerate(base)
+        sweep / f"{name}-seed{seed}": base[name] + 0.02 * seed + noise[index, seed]
+        for index, name in enumerate(base)
         for seed in range(3)
     }
-    found = compare(read_runs([sweep, write_evaluation(tmp_path / "few", scores)]))
-    (measure,) = [one for one in found.rows if one.title == "few-shot: prom-core 100, accuracy"]
-    random, best, same = found.rows[measure]
-    assert random.figure.values == [scores[sweep / f"random-seed{seed}"] for seed in range(3)]
+    comparison = compare(read_runs([sweep, write_evaluation(tmp_path / "few", scores)]))
+    title = "few-shot: prom-core 100, accuracy"
+    (metric,) = [metric for metric in comparison.results if metric.title == title]
+    finals, (best, same) = comparison.results[metric]
+    assert finals[0].values == [scores[sweep / f"random-seed{seed}"] for seed in range(3)]
     assert best.difference.paired.difference.mean == pytest.approx(0.1, abs=0.01)
     assert best.difference.corrected_p < 0.05 < same.difference.corrected_p
-    told = terminal(found)
+    shown = as_terminal_text(comparison)
     words = r"few-shot: prom-core 100, accuracy: better than random: best by 0\.(09|10)"
-    assert re.search(words, told)
-    assert "untrained" in told
-    assert "0.500 (0.450 to 0.550)" in told
-    assert f"Steps to match random: {measure.title}" not in told  # one point is no curve
-    drawn = re.search(r"const DATA = (\{.*\});", page(found, "sweep"))
-    assert len(json.loads(drawn.group(1))["charts"]) == len(found.rows) - 1
+    assert re.search(words, shown)
+    assert "untrained" in shown
+    assert "0.500 (0.450 to 0.550)" in shown
+    assert f"Steps to match random: {metric.title}" not in shown  # one point is no curve
+    data = re.search(r"const DATA = (\{.*\});", page(comparison, "sweep"))
+    assert len(json.loads(data.group(1))["charts"]) == len(comparison.results) - 1
 
 
 def test_checkpoints_of_several_steps_are_a_curve(sweep, tmp_path):
     early, last = sweep / "random-seed0/checkpoints/step=500.ckpt", sweep / "random-seed0"
     folder = write_evaluation(tmp_path / "few", {early: 0.55, last: 0.6})
-    found = json.loads((folder / "results.json").read_text())
-    found["models"][0]["step"] = 500
-    (folder / "results.json").write_text(json.dumps(found))
+    results = json.loads((folder / "results.json").read_text())
+    results["models"][0]["step"] = 500
+    (folder / "results.json").write_text(json.dumps(results))
     run = read_runs([sweep / "random-seed0", folder]).groups[0].runs[0]
     curve = run.curves["scored_few_shot/prom-core 100/accuracy"]
     assert curve.steps.tolist() == [500, 1000]
     assert curve.values.tolist() == [0.55, 0.6]
 
 
-def test_an_evaluation_of_other_runs_is_refused_and_of_a_part_is_told(sweep, tmp_path):
+def test_an_evaluation_of_other_runs_is_refused_and_of_some_is_reported(sweep, tmp_path):
     other = write_evaluation(tmp_path / "other", {tmp_path / "elsewhere": 0.5})
     with pytest.raises(UserError, match=r"other/results.json: scores none of the runs"):
         read_runs([sweep, other])
     part = write_evaluation(tmp_path / "part", {sweep / "random-seed0": 0.5})
-    found = compare(read_runs([sweep, part]))
-    assert "few_shot/prom-core 100/accuracy is known of 1 of 9 runs, left out" in found.warnings
+    comparison = compare(read_runs([sweep, part]))
+    assert (
+        "few_shot/prom-core 100/accuracy is known of 1 of 9 runs, left out" in comparison.warnings
+    )
     (part / "results.json").write_text("{}")
     with pytest.raises(UserError, match=r"part/results.json: not the results of an evaluation"):
         read_runs([sweep, part])
@@ -171,34 +176,35 @@ def test_no_difference_found_is_said(tmp_path):
             bits = 1.95 + 0.01 * rng.standard_normal()
             write_run(tmp_path / f"{strategy}-seed{seed}", strategy, seed, bits)
     lines = verdict(compare(read_runs([tmp_path])))
-    assert lines[0].startswith("bits a hidden base: no difference found from random for any of 2")
+    assert lines[0].startswith("bits per hidden base: no difference found from random for any of 2")
 
 
-def test_there_is_nothing_to_match_where_the_baseline_has_not_learned(tmp_path):
+def test_there_is_nothing_to_match_where_the_baseline_has_not_improved(tmp_path):
     for seed in range(2):
         write_run(tmp_path / f"random-seed{seed}", "random", seed, 2.01 + 0.001 * seed)
         write_run(tmp_path / f"best-seed{seed}", "genemask", seed, 1.90 + 0.002 * seed)
-    found = compare(read_runs([tmp_path]))
-    assert found.rows[HIDDEN_BITS][1].match is None
-    assert "random does not end better than it began: there is nothing to match." in terminal(found)
+    comparison = compare(read_runs([tmp_path]))
+    assert comparison.results[HIDDEN_BITS].contrasts[0].steps_to_match is None
+    note = "random does not end better than it began: there is nothing to match."
+    assert note in as_terminal_text(comparison)
 
 
 def test_one_seed_says_nothing(tmp_path):
     write_run(tmp_path / "random", "random", 0, 1.95)
     write_run(tmp_path / "best", "genemask", 0, 1.90)
-    found = compare(read_runs([tmp_path]))
-    assert "nothing can be said: fewer than two seeds" in verdict(found)[0]
-    assert found.warnings == ["one seed only, so no interval: best, random"]
+    comparison = compare(read_runs([tmp_path]))
+    assert "nothing can be concluded: fewer than two seeds" in verdict(comparison)[0]
+    assert comparison.warnings == ["one seed only, so no interval: best, random"]
 
 
 def test_seeds_that_only_one_has_are_left_out_of_the_difference(sweep):
     shutil.rmtree(sweep / "best-seed1")
-    _, best, _ = compare(read_runs([sweep])).rows[HIDDEN_BITS]
+    finals, (best, _) = compare(read_runs([sweep])).results[HIDDEN_BITS]
     assert best.difference.seeds == [0, 2]
-    assert best.figure.interval.count == 2
+    assert finals[1].interval.count == 2
 
 
-def test_warns_where_figures_do_not_compare(sweep):
+def test_warns_where_results_do_not_compare(sweep):
     path = sweep / "same-seed0/config.yaml"
     path.write_text(path.read_text().replace("windows: 128", "windows: 64"))
     (sweep / "best-seed2/results.json").unlink()
@@ -240,7 +246,7 @@ def test_refuses_an_unknown_baseline(sweep):
 def test_the_command_writes_what_can_be_traced(sweep, capsys):
     assert main(["compare", str(sweep), "baseline=same"]) == 0
     shown = capsys.readouterr().out
-    assert "Steps to match same: bits a hidden base" in shown
+    assert "Steps to match same: bits per hidden base" in shown
     folder = sweep / "comparison"
     assert shown.splitlines()[-4:] == [
         f"{folder}/{name}" for name in ("compare.html", "compare.md", "runs.csv", "curves.png")
@@ -258,15 +264,14 @@ def test_the_command_writes_what_can_be_traced(sweep, capsys):
 
 
 def test_the_page_needs_nothing_else_and_no_name_breaks_it(sweep):
-    found = compare(read_runs([sweep]))
-    group = found.groups[1]
-    renamed = group._replace(label="</script><b>")
-    rows = {
-        m: [r._replace(group=renamed) if r.group is group else r for r in rows]
-        for m, rows in found.rows.items()
+    comparison = compare(read_runs([sweep]))
+    renamed = comparison.groups[1]._replace(label="</script><b>")
+    results = {
+        metric: MetricResults(finals, [best._replace(group=renamed), same])
+        for metric, (finals, (best, same)) in comparison.results.items()
     }
-    groups = [renamed if each is group else each for each in found.groups]
-    text = page(type(found)(groups, found.baseline, rows, found.varied, [], []), "a <title>")
+    groups = [comparison.groups[0], renamed, comparison.groups[2]]
+    text = page(replace(comparison, groups=groups, results=results), "a <title>")
     assert "</script><b>" not in text
     assert text.count("</script>") == 1
     outside = re.sub(r'"http://www.w3.org/2000/svg"', "", text)
@@ -274,7 +279,7 @@ def test_the_page_needs_nothing_else_and_no_name_breaks_it(sweep):
     data = json.loads(re.search(r"const DATA = (.*);\n", text).group(1))
     assert [chart["id"] for chart in data["charts"]] == [f"chart-{n}" for n in range(4)]
     series = data["charts"][0]["series"]
-    assert [each["name"] for each in series] == ["random", "</script><b>", "same"]
+    assert [curve["name"] for curve in series] == ["random", "</script><b>", "same"]
     assert series[0]["points"]["tokens"][-1] == pytest.approx(2.0)
     assert series[0]["points"]["seconds"][-1] == pytest.approx(50.0)
 

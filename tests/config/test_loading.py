@@ -5,9 +5,9 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems.commands import describe_keys
 from cmgems.config.loading import dump
-from cmgems.config.schema import Experiment, leaves, read
+from cmgems.config.schema import Experiment, get_value, iter_keys
 from cmgems.errors import UserError
-from cmgems.runs.experiment import differences, load
+from cmgems.runs.experiment import diff, load
 
 
 @pytest.fixture
@@ -99,6 +99,19 @@ def test_refers_to_another_key(write):
             "model: {hidden_size: 100}",
             "{p}:1: model.hidden_size: found 100, wanted a multiple of 2 x 4 heads",
         ),
+        (
+            "model: {norm: pre, init: fast_start}",
+            "{p}:1: model.norm: found pre, model.init fast_start wants post",
+        ),
+        (
+            "model: {embedding_norm: false}",
+            "{p}:1: model.embedding_norm: found false, wanted true with model.norm post",
+        ),
+        ("model: {conv_stem: 4}", "{p}:1: model.conv_stem: found 4, wanted an odd number"),
+        (
+            "model: {position_embedding: rotery}",
+            "{p}:1: model.position_embedding: found 'rotery', wanted one of learned, rotary, alibi",
+        ),
         ("seed: 1\nseed: 2", "{p}:2: seed: set a second time in this file"),
         ("- 1", "{p}:1: wanted `key: value` lines"),
         ("a: [1", "{p}: not YAML: "),
@@ -167,15 +180,13 @@ def test_baselines_differ_in_the_curriculum_alone():
     names = ("random", "random_wide", "genemask", "global_pmi", "cm_step", "cm_gems")
     one, *others = (load(EXPERIMENTS / f"pretrain/{name}.yaml") for name in names)
     for other in others:
-        assert all(
-            key == "name" or key.startswith("curriculum.") for key in differences(one, other)
-        )
+        assert all(key == "name" or key.startswith("curriculum.") for key in diff(one, other))
 
 
 def test_every_key_is_documented_and_in_the_help():
     text = describe_keys(Experiment)
-    for name, part in leaves():
+    for name, part in iter_keys():
         assert part.metadata["text"], name
         assert f"  {name} = " in text
-        default = read(Experiment(), name)
+        default = get_value(Experiment(), name)
         assert isinstance(default, part.type if part.type in (int, float, bool, str) else tuple)

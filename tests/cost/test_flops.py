@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from helpers.encoders import VARIANTS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmgems.cost.flops import flops_per_token, forward_flops_per_token, parameters
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 
 SHAPES = [
@@ -29,7 +30,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *VARIANTS.values()])
 @pytest.mark.parametrize("every", [1, 5])
 def test_flops_equal_those_that_torch_counts(shape, every):
     tokens, sequences = 40, 3
@@ -40,7 +41,7 @@ def test_flops_equal_those_that_torch_counts(shape, every):
     # torch has no formula for the CPU's fused attention; the plain one is matrix products
     with sdpa_kernel(SDPBackend.MATH):
         with FlopCounterMode(display=False) as forward:
-            logits = model(ids, Layout.of((tokens,) * sequences), at)
+            logits = model(ids, SequenceLayout.of((tokens,) * sequences), at)
         with FlopCounterMode(display=False) as backward:
             logits.sum().backward()
     masked = len(at) / len(ids)
@@ -57,6 +58,6 @@ def test_mixed_lengths_count_with_the_mean_over_tokens():
     assert sum(lengths) * flops_per_token(shape, mean, 0.15) == pytest.approx(one_by_one)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *VARIANTS.values()])
 def test_parameters_are_counted(shape):
     assert parameters(shape) == sum(p.numel() for p in MaskedLanguageModel(shape).parameters())

@@ -18,8 +18,8 @@ from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.cost.device import Memory, device_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.cost.memory import Micro, layer_parameters, step_memory
-from cmgems.cost.plan import largest_fitting, memory_of, plan, windows_of
-from cmgems.models.attention import Layout
+from cmgems.cost.plan import estimate_memory, estimate_windows, largest_micro_batch, plan
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.presets import encoder_config
 from cmgems.runs.experiment import load
@@ -44,7 +44,7 @@ def peak_of_steps(
         optimizer = adamw(built, experiment.optim)
         built = wrapped(built)
         for number in range(2 * micro_batches):
-            loss = F.cross_entropy(built(ids, Layout.of(lengths), at), ids[at])
+            loss = F.cross_entropy(built(ids, SequenceLayout.of(lengths), at), ids[at])
             if number % micro_batches == 0:  # where Lightning does it
                 optimizer.zero_grad()
             loss.backward()
@@ -74,6 +74,11 @@ def peak_of_steps(
         (Model(preset="small"), (512,) * 8, 2),
         (Model(preset="small"), (300, 280, 200, 31), 2),
         (Model(preset="logo"), (256,) * 2, 2),
+        (Model(norm="pre", position_embedding="rotary", mlp="geglu", biases=False), (512,) * 4, 2),
+        (Model(norm="pre", embedding_norm=False, num_layers=4), (300, 280, 200, 31), 2),
+        (Model(position_embedding="alibi", mlp="geglu", num_layers=3), (512,) * 4, 2),
+        (Model(position_embedding="alibi", num_layers=3), (512, 480, 400, 310), 2),
+        (Model(position_embedding="rotary", conv_stem=5), (256,) * 4, 2),
         (Model(preset="small", num_layers=3, dropout=0.1), (256,) * 4, 2),
     ],
 )
@@ -122,7 +127,7 @@ def test_lengths_and_masks_are_those_of_the_windows(genome):
     from cmgems.genome.spans import unambiguous_spans
 
     data = Data(window_length=510, full_length_fraction=0.5)
-    windows = windows_of(Experiment(data=data))
+    windows = estimate_windows(Experiment(data=data))
     stream = WindowStream(genome.codes, unambiguous_spans(genome.codes), Cut(510, 6, 0.5), seed=0)
     lengths = stream.pieces(0, 5000).length.astype(float) - data.k + 3
     assert windows.mean == pytest.approx(lengths.mean(), rel=0.02)
@@ -132,19 +137,21 @@ def test_lengths_and_masks_are_those_of_the_windows(genome):
 
 def test_the_largest_micro_batch_that_fits_divides_the_batch():
     experiment = Experiment(train=Train(global_batch_size=240, micro_batch_size=240))
-    need = {size: memory_of(experiment, size, CPU).total for size in range(1, 241)}
+    need = {size: estimate_memory(experiment, size, CPU).total for size in range(1, 241)}
     room = int(need[25] / 0.85) + 1  # of 24, 20, ... 24 is the largest divisor of 240 below 25
-    assert largest_fitting(experiment, CPU, Memory(room, room)) == 24
-    assert largest_fitting(experiment, CPU, Memory(1000, 1000)) is None
+    assert largest_micro_batch(experiment, CPU, Memory(room, room)) == 24
+    assert largest_micro_batch(experiment, CPU, Memory(1000, 1000)) is None
 
 
 def test_a_plan_adds_up():
     overrides = ["train.global_batch_size=20", "train.micro_batch_size=5", "train.devices=2"]
     found = plan(load(QUICKSTART, overrides), CPU)
-    windows = windows_of(found.experiment)
+    windows = estimate_windows(found.experiment)
     assert found.flops_per_token == flops_per_token(found.shape, windows.of_a_token, windows.masked)
     assert found.tokens == windows.mean * 20 * 600
-    rate = found.speed.tokens_per_second * found.flops_per_token / found.speed.matmul_rate
+    rate = (
+        found.speed.tokens_per_second * found.flops_per_token / found.speed.matmul_flops_per_second
+    )
     assert rate == pytest.approx(found.speed.efficiency)
     assert found.seconds == pytest.approx(found.tokens / found.speed.tokens_per_second)
     assert found.fits

@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn import metrics
 
 from cmgems.evaluation.metrics import Scores, score
-from cmgems.tasks.task import metrics_of
+from cmgems.tasks.task import metric_names
 
 
 def noisy_logits(labels, classes, seed=0, strength=0.7):
@@ -52,9 +52,9 @@ def test_classes_equal_scikit_learn(classes):
     }
     kind = "binary" if classes == 2 else "multiclass"
     found = score(torch.from_numpy(logits).float(), torch.from_numpy(labels), kind)
-    assert found.figures() == pytest.approx(expected, abs=2e-6)
+    assert found.metrics() == pytest.approx(expected, abs=2e-6)
     assert (found.count, found.collapsed) == (997, False)
-    assert set(found.figures()) == set(metrics_of(kind))
+    assert set(found.metrics()) == set(metric_names(kind))
 
 
 def test_the_score_of_a_split_is_not_the_mean_over_its_batches():
@@ -65,7 +65,7 @@ def test_the_score_of_a_split_is_not_the_mean_over_its_batches():
     assert np.mean([part.accuracy for part in parts]) == pytest.approx(whole.accuracy)
     assert abs(np.mean([part.mcc for part in parts]) - whole.mcc) > 1e-3
     order = np.random.default_rng(3).permutation(320)
-    assert score(logits[order], labels[order], "binary").figures() == pytest.approx(whole.figures())
+    assert score(logits[order], labels[order], "binary").metrics() == pytest.approx(whole.metrics())
 
 
 def test_ties_and_absent_classes():
@@ -110,7 +110,7 @@ def test_multilabel_equals_scikit_learn():
         "accuracy": (labels == predicted).mean(),
     }
     found = score(logits, labels, "multilabel")
-    assert found.figures() == pytest.approx(expected, abs=2e-6)
+    assert found.metrics() == pytest.approx(expected, abs=2e-6)
 
 
 def test_regression_equals_scipy_and_scikit_learn():
@@ -125,5 +125,5 @@ def test_regression_equals_scipy_and_scikit_learn():
         "mse": metrics.mean_squared_error(labels, values),
     }
     found = score(values, labels, "regression")
-    assert found.figures() == pytest.approx(expected, abs=1e-5)
-    assert Scores(3).figures() == {}
+    assert found.metrics() == pytest.approx(expected, abs=1e-5)
+    assert Scores(3).metrics() == {}

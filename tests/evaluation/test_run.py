@@ -22,6 +22,7 @@ from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tasks.tokens import tokenise
+from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.files import file_lock
 
 FINETUNE = EXPERIMENTS / "finetune"
@@ -71,11 +72,11 @@ def figures(found):
 
 
 def test_few_shot_with_all_baselines(evaluate, pretrained_run):
-    code, found, out, _ = evaluate(*QUICK, "audit=true", "seeds=2")
+    code, found, out, _ = evaluate(*QUICK, "check_leakage=true", "seeds=2")
     assert code == 0
     models = {one["model"] for one in found["scores"]}
     assert models == {str(pretrained_run), "untrained", "kmers", "one_hot"}
-    assert len(found["scores"]) == 2 * 2 * (2 + 2) + 2 * 2 * 2  # shots x draws x (seeds ...)
+    assert len(found["scores"]) == 2 * 2 * (2 + 2) + 2 * 2 * 2  # shots x replicates x (seeds ...)
     assert all(0 <= one["scores"]["accuracy"] <= 1 for one in found["scores"])
     shown = [(one["shots"], one["model"]) for one in found["summaries"]]
     order = [str(pretrained_run), "untrained", "kmers", "one_hot"]
@@ -95,34 +96,47 @@ def test_the_same_figures_again_and_when_interrupted(evaluate, tmp_path, monkeyp
     _, whole, _, _ = evaluate(*QUICK, NO_COUNTS)
     _, again, _, _ = evaluate(*QUICK, NO_COUNTS, folder=tmp_path / "again")
     assert figures(again) == figures(whole)
-    assert again["units_run"] == len(whole["scores"])
+    assert again["trials_run"] == len(whole["scores"])
 
-    run_group, calls = jobs.run_group, []
+    run_trials, calls = jobs.run_trials, []
 
-    def third_time_stops(settings, group):
+    def third_time_stops(context, batch):
         if len(calls) == 2:
             raise KeyboardInterrupt
-        calls.append(group)
-        return run_group(settings, group)
+        calls.append(batch)
+        return run_trials(context, batch)
 
-    monkeypatch.setattr(jobs, "run_group", third_time_stops)
+    monkeypatch.setattr(jobs, "run_trials", third_time_stops)
     folder = tmp_path / "stopped"
     code, found, _, err = evaluate(*QUICK, NO_COUNTS, folder=folder)
     assert (code, found) == (130, None)
     assert "interrupted" in err
-    monkeypatch.setattr(jobs, "run_group", run_group)
+    monkeypatch.setattr(jobs, "run_trials", run_trials)
     with open(folder / "scores.jsonl", "a") as journal:
         journal.write('{"key": "cut off by a kill')
     _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
     assert figures(found) == figures(whole)
-    done = sum(len(group.units) for group in calls)
-    assert found["units_run"] == len(whole["scores"]) - done
+    done = sum(len(batch.trials) for batch in calls)
+    assert found["trials_run"] == len(whole["scores"]) - done
     _, found, _, _ = evaluate(*QUICK, NO_COUNTS, folder=folder)
-    assert found["units_run"] == 0
+    assert found["trials_run"] == 0
     _, found, _, _ = evaluate(
         *QUICK, NO_COUNTS, "recipe.epochs=1", folder=folder
     )  # another setting
-    assert found["units_run"] == len([s for s in found["scores"] if s["loss"] is not None])
+    assert found["trials_run"] == len([s for s in found["scores"] if s["loss"] is not None])
+
+
+def test_scores_of_another_version_are_refused_in_one_line(evaluate, tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "evaluation.yaml").touch()
+    (folder / "scores.jsonl").write_text(
+        '{"key": "a", "results": [{"model": "kmers", "task": "t", "shots": 4, "draw": 0}]}\n'
+    )
+    code, _, _, err = evaluate(*QUICK, "models=[]", "baselines=[one_hot]", folder=folder)
+    assert code == 2
+    assert "scores.jsonl: line 1: found no scores of this version of cmgems" in err
+    assert err.count("\n") == 1
 
 
 def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
@@ -167,7 +181,7 @@ def is_running(process: int) -> bool:
 
 
 def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypatch):
-    read, trained = jobs.split, jobs.trained
+    read, train_trials = jobs.split, jobs.train_trials
     seen, inside = [], []
 
     def noting(name, which, root, k):
@@ -178,12 +192,12 @@ def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypa
     def noted(*args):
         inside.append(True)
         try:
-            return trained(*args)
+            return train_trials(*args)
         finally:
             inside.clear()
 
     monkeypatch.setattr(jobs, "split", noting)
-    monkeypatch.setattr(jobs, "trained", noted)
+    monkeypatch.setattr(jobs, "train_trials", noted)
     code, found, _, _ = evaluate(
         "recipe.epochs=3", "recipe.learning_rate=1e-3", "baselines=[]", "seeds=2", file="gue.yaml"
     )
@@ -202,18 +216,21 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
         TrainData,
     )
     from cmgems.evaluation.finetuning import best_epoch
-    from cmgems.evaluation.finetuning.train import Classifiers, LabelScale, Plan
+    from cmgems.evaluation.finetuning.train import Classifiers, FineTuneConfig, LabelScale
     from cmgems.evaluation.metrics import Scores
     from cmgems.models.encoder import Encoder, EncoderConfig
-    from cmgems.tasks.lookup import task as find
+    from cmgems.tasks.lookup import find_task
 
     encoder = Encoder(EncoderConfig(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
-    model = Classifiers([encoder] * 2, Plan("cls"), [0, 1])
-    examples, labels = Examples(tokenise(data, 3, 40)), torch.from_numpy(data.labels)
+    model = Classifiers([encoder] * 2, FineTuneConfig("cls"), [0, 1])
+    examples, labels = (
+        Examples(tokenise(data, OverlappingKmers(3), 40)),
+        torch.from_numpy(data.labels),
+    )
     split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
     module = ClassificationDataModule(split, 1, EvaluationData(examples, labels))
-    its_task = find(str(task))
+    its_task = find_task(str(task))
     found = iter([0.2, 0.9, 0.8, 0.1, 0.5, 0.9])
     monkeypatch.setattr(best_epoch, "score", lambda *_: Scores(2, mcc=next(found)))
     best = best_epoch.BestEpoch(model, module, its_task, LabelScale("binary"), bf16=False)
@@ -221,7 +238,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
         with torch.no_grad():
             model.head.out.bias[:] = epoch
         best(epoch)
-    chosen = best.take()
+    chosen = best.restore_best()
     assert chosen == [{"epoch": 2, "dev_mcc": 0.8}, {"epoch": 1, "dev_mcc": 0.9}]
     assert model.head.out.bias.tolist() == [[1.0, 1.0], [0.0, 0.0]]
 
@@ -229,16 +246,18 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
 def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path):
     transformers = pytest.importorskip("transformers")
     code, found, _, _ = evaluate(
-        "recipe.epochs=2", "baselines=[]", "keep=true", "seeds=1", file="gue.yaml"
+        "recipe.epochs=2", "baselines=[]", "save_classifiers=true", "seeds=1", file="gue.yaml"
     )
     assert code == 0
     (folder,) = (tmp_path / "out" / "classifiers").iterdir()
     loaded = load_classifier(folder)
     from cmgems.tasks import splits
-    from cmgems.tasks.lookup import task as find
+    from cmgems.tasks.lookup import find_task
 
-    test = splits.read(find(str(task)), "test")
-    tokens = tokenise(test, 6, loaded.classifier.encoder.config.max_position_embeddings)
+    test = splits.read_split(find_task(str(task)), "test")
+    tokens = tokenise(
+        test, OverlappingKmers(6), loaded.classifier.encoder.config.max_position_embeddings
+    )
     logits = loaded.classifier(tokens)
     accuracy = float((logits.argmax(1).numpy() == test.labels).mean())
     assert accuracy == pytest.approx(found["scores"][0]["scores"]["accuracy"], abs=1e-6)
@@ -261,9 +280,9 @@ def test_protocols_without_training(evaluate, file):
         assert all("neighbours_accuracy" in one["chosen"] for one in untrained)
 
 
-@pytest.mark.parametrize("body", ["frozen", "lora"])
-def test_bodies_that_stay(evaluate, body):
-    more = [f"classifier.finetune={body}", "baselines=[]", "classifier.head=mean"]
+@pytest.mark.parametrize("finetune", ["frozen", "lora"])
+def test_encoders_that_stay(evaluate, finetune):
+    more = [f"classifier.finetune={finetune}", "baselines=[]", "classifier.head=mean"]
     code, found, _, _ = evaluate(*QUICK, *more)
     assert code == 0
     assert len(found["scores"]) == 4
@@ -282,13 +301,13 @@ def test_shipped_experiments_are_read(path):
         (["baselines=[kmer]"], "baselines: found 'kmer', wanted names among untrained, kmers"),
         (
             ["few_shot.published=true"],
-            "few_shot.published has one draw; wanted few_shot.replicates=1",
+            "few_shot.published has one replicate; wanted few_shot.replicates=1",
         ),
         (["tasks.names=[prom-cor]"], "found the task 'prom-cor', wanted prom-core"),
         (["tasks.names=[prom-core]"], "tasks.root: found nothing, wanted the folder"),
         (["models=[nowhere]"], "nowhere: no checkpoint there"),
         (["classifier.head=cl"], "classifier.head: found 'cl', wanted one of cls"),
-        (["keep=true"], "keep: belongs to protocol full"),
+        (["save_classifiers=true"], "save_classifiers: belongs to protocol full"),
         (["models=[]", "baselines=[]"], "models: found none and no baselines"),
         (["protocol=probe", "probe.layer=9"], "probe.layer: found 9, wanted at most 2"),
     ],
@@ -368,4 +387,4 @@ def test_unknown_bases_and_long_sequences_are_evaluated(evaluate, task, tmp_path
 def test_keys_are_read_as_an_evaluation():
     found = load_as(Evaluation, FINETUNE / "splice.yaml")
     assert (found.classifier.head, found.few_shot.replicates) == ("position", 10)
-    assert evaluation_module.multiplies_in_bf16("cpu") in (True, False)
+    assert evaluation_module.has_bf16_products("cpu") in (True, False)

@@ -193,8 +193,8 @@ def test_the_command_ends_with_2_and_one_line(tmp_path, capsys):
     assert main(["pmi", str(tmp_path / "g.fa")]) == 2
     capsys.readouterr()
     for words, message in (
-        (["g.fa"], "wanted: SOURCE... --out DIR, or --check DIR (see --help)"),
-        (["g.fa", "--out", "s", "--threads", "0"], "--threads is 0; wanted: 1 or more"),
+        (["g.fa"], "wanted SOURCE... --out DIR, or --check DIR (see --help)"),
+        (["g.fa", "--out", "s", "--threads", "0"], "--threads: found 0, wanted 1 or more"),
     ):
         assert main(["genome", *words]) == 2
         assert capsys.readouterr().err == f"cmgems genome: {message}\n"

@@ -21,7 +21,8 @@ from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 from cmgems.models import attention
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
-from cmgems.tokenization.kmers import PAD
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import PAD
 from cmgems.training.metrics import judge
 from cmgems.training.module import Pretraining, predict
 from cmgems.utils.kernels import force_torch_path
@@ -32,7 +33,9 @@ SHAPE = EncoderConfig(3, 32, 4, 48, vocab_size=4101, max_position_embeddings=LON
 
 @pytest.fixture(scope="module")
 def masker(human_ids, human_rank):
-    return Masker(6, human_rank, Budget(human_ids[:, :123], human_rank, 6))
+    return Masker(
+        OverlappingKmers(6), human_rank, Budget(human_ids[:, :123], human_rank, OverlappingKmers(6))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +71,15 @@ def test_holds_the_batch_of_the_kernels(name, masker, windows):
     assert tokens < room.tokens
     assert torch.equal(masked.ids_T[:tokens], plain.ids_T)
     assert (masked.ids_T[tokens:] == PAD).all()
-    assert torch.equal(masked.layout.positions_T[:tokens], plain.layout.positions_T)
+    assert torch.equal(masked.layout.position_ids[:tokens], plain.layout.position_ids)
     counts = masked.targets_M != IGNORED
     assert torch.equal(masked.at_M[counts], plain.at_M)
     assert torch.equal(masked.targets_M[counts], plain.targets_M)
     assert (masked.at_M.diff() > 0).all()
-    ends = np.cumsum(plain.layout.lengths)
-    assert masked.layout.offsets[: len(ends) + 1].tolist() == [0, *ends]
-    assert masked.layout.offsets[-1] == room.tokens
-    assert masked.layout.offsets.diff().max() <= LONGEST
+    ends = np.cumsum(plain.layout.seqlens)
+    assert masked.layout.cu_seqlens[: len(ends) + 1].tolist() == [0, *ends]
+    assert masked.layout.cu_seqlens[-1] == room.tokens
+    assert masked.layout.cu_seqlens.diff().max() <= LONGEST
     assert torch.equal(masked.counts_S2, plain.counts_S2)
 
 
@@ -101,7 +104,7 @@ def test_loss_and_gradients_equal_those_of_kernels_and_reference(masker, windows
 
 def _padded(masked):
     """ids [B, L], real [B, L], predicted [B, L], targets, for the reference."""
-    lengths = torch.tensor(masked.layout.lengths)
+    lengths = torch.tensor(masked.layout.seqlens)
     real = torch.arange(int(lengths.max())) < lengths[:, None]
     ids = torch.zeros(real.shape, dtype=torch.int64)
     ids[real] = masked.ids_T.long()
@@ -138,7 +141,7 @@ def test_there_is_room_for_all_that_is_masked(name, windows_a_batch, masker, win
 
 
 def _of(masker, batch):
-    ids_BK = masker.parts.token_ids(batch.codes_BL, 6)
+    ids_BK = masker.parts.encode(batch.codes_BL)
     return ids_BK, ids_BK > 4, batch.keys_B2
 
 
@@ -204,13 +207,13 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
             monkeypatch.setattr(module, table, lambda *_, made=made: made)
         rate_L = torch.empty(124)
         monkeypatch.setattr(masker.budget, "rates", lambda *_: rate_L)
-        fake = Masker(6, torch.empty(4096, dtype=torch.int32), masker.budget)
+        fake = Masker(OverlappingKmers(6), torch.empty(4096, dtype=torch.int32), masker.budget)
         masked = fake(there, name, room=room_for(batch))
         model = MaskedLanguageModel(SHAPE)
         for compute in (None, torch.bfloat16):
-            model.encoder.compute = compute
+            model.encoder.compute_dtype = compute
             if compute:  # the kernel, and nothing else
-                monkeypatch.setattr(attention, "_on_grid", None)
+                monkeypatch.setattr(attention, "_attention_padded", None)
             judged = predict(model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
             assert judged.nats_M.shape == (room_for(batch).masked,)
             (judged.nats_M.sum() / judged.masked.clamp(min=1)).backward()
@@ -247,7 +250,7 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
         model=Model(hidden_size=32, num_heads=2, intermediate_size=64),
         curriculum=Curriculum(schedule="linear", strategies=names),
     )
-    module = Pretraining(experiment, Masker(6, human_rank, masker.budget))
+    module = Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.budget))
     module.rooms = module.rooms._replace(longest=LONGEST)
     graphs = Graphs()
     module.compile_step(backend=graphs)
@@ -276,7 +279,8 @@ def test_a_compiled_step_is_the_step(masker, windows, human_rank):
     torch._dynamo.reset()
     experiment = Experiment(model=Model(hidden_size=32, num_heads=2, intermediate_size=64))
     plain, compiled = (
-        Pretraining(experiment, Masker(6, human_rank, masker.budget)) for _ in range(2)
+        Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.budget))
+        for _ in range(2)
     )
     plain.rooms = compiled.rooms = plain.rooms._replace(longest=LONGEST)
     compiled.compile_step(backend="aot_eager")

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from references import encoder as reference_encoder
 
 from cmgems.config.schema import Experiment, Model
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
-from cmgems.models.encoder import EncoderConfig, Layout, MaskedLanguageModel, aligned_linear
+from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel, aligned_linear
 from cmgems.models.linear import linear
 from cmgems.models.presets import PRESETS, sizes
 
@@ -48,7 +49,7 @@ def test_loss_and_gradients_equal_the_reference(model, batch):
     plain = F.cross_entropy(reference_encoder.logits(model, ids, real)[predicted], targets)
     wanted = torch.autograd.grad(plain, list(model.parameters()))
 
-    packed = model(ids[real], Layout.of(LENGTHS), predicted[real].nonzero()[:, 0])
+    packed = model(ids[real], SequenceLayout.of(LENGTHS), predicted[real].nonzero()[:, 0])
     loss = F.cross_entropy(packed, targets)
     found = torch.autograd.grad(loss, list(model.parameters()))
     assert loss.item() == pytest.approx(plain.item(), abs=1e-12)
@@ -59,14 +60,14 @@ def test_loss_and_gradients_equal_the_reference(model, batch):
 def test_states_at_all_positions_equal_the_reference(model, batch):
     ids, real, _ = batch
     wanted = reference_encoder.states(model.encoder, ids, real)[real]
-    assert torch.allclose(model.encoder(ids[real], Layout.of(LENGTHS)), wanted, atol=1e-12)
+    assert torch.allclose(model.encoder(ids[real], SequenceLayout.of(LENGTHS)), wanted, atol=1e-12)
 
 
 def test_nothing_to_predict_keeps_every_weight_in_the_graph(model, batch):
     """DDP waits for the gradient of every weight, in every micro-batch."""
     ids, real, _ = batch
     none = torch.empty(0, dtype=torch.int64)
-    logits = model(ids[real], Layout.of(LENGTHS), none)
+    logits = model(ids[real], SequenceLayout.of(LENGTHS), none)
     assert logits.shape == (0, SHAPE.vocab_size)
     logits.sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
@@ -77,9 +78,9 @@ def test_dropout_is_off_in_evaluation_and_on_in_training(batch):
     at = predicted[real].nonzero()[:, 0]
     model = MaskedLanguageModel(EncoderConfig(2, 32, 4, 48, 69, 40, dropout=0.5))
     model.eval()
-    assert torch.equal(*(model(ids[real], Layout.of(LENGTHS), at) for _ in range(2)))
+    assert torch.equal(*(model(ids[real], SequenceLayout.of(LENGTHS), at) for _ in range(2)))
     model.train()
-    assert not torch.equal(*(model(ids[real], Layout.of(LENGTHS), at) for _ in range(2)))
+    assert not torch.equal(*(model(ids[real], SequenceLayout.of(LENGTHS), at) for _ in range(2)))
 
 
 @pytest.mark.parametrize("classes", [69, 64, 4101])

@@ -6,7 +6,8 @@ import torch
 from cmgems.config.schema import Data, Experiment, FastStart, Model
 from cmgems.models.build import build_model
 from cmgems.models.initialization import AMPLITUDE, FOCUS, NOISE
-from cmgems.tokenization.kmers import FIRST_KMER, vocabulary
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import FIRST_TOKEN
 
 
 def built(preset="small", k=6, init="fast_start", seed=0, **sizes):
@@ -17,8 +18,8 @@ def built(preset="small", k=6, init="fast_start", seed=0, **sizes):
 @pytest.mark.parametrize("k", [3, 6])
 def test_kmers_that_share_bases_lie_near_each_other(k):
     """Cosine of two k-mers' base parts: the share of offsets at which their bases agree."""
-    weight = built(k=k).encoder.tokens.weight[FIRST_KMER:, :64].detach()
-    words = vocabulary(k)[FIRST_KMER:]
+    weight = built(k=k).encoder.tokens.weight[FIRST_TOKEN:, :64].detach()
+    words = OverlappingKmers(k).vocabulary[FIRST_TOKEN:]
     centred = weight - weight.mean(0)
     for shared in range(k):
         other = words.index("A" * shared + "T" * (k - shared))
@@ -36,8 +37,10 @@ def test_heads_look_at_their_offsets(preset, heads):
     positions = encoder.norm(encoder.positions.weight[:120] + encoder.tokens.weight[5:125])
     for number, layer in enumerate(encoder.layers):
         width = positions.shape[1] // heads
-        query = layer.query(positions).unflatten(1, (heads, width))
-        key = layer.key_value(positions)[:, : positions.shape[1]].unflatten(1, (heads, width))
+        query = layer.attention.query(positions).unflatten(1, (heads, width))
+        key = layer.attention.key_value(positions)[:, : positions.shape[1]].unflatten(
+            1, (heads, width)
+        )
         scores = torch.einsum("qhe,khe->hqk", query, key)[:, 30:90] / width**0.5
         looked_at = scores.argmax(-1) - torch.arange(30, 90)
         for head in range(heads):
@@ -52,15 +55,20 @@ def test_heads_look_at_their_offsets(preset, heads):
 def test_what_is_fetched_arrives_with_the_variance_of_what_is_there(width):
     layer = built(hidden_size=width).encoder.layers[0]
     states = torch.randn(400, width, generator=torch.Generator().manual_seed(0))
-    fetched = layer.output(layer.key_value(states)[:, width:])
+    fetched = layer.attention.output(layer.attention.key_value(states)[:, width:])
     assert fetched.var() == pytest.approx(1.0, rel=0.1)
 
 
+ATTENTION = "encoder.layers.{}.attention"
 PARTS = {  # part -> the weights that it alone decides
     "embeddings": ["encoder.tokens.weight"],
     "positions": ["encoder.positions.weight"],
-    "heads": [f"encoder.layers.{n}.{part}" for n in (0, 1) for part in ("query", "key_value")],
-    "transport": [f"encoder.layers.{n}.{part}" for n in (0, 1) for part in ("output", "key_value")],
+    "heads": [
+        f"encoder.layers.{n}.attention.{part}" for n in (0, 1) for part in ("query", "key_value")
+    ],
+    "transport": [
+        f"encoder.layers.{n}.attention.{part}" for n in (0, 1) for part in ("output", "key_value")
+    ],
 }
 
 
@@ -78,7 +86,7 @@ def test_each_part_can_be_left_out(part):
     tokens, positions = without.encoder.tokens.weight, without.encoder.positions.weight
     layer = without.encoder.layers[0]
     if part == "embeddings":
-        centred = tokens[FIRST_KMER:, : width // 2].detach()
+        centred = tokens[FIRST_TOKEN:, : width // 2].detach()
         assert centred.std() == pytest.approx((AMPLITUDE**2 + NOISE**2) ** 0.5, rel=0.02)
         alike = torch.cosine_similarity(centred[0], centred[1:5], dim=-1).abs()
         assert alike.max() < 0.4  # AAAAAA and AAAAAT share five bases
@@ -87,9 +95,9 @@ def test_each_part_can_be_left_out(part):
         assert half.std() == pytest.approx(AMPLITUDE / 2**0.5, rel=0.02)
         assert torch.cosine_similarity(half[:-1], half[1:], dim=-1).abs().mean() < 0.2
     if part == "heads":
-        assert layer.query.weight.std() == pytest.approx(0.02, rel=0.05)
+        assert layer.attention.query.weight.std() == pytest.approx(0.02, rel=0.05)
     if part == "transport":
-        assert layer.output.weight.std() == pytest.approx(0.02, rel=0.05)
+        assert layer.attention.output.weight.std() == pytest.approx(0.02, rel=0.05)
 
 
 def test_is_a_function_of_the_seed_and_touches_no_global_state():

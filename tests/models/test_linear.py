@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment, Model, Train
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
-from cmgems.models.encoder import Layout
 from cmgems.models.linear import linear
 
 
@@ -81,13 +81,13 @@ def small():
 def test_bf16_rounds_states_and_leaves_weights(small):
     """Weights and gradients are float32, states bfloat16; the result is rounded, no more."""
     ids = torch.randint(5, 4101, (60,), generator=torch.Generator().manual_seed(0))
-    layout, at = Layout.of((40, 20)), torch.tensor([3, 5, 50])
-    small.encoder.compute = None
+    layout, at = SequenceLayout.of((40, 20)), torch.tensor([3, 5, 50])
+    small.encoder.compute_dtype = None
     exact = small(ids, layout, at)
     exact.logsumexp(1).sum().backward()
     wanted = {name: p.grad.clone() for name, p in small.named_parameters()}
     small.zero_grad()
-    small.encoder.compute = torch.bfloat16
+    small.encoder.compute_dtype = torch.bfloat16
     rounded = small(ids, layout, at)
     assert rounded.dtype == torch.bfloat16
     assert not torch.equal(rounded.float(), exact)

@@ -116,8 +116,8 @@ def test_the_summary_says_that_copying_is_not_knowing(whole, tiny, capsys):
 def test_the_state_of_every_schedule_goes_through_a_checkpoint(schedule):
     """A callback made anew from the state of another, as plain containers, plans the same."""
     names = ("random",) if schedule == "constant" else ("random", "genemask", "global_pmi")
-    starts = (0.2, 0.6) if schedule == "steps" else ()
-    curriculum = Curriculum(schedule=schedule, strategies=names, starts=starts)
+    milestones = (0.2, 0.6) if schedule == "steps" else ()
+    curriculum = Curriculum(schedule=schedule, strategies=names, milestones=milestones)
     experiment = Experiment(curriculum=curriculum, train=Train(max_steps=100))
     one, other = (CurriculumCallback(experiment, 8.0) for _ in range(2))
     if schedule == "plateau":

@@ -3,15 +3,18 @@
 Reads the weights of `cmgems.models.encoder.MaskedLanguageModel` and shares none of its code.
 """
 
+import cmath
 import math
 
 import torch
+import torch.nn.functional as F
 
 
 def layer_norm(x, norm):
     mean = x.mean(-1, keepdim=True)
     variance = ((x - mean) ** 2).mean(-1, keepdim=True)
-    return (x - mean) / (variance + 1e-12).sqrt() * norm.weight + norm.bias
+    normed = (x - mean) / (variance + 1e-12).sqrt() * norm.weight
+    return normed if norm.bias is None else normed + norm.bias
 
 
 def gelu(x):
@@ -19,28 +22,91 @@ def gelu(x):
 
 
 def linear(x, part):
-    return x @ part.weight.T + part.bias
+    product = x @ part.weight.T
+    return product if part.bias is None else product + part.bias
 
 
 def states(encoder, ids, real):
     """ids int64 [B, L], real bool [B, L] (False on padding) -> [B, L, D]"""
-    length, heads = ids.shape[1], encoder.config.num_heads
-    x = layer_norm(encoder.tokens.weight[ids] + encoder.positions.weight[:length], encoder.norm)
-    for layer in encoder.layers:
-        query = linear(x, layer.query)
-        key, value = linear(x, layer.key_value).chunk(2, -1)
-        query, key, value = (
-            part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value)
+    config = encoder.config
+    x = encoder.tokens.weight[ids]
+    if config.position_embedding == "learned":
+        x = x + encoder.positions.weight[: ids.shape[1]]
+    if config.conv_stem:
+        x = x + gelu(convolved(x, real, encoder.stem.convolution, config.conv_stem))
+    if config.embedding_norm:
+        x = layer_norm(x, encoder.norm)
+    for number, layer in enumerate(encoder.layers):
+        if config.norm == "post":
+            x = layer_norm(x + attended(x, real, layer.attention, config), layer.attention_norm)
+            x = layer_norm(x + fed_forward(x, layer.mlp, config.mlp), layer.norm)
+        else:
+            plain = number == 0 and config.embedding_norm
+            normed = x if plain else layer_norm(x, layer.attention_norm)
+            x = x + attended(normed, real, layer.attention, config)
+            x = x + fed_forward(layer_norm(x, layer.norm), layer.mlp, config.mlp)
+    return layer_norm(x, encoder.final_norm) if config.norm == "pre" else x
+
+
+def convolved(x, real, part, kernel):
+    """Each sequence alone, with zeros around it."""
+    weight = part.weight.unflatten(1, (kernel, -1)).transpose(1, 2)  # [out, in, kernel]
+    out = torch.zeros_like(x)
+    for row, length in enumerate(real.sum(1).tolist()):
+        alone = x[row, :length].T[None]
+        out[row, :length] = F.conv1d(alone, weight, part.bias, padding=kernel // 2)[0].T
+    return out
+
+
+def fed_forward(x, part, kind):
+    inner = linear(x, part.up)
+    if kind == "gelu":
+        return linear(gelu(inner), part.down)
+    half = inner.shape[-1] // 2
+    return linear(gelu(inner[..., :half]) * inner[..., half:], part.down)
+
+
+def attended(x, real, part, config):
+    heads, length = config.num_heads, x.shape[1]
+    query = linear(x, part.query)
+    key, value = linear(x, part.key_value).chunk(2, -1)
+    query, key, value = (
+        each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value)
+    )
+    if config.position_embedding == "rotary":
+        query, key = turned(query), turned(key)
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    if config.position_embedding == "alibi":
+        distance = [[abs(i - j) for j in range(length)] for i in range(length)]
+        scores = scores - torch.tensor(
+            [[[slope * d for d in row] for row in distance] for slope in slopes(heads)],
+            dtype=x.dtype,
         )
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        scores = scores.masked_fill(~real[:, None, None, :], -math.inf)
-        mixed = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
-        x = layer_norm(x + linear(mixed, layer.output), layer.attention_norm)
-        x = layer_norm(x + linear(gelu(linear(x, layer.up)), layer.down), layer.norm)
-    return x
+    scores = scores.masked_fill(~real[:, None, None, :], -math.inf)
+    return linear((scores.softmax(-1) @ value).transpose(1, 2).flatten(2), part.output)
+
+
+def turned(x):
+    """x [B, H, L, E]: features e and e + E / 2 are a complex number; it turns by position times
+    10000^(-2 e / E)."""
+    half = x.shape[-1] // 2
+    turns = [
+        [cmath.exp(1j * position * 10_000 ** (-2 * e / x.shape[-1])) for e in range(half)]
+        for position in range(x.shape[2])
+    ]
+    number = torch.complex(x[..., :half], x[..., half:]) * torch.tensor(
+        turns, dtype=torch.complex128
+    )
+    return torch.cat([number.real, number.imag], -1)
+
+
+def slopes(heads):
+    """Of the paper, for a power of 2: 2^(-8/H), 2^(-16/H), ..., 2^(-8)."""
+    assert heads & (heads - 1) == 0
+    return [2 ** (-8 * head / heads) for head in range(1, heads + 1)]
 
 
 def logits(model, ids, real):
     """[B, L, V]"""
-    x = layer_norm(gelu(linear(states(model.encoder, ids, real), model.transform)), model.norm)
+    x = layer_norm(gelu(linear(states(model.encoder, ids, real), model.head_dense)), model.norm)
     return x @ model.encoder.tokens.weight.T + model.bias

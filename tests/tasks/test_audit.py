@@ -6,9 +6,9 @@ from helpers.labelled_samples import random_sequences
 
 from cmgems.genome.alphabet import encode_bases
 from cmgems.genome.spans import Spans
-from cmgems.tasks.audit import LengthRange, audit, audit_table, with_pretraining
+from cmgems.tasks.audit import LengthRange, audit_splits, audit_table, count_pretraining_overlap
 from cmgems.tasks.dataset import from_sequences
-from cmgems.tasks.duplicates import containment, duplicates, kmer_sets, nearest_jaccard
+from cmgems.tasks.duplicates import containment, find_duplicates, kmer_sets, nearest_jaccard
 
 OTHER = str.maketrans("ACGT", "TGCA")
 
@@ -65,18 +65,18 @@ def test_kmer_sets_are_distinct(splits):
 
 def test_each_kind_of_duplicate_is_counted_once(splits):
     train, test = splits
-    found = duplicates(train, test)
+    found = find_duplicates(train, test)
     assert found.k == 12
     assert np.flatnonzero(found.exact).tolist() == [0, 5]
     assert np.flatnonzero(found.reverse).tolist() == [1]
     assert np.flatnonzero(found.near).tolist() == [2, 3]
     assert found.any.sum() == 5
-    assert duplicates(train, test, near=0.9).near.sum() == 0
+    assert find_duplicates(train, test, near=0.9).near.sum() == 0
 
 
 def test_the_audit_and_its_table(splits):
     train, test = splits
-    found = audit(train, test, ("no", "yes"))
+    found = audit_splits(train, test, ("no", "yes"))
     assert (found.exact, found.reverse, found.near) == (2, 1, 2)
     assert found.conflicts == 2  # test[1] is of train[4], label 0, and all N have label 1
     assert (found.repeated_in_train, found.repeated_in_test) == (0, 0)
@@ -97,7 +97,7 @@ def test_lengths_that_give_the_class_away():
         found = [random_sequences(1, int(n), seed=seed + i)[0] for i, n in enumerate(sizes)]
         return from_sequences(found, labels)
 
-    found = audit(split(0), split(1000), ("short", "long"))
+    found = audit_splits(split(0), split(1000), ("short", "long"))
     assert found.length_accuracy == 1.0
     assert found.majority == 0.5
 
@@ -129,8 +129,8 @@ def test_the_dna_of_pretraining_is_found_on_both_strands():
     ]
     assert containment(codes, spans, test) == pytest.approx(expected, nan_ok=True)
     assert expected[:3] == [1.0, 1.0, 0.0]
-    one = audit(test, test, ("0", "1"))
-    seen = with_pretraining(one, codes, spans, test)
+    one = audit_splits(test, test, ("0", "1"))
+    seen = count_pretraining_overlap(one, codes, spans, test)
     assert (one.seen, seen.seen) == (None, 2)
     assert "test in the pretraining DNA" in audit_table(seen)
     assert "pretraining" not in audit_table(one)

@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cmgems.errors import UserError
-from cmgems.tasks.dataset import from_sequences, joined, keys
-from cmgems.tasks.readers import Reading, read_examples
+from cmgems.tasks.dataset import canonical_keys, concatenate, from_sequences
+from cmgems.tasks.readers import ReadOptions, read_examples
 
-BINARY = Reading("binary", ("0", "1"))
+BINARY = ReadOptions("binary", ("0", "1"))
 SEQUENCES = [sequence for sequence, _ in REAL]
 LABELS = [int(label) for _, label in REAL]
 
@@ -30,10 +30,10 @@ def write(path, text, packed=False):
     return path
 
 
-def message(tmp_path, text, reading=BINARY, format="table"):
+def message(tmp_path, text, options=BINARY, format="table"):
     path = write(tmp_path / "t.csv", text)
     with pytest.raises(UserError) as caught:
-        read_examples(format, [path], reading)
+        read_examples(format, [path], options)
     assert "\n" not in str(caught.value)
     return str(caught.value).removeprefix(f"{tmp_path}/")
 
@@ -93,22 +93,22 @@ def test_a_folder_a_class(tmp_path):
         for i, (s, y) in enumerate(REAL):
             if int(y) == label:
                 write(tmp_path / name / f"{i + 8}.txt", s + "\n")
-    reading = Reading("binary", ("negative", "positive"))
-    data = read_examples("folders", [tmp_path], reading)
+    options = ReadOptions("binary", ("negative", "positive"))
+    data = read_examples("folders", [tmp_path], options)
     assert data.names == ("11", "12", "8", "9", "10")  # by number
     assert texts(data) == SEQUENCES[3:] + SEQUENCES[:3]
     (tmp_path / "positive").rename(tmp_path / "other")
     with pytest.raises(UserError, match="positive: does not exist, wanted a folder for each class"):
-        read_examples("folders", [tmp_path], reading)
+        read_examples("folders", [tmp_path], options)
 
 
 def test_multilabel_and_regression(tmp_path):
     text = "sequence,label\nACGT,a;c\nACGA,\nACGC,b\n"
     path = write(tmp_path / "m.csv", text)
-    data = read_examples("table", [path], Reading("multilabel", ("a", "b", "c")))
+    data = read_examples("table", [path], ReadOptions("multilabel", ("a", "b", "c")))
     assert data.labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     path = write(tmp_path / "r.csv", "sequence,label\nACGT,1.5\nACGA,-2e3\n")
-    data = read_examples("table", [path], Reading("regression", ()))
+    data = read_examples("table", [path], ReadOptions("regression", ()))
     assert data.labels.tolist() == [1.5, -2000.0]
     assert data.labels.dtype == np.float32
 
@@ -190,12 +190,12 @@ def test_each_fault_is_told_in_one_line(tmp_path, kind):
 
 
 def test_faults_of_numbers_lengths_and_names(tmp_path):
-    number = Reading("regression", ())
+    number = ReadOptions("regression", ())
     assert message(tmp_path, "sequence,label\nACGT,x\n", number) == (
         "t.csv: line 2: has the label 'x', wanted a number"
     )
     assert "'nan', wanted a number" in message(tmp_path, "sequence,label\nACGT,nan\n", number)
-    short = BINARY._replace(shortest=6)
+    short = BINARY._replace(min_length=6)
     assert message(tmp_path, "sequence,label\nACGTACG,1\nACGTA,0\n", short) == (
         "t.csv: line 3: the sequence has 5 bases, wanted at least 6"
     )
@@ -260,12 +260,12 @@ def test_sequences_may_be_long(tmp_path):
 
 def test_take_reverse_and_join():
     data = from_sequences(["ACGT", "GGN", "", "TTA"], np.array([1, 0, 0, 1]), ("a", "b", "c", "d"))
-    taken = data.take([3, 0, 3])
+    taken = data.select([3, 0, 3])
     assert texts(taken) == ["TTA", "ACGT", "TTA"]
     assert (taken.labels.tolist(), taken.names) == ([1, 1, 1], ("d", "a", "d"))
-    assert texts(data.take([])) == []
+    assert texts(data.select([])) == []
     assert texts(data.reverse_complemented()) == ["ACGT", "NCC", "", "TAA"]
-    assert texts(joined([data, taken])) == [*texts(data), *texts(taken)]
-    same = keys(from_sequences(["AACG", "CGTT", "AACC"], np.zeros(3)))
+    assert texts(concatenate([data, taken])) == [*texts(data), *texts(taken)]
+    same = canonical_keys(from_sequences(["AACG", "CGTT", "AACC"], np.zeros(3)))
     assert same[0] == same[1] != same[2]
     assert kmers("ACGTACG") == "ACGTAC CGTACG"

@@ -1,4 +1,4 @@
-"""The registry, splits and few-shot draws; tasks of the user's own; the real files where given."""
+"""The registry, splits and few-shot replicates; custom tasks; the real files where given."""
 
 import os
 
@@ -8,12 +8,18 @@ from helpers.labelled_samples import REAL, csv_table, few_shot_folder, kmer_tabl
 from helpers.paths import ROOT
 
 from cmgems.errors import UserError
-from cmgems.tasks.dataset import from_sequences, keys
-from cmgems.tasks.lookup import task, tasks
+from cmgems.tasks.dataset import canonical_keys, from_sequences
+from cmgems.tasks.lookup import find_task, find_tasks
 from cmgems.tasks.published import TASKS, task_table
-from cmgems.tasks.splits import TooFewExamples, as_published, draw_pool, few_shot, read
+from cmgems.tasks.splits import (
+    TooFewExamples,
+    few_shot,
+    few_shot_pool,
+    read_published_examples,
+    read_split,
+)
 from cmgems.tasks.synthetic import PARTS, replaced_sequence
-from cmgems.tasks.task import Recipe, metrics_of
+from cmgems.tasks.task import Recipe, metric_names
 
 REAL_FILES = os.environ.get("CMGEMS_DATA", "")
 
@@ -41,47 +47,47 @@ def test_the_registry_has_what_the_benchmarks_have():
     }
     assert {one.metric for one in found["GUE"]} == {"mcc", "f1"}
     assert [one.name for one in found["GUE"] if one.metric == "f1"] == ["gue/virus/covid"]
-    assert len(task("gue/virus/covid").classes) == 9
+    assert len(find_task("gue/virus/covid").classes) == 9
     recipe = Recipe(epochs=10, learning_rate=3e-5, batch_size=32, warmup_steps=50)
-    assert task("gue/prom/prom_core_tata").recipe == recipe
-    assert task("splice-40").shots == (100, 500, 1000, 5000)
+    assert find_task("gue/prom/prom_core_tata").recipe == recipe
+    assert find_task("splice-40").shots == (100, 500, 1000, 5000)
     for one in TASKS.values():
-        assert one.metric in metrics_of(one.kind), one.name
+        assert one.metric in metric_names(one.kind), one.name
         assert (one.kind == "binary") == (len(one.classes) == 2), one.name
         assert {"train", "test"} <= set(one.splits), one.name
 
 
 def test_names_and_patterns():
-    assert [one.name for one in tasks("gue/tf/*", "prom-core", "gue/tf/0")] == [
+    assert [one.name for one in find_tasks("gue/tf/*", "prom-core", "gue/tf/0")] == [
         *(f"gue/tf/{n}" for n in range(5)),
         "prom-core",
     ]
     with pytest.raises(UserError) as caught:
-        task("prom_core")
+        find_task("prom_core")
     assert str(caught.value).startswith("found the task 'prom_core', wanted prom-core, ")
     with pytest.raises(UserError, match=r"found no task like 'gue/x\*', wanted "):
-        tasks("gue/x*")
+        find_tasks("gue/x*")
 
 
 def test_the_table_in_the_docs_is_the_registry():
     assert task_table() in (ROOT / "docs/tasks.md").read_text()
 
 
-def test_few_shot_draws_are_nested_balanced_and_seeded(tmp_path):
+def test_few_shot_replicates_are_nested_balanced_and_seeded(tmp_path):
     few_shot_folder(tmp_path, "prom-core", (10, 50, 100, 500, 1000), 1, 2, 70)
-    prom = task("prom-core")
-    pool = draw_pool(prom, tmp_path)
+    prom = find_task("prom-core")
+    pool = few_shot_pool(prom, tmp_path)
     assert len(pool) == 2 * (10 + 50 + 100 + 500 + 1000)
-    draws = {shots: few_shot(prom, shots, 3, tmp_path) for shots in (10, 50, 1000)}
-    for shots, data in draws.items():
+    samples = {shots: few_shot(prom, shots, 3, tmp_path) for shots in (10, 50, 1000)}
+    for shots, data in samples.items():
         assert np.bincount(data.labels).tolist() == [shots, shots]
         assert len(set(sequences(data))) == 2 * shots
         assert set(sequences(data)) <= set(sequences(pool))
-    assert set(sequences(draws[10])) < set(sequences(draws[50])) < set(sequences(draws[1000]))
+    assert set(sequences(samples[10])) < set(sequences(samples[50])) < set(sequences(samples[1000]))
     again = few_shot(prom, 50, 3, tmp_path)
-    assert sequences(again) == sequences(draws[50])
+    assert sequences(again) == sequences(samples[50])
     for other in (few_shot(prom, 50, 4, tmp_path), few_shot(prom, 50, 3, tmp_path, seed=1)):
-        assert len(set(sequences(other)) & set(sequences(draws[50]))) < 25
+        assert len(set(sequences(other)) & set(sequences(samples[50]))) < 25
     with pytest.raises(TooFewExamples) as caught:
         few_shot(prom, 1700, 0, tmp_path)
     assert str(caught.value) == (
@@ -92,13 +98,13 @@ def test_few_shot_draws_are_nested_balanced_and_seeded(tmp_path):
 
 def test_each_example_is_drawn_equally_often(tmp_path):
     few_shot_folder(tmp_path, "prom-core", (10, 50, 100, 500, 1000), 1, 2, 20)
-    prom = task("prom-core")
-    place = {text: i for i, text in enumerate(sequences(draw_pool(prom, tmp_path)))}
+    prom = find_task("prom-core")
+    place = {text: i for i, text in enumerate(sequences(few_shot_pool(prom, tmp_path)))}
     counts = np.zeros(len(place))
-    for draw in range(100):
-        for text in sequences(few_shot(prom, 200, draw, tmp_path)):
+    for replicate in range(100):
+        for text in sequences(few_shot(prom, 200, replicate, tmp_path)):
             counts[place[text]] += 1
-    # Each is in a draw with probability p; the mean of the squares below has deviation 0.025.
+    # Each is in a replicate with probability p; the mean of the squares below has deviation 0.025.
     p = 200 / 1660
     squares = (counts - 100 * p) ** 2 / (100 * p * (1 - p))
     assert abs(squares.mean() - 1) < 0.12
@@ -106,7 +112,7 @@ def test_each_example_is_drawn_equally_often(tmp_path):
 
 def test_published_examples_and_those_of_the_test_split(tmp_path):
     folder = few_shot_folder(tmp_path, "splice-40", (10, 50, 100, 500), 10, 3, 40)
-    splice = task("splice-40")
+    splice = find_task("splice-40")
     published = few_shot(splice, 500, None, tmp_path)  # of train_50: a tenth
     assert np.bincount(published.labels).tolist() == [500, 500, 500]
     with pytest.raises(TooFewExamples) as caught:
@@ -116,16 +122,16 @@ def test_published_examples_and_those_of_the_test_split(tmp_path):
     )
     # A test sequence, and the reverse complement of another, among the training examples: they
     # stay in what is published, and are never drawn.
-    test = read(splice, "test", tmp_path)
+    test = read_split(splice, "test", tmp_path)
     other = test.reverse_complemented()
     leaked = [(test.text(0), "0"), (other.text(1), "1")]
     with open(folder / "train_500.tsv", "a") as handle:
         handle.write(kmer_table(leaked, quoted=True).split("\n", 1)[1])
-    train = as_published(splice, tmp_path)
+    train = read_published_examples(splice, tmp_path)
     assert {leaked[0][0], leaked[1][0]} <= set(sequences(train))
     assert len(train) == 3 * 10 * (10 + 50 + 100 + 500) + 2
-    for data in (draw_pool(splice, tmp_path), read(splice, "train", tmp_path)):
-        assert not set(keys(data)) & set(keys(test))
+    for data in (few_shot_pool(splice, tmp_path), read_split(splice, "train", tmp_path)):
+        assert not set(canonical_keys(data)) & set(canonical_keys(test))
 
 
 def test_a_task_without_a_test_file_holds_examples_out(tmp_path):
@@ -135,27 +141,29 @@ def test_a_task_without_a_test_file_holds_examples_out(tmp_path):
     small = (folder / "train_10.tsv").read_text().split("\n")
     with open(folder / "train_500.tsv", "a") as handle:
         handle.write("\n".join(small[1:11]) + "\n")
-    cohn = task("cohn-enh")
-    test, train = read(cohn, "test", tmp_path), read(cohn, "train", tmp_path)
+    cohn = find_task("cohn-enh")
+    test, train = read_split(cohn, "test", tmp_path), read_split(cohn, "train", tmp_path)
     assert np.bincount(test.labels).tolist() == [140, 140]
-    assert not set(keys(train)) & set(keys(test))
+    assert not set(canonical_keys(train)) & set(canonical_keys(test))
     smaller = [few_shot(cohn, n, None, tmp_path) for n in (10, 50, 100)]
     for data in (*smaller, few_shot(cohn, 100, 0, tmp_path)):
-        assert not set(keys(data)) & set(keys(test))
+        assert not set(canonical_keys(data)) & set(canonical_keys(test))
     assert len(train) + len(test) == 2 * (10 + 50 + 100 + 500)
-    assert sequences(read(cohn, "test", tmp_path)) == sequences(test)
-    assert not set(keys(as_published(cohn, tmp_path))) & set(keys(test))
+    assert sequences(read_split(cohn, "test", tmp_path)) == sequences(test)
+    assert not set(canonical_keys(read_published_examples(cohn, tmp_path))) & set(
+        canonical_keys(test)
+    )
     with pytest.raises(UserError, match="500 shots has the test split held out of it"):
         few_shot(cohn, 500, None, tmp_path)
 
 
 def test_a_file_that_changed_is_read_again(tmp_path):
     folder = few_shot_folder(tmp_path, "prom-core", (10, 50, 100, 500, 1000), 1, 2, 30)
-    prom = task("prom-core")
-    before = len(draw_pool(prom, tmp_path))
+    prom = find_task("prom-core")
+    before = len(few_shot_pool(prom, tmp_path))
     with open(folder / "train_10.tsv", "a") as handle:
         handle.write(kmer_table(REAL).split("\n", 1)[1])
-    assert len(draw_pool(prom, tmp_path)) == before + len(REAL)
+    assert len(few_shot_pool(prom, tmp_path)) == before + len(REAL)
 
 
 def test_layouts_of_the_publishers_are_found(tmp_path):
@@ -163,16 +171,16 @@ def test_layouts_of_the_publishers_are_found(tmp_path):
         folder = tmp_path / "GUE/tf/3"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{split}.csv").write_text(csv_table(REAL))
-    assert sequences(read(task("gue/tf/3"), "dev", tmp_path)) == [s for s, _ in REAL]
+    assert sequences(read_split(find_task("gue/tf/3"), "dev", tmp_path)) == [s for s, _ in REAL]
     with pytest.raises(UserError) as caught:
-        read(task("gue/tf/4"), "dev", tmp_path)
+        read_split(find_task("gue/tf/4"), "dev", tmp_path)
     assert str(caught.value).startswith(
         f"{tmp_path}/gue/tf/4/dev.csv: does not exist, wanted by task gue/tf/4; it comes from GUE"
     )
     with pytest.raises(UserError, match=r"^tasks\.root: found nothing, wanted the folder with"):
-        read(task("gue/tf/4"), "dev")
+        read_split(find_task("gue/tf/4"), "dev")
     with pytest.raises(UserError, match="task prom-core: found no dev split, it has train, test"):
-        read(task("prom-core"), "dev", tmp_path)
+        read_split(find_task("prom-core"), "dev", tmp_path)
 
 
 def test_dev_is_held_out_of_train_where_there_is_none(tmp_path):
@@ -182,9 +190,9 @@ def test_dev_is_held_out_of_train_where_there_is_none(tmp_path):
     text = "".join(f">s{i}|{i % 3 // 2}\n{s}\n" for i, s in enumerate(found))
     (folder / "train.fna").write_text(text)
     (folder / "test.fna").write_text(">t|0\nACGT\n>u|1\nACGA\n")
-    enhancers = task("nt/enhancers")
+    enhancers = find_task("nt/enhancers")
     assert enhancers.splits == ("train", "dev", "test")
-    train, dev = read(enhancers, "train", tmp_path), read(enhancers, "dev", tmp_path)
+    train, dev = read_split(enhancers, "train", tmp_path), read_split(enhancers, "dev", tmp_path)
     assert np.bincount(dev.labels).tolist() == [20, 10]
     assert sorted(sequences(train) + sequences(dev)) == sorted(found)
 
@@ -192,17 +200,17 @@ def test_dev_is_held_out_of_train_where_there_is_none(tmp_path):
 def test_copies_of_a_sequence_are_held_out_together(tmp_path):
     other = from_sequences([s for s, _ in REAL], np.zeros(5)).reverse_complemented()
     copies = [(other.text(i), label) for i, (_, label) in enumerate(REAL)]
-    mine = task(own(tmp_path))
+    mine = find_task(own(tmp_path))
     (tmp_path / "train.csv").write_text(csv_table([*REAL, *copies, *REAL]))
-    train, dev = read(mine, "train"), read(mine, "dev")
-    assert not set(keys(train)) & set(keys(dev))
+    train, dev = read_split(mine, "train"), read_split(mine, "dev")
+    assert not set(canonical_keys(train)) & set(canonical_keys(dev))
     assert len(train) + len(dev) == 15
     (tmp_path / "train.csv").write_text(csv_table(REAL[2:4]))
     with pytest.raises(UserError) as caught:
-        read(mine, "dev")
+        read_split(mine, "dev")
     assert str(caught.value) == (
         "task mine: 0.4 of 1 examples of class 0 is none, wanted more examples or a larger "
-        "dev_share"
+        "dev_fraction"
     )
 
 
@@ -212,8 +220,8 @@ def test_silencers_and_their_negatives(tmp_path):
     found = [random_sequences(1, n, seed=i)[0] for i, n in enumerate(lengths)]
     fasta = tmp_path / "silencer/High_throughput_Homo_sapiens.fa"
     fasta.write_text("".join(f">s{i}\n{s}\n" for i, s in enumerate(found)))
-    silencer = task("silencer")
-    train, test = read(silencer, "train", tmp_path), read(silencer, "test", tmp_path)
+    silencer = find_task("silencer")
+    train, test = read_split(silencer, "train", tmp_path), read_split(silencer, "test", tmp_path)
     assert len(train) + len(test) == 2 * 48  # without the one too long and the one too short
     assert len(test) == 2 * 5
     # a negative is on the side of its positive
@@ -225,7 +233,7 @@ def test_silencers_and_their_negatives(tmp_path):
             assert data.text(i) == found[int(data.names[i][1:])]
             assert len(positive) == len(negative)
             assert 0.15 < (positive != negative).mean() < 0.6
-    again = read(silencer, "train", tmp_path)
+    again = read_split(silencer, "train", tmp_path)
     assert sequences(again) == sequences(train)
 
 
@@ -241,14 +249,14 @@ def test_how_much_of_a_silencer_is_replaced():
 
 
 def test_shuffled_needs_no_files_and_has_disjoint_splits():
-    shuffled = task("shuffled")
-    splits = {split: read(shuffled, split) for split in shuffled.splits}
+    shuffled = find_task("shuffled")
+    splits = {split: read_split(shuffled, split) for split in shuffled.splits}
     assert list(splits) == ["train", "dev", "test"]
     seen = set()
     for data in splits.values():
         assert data.labels.tolist() == [1, 0] * (len(data) // 2)
         assert set(data.lengths.tolist()) == {200}
-        found = set(keys(data))
+        found = set(canonical_keys(data))
         assert not seen & found
         seen |= found
     human, copy = splits["test"].sequence(0), splits["test"].sequence(1)
@@ -273,7 +281,7 @@ OWN = """\
 classes: ["0", "1"]
 train: train.csv
 test: [test.csv]
-dev_share: 0.4
+dev_fraction: 0.4
 source: a few lines of GUE
 """
 
@@ -286,13 +294,13 @@ def own(tmp_path, text=OWN):
 
 
 def test_a_task_of_the_users_own(tmp_path):
-    mine = task(own(tmp_path))
+    mine = find_task(own(tmp_path))
     assert (mine.name, mine.kind, mine.metric) == ("mine", "binary", "mcc")
     assert mine.splits == ("train", "dev", "test")
-    assert len(read(mine, "train")) == 3
-    assert len(read(mine, "dev", "/elsewhere")) == 2  # relative to the file of the task
-    assert len(read(mine, "test")) == 3
-    assert [found.name for found in tasks("shuffled", own(tmp_path))] == ["shuffled", "mine"]
+    assert len(read_split(mine, "train")) == 3
+    assert len(read_split(mine, "dev", "/elsewhere")) == 2  # relative to the file of the task
+    assert len(read_split(mine, "test")) == 3
+    assert [found.name for found in find_tasks("shuffled", own(tmp_path))] == ["shuffled", "mine"]
 
 
 @pytest.mark.parametrize(
@@ -309,12 +317,12 @@ def test_a_task_of_the_users_own(tmp_path):
 )
 def test_what_is_wrong_with_a_task_file(tmp_path, text, wanted):
     with pytest.raises(UserError) as caught:
-        task(own(tmp_path, text))
+        find_task(own(tmp_path, text))
     line = str(caught.value).split("\n")[0]
     assert line.startswith(f"{tmp_path}/mine.yaml:")
     assert wanted in line
     with pytest.raises(UserError, match="no such file"):
-        task(str(tmp_path / "absent.yaml"))
+        find_task(str(tmp_path / "absent.yaml"))
 
 
 @pytest.mark.skipif(not REAL_FILES, reason="CMGEMS_DATA names no folder with the published files")
@@ -327,9 +335,9 @@ def test_the_published_files():
         "gue/mouse/0": (6478, 810),
     }
     for name, (train, test) in sizes.items():
-        one = task(name)
-        assert len(read(one, "train", REAL_FILES)) == train
-        assert len(read(one, "test", REAL_FILES)) == test
-        assert set(read(one, "test", REAL_FILES).lengths.tolist()) == {one.length}
+        one = find_task(name)
+        assert len(read_split(one, "train", REAL_FILES)) == train
+        assert len(read_split(one, "test", REAL_FILES)) == test
+        assert set(read_split(one, "test", REAL_FILES).lengths.tolist()) == {one.length}
     for name in ("prom-300", "cohn-enh"):
-        assert len(read(task(name), "test", REAL_FILES)) > 250
+        assert len(read_split(find_task(name), "test", REAL_FILES)) > 250

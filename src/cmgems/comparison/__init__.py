@@ -1,1 +1,2 @@
-"""Finished runs against each other: what was found (`compare`), as tables, words and a page."""
+"""Finished runs against each other: read (`records`), compared (`compare`), and written as tables,
+a verdict, plots and a page."""

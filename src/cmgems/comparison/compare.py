@@ -1,12 +1,16 @@
-"""What a set of finished runs says: figures, differences, steps to match. No words, no layout."""
+"""Groups of finished runs against a baseline: final values, paired differences, steps to match.
+
+Numbers only: `cmgems.comparison.verdict` and `cmgems.comparison.tables` put them into words.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.comparison.matching import Match, steps_to_match
-from cmgems.comparison.records import Beside, Found, Group, Run, varied_keys
+from cmgems.comparison.metrics import Metric, aligned_curves, common_metrics, final_value
+from cmgems.comparison.records import Group, ReferenceScore, RunCollection, varied_keys
+from cmgems.comparison.steps_to_match import StepsToMatch, estimate_steps_to_match
 from cmgems.errors import UserError
 from cmgems.utils.intervals import (
     Interval,
@@ -17,44 +21,25 @@ from cmgems.utils.intervals import (
 )
 from cmgems.utils.rng import derive_key
 
-
-class Measure(NamedTuple):
-    """A figure by which models are judged. Never a training loss: it depends on the masks."""
-
-    tag: str  # in metrics.csv
-    title: str
-    lower_is_better: bool
-    unit: str = ""
-
-
-HIDDEN_BITS = Measure("validation_random_wide/hidden_base_bits", "bits a hidden base", True, "bits")
-FIXED = (
-    HIDDEN_BITS,
-    Measure("validation_random/loss", "loss, random masks", True, "nats"),
-    Measure("validation_random_wide/loss", "loss, wide random masks", True, "nats"),
-)
-# By labelled tasks: the first word of a tag (`cmgems.comparison.records`), and what it is called.
-JUDGES = {
-    "probe": "probe during the run",
-    "scored_probe": "probe",
-    "scored_few_shot": "few-shot",
-    "scored_full": "fine-tuned",
-    "scored_zero_shot": "zero-shot",
-}
 # Runs that differ in one of these are validated on other windows, or on other tokens.
-SAME_VALIDATION = (
+VALIDATION_KEYS = (
     "data.genome",
+    "data.tokenization",
     "data.k",
     "data.window_length",
     "data.min_window_length",
     "data.full_length_fraction",
+    "data.validation_fraction",
+    "data.validation_block",
+    "validation.windows",
+    "masking.mask_ratio",
+    "masking.center_rate",
+    "pmi.table",
 )
-SAME_VALIDATION += ("data.validation_fraction", "data.validation_block", "validation.windows")
-SAME_VALIDATION += ("masking.mask_ratio", "masking.center_rate", "pmi.table")
 
 
-class Figure(NamedTuple):
-    """A measure of a group at the end of its runs."""
+class FinalValues(NamedTuple):
+    """A metric of a group at the end of its runs."""
 
     values: list[float]  # in the order of the seeds
     interval: Interval
@@ -65,42 +50,48 @@ class Difference(NamedTuple):
 
     seeds: list[int]
     paired: PairedDifference
-    corrected_p: float  # for the number of groups that are compared by this measure
+    corrected_p: float  # for the number of groups that are compared by this metric
 
 
-class Row(NamedTuple):
-    """A group under one measure; the last two are None for the baseline itself, and there is no
-    match where the baseline ends no better than it began."""
+class Contrast(NamedTuple):
+    """A group against the baseline."""
 
     group: Group
-    figure: Figure
-    difference: Difference | None
-    match: Match | None
+    difference: Difference
+    steps_to_match: StepsToMatch | None  # None where the baseline ends no better than it began
+
+
+class MetricResults(NamedTuple):
+    """All groups by one metric."""
+
+    finals: list[FinalValues]  # one per group, in the order of the groups
+    contrasts: list[Contrast]  # one per group but the baseline
 
 
 @dataclass(frozen=True)
 class Comparison:
-    groups: list[Group]
+    groups: list[Group]  # the baseline first
     baseline: Group
-    rows: dict[Measure, list[Row]]  # the baseline first
+    results: dict[Metric, MetricResults]
     varied: list[str]  # config keys that differ
     warnings: list[str]
-    beside: list[Beside]  # models that are no runs, under the same measures
+    reference_scores: list[ReferenceScore]  # of models that are not runs, by the same metrics
 
 
-def compare(found: Found, baseline: str = "") -> Comparison:
+def compare(runs: RunCollection, baseline: str = "") -> Comparison:
     """Compare groups of runs with one of them.
 
     Parameters
     ----------
-    found : the runs
+    runs : the finished runs, in groups
     baseline : label of a group; empty: constant `random` masks, or else the first group
     """
-    base = choose_baseline(found.groups, baseline)
-    groups = [base, *(group for group in found.groups if group is not base)]
-    rows = {measure: _rows(measure, groups) for measure in measures(groups)}
+    base = choose_baseline(runs.groups, baseline)
+    groups = [base, *(group for group in runs.groups if group is not base)]
+    results = {metric: _metric_results(metric, groups) for metric in common_metrics(groups)}
     varied = varied_keys(groups)
-    return Comparison(groups, base, rows, varied, _warnings(found, varied), found.beside)
+    warnings = _warnings(runs, varied)
+    return Comparison(groups, base, results, varied, warnings, runs.reference_scores)
 
 
 def choose_baseline(groups: list[Group], label: str) -> Group:
@@ -117,135 +108,89 @@ def choose_baseline(groups: list[Group], label: str) -> Group:
     return groups[0]
 
 
-def measures(groups: list[Group]) -> list[Measure]:
-    """Those that every run has: the fixed ones, and each labelled task by its official metric."""
-    curves = [run.curves for group in groups for run in group.runs]
-    tags = [tag for tag in curves[0] if all(tag in its for its in curves)]
-    found = [measure for measure in FIXED if measure.tag in tags]
-    titles = {tag: _title(tag, tags) for tag in tags}
-    return found + [
-        Measure(tag, title, tag.endswith("/mse")) for tag, title in titles.items() if title
-    ]
-
-
-def _title(tag: str, tags: list[str]) -> str | None:
-    """What the official figure of a labelled task is called; None for any other tag.
-
-    A task that is probed during the run has several figures: the official metric is the one that
-    its nearest neighbours are given in, too.
-    """
-    kind, _, rest = tag.partition("/")
-    task, _, metric = rest.rpartition("/")
-    if kind not in JUDGES or (kind == "probe" and f"probe/{task}/neighbours_{metric}" not in tags):
-        return None
-    return f"{JUDGES[kind]}: {task}, {metric}"
-
-
-def final(run: Run, measure: Measure) -> float:
-    """The figure of the last validation: that of results.json, or of the curve for a probe."""
-    section, _, name = measure.tag.partition("/")
-    if section.startswith("validation_"):
-        return float(run.results["final"][section.removeprefix("validation_")][name])
-    return float(run.curves[measure.tag].values[-1])
-
-
-def is_curve(group: Group, measure: Measure) -> bool:
-    """Whether there is more than one step at which all runs of a group have a measure."""
-    return len(matrix(group, measure)[0]) > 1
-
-
-def matrix(group: Group, measure: Measure) -> tuple[np.ndarray, np.ndarray]:
-    """(steps [T], curves [R, T]) at the validations that all runs of a group have."""
-    curves = [run.curves[measure.tag] for run in group.runs]
-    steps = curves[0].steps
-    for curve in curves[1:]:
-        steps = np.intersect1d(steps, curve.steps)
-    rows = [curve.values[np.searchsorted(curve.steps, steps)] for curve in curves]
-    return steps, np.array(rows)
-
-
-def tokens_per_step(group: Group) -> float:
-    return _mean(run.results["tokens"] / run.experiment.train.max_steps for run in group.runs)
-
-
-def seconds_per_step(group: Group) -> float:
-    return _mean(
-        run.results["training_seconds"] / run.experiment.train.max_steps for run in group.runs
-    )
-
-
-def _mean(values) -> float:
-    return float(np.mean(list(values)))
-
-
-def _rows(measure: Measure, groups: list[Group]) -> list[Row]:
-    baseline = groups[0]
-    pairs = [_pairs(baseline, group, measure) for group in groups[1:]]
-    tests = [paired_t_test(ours, theirs) for _, ours, theirs in pairs]
-    corrected = holm_correction([test.p for test in tests])
-    rows = [Row(baseline, _figure(baseline, measure), None, None)]
-    for group, (seeds, _, _), test, p in zip(groups[1:], pairs, tests, corrected, strict=True):
-        difference = Difference(seeds, test, float(p))
-        rows.append(
-            Row(group, _figure(group, measure), difference, _match(baseline, group, measure))
-        )
-    return rows
-
-
-def _figure(group: Group, measure: Measure) -> Figure:
-    values = [final(run, measure) for run in group.runs]
-    return Figure(values, mean_interval(values))
-
-
-def _pairs(baseline: Group, group: Group, measure: Measure):
-    """(seeds that both have, figures of the group, figures of the baseline)"""
-    ours, theirs = (
-        {run.experiment.seed: final(run, measure) for run in each.runs}
-        for each in (group, baseline)
-    )
-    seeds = sorted(set(ours) & set(theirs))
-    if not seeds:
-        return [], [np.nan], [np.nan]
-    return seeds, [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
-
-
-def learned(group: Group, measure: Measure) -> bool:
+def improved(group: Group, metric: Metric) -> bool:
     """Whether a group is better at the end than at its first validation, beyond its seeds."""
-    _, curves_RT = matrix(group, measure)
-    gain = mean_interval(curves_RT[:, -1] - curves_RT[:, 0])
-    worst = (gain.high if measure.lower_is_better else gain.low) if gain.count > 1 else gain.mean
-    return bool(worst < 0) if measure.lower_is_better else bool(worst > 0)
+    _, curves_RE = aligned_curves(group, metric)
+    gain = mean_interval(curves_RE[:, -1] - curves_RE[:, 0])
+    worst = (gain.high if metric.lower_is_better else gain.low) if gain.count > 1 else gain.mean
+    return bool(worst < 0) if metric.lower_is_better else bool(worst > 0)
 
 
-def _match(baseline: Group, group: Group, measure: Measure) -> Match | None:
-    if not learned(baseline, measure):
+def _metric_results(metric: Metric, groups: list[Group]) -> MetricResults:
+    baseline, others = groups[0], groups[1:]
+    pairs = [_pair_by_seed(group, baseline, metric) for group in others]
+    tests = [paired_t_test(pair.values, pair.baseline_values) for pair in pairs]
+    corrected = holm_correction([test.p for test in tests])
+    differences = [
+        Difference(pair.seeds, test, float(p))
+        for pair, test, p in zip(pairs, tests, corrected, strict=True)
+    ]
+    contrasts = [
+        Contrast(group, difference, _steps_to_match(group, baseline, metric))
+        for group, difference in zip(others, differences, strict=True)
+    ]
+    return MetricResults([_final_values(group, metric) for group in groups], contrasts)
+
+
+def _final_values(group: Group, metric: Metric) -> FinalValues:
+    values = [final_value(run, metric) for run in group.runs]
+    return FinalValues(values, mean_interval(values))
+
+
+class _SeedPairs(NamedTuple):
+    """Final values of a group and of the baseline at the seeds that both have; nan if none."""
+
+    seeds: list[int]
+    values: list[float]
+    baseline_values: list[float]
+
+
+def _pair_by_seed(group: Group, baseline: Group, metric: Metric) -> _SeedPairs:
+    values = {run.experiment.seed: final_value(run, metric) for run in group.runs}
+    baseline_values = {run.experiment.seed: final_value(run, metric) for run in baseline.runs}
+    seeds = sorted(set(values) & set(baseline_values))
+    if not seeds:
+        return _SeedPairs([], [np.nan], [np.nan])
+    return _SeedPairs(
+        seeds, [values[seed] for seed in seeds], [baseline_values[seed] for seed in seeds]
+    )
+
+
+def _steps_to_match(group: Group, baseline: Group, metric: Metric) -> StepsToMatch | None:
+    if not improved(baseline, metric):
         return None  # an untrained model matches it
-    steps, curves = matrix(group, measure)
-    target = np.array([final(run, measure) for run in baseline.runs])
-    rng = np.random.default_rng(derive_key(0, f"match {measure.tag} {group.label}"))
-    same = group.seeds == baseline.seeds
-    return steps_to_match(steps, curves, target, same, rng, measure.lower_is_better)
+    steps_E, curves_RE = aligned_curves(group, metric)
+    target_R = np.array([final_value(run, metric) for run in baseline.runs])
+    rng = np.random.default_rng(derive_key(0, f"match {metric.tag} {group.label}"))
+    return estimate_steps_to_match(
+        steps_E,
+        curves_RE,
+        target_R,
+        paired=group.seeds == baseline.seeds,
+        rng=rng,
+        lower_is_better=metric.lower_is_better,
+    )
 
 
-def _warnings(found: Found, varied: list[str]) -> list[str]:
-    lines = [f"{path}: not finished, left out" for path in found.unfinished]
-    runs = [run for group in found.groups for run in group.runs]
+def _warnings(collection: RunCollection, varied: list[str]) -> list[str]:
+    lines = [f"{path}: not finished, left out" for path in collection.unfinished]
+    runs = [run for group in collection.groups for run in group.runs]
     lines += [
-        f"{key} differs: the runs are not validated alike, figures do not compare"
-        for key in SAME_VALIDATION
+        f"{key} differs: the runs are not validated alike, their results do not compare"
+        for key in VALIDATION_KEYS
         if key in varied
     ]
     if len({run.results["genome"]["sha256"] for run in runs}) > 1 and "data.genome" not in varied:
-        lines.append("the genome differs under one name: the figures do not compare")
+        lines.append("the genome differs under one name: the results do not compare")
     if len({run.results["git_revision"] for run in runs}) > 1:
         lines.append("the runs come from different revisions of the code")
-    scored = {tag for run in runs for tag in run.curves if tag.startswith("scored_")}
-    lines += [
-        f"{tag.removeprefix('scored_')} is known of {len(known)} of {len(runs)} runs, left out"
-        for tag in sorted(scored)
-        if len(known := [run for run in runs if tag in run.curves]) < len(runs)
-    ]
-    few = [group.label for group in found.groups if len(group.runs) < 2]
-    if few:
-        lines.append(f"one seed only, so no interval: {', '.join(few)}")
+    scored_tags = {tag for run in runs for tag in run.curves if tag.startswith("scored_")}
+    for tag in sorted(scored_tags):
+        count = sum(tag in run.curves for run in runs)
+        if count < len(runs):
+            name = tag.removeprefix("scored_")
+            lines.append(f"{name} is known of {count} of {len(runs)} runs, left out")
+    single = [group.label for group in collection.groups if len(group.runs) < 2]
+    if single:
+        lines.append(f"one seed only, so no interval: {', '.join(single)}")
     return lines

@@ -1,24 +1,25 @@
 """A comparison as one HTML page, with curves that can be zoomed."""
 
 import json
+from collections.abc import Iterable
 from html import escape
 from importlib import resources
 from typing import Any
 
-from cmgems.comparison.compare import (
-    Comparison,
-    Measure,
-    matrix,
+from cmgems.comparison.compare import Comparison
+from cmgems.comparison.metrics import (
+    Metric,
+    aligned_curves,
     seconds_per_step,
     tokens_per_step,
 )
-from cmgems.comparison.picture import colours, curves, reference
+from cmgems.comparison.plot import group_colors, markov_reference, metrics_with_curves
 from cmgems.comparison.records import Group
 from cmgems.comparison.tables import Table, tables
-from cmgems.comparison.words import verdict
+from cmgems.comparison.verdict import verdict
 from cmgems.utils.html import html_page, html_table
 
-AXES = (("steps", "optimiser steps"), ("tokens", "million tokens"), ("seconds", "seconds"))
+AXES = (("steps", "optimizer steps"), ("tokens", "million tokens"), ("seconds", "seconds"))
 STYLE = """
 .legend { position: sticky; top: 0; background: #fffd; padding: .4em 0; z-index: 1; }
 .legend button { font: inherit; border: 0; background: none; cursor: pointer; padding: .1em .5em; }
@@ -30,62 +31,62 @@ STYLE = """
 .chart .curve { fill: none; stroke-width: 2; }
 .chart .reference { stroke: #b3261e; stroke-dasharray: 6 4; }
 .chart .zoom { fill: #56b4e933; stroke: #0072b2; }
-.told { font: 12px/1.4 ui-monospace, Menlo, Consolas, monospace; min-height: 1.4em; color: #333; }
+.readout { font: 12px/1.4 ui-monospace, Menlo, Consolas, monospace; min-height: 1.4em;
+           color: #333; }
 .verdict li { max-width: 85ch; margin: .3em 0; }
 """
 
 
-def page(found: Comparison, title: str) -> str:
+def page(comparison: Comparison, title: str) -> str:
     """The whole page."""
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(comparison))
     sections = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="note">{_what(found)}</p>',
-        '<ul class="verdict">' + "".join(f"<li>{escape(s)}</li>" for s in verdict(found)) + "</ul>",
-        *(f'<p class="note">Mind: {escape(line)}.</p>' for line in found.warnings),
+        f'<p class="note">{_subtitle(comparison)}</p>',
+        f'<ul class="verdict">{sentences}</ul>',
+        *(f'<p class="note">Warning: {escape(line)}.</p>' for line in comparison.warnings),
         "<h2>Curves</h2>",
-        _legend(found),
+        _legend(comparison),
         '<p class="note">Mean over seeds; the band reaches from the lowest to the highest seed. '
         "Drag to zoom in, double click to see all, click a name to hide it.</p>",
-        *(_chart(measure, number) for number, measure in enumerate(curves(found))),
-        *map(_table, tables(found)),
+        *(_chart(metric, number) for number, metric in enumerate(metrics_with_curves(comparison))),
+        *map(_table, tables(comparison)),
         "<h2>Runs</h2>",
-        _runs(found),
+        _runs(comparison),
     ]
     code = resources.files("cmgems.comparison").joinpath("plots.js").read_text(encoding="utf-8")
     # "<" as an escape: nothing in a name can end the script.
-    data = json.dumps(_data(found)).replace("<", "\\u003c")
+    data = json.dumps(_data(comparison)).replace("<", "\\u003c")
     return html_page(title, sections, STYLE, f"const DATA = {data};\n{code}")
 
 
-def _what(found: Comparison) -> str:
-    runs = sum(len(group.runs) for group in found.groups)
-    genome = found.baseline.runs[0].results["genome"]
+def _subtitle(comparison: Comparison) -> str:
+    runs = sum(len(group.runs) for group in comparison.groups)
+    genome = comparison.baseline.runs[0].results["genome"]
     return escape(
-        f"{runs} runs of {len(found.groups)} experiments on {genome['name']} "
-        f"({genome['bases']:,} bases), compared with {found.baseline.label}."
+        f"{runs} runs of {len(comparison.groups)} experiments on {genome['name']} "
+        f"({genome['bases']:,} bases), compared with {comparison.baseline.label}."
     )
 
 
-def _legend(found: Comparison) -> str:
-    its = colours(found)
+def _legend(comparison: Comparison) -> str:
     buttons = "".join(
-        f'<button data-curve="{escape(name)}"><i style="background:{colour}"></i>{escape(name)}'
+        f'<button data-curve="{escape(name)}"><i style="background:{color}"></i>{escape(name)}'
         "</button>"
-        for name, colour in its.items()
+        for name, color in group_colors(comparison).items()
     )
     choices = "".join(
-        f'<label><input type="radio" name="axis" value="{key}"{" checked" if not place else ""}> '
+        f'<label><input type="radio" name="axis" value="{key}"{" checked" if not index else ""}> '
         f"{title}</label>"
-        for place, (key, title) in enumerate(AXES)
+        for index, (key, title) in enumerate(AXES)
     )
     return f'<div class="legend">{buttons}<br>against {choices}</div>'
 
 
-def _chart(measure: Measure, number: int) -> str:
-    unit = f", {measure.unit}" if measure.unit not in measure.title else ""
+def _chart(metric: Metric, number: int) -> str:
     return (
-        f"<h3>{escape(measure.title)}{unit}</h3>"
-        f'<svg class="chart" id="chart-{number}"></svg><pre class="told"></pre>'
+        f"<h3>{escape(metric.title_with_unit)}</h3>"
+        f'<svg class="chart" id="chart-{number}"></svg><pre class="readout"></pre>'
     )
 
 
@@ -96,7 +97,7 @@ def _table(table: Table) -> str:
     )
 
 
-def _runs(found: Comparison) -> str:
+def _runs(comparison: Comparison) -> str:
     rows = (
         (
             group.label,
@@ -104,40 +105,49 @@ def _runs(found: Comparison) -> str:
             str(run.path / "results.json"),
             (run.results["git_revision"] or "")[:12],
         )
-        for group in found.groups
+        for group in comparison.groups
         for run in group.runs
     )
-    return html_table(("experiment", "seed", "figures", "code"), rows)
+    return html_table(("experiment", "seed", "results", "code"), rows)
 
 
-def _data(found: Comparison) -> dict[str, Any]:
-    charts = []
-    for number, measure in enumerate(curves(found)):
-        series = [_series(group, measure) for group in found.groups]
-        charts.append({"id": f"chart-{number}", "series": series, "lines": _lines(found, measure)})
-    return {"axes": AXES, "colours": colours(found), "charts": charts}
+def _data(comparison: Comparison) -> dict[str, Any]:
+    """What plots.js draws."""
+    charts = [
+        {
+            "id": f"chart-{number}",
+            "series": [_series(group, metric) for group in comparison.groups],
+            "lines": _lines(comparison, metric),
+        }
+        for number, metric in enumerate(metrics_with_curves(comparison))
+    ]
+    return {"axes": AXES, "colors": group_colors(comparison), "charts": charts}
 
 
-def _series(group: Group, measure: Measure) -> dict[str, Any]:
-    steps, curves_RT = matrix(group, measure)
-    units = {"steps": 1.0, "tokens": tokens_per_step(group) / 1e6}
-    units["seconds"] = seconds_per_step(group)
+def _series(group: Group, metric: Metric) -> dict[str, Any]:
+    steps_E, curves_RE = aligned_curves(group, metric)
+    per_step = {
+        "steps": 1.0,
+        "tokens": tokens_per_step(group) / 1e6,
+        "seconds": seconds_per_step(group),
+    }
     return {
         "name": group.label,
-        "points": {key: _short(steps * unit) for key, unit in units.items()},
-        "mean": _short(curves_RT.mean(0)),
-        "low": _short(curves_RT.min(0)),
-        "high": _short(curves_RT.max(0)),
+        "points": {key: _rounded(steps_E * unit) for key, unit in per_step.items()},
+        "mean": _rounded(curves_RE.mean(0)),
+        "low": _rounded(curves_RE.min(0)),
+        "high": _rounded(curves_RE.max(0)),
     }
 
 
-def _lines(found: Comparison, measure: Measure) -> list[dict[str, Any]]:
-    its = reference(found, measure)
-    if its is None:
+def _lines(comparison: Comparison, metric: Metric) -> list[dict[str, Any]]:
+    reference = markov_reference(comparison, metric)
+    if reference is None:
         return []
-    name = f"best Markov model (order {its['markov_order']})"
-    return [{"name": name, "value": its["markov_bits"]}]
+    name = f"best Markov model (order {reference['markov_order']})"
+    return [{"name": name, "value": reference["markov_bits"]}]
 
 
-def _short(values) -> list[float]:
+def _rounded(values: Iterable[float]) -> list[float]:
+    """Six digits, which keeps the page small."""
     return [float(f"{value:.6g}") for value in values]

@@ -1,6 +1,6 @@
-// Learning curves: one SVG a chart. Drag to zoom in, double click for all, hover for the figures,
+// Learning curves: one SVG per chart. Drag to zoom in, double click for all, hover for the values,
 // click a name to hide its curve in every chart. DATA is put in front of this file by page.py:
-// {axes: [[key, title]], colours, charts: [{id, title, series: [{name, points: {key: []}, mean, low,
+// {axes: [[key, title]], colors, charts: [{id, series: [{name, points: {key: []}, mean, low,
 // high}], lines: [{name, value}]}]}
 (() => {
   const SVG = "http://www.w3.org/2000/svg", W = 1080, H = 380;
@@ -8,15 +8,15 @@
   const hidden = new Set(), charts = [];
   let axis = DATA.axes[0][0];
 
-  const node = (parent, name, attributes = {}, text) => {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (text !== undefined) made.textContent = text;
-    parent.appendChild(made);
-    return made;
+  const addNode = (parent, name, attributes = {}, text) => {
+    const element = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    if (text !== undefined) element.textContent = text;
+    parent.appendChild(element);
+    return element;
   };
-  const colour = (name) => DATA.colours[name] || "#000";
-  const short = (x) => {
+  const color = (name) => DATA.colors[name] || "#000";
+  const format = (x) => {
     const size = Math.abs(x);
     if (size >= 1e4) return `${+(x / 1e3).toPrecision(3)}k`;
     return String(+x.toPrecision(4));
@@ -24,14 +24,14 @@
   const ticks = (low, high) => {
     const rough = (high - low) / 6, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
-    const found = [];
-    for (let t = Math.ceil(low / step) * step; t <= high + step / 1e6; t += step) found.push(t);
-    return found;
+    const positions = [];
+    for (let t = Math.ceil(low / step) * step; t <= high + step / 1e6; t += step) positions.push(t);
+    return positions;
   };
   const shown = (chart) => chart.series.filter((s) => !hidden.has(s.name));
 
-  // The figures before the first validation in training dwarf the others: the start shows the rest.
-  const whole = (chart) => {
+  // The values before training dwarf the others: they are left out of the first view.
+  const fullView = (chart) => {
     const xs = [], ys = chart.lines.map((line) => line.value);
     for (const s of shown(chart)) {
       xs.push(...s.points[axis]);
@@ -44,40 +44,40 @@
   };
 
   const draw = (chart) => {
-    const { svg } = chart, [x0, x1, y0, y1] = chart.view || whole(chart);
+    const { svg } = chart, [x0, x1, y0, y1] = chart.view || fullView(chart);
     const X = (x) => BOX.left + ((x - x0) / (x1 - x0)) * (BOX.right - BOX.left);
     const Y = (y) => BOX.bottom - ((y - y0) / (y1 - y0)) * (BOX.bottom - BOX.top);
     chart.scale = { x0, x1, y0, y1, X, Y };
     svg.replaceChildren();
-    const clip = node(node(svg, "defs"), "clipPath", { id: `clip-${chart.id}` });
+    const clip = addNode(addNode(svg, "defs"), "clipPath", { id: `clip-${chart.id}` });
     const box = { x: BOX.left, y: BOX.top, width: BOX.right - BOX.left, height: BOX.bottom - BOX.top };
-    node(clip, "rect", box);
+    addNode(clip, "rect", box);
     for (const x of ticks(x0, x1)) {
-      node(svg, "line", { x1: X(x), x2: X(x), y1: BOX.top, y2: BOX.bottom, class: "grid" });
-      node(svg, "text", { x: X(x), y: BOX.bottom + 16, class: "tick", "text-anchor": "middle" }, short(x));
+      addNode(svg, "line", { x1: X(x), x2: X(x), y1: BOX.top, y2: BOX.bottom, class: "grid" });
+      addNode(svg, "text", { x: X(x), y: BOX.bottom + 16, class: "tick", "text-anchor": "middle" }, format(x));
     }
     for (const y of ticks(y0, y1)) {
-      node(svg, "line", { x1: BOX.left, x2: BOX.right, y1: Y(y), y2: Y(y), class: "grid" });
-      node(svg, "text", { x: BOX.left - 6, y: Y(y) + 4, class: "tick", "text-anchor": "end" }, short(y));
+      addNode(svg, "line", { x1: BOX.left, x2: BOX.right, y1: Y(y), y2: Y(y), class: "grid" });
+      addNode(svg, "text", { x: BOX.left - 6, y: Y(y) + 4, class: "tick", "text-anchor": "end" }, format(y));
     }
     const title = DATA.axes.find(([key]) => key === axis)[1];
-    node(svg, "text", { x: (BOX.left + BOX.right) / 2, y: H - 6, class: "tick", "text-anchor": "middle" }, title);
-    const inside = node(svg, "g", { "clip-path": `url(#clip-${chart.id})` });
+    addNode(svg, "text", { x: (BOX.left + BOX.right) / 2, y: H - 6, class: "tick", "text-anchor": "middle" }, title);
+    const inside = addNode(svg, "g", { "clip-path": `url(#clip-${chart.id})` });
     for (const line of chart.lines) {
-      node(inside, "line", { x1: BOX.left, x2: BOX.right, y1: Y(line.value), y2: Y(line.value), class: "reference" });
-      node(inside, "text", { x: BOX.right - 4, y: Y(line.value) - 4, class: "tick", "text-anchor": "end" }, line.name);
+      addNode(inside, "line", { x1: BOX.left, x2: BOX.right, y1: Y(line.value), y2: Y(line.value), class: "reference" });
+      addNode(inside, "text", { x: BOX.right - 4, y: Y(line.value) - 4, class: "tick", "text-anchor": "end" }, line.name);
     }
     for (const s of shown(chart)) {
-      const at = s.points[axis].map(X);
-      const forth = s.high.map((y, i) => `${at[i]},${Y(y)}`), back = s.low.map((y, i) => `${at[i]},${Y(y)}`);
-      node(inside, "polygon", { points: [...forth, ...back.reverse()].join(" "), fill: colour(s.name), opacity: 0.14 });
-      node(inside, "polyline", { points: s.mean.map((y, i) => `${at[i]},${Y(y)}`).join(" "), stroke: colour(s.name), class: "curve" });
+      const xs = s.points[axis].map(X);
+      const joined = (ys) => ys.map((y, i) => `${xs[i]},${Y(y)}`), band = [...joined(s.high), ...joined(s.low).reverse()];
+      addNode(inside, "polygon", { points: band.join(" "), fill: color(s.name), opacity: 0.14 });
+      addNode(inside, "polyline", { points: joined(s.mean).join(" "), stroke: color(s.name), class: "curve" });
     }
-    chart.marks = node(inside, "g");
+    chart.overlay = addNode(inside, "g");
   };
 
-  // The place of the mouse in the units of the chart.
-  const place = (chart, event) => {
+  // The position of the mouse, in pixels and in the units of the chart.
+  const mousePosition = (chart, event) => {
     const frame = chart.svg.getBoundingClientRect();
     const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
     const px = clamp(((event.clientX - frame.left) / frame.width) * W, BOX.left, BOX.right);
@@ -89,37 +89,37 @@
   };
 
   const hover = (chart, at) => {
-    chart.marks.replaceChildren();
+    chart.overlay.replaceChildren();
     const { X, Y } = chart.scale, lines = [];
     for (const s of shown(chart)) {
       const xs = s.points[axis];
       let best = 0;
       xs.forEach((x, i) => { if (Math.abs(x - at.x) < Math.abs(xs[best] - at.x)) best = i; });
-      node(chart.marks, "circle", { cx: X(xs[best]), cy: Y(s.mean[best]), r: 3.5, fill: colour(s.name) });
-      lines.push([s.mean[best], `${s.name} at ${short(xs[best])}: ${s.mean[best].toFixed(4)}` +
+      addNode(chart.overlay, "circle", { cx: X(xs[best]), cy: Y(s.mean[best]), r: 3.5, fill: color(s.name) });
+      lines.push([s.mean[best], `${s.name} at ${format(xs[best])}: ${s.mean[best].toFixed(4)}` +
         ` (seeds ${s.low[best].toFixed(4)} to ${s.high[best].toFixed(4)})`]);
     }
     lines.sort((a, b) => a[0] - b[0]);
-    chart.told.textContent = lines.map((line) => line[1]).join("\n");
+    chart.readout.textContent = lines.map((line) => line[1]).join("\n");
   };
 
   const drag = (chart, from, to) => {
-    chart.marks.replaceChildren();
+    chart.overlay.replaceChildren();
     const sides = { x: Math.min(from.px, to.px), y: Math.min(from.py, to.py) };
     const size = { width: Math.abs(from.px - to.px), height: Math.abs(from.py - to.py) };
-    node(chart.marks, "rect", { ...sides, ...size, class: "zoom" });
+    addNode(chart.overlay, "rect", { ...sides, ...size, class: "zoom" });
   };
 
   const listen = (chart) => {
     let from = null;
-    chart.svg.addEventListener("mousedown", (event) => { from = place(chart, event); event.preventDefault(); });
+    chart.svg.addEventListener("mousedown", (event) => { from = mousePosition(chart, event); event.preventDefault(); });
     chart.svg.addEventListener("mousemove", (event) => {
-      const at = place(chart, event);
+      const at = mousePosition(chart, event);
       if (from) drag(chart, from, at); else hover(chart, at);
     });
     window.addEventListener("mouseup", (event) => {
       if (!from) return;
-      const to = place(chart, event), start = from;
+      const to = mousePosition(chart, event), start = from;
       from = null;
       if (Math.abs(start.px - to.px) > 8 && Math.abs(start.py - to.py) > 8) {
         const pair = (a, b) => [Math.min(a, b), Math.max(a, b)];
@@ -128,7 +128,7 @@
       draw(chart);
     });
     chart.svg.addEventListener("dblclick", () => { chart.view = null; draw(chart); });
-    chart.svg.addEventListener("mouseleave", () => { chart.told.textContent = ""; });
+    chart.svg.addEventListener("mouseleave", () => { chart.readout.textContent = ""; });
   };
 
   const legend = () => {
@@ -148,10 +148,10 @@
     }
   };
 
-  for (const given of DATA.charts) {
-    const svg = document.getElementById(given.id);
+  for (const data of DATA.charts) {
+    const svg = document.getElementById(data.id);
     svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
-    const chart = { ...given, svg, told: svg.nextElementSibling, view: null };
+    const chart = { ...data, svg, readout: svg.nextElementSibling, view: null };
     charts.push(chart);
     draw(chart);
     listen(chart);

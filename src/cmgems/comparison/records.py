@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmgems.config.schema import Experiment, read
+from cmgems.config.schema import Experiment, get_value
 from cmgems.errors import UserError
 from cmgems.evaluation.config import BASELINES
-from cmgems.runs.experiment import differences, load
-from cmgems.runs.folder import FREE_TO_CHANGE
+from cmgems.runs.experiment import diff, load
+from cmgems.runs.folder import RESUMABLE_KEYS
 from cmgems.runs.tensorboard import plain
 from cmgems.utils.intervals import Interval
 
@@ -25,10 +25,10 @@ EVALUATION = "evaluation.yaml"  # in the folder of an evaluation
 
 
 class Curve(NamedTuple):
-    """A figure at the validations of a run."""
+    """A metric at the validations of a run."""
 
-    steps: np.ndarray  # int64 [V], ascending
-    values: np.ndarray  # float64 [V]
+    steps: np.ndarray  # int64 [E], ascending
+    values: np.ndarray  # float64 [E]
 
 
 class Run(NamedTuple):
@@ -52,28 +52,30 @@ class Group(NamedTuple):
         return [run.experiment.seed for run in self.runs]
 
 
-class Beside(NamedTuple):
-    """A model of an evaluation that is no run: an untrained encoder, k-mer counts, ..."""
+class ReferenceScore(NamedTuple):
+    """The score of a model of an evaluation that is not a run: untrained, k-mer counts, ..."""
 
     name: str
-    tag: str  # of the curve that the runs have of the same evaluation
-    interval: Interval  # over draws
+    tag: str  # of the curve that the runs have from the same evaluation
+    interval: Interval  # over replicates
 
 
-class Found(NamedTuple):
+class RunCollection(NamedTuple):
+    """The runs in some folders, and the scores that evaluations give to other models."""
+
     groups: list[Group]
     unfinished: list[Path]  # folders of runs without results
-    beside: list[Beside]
+    reference_scores: list[ReferenceScore]
 
 
-def read_runs(paths: list[Path]) -> Found:
-    """Read the runs in folders of runs and of sweeps, and what folders of evaluations say of them.
+def read_runs(paths: list[Path]) -> RunCollection:
+    """Read runs from folders of runs and of sweeps, and their scores from folders of evaluations.
 
     Raises
     ------
     UserError
-        If there is no finished run, one is there twice with the same seed, or an evaluation scores
-        none of them.
+        If there is no finished run, a run is there twice with the same seed, or an evaluation
+        scores none of them.
     """
     evaluations = [path for path in paths if (path / EVALUATION).exists()]
     folders: list[Path] = []
@@ -85,8 +87,9 @@ def read_runs(paths: list[Path]) -> Found:
         listed = ", ".join(map(str, paths))
         raise UserError(f"{listed}: found no finished run (results.json), wanted at least one")
     runs = [read_run(folder) for folder in finished]
-    beside = [one for path in evaluations for one in add_scores(runs, path)]
-    return Found(grouped(runs), [folder for folder in folders if folder not in finished], beside)
+    reference_scores = [score for path in evaluations for score in add_scores(runs, path)]
+    unfinished = [folder for folder in folders if folder not in finished]
+    return RunCollection(group_by_experiment(runs), unfinished, reference_scores)
 
 
 def read_run(folder: Path) -> Run:
@@ -108,89 +111,95 @@ def read_curves(path: Path) -> dict[str, Curve]:
                     points[row["name"]].append((int(row["step"]), float(row["value"])))
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a run's scalars (step,name,value): {error}") from error
-    return {tag: _curve(found) for tag, found in points.items()}
+    return {tag: _make_curve(tag_points) for tag, tag_points in points.items()}
 
 
-def add_scores(runs: list[Run], folder: Path) -> list[Beside]:
-    """Give each run its mean scores in an evaluation, as points of curves: one where the run was
-    scored at its end, several where checkpoints of several steps were. Returns the other models.
+def add_scores(runs: list[Run], folder: Path) -> list[ReferenceScore]:
+    """Add the mean scores of an evaluation to the runs, as curves; return those of other models.
+
+    A run that was scored at its end has a curve of one point; a run of which checkpoints of
+    several steps were scored has one point per checkpoint.
     """
     path = folder / RESULTS
     try:
-        found = json.loads(path.read_text())
-        steps = {model["name"]: model["step"] for model in found["models"]}
+        evaluation = json.loads(path.read_text())
+        steps = {model["name"]: model["step"] for model in evaluation["models"]}
         points: dict[tuple[int, str], list[tuple[int, float]]] = defaultdict(list)
-        beside = []
-        for row in found["summaries"]:
+        reference_scores = []
+        for row in evaluation["summaries"]:
             if not row["official"]:
                 continue
-            shots = f" {row['shots']}" if row["shots"] else ""
-            tag = f"scored_{found['protocol']}/{row['task']}{shots}/{row['metric']}"
-            place = _place(runs, Path(row["model"]))
-            if place is not None:
-                points[place, tag].append((steps[row["model"]], row["mean"]))
+            tag = _score_tag(evaluation["protocol"], row)
+            index = _run_index(runs, Path(row["model"]))
+            if index is not None:
+                points[index, tag].append((steps[row["model"]], row["mean"]))
             elif row["model"] in BASELINES:
                 low, high = (math.nan if row[end] is None else row[end] for end in ("low", "high"))
                 interval = Interval(row["mean"], low, high, row["count"])
-                beside.append(Beside(row["model"], tag, interval))
+                reference_scores.append(ReferenceScore(row["model"], tag, interval))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not the results of an evaluation: {error!r}") from error
     if not points:
         raise UserError(f"{path}: scores none of the runs, wanted an evaluation of some of them")
-    for (place, tag), its in points.items():
-        runs[place].curves[tag] = _curve(sorted(its))
-    return beside
+    for (index, tag), run_points in points.items():
+        runs[index].curves[tag] = _make_curve(sorted(run_points))
+    return reference_scores
 
 
-def _place(runs: list[Run], model: Path) -> int | None:
+def _score_tag(protocol: str, row: dict[str, Any]) -> str:
+    shots = f" {row['shots']}" if row["shots"] else ""
+    return f"scored_{protocol}/{row['task']}{shots}/{row['metric']}"
+
+
+def _run_index(runs: list[Run], model: Path) -> int | None:
     """Which run a model of an evaluation is: the run's folder, or a checkpoint in it."""
     model = model.resolve()
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         if run.path.resolve() in (model, *model.parents):
-            return place
+            return index
     return None
 
 
-def _curve(points: list[tuple[int, float]]) -> Curve:
+def _make_curve(points: list[tuple[int, float]]) -> Curve:
     return Curve(np.array([step for step, _ in points]), np.array([value for _, value in points]))
 
 
-def grouped(runs: list[Run]) -> list[Group]:
+def group_by_experiment(runs: list[Run]) -> list[Group]:
     """Runs that differ in their seed alone, together; groups in the order of their first run."""
-    sorted_out: list[list[Run]] = []
+    groups: list[list[Run]] = []
     for run in runs:
-        same = next((g for g in sorted_out if not _differ(g[0].experiment, run.experiment)), None)
-        if same is None:
-            sorted_out.append([run])
+        group = next((g for g in groups if not _changed(g[0].experiment, run.experiment)), None)
+        if group is None:
+            groups.append([run])
         else:
-            same.append(run)
-    for group in sorted_out:
+            group.append(run)
+    for group in groups:
         group.sort(key=lambda run: run.experiment.seed)
-        for one, other in pairwise(group):
-            if one.experiment.seed == other.experiment.seed:
+        for a, b in pairwise(group):
+            if a.experiment.seed == b.experiment.seed:
                 raise UserError(
-                    f"{one.path} and {other.path} are the same experiment with the same seed; "
-                    f"wanted each once"
+                    f"{a.path} and {b.path} are the same experiment with the same seed; wanted "
+                    f"each once"
                 )
-    labels = _labels(sorted_out)
-    return [Group(label, group) for label, group in zip(labels, sorted_out, strict=True)]
+    return [Group(label, group) for label, group in zip(_labels(groups), groups, strict=True)]
 
 
 def varied_keys(groups: list[Group]) -> list[str]:
     """Config keys, the seed aside, that are not the same in all groups."""
     first = groups[0].runs[0].experiment
-    found = {key for g in groups for key in _differ(first, g.runs[0].experiment)}
-    return sorted(found)
+    keys = {key for group in groups for key in _changed(first, group.runs[0].experiment)}
+    return sorted(keys)
 
 
-def shown_value(run: Run, key: str) -> str:
-    value = plain(read(run.experiment, key))
+def format_value(run: Run, key: str) -> str:
+    """The value of a config key as it is shown in a table."""
+    value = plain(get_value(run.experiment, key))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _differ(one: Experiment, other: Experiment) -> list[str]:
-    changed = differences(one, replace(other, seed=one.seed))
-    return [key for key in changed if key not in FREE_TO_CHANGE]
+def _changed(a: Experiment, b: Experiment) -> list[str]:
+    """The keys, the seed aside, that make two experiments different ones."""
+    return [key for key in diff(a, replace(b, seed=a.seed)) if key not in RESUMABLE_KEYS]
 
 
 def _labels(groups: list[list[Run]]) -> list[str]:
@@ -207,7 +216,7 @@ def _run_folders(path: Path) -> list[Path]:
         raise UserError(f"{path}: no such folder, wanted a run or a sweep")
     if (path / "config.yaml").exists():
         return [path]
-    found = sorted(config.parent for config in path.glob("*/config.yaml"))
-    if not found:
+    folders = sorted(config.parent for config in path.glob("*/config.yaml"))
+    if not folders:
         raise UserError(f"{path}: holds no runs, wanted a run folder or one with runs in it")
-    return found
+    return folders

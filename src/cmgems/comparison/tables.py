@@ -5,20 +5,19 @@ import io
 import math
 from typing import NamedTuple
 
-from cmgems.comparison.compare import (
-    FIXED,
+from cmgems.comparison.compare import Comparison, improved
+from cmgems.comparison.metrics import (
     HIDDEN_BITS,
-    Comparison,
-    Measure,
-    final,
-    is_curve,
-    learned,
+    VALIDATION_METRICS,
+    Metric,
+    final_value,
+    has_curve,
     seconds_per_step,
     tokens_per_step,
 )
-from cmgems.comparison.matching import Match
-from cmgems.comparison.records import shown_value
-from cmgems.comparison.words import interval_text
+from cmgems.comparison.records import Group, format_value
+from cmgems.comparison.steps_to_match import StepsToMatch
+from cmgems.comparison.verdict import format_interval
 from cmgems.utils.text_table import text_table
 
 NOT_REACHED = "not reached"
@@ -31,139 +30,150 @@ class Table(NamedTuple):
     note: str
 
 
-def tables(found: Comparison) -> list[Table]:
+def tables(comparison: Comparison) -> list[Table]:
     """All of them, in the order in which they are read."""
-    labelled = [measure for measure in found.rows if measure not in FIXED]
-    shown = [_finals(found)]
-    if labelled:
-        shown.append(_labelled(found, labelled))
-    if len(found.groups) > 1:
-        shown += [_differences(found, measure) for measure in found.rows]
-        curves = [measure for measure in found.rows if is_curve(found.baseline, measure)]
-        shown += [_matches(found, measure) for measure in curves]
-    return [*shown, _configurations(found)]
+    task_metrics = [metric for metric in comparison.results if metric not in VALIDATION_METRICS]
+    shown = [_final_values(comparison)]
+    if task_metrics:
+        shown.append(_labelled_tasks(comparison, task_metrics))
+    if len(comparison.groups) > 1:
+        shown += [_differences(comparison, metric) for metric in comparison.results]
+        with_curve = [m for m in comparison.results if has_curve(comparison.baseline, m)]
+        shown += [_steps_to_match(comparison, metric) for metric in with_curve]
+    return [*shown, _configurations(comparison)]
 
 
-def _finals(found: Comparison) -> Table:
-    fixed = [measure for measure in found.rows if measure in FIXED]
-    head = ["experiment", "seeds", *(measure.title for measure in fixed)]
+def _final_values(comparison: Comparison) -> Table:
+    metrics = [metric for metric in comparison.results if metric in VALIDATION_METRICS]
+    head = ["experiment", "seeds", *(metric.title for metric in metrics)]
     head += ["million tokens", "seconds"]
     rows = []
-    for place, group in enumerate(found.groups):
-        figures = [interval_text(found.rows[one][place].figure.interval) for one in fixed]
+    for index, group in enumerate(comparison.groups):
+        cells = [
+            format_interval(comparison.results[metric].finals[index].interval) for metric in metrics
+        ]
         steps = group.runs[0].experiment.train.max_steps
-        cost = [tokens_per_step(group) * steps / 1e6, seconds_per_step(group) * steps]
-        costs = [f"{cost[0]:.2f}", f"{cost[1]:.0f}"]
-        rows.append([group.label, str(len(group.runs)), *figures, *costs])
-    reference = found.baseline.runs[0].results["reference"]
-    markov = ""
-    if HIDDEN_BITS in fixed and reference:
-        markov = (
-            f" Without a network: composition {reference['composition_bits']:.4f} bits a hidden "
-            f"base, best Markov model (order {reference['markov_order']}) "
-            f"{reference['markov_bits']:.4f}."
-        )
+        cells.append(f"{tokens_per_step(group) * steps / 1e6:.2f}")
+        cells.append(f"{seconds_per_step(group) * steps:.0f}")
+        rows.append([group.label, str(len(group.runs)), *cells])
     note = (
         "At the end of the runs: mean over seeds, 95 % interval (Student). Validation under masks "
-        "that are the same for all runs; lower is better. Under the masks that it was trained with "
-        "a model is at home, so the losses favour `random` and `random_wide`; hidden bases favour "
-        f"none.{markov}"
+        "that are the same for all runs; lower is better. A model does best under masks like those "
+        "that it was trained with, so the losses favor `random` and `random_wide`; bits per hidden "
+        f"base favor none.{_references_note(comparison, metrics)}"
     )
-    return Table("Final figures", head, rows, note)
+    return Table("Final values", head, rows, note)
 
 
-def _labelled(found: Comparison, measures: list[Measure]) -> Table:
-    """A row a model, a column a task."""
-    rows = [
-        [
-            group.label,
-            *(interval_text(found.rows[one][place].figure.interval, 3) for one in measures),
-        ]
-        for place, group in enumerate(found.groups)
-    ]
-    for name in dict.fromkeys(one.name for one in found.beside):
-        its = {one.tag: one.interval for one in found.beside if one.name == name}
-        rows.append(
-            [name, *(interval_text(its[m.tag], 3) if m.tag in its else "" for m in measures)]
-        )
-    note = (
-        "The official metric of each task on its test split; higher is better (mse: lower). Of "
-        "runs: mean over seeds of the mean over draws, 95 % interval over seeds (Student). Of what "
-        "is beside them (untrained encoder, linear models): 95 % interval over draws."
+def _references_note(comparison: Comparison, metrics: list[Metric]) -> str:
+    reference = comparison.baseline.runs[0].results["reference"]
+    if HIDDEN_BITS not in metrics or not reference:
+        return ""
+    return (
+        f" Without a network: composition {reference['composition_bits']:.4f} bits per hidden "
+        f"base, best Markov model (order {reference['markov_order']}) "
+        f"{reference['markov_bits']:.4f}."
     )
-    return Table("Labelled tasks", ["model", *(one.title for one in measures)], rows, note)
 
 
-def _differences(found: Comparison, measure: Measure) -> Table:
+def _labelled_tasks(comparison: Comparison, metrics: list[Metric]) -> Table:
+    """One row per model, one column per task."""
     rows = []
-    for row in found.rows[measure][1:]:
-        test = row.difference.paired
+    for index, group in enumerate(comparison.groups):
+        finals = [comparison.results[metric].finals[index] for metric in metrics]
+        rows.append([group.label, *(format_interval(final.interval, 3) for final in finals)])
+    for name in dict.fromkeys(score.name for score in comparison.reference_scores):
+        intervals = {
+            score.tag: score.interval for score in comparison.reference_scores if score.name == name
+        }
+        cells = [
+            format_interval(intervals[metric.tag], 3) if metric.tag in intervals else ""
+            for metric in metrics
+        ]
+        rows.append([name, *cells])
+    note = (
+        "The official metric of each task on its test split; higher is better (mse: lower). For "
+        "runs: mean over seeds of the mean over replicates, 95 % interval over seeds (Student). "
+        "For reference models (untrained encoder, linear models): 95 % interval over replicates."
+    )
+    return Table("Labelled tasks", ["model", *(metric.title for metric in metrics)], rows, note)
+
+
+def _differences(comparison: Comparison, metric: Metric) -> Table:
+    rows = []
+    for contrast in comparison.results[metric].contrasts:
+        test = contrast.difference.paired
         rows.append(
             [
-                row.group.label,
-                str(len(row.difference.seeds)),
+                contrast.group.label,
+                str(len(contrast.difference.seeds)),
                 _signed(test.difference.mean),
                 _range(test.difference.low, test.difference.high),
                 _p(test.p),
-                _p(row.difference.corrected_p),
+                _p(contrast.difference.corrected_p),
             ]
         )
     head = ["experiment", "seeds", "difference", "95 % interval", "p", "corrected p"]
-    better = "negative" if measure.lower_is_better else "positive"
+    better = "negative" if metric.lower_is_better else "positive"
+    label = comparison.baseline.label
     note = (
-        f"{measure.title} less that of {found.baseline.label} with the same seed; {better} is "
-        f"better. Student's paired test, p corrected for the {len(rows)} comparisons of this table "
-        f"(Holm)."
+        f"{metric.title} minus that of {label} with the same seed; {better} is better. Student's "
+        f"paired test, p corrected for the {len(rows)} comparisons of this table (Holm)."
     )
-    return Table(f"Differences from {found.baseline.label}: {measure.title}", head, rows, note)
+    return Table(f"Differences from {label}: {metric.title}", head, rows, note)
 
 
-def _matches(found: Comparison, measure: Measure) -> Table:
-    rows = []
-    base = found.baseline
+def _steps_to_match(comparison: Comparison, metric: Metric) -> Table:
+    baseline = comparison.baseline
     head = ["experiment", "steps", "million tokens", "seconds", "reached"]
-    title = f"Steps to match {base.label}: {measure.title}"
-    if not learned(base, measure):
-        note = f"{base.label} does not end better than it began: there is nothing to match."
+    title = f"Steps to match {baseline.label}: {metric.title}"
+    if not improved(baseline, metric):
+        note = f"{baseline.label} does not end better than it began: there is nothing to match."
         return Table(title, head, [], note)
-    for row in found.rows[measure][1:]:
-        tokens, seconds = tokens_per_step(row.group) / 1e6, seconds_per_step(row.group)
-        rows.append(
-            [
-                row.group.label,
-                _reached(row.match, 1, "{:,.0f}"),
-                _reached(row.match, tokens, "{:.2f}"),
-                _reached(row.match, seconds, "{:.0f}"),
-                "" if math.isnan(row.match.reached) else f"{row.match.reached:.0%}",
-            ]
-        )
-    steps = base.runs[0].experiment.train.max_steps
-    own = (
-        f"{base.label} itself: {steps:,} steps, {tokens_per_step(base) * steps / 1e6:.2f} million "
-        f"tokens, {seconds_per_step(base) * steps:.0f} s"
+    rows = [
+        _steps_to_match_row(contrast.group, contrast.steps_to_match)
+        for contrast in comparison.results[metric].contrasts
+        if contrast.steps_to_match is not None
+    ]
+    steps = baseline.runs[0].experiment.train.max_steps
+    cost = (
+        f"{baseline.label} itself: {steps:,} steps, "
+        f"{tokens_per_step(baseline) * steps / 1e6:.2f} million tokens, "
+        f"{seconds_per_step(baseline) * steps:.0f} s"
     )
     note = (
-        f"Where the mean curve first reaches the final figure of {base.label} ({own}), and the 95 "
-        f"% interval over seeds (bootstrap with Student's weights, curve and figure together); "
-        f"last column: share of the draws that reach it. One schedule of the learning rate: a "
-        f"shorter run, whose rate falls sooner, may do better than this curve at the same step. "
-        f"Seconds are those of the machine that ran it."
+        f"Where the mean curve first reaches the final value of {baseline.label} ({cost}), and the "
+        f"95 % interval over seeds (bootstrap with Student's weights, curve and final value "
+        f"together); last column: the fraction of resamples that reach it. There is one schedule "
+        f"of the learning rate: a shorter run, whose learning rate falls sooner, may do better "
+        f"than this curve at the same step. Seconds are those of the machine that ran it."
     )
     return Table(title, head, rows, note)
 
 
-def _configurations(found: Comparison) -> Table:
+def _steps_to_match_row(group: Group, match: StepsToMatch) -> list[str]:
+    fraction = match.reached_fraction
+    return [
+        group.label,
+        _format_match(match, 1, "{:,.0f}"),
+        _format_match(match, tokens_per_step(group) / 1e6, "{:.2f}"),
+        _format_match(match, seconds_per_step(group), "{:.0f}"),
+        "" if math.isnan(fraction) else f"{fraction:.0%}",
+    ]
+
+
+def _configurations(comparison: Comparison) -> Table:
     rows = [
-        [group.label, *(shown_value(group.runs[0], key) for key in found.varied)]
-        for group in found.groups
+        [group.label, *(format_value(group.runs[0], key) for key in comparison.varied)]
+        for group in comparison.groups
     ]
     note = "Config keys that differ between the experiments; all others are the same."
-    return Table("Configurations", ["experiment", *found.varied], rows, note)
+    return Table("Configurations", ["experiment", *comparison.varied], rows, note)
 
 
-def _reached(match: Match, unit: float, form: str) -> str:
+def _format_match(match: StepsToMatch, unit_per_step: float, template: str) -> str:
     def text(step: float) -> str:
-        return form.format(step * unit) if math.isfinite(step) else NOT_REACHED
+        return template.format(step * unit_per_step) if math.isfinite(step) else NOT_REACHED
 
     if math.isnan(match.low) or match.step == match.low == math.inf:
         return text(match.step)
@@ -197,15 +207,16 @@ def as_markdown(table: Table) -> str:
     return f"### {table.title}\n\n" + "\n".join(rows) + f"\n\n{table.note}\n"
 
 
-def runs_csv(found: Comparison) -> str:
-    """Every single figure: one line a run and measure, with the results.json that it is of."""
+def runs_csv(comparison: Comparison) -> str:
+    """Every single value: one line per run and metric, with the results.json that it comes from."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["experiment", "seed", "measure", "tag", "value", "results"])
-    for group in found.groups:
+    for group in comparison.groups:
         for run in group.runs:
-            for measure in found.rows:
-                seed, place = run.experiment.seed, run.path / "results.json"
-                value = repr(final(run, measure))
-                writer.writerow([group.label, seed, measure.title, measure.tag, value, place])
+            seed, results_path = run.experiment.seed, run.path / "results.json"
+            for metric in comparison.results:
+                value = repr(final_value(run, metric))
+                row = [group.label, seed, metric.title, metric.tag, value, results_path]
+                writer.writerow(row)
     return out.getvalue()

@@ -4,41 +4,41 @@ from pathlib import Path
 
 from cmgems.comparison.compare import Comparison
 from cmgems.comparison.page import page
-from cmgems.comparison.picture import picture
+from cmgems.comparison.plot import plot
 from cmgems.comparison.tables import as_markdown, as_text, runs_csv, tables
-from cmgems.comparison.words import verdict
+from cmgems.comparison.verdict import verdict
 from cmgems.utils.files import atomic_write
 
-PICTURE = "curves.png"
+CURVES = "curves.png"
 
 
-def terminal(found: Comparison) -> str:
-    parts = [as_text(table) for table in tables(found)]
-    words = [f"- {line}" for line in verdict(found)]
-    words += [f"! {line}" for line in found.warnings]
-    return "\n\n".join([*parts, "\n".join(words)])
+def as_terminal_text(comparison: Comparison) -> str:
+    parts = [as_text(table) for table in tables(comparison)]
+    lines = [f"- {line}" for line in verdict(comparison)]
+    lines += [f"! {line}" for line in comparison.warnings]
+    return "\n\n".join([*parts, "\n".join(lines)])
 
 
-def markdown(found: Comparison) -> str:
-    lines = [f"- {line}" for line in verdict(found)]
-    lines += [f"- Mind: {line}." for line in found.warnings]
-    shown = f"![curves]({PICTURE})"
+def as_markdown_page(comparison: Comparison) -> str:
+    lines = [f"- {line}" for line in verdict(comparison)]
+    lines += [f"- Warning: {line}." for line in comparison.warnings]
+    plotted = f"![curves]({CURVES})"
     band = "Mean over seeds; the band reaches from the lowest to the highest seed."
-    parts = ["\n".join(lines), shown, band, "\n".join(map(as_markdown, tables(found)))]
+    parts = ["\n".join(lines), plotted, band, "\n".join(map(as_markdown, tables(comparison)))]
     return "\n\n".join(parts)
 
 
-def write(found: Comparison, folder: Path, title: str) -> list[Path]:
-    """compare.html, compare.md, curves.png and runs.csv in a folder, which is made."""
+def write_comparison(comparison: Comparison, folder: Path, title: str) -> list[Path]:
+    """Write compare.html, compare.md, runs.csv and curves.png; the folder is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        "compare.html": page(found, title),
-        "compare.md": markdown(found),
-        "runs.csv": runs_csv(found),
+        "compare.html": page(comparison, title),
+        "compare.md": as_markdown_page(comparison),
+        "runs.csv": runs_csv(comparison),
     }
     for name, text in texts.items():
         with atomic_write(folder / name) as handle:
             handle.write(text)
-    with atomic_write(folder / PICTURE, "wb") as handle:
-        picture(found).savefig(handle, format="png", dpi=90)
-    return [folder / name for name in (*texts, PICTURE)]
+    with atomic_write(folder / CURVES, "wb") as handle:
+        plot(comparison).savefig(handle, format="png", dpi=90)
+    return [folder / name for name in (*texts, CURVES)]

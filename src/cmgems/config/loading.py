@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cmgems.config.schema import leaves
+from cmgems.config.schema import iter_keys
 from cmgems.errors import UserError
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def load_as(
     overrides: Sequence[str] = (),
     rules: Callable[[T], Iterable[tuple[str, str]]] = lambda _: (),
 ) -> T:
-    """Read and merge a file as the frozen dataclass `schema`, whose fields are `config.key`s.
+    """Read and merge a file as the frozen dataclass `schema`, whose fields are options.
 
     `rules` yields (key, message) of each rule between keys that the result breaks.
 
@@ -182,7 +182,7 @@ def _hint(dotted: str, schema: type, section: type) -> str:
     for part in fields(section):
         if part.metadata.get("was") == name:
             return f"; it is called {section_name}{'.' if section_name else ''}{part.name} now"
-    names = [name for name, _ in leaves(schema)]
+    names = [name for name, _ in iter_keys(schema)]
     close = difflib.get_close_matches(dotted, names, n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else f", wanted one of {_names(section)}"
 

@@ -18,7 +18,7 @@ REPEATS = 12
 
 
 @torch.no_grad()
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+def measure_matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
     """FLOPs a second of a large matrix product: the best of a few, a fraction of a second in all.
 
     On a CPU with as many threads as torch uses, and by the library that the encoder uses.
@@ -31,14 +31,14 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _seconds(one: torch.Tensor, other: torch.Tensor) -> float:
-    wait_for(one.device)
+    synchronize(one.device)
     start = time.perf_counter()
     linear(one, other)
-    wait_for(one.device)
+    synchronize(one.device)
     return time.perf_counter() - start
 
 
-def wait_for(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Until the device has done what it was given; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

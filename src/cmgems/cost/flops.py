@@ -1,10 +1,10 @@
-"""Arithmetic and weights of an encoder, counted from its sizes alone.
+"""Arithmetic and weights of an encoder, counted from its config alone.
 
 Only matrix products count, two FLOPs for each multiplication and addition: the rest (LayerNorm,
-GELU, softmax, lookups) is below 1 % of the arithmetic, and every published FLOP count and model
-FLOPs utilisation leaves it out. The backward pass takes twice the forward pass, one product for
-the gradient of either factor; what a kernel computes a second time to save memory is not useful
-work and does not count.
+GELU, softmax, rotations, lookups) is below 1 % of the arithmetic, and every published FLOP count
+and model FLOPs utilization leaves it out. The backward pass takes twice the forward pass, one
+product for the gradient of either factor; what a kernel computes a second time to save memory is
+not useful work and does not count.
 
 The last layer's queries, output projection and feed-forward run at the predicted tokens only, as
 in `cmgems.models.encoder`; its keys and values run at all of them.
@@ -12,6 +12,7 @@ in `cmgems.models.encoder`; its keys and values run at all of them.
 
 from typing import NamedTuple
 
+from cmgems.models.blocks import MLPS
 from cmgems.models.encoder import EncoderConfig
 
 FORWARD_AND_BACKWARD = 3  # times the forward pass
@@ -20,6 +21,7 @@ FORWARD_AND_BACKWARD = 3  # times the forward pass
 class ForwardFlops(NamedTuple):
     """Mean FLOPs of a forward pass for each token of a sequence, by what they are spent on."""
 
+    stem: float  # convolution in front of the layers
     projections: float  # query, key, value and output of attention
     attention: float  # scores and weighted sums
     feed_forward: float
@@ -30,39 +32,48 @@ class ForwardFlops(NamedTuple):
         return sum(self)
 
 
-def forward_flops_per_token(shape: EncoderConfig, tokens: float, masked: float) -> ForwardFlops:
+def forward_flops_per_token(config: EncoderConfig, tokens: float, masked: float) -> ForwardFlops:
     """FLOPs of a forward pass, per token.
 
     Parameters
     ----------
-    shape : EncoderConfig
+    config : EncoderConfig
     tokens : float
         Tokens of a sequence, [CLS] and [SEP] included. For sequences of several lengths the mean
         over *tokens* of the length of their sequence: sum(n * n) / sum(n).
     masked : float
         Share of all tokens, [CLS] and [SEP] included, that are predicted.
     """
-    width, full = shape.hidden_size, shape.num_layers - 1  # the layers that run at every token
+    width, full = config.hidden_size, config.num_layers - 1  # the layers that run at every token
     reach = full + masked  # of the parts that the last layer computes at predicted tokens
     return ForwardFlops(
-        projections=2 * width * width * (2 * shape.num_layers + 2 * reach),
+        stem=2 * config.conv_stem * width * width,
+        projections=2 * width * width * (2 * config.num_layers + 2 * reach),
         attention=4 * tokens * width * reach,
-        feed_forward=4 * width * shape.intermediate_size * reach,
-        head=masked * 2 * width * (width + shape.vocab_size),
+        feed_forward=2 * MLPS[config.mlp].matrices * width * config.intermediate_size * reach,
+        head=masked * 2 * width * (width + config.vocab_size),
     )
 
 
-def flops_per_token(shape: EncoderConfig, tokens: float, masked: float) -> float:
+def flops_per_token(config: EncoderConfig, tokens: float, masked: float) -> float:
     """FLOPs of a training step, forward and backward, per token; parameters as above."""
-    return FORWARD_AND_BACKWARD * forward_flops_per_token(shape, tokens, masked).total
+    return FORWARD_AND_BACKWARD * forward_flops_per_token(config, tokens, masked).total
 
 
-def parameters(shape: EncoderConfig) -> int:
+def parameters(config: EncoderConfig) -> int:
     """Weights of a `MaskedLanguageModel`; the tied output weights count once."""
-    width, feed_forward = shape.hidden_size, shape.intermediate_size
-    norm = 2 * width
-    attention = 4 * (width * width + width) + norm
-    layer = attention + 2 * width * feed_forward + feed_forward + width + norm
-    embeddings = (shape.vocab_size + shape.max_position_embeddings) * width + norm
-    head = width * width + width + norm + shape.vocab_size
-    return embeddings + shape.num_layers * layer + head
+    width, bias = config.hidden_size, int(config.biases)
+    norm = width * (1 + bias)
+    square = width * width + bias * width  # a linear map from width to width
+    pre = config.norm == "pre"
+    embeddings = config.vocab_size * width + norm * config.embedding_norm
+    if config.position_embedding == "learned":
+        embeddings += config.max_position_embeddings * width
+    if config.conv_stem:
+        embeddings += config.conv_stem * width * width + bias * width
+    inner, matrices = config.intermediate_size, MLPS[config.mlp].matrices
+    feed_forward = matrices * width * inner + bias * ((matrices - 1) * inner + width)
+    layers = config.num_layers * (4 * square + feed_forward + 2 * norm)
+    if pre and config.embedding_norm and config.num_layers:
+        layers -= norm  # the first layer's input is normalized already
+    return embeddings + layers + norm * pre + square + norm + config.vocab_size

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cmgems.cost.flops import parameters
+from cmgems.models.blocks import MLPS
 from cmgems.models.encoder import EncoderConfig
 
 FLOAT = 4  # bytes
@@ -47,45 +48,50 @@ class StepMemory(NamedTuple):
 
 
 def step_memory(
-    shape: EncoderConfig, micro: Micro, ranks: int = 1, sharded: bool = False
+    config: EncoderConfig, micro: Micro, ranks: int = 1, sharded: bool = False
 ) -> StepMemory:
     """With several ranks DDP keeps the gradients between steps, in its buckets.
 
     `sharded` (FSDP): weights, gradients and optimiser are spread over the ranks, but for one layer
     at a time.
     """
-    weights = FLOAT * parameters(shape)
+    weights = FLOAT * parameters(config)
     gradients = weights
     if not micro.accumulated and ranks == 1:
         # Those of the step before go when the loss is known, before one more table of logits.
-        gradients = max(0, weights - FLOAT * _predicted(micro) * shape.vocab_size)
+        gradients = max(0, weights - FLOAT * _predicted(micro) * config.vocab_size)
     optimiser = ADAM_MOMENTS * weights
     if sharded:
-        gathered = FLOAT * layer_parameters(shape)
+        gathered = FLOAT * layer_parameters(config)
         weights, gradients = weights // ranks + gathered, weights // ranks + gathered
         optimiser //= ranks
-    return StepMemory(weights, gradients, optimiser, activations(shape, micro))
+    return StepMemory(weights, gradients, optimiser, activations(config, micro))
 
 
-def layer_parameters(shape: EncoderConfig) -> int:
-    """Weights of one layer."""
-    return parameters(replace(shape, num_layers=1)) - parameters(replace(shape, num_layers=0))
+def layer_parameters(config: EncoderConfig) -> int:
+    """Weights of one layer (of a pre-norm encoder: of any but the first)."""
+    return parameters(replace(config, num_layers=2)) - parameters(replace(config, num_layers=1))
 
 
-def activations(shape: EncoderConfig, micro: Micro) -> int:
+def activations(config: EncoderConfig, micro: Micro) -> int:
     """Bytes that the forward pass keeps, and the logits with their gradients."""
-    width, tokens = shape.hidden_size, micro.tokens
+    width, tokens = config.hidden_size, micro.tokens
     predicted = _predicted(micro)
-    kept = (shape.num_layers - 1) * _full_layer(shape, micro) + _last_layer(shape, micro, predicted)
-    # transform's input, GELU's input, LayerNorm's input, the input of the output weights
+    kept = (config.num_layers - 1) * _full_layer(config, micro)
+    kept += _last_layer(config, micro, predicted)
+    if config.norm == "pre" and config.embedding_norm:
+        kept -= tokens * width  # the first layer's input is not normalized once more
+    # the dense layer's input, GELU's input, LayerNorm's input, the input of the output weights
     kept += 4 * predicted * width
-    embeddings = FLOAT * tokens * width  # LayerNorm's input; the lookup keeps the ids
-    rounded = 0 if micro.element == FLOAT else micro.element * parameters(shape)
+    kept += _of_positions(config, micro) + _of_stem(config, micro)
+    # The embeddings' LayerNorm's input; the lookup keeps the ids.
+    embeddings = FLOAT * tokens * width * config.embedding_norm
+    rounded = 0 if micro.element == FLOAT else micro.element * parameters(config)
     # log-softmax, its gradient and that of the logits, always in float32
-    logits = 3 * FLOAT * predicted * shape.vocab_size
+    logits = 3 * FLOAT * predicted * config.vocab_size
     # The output weights are the token embeddings, so their gradient waits to the end of the
     # backward pass for its other half: three tables when nothing else is alive any more.
-    tables = 3 * FLOAT * shape.vocab_size * width
+    tables = 3 * FLOAT * config.vocab_size * width
     return max(embeddings + micro.element * kept + rounded + logits, tables)
 
 
@@ -93,27 +99,53 @@ def _predicted(micro: Micro) -> int:
     return round(micro.tokens * micro.masked)
 
 
-def _full_layer(shape: EncoderConfig, micro: Micro) -> int:
+def _of_positions(config: EncoderConfig, micro: Micro) -> int:
+    """Numbers kept once for all layers: a cosine and a sine per two features of a head."""
+    rotary = config.position_embedding == "rotary"
+    return micro.tokens * config.hidden_size // config.num_heads if rotary else 0
+
+
+def _of_stem(config: EncoderConfig, micro: Micro) -> int:
+    """The convolution's input, spelled out per kernel position, and GELU's input."""
+    return micro.tokens * config.hidden_size * (config.conv_stem + 1) if config.conv_stem else 0
+
+
+def _full_layer(config: EncoderConfig, micro: Micro) -> int:
     """Numbers kept of a layer that runs at every token."""
-    # its input, query, key, value, what attention made of them, both LayerNorms' inputs, and the
-    # input of the feed-forward; a mix of lengths is joined into a copy
+    # its input, query, key, value, what attention made of them, both LayerNorms' inputs (of a
+    # pre-norm layer: one of them and both outputs), and the input of the feed-forward; a mix of
+    # lengths is joined into a copy
     states = 8 + (not micro.equal_lengths)
-    per_token = states * shape.hidden_size + 2 * shape.intermediate_size + shape.num_heads
-    return micro.tokens * (per_token + _dropped(shape, micro))
+    per_token = states * config.hidden_size + _feed_forward(config) + config.num_heads
+    # ALiBi's table of distances; sequences of equal length share one
+    rows = micro.longest if micro.equal_lengths else micro.tokens
+    table = rows * micro.longest * config.num_heads if _has_table(config) else 0
+    return table + micro.tokens * (per_token + _dropped(config, micro))
 
 
-def _last_layer(shape: EncoderConfig, micro: Micro, predicted: int) -> int:
+def _last_layer(config: EncoderConfig, micro: Micro, predicted: int) -> int:
     """The same of the last: its input, keys and values at every token, the rest at predicted."""
-    per_predicted = 7 * shape.hidden_size + 2 * shape.intermediate_size + shape.num_heads
-    return 3 * micro.tokens * shape.hidden_size + predicted * (
-        per_predicted + _dropped(shape, micro)
-    )
+    everywhere = 3 + (config.norm == "pre")  # and the input's LayerNorm
+    per_predicted = 7 * config.hidden_size + _feed_forward(config) + config.num_heads
+    if _has_table(config):
+        per_predicted += micro.longest * config.num_heads
+    per_predicted += _dropped(config, micro)
+    return everywhere * micro.tokens * config.hidden_size + predicted * per_predicted
 
 
-def _dropped(shape: EncoderConfig, micro: Micro) -> int:
+def _feed_forward(config: EncoderConfig) -> int:
+    """Numbers per token that the feed-forward keeps of its inner features."""
+    return MLPS[config.mlp].kept * config.intermediate_size
+
+
+def _has_table(config: EncoderConfig) -> bool:
+    return config.position_embedding == "alibi"
+
+
+def _dropped(config: EncoderConfig, micro: Micro) -> int:
     """Numbers a token that dropout keeps: its factors, and on a CPU the attention weights, which
     are then computed one by one."""
-    if not shape.dropout:
+    if not config.dropout:
         return 0
-    on_cpu = 3 * shape.num_heads * micro.longest if micro.device == "cpu" else 0
-    return 2 * shape.hidden_size + on_cpu
+    on_cpu = 3 * config.num_heads * micro.longest if micro.device == "cpu" else 0
+    return 2 * config.hidden_size + on_cpu

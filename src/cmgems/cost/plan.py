@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment
-from cmgems.cost.device import Memory, device_memory, device_name, matmul_rate, wait_for
+from cmgems.cost.device import Memory, device_memory, device_name, measure_matmul_speed, synchronize
 from cmgems.cost.flops import flops_per_token, parameters
 from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
-from cmgems.models.attention import Layout
+from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig
 from cmgems.models.presets import encoder_config
+from cmgems.tokenization import build_tokenization
 from cmgems.utils.rng import seed_torch
 
 ASSUMED_EFFICIENCY = 0.5  # of the rate of matrix products
@@ -38,7 +39,7 @@ class Speed(NamedTuple):
     """Tokens a second of one device."""
 
     tokens_per_second: float
-    matmul_rate: float  # FLOPs a second
+    matmul_flops_per_second: float  # FLOPs a second
     efficiency: float  # share of it that training uses
     measured: bool  # the first, rather than the last
 
@@ -82,12 +83,12 @@ class Plan(NamedTuple):
 def plan(experiment: Experiment, device: torch.device, measure: bool = False) -> Plan:
     """Work out what an experiment costs on a device; with `measure` after timing a few steps."""
     shape = encoder_config(experiment)
-    windows = windows_of(experiment)
+    windows = estimate_windows(experiment)
     per_token = flops_per_token(shape, windows.of_a_token, windows.masked)
-    share = share_of_memory(experiment, device)
-    rate = matmul_rate(device, compute_type(experiment))
+    share = memory_per_process(experiment, device)
+    rate = measure_matmul_speed(device, compute_dtype(experiment))
     if measure:
-        tokens_per_second = timed(experiment, shape, windows, device)
+        tokens_per_second = time_steps(experiment, shape, windows, device)
         speed = Speed(tokens_per_second, rate, tokens_per_second * per_token / rate, True)
     else:
         speed = Speed(ASSUMED_EFFICIENCY * rate / per_token, rate, ASSUMED_EFFICIENCY, False)
@@ -96,31 +97,30 @@ def plan(experiment: Experiment, device: torch.device, measure: bool = False) ->
         shape,
         windows,
         per_token,
-        memory_of(experiment, experiment.train.micro_batch_size, device),
+        estimate_memory(experiment, experiment.train.micro_batch_size, device),
         device_name(device),
         share,
         speed,
-        largest_fitting(experiment, device, share),
+        largest_micro_batch(experiment, device, share),
     )
 
 
-def compute_type(experiment: Experiment) -> torch.dtype:
+def compute_dtype(experiment: Experiment) -> torch.dtype:
     return torch.float32 if experiment.train.precision.startswith("32") else torch.bfloat16
 
 
-def share_of_memory(experiment: Experiment, device: torch.device) -> Memory:
+def memory_per_process(experiment: Experiment, device: torch.device) -> Memory:
     """What one process may take: those on one machine share a CPU's memory."""
     memory = device_memory(device)
     sharers = experiment.train.devices if device.type == "cpu" else 1
     return Memory(*(part // sharers for part in memory))
 
 
-def windows_of(experiment: Experiment) -> Windows:
+def estimate_windows(experiment: Experiment) -> Windows:
     """Expected lengths; stretches between gaps that end a window early are left out of account."""
     data, special = experiment.data, 2
-    longest, shortest = (
-        bases - data.k + 1 + special for bases in (data.window_length, data.min_window_length)
-    )
+    tokenization = build_tokenization(data)
+    longest, shortest = map(tokenization.num_tokens, (data.window_length, data.min_window_length))
     uniform = torch.arange(shortest, longest + 1, dtype=torch.float64)
     share = data.full_length_fraction
     mean = share * longest + (1 - share) * float(uniform.mean())
@@ -129,34 +129,34 @@ def windows_of(experiment: Experiment) -> Windows:
     return Windows(mean, square / mean, longest, masked)
 
 
-def memory_of(experiment: Experiment, micro_batch: int, device: torch.device) -> StepMemory:
+def estimate_memory(experiment: Experiment, micro_batch: int, device: torch.device) -> StepMemory:
     """Memory of a step of the process of one device, if all its windows have the full length."""
-    train, windows = experiment.train, windows_of(experiment)
+    train, windows = experiment.train, estimate_windows(experiment)
     ranks = train.devices * train.nodes
     micro = Micro(
         tokens=micro_batch * windows.longest,
         longest=windows.longest,
         masked=windows.masked,
-        element=FLOAT if compute_type(experiment) == torch.float32 else FLOAT // 2,
+        element=FLOAT if compute_dtype(experiment) == torch.float32 else FLOAT // 2,
         accumulated=train.global_batch_size > micro_batch * ranks,
         device=device.type,
     )
     return step_memory(encoder_config(experiment), micro, ranks, train.strategy == "fsdp")
 
 
-def largest_fitting(experiment: Experiment, device: torch.device, memory: Memory) -> int | None:
+def largest_micro_batch(experiment: Experiment, device: torch.device, memory: Memory) -> int | None:
     """The largest micro-batch whose step fits and that divides the batch of a device."""
     train = experiment.train
     on_each = train.global_batch_size // (train.devices * train.nodes)
     for size in range(on_each, 0, -1):
         if on_each % size == 0:
-            need = memory_of(experiment, size, device).total
+            need = estimate_memory(experiment, size, device).total
             if need <= USABLE * memory.total:
                 return size
     return None
 
 
-def timed(
+def time_steps(
     experiment: Experiment, shape: EncoderConfig, windows: Windows, device: torch.device
 ) -> float:
     """Tokens a second of bare steps: random tokens of the experiment's mix of lengths, forward,
@@ -165,20 +165,20 @@ def timed(
     from cmgems.training.optim import adamw
 
     model = build_model(experiment).to(device)
-    model.encoder.compute = compute_type(experiment)
+    model.encoder.compute_dtype = compute_dtype(experiment)
     optimizer = adamw(model, experiment.optim)
     batches = [_random_batch(experiment, shape, windows, n, device) for n in range(STEPS + 1)]
     start = tokens = 0
     for number, (ids_T, layout, at_M) in enumerate(batches):
         if number == 1:  # the first warms up
-            wait_for(device)
+            synchronize(device)
             start = time.perf_counter()
         logits_MV = model(ids_T, layout, at_M).float()
         F.cross_entropy(logits_MV, ids_T[at_M].long()).backward()
         optimizer.step()
         optimizer.zero_grad()
         tokens += len(ids_T) if number else 0
-    wait_for(device)
+    synchronize(device)
     return tokens / (time.perf_counter() - start)
 
 
@@ -188,30 +188,31 @@ def _random_batch(
     windows: Windows,
     number: int,
     device: torch.device,
-) -> tuple[torch.Tensor, Layout, torch.Tensor]:
+) -> tuple[torch.Tensor, SequenceLayout, torch.Tensor]:
     data, size = experiment.data, experiment.train.micro_batch_size
+    shortest = build_tokenization(data).num_tokens(data.min_window_length)
     with torch.random.fork_rng(devices=[]):
         seed_torch(number, "plan")
         full = torch.rand(size) < data.full_length_fraction
-        drawn = torch.randint(data.min_window_length - data.k + 3, windows.longest + 1, (size,))
+        drawn = torch.randint(shortest, windows.longest + 1, (size,))
         lengths = drawn.where(~full, windows.longest).sort(descending=True).values.tolist()
         ids_T = torch.randint(5, shape.vocab_size, (sum(lengths),), dtype=torch.int32)
         at_M = (torch.rand(sum(lengths)) < windows.masked).nonzero()[:, 0]
-    return ids_T.to(device), Layout.of(tuple(lengths), device), at_M.to(device)
+    return ids_T.to(device), SequenceLayout.of(tuple(lengths), device), at_M.to(device)
 
 
 def memory_advice(experiment: Experiment, device: torch.device) -> str:
     """What to do about a step that does not fit, in one line."""
     train = experiment.train
-    memory = share_of_memory(experiment, device)
-    need = memory_of(experiment, train.micro_batch_size, device).total
+    memory = memory_per_process(experiment, device)
+    need = estimate_memory(experiment, train.micro_batch_size, device).total
     told = (
         f"a step of train.micro_batch_size = {train.micro_batch_size} windows needs about "
         f"{need / 1e9:.1f} "
         f"GB, {device_name(device)} has {memory.total / 1e9:.1f} GB a process, "
         f"{memory.free / 1e9:.1f} GB of them free"
     )
-    size = largest_fitting(experiment, device, memory._replace(total=memory.free))
+    size = largest_micro_batch(experiment, device, memory._replace(total=memory.free))
     if size is None or size >= train.micro_batch_size:
         smaller = _next_divisor(
             train.global_batch_size // (train.devices * train.nodes), train.micro_batch_size

@@ -6,7 +6,7 @@ from glob import glob
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import key
+from cmgems.config.schema import option
 from cmgems.errors import UserError
 from cmgems.models.presets import PRESETS
 
@@ -17,108 +17,109 @@ BASELINES = (UNTRAINED, "kmers", "one_hot")
 
 @dataclass(frozen=True)
 class Run:
-    dir: str = key(
+    dir: str = option(
         "", "folder of the results, default evaluations/NAME; what is done there is not done again"
     )
 
 
 @dataclass(frozen=True)
 class Tasks:
-    names: tuple[str, ...] = key(
+    names: tuple[str, ...] = option(
         None,
         "of the registry (docs/tasks.md; * and ? as in a shell), or YAML files of your own",
         factory=lambda: ("shuffled",),
     )
-    root: str = key("", "folder with the published files of the tasks")
+    root: str = option("", "folder with the published files of the tasks")
 
 
 @dataclass(frozen=True)
 class FewShot:
-    shots: tuple[float, ...] = key(
-        None, "training examples a class", factory=lambda: (10.0, 50.0, 100.0, 500.0, 1000.0)
+    shots: tuple[float, ...] = option(
+        None, "training examples per class", factory=lambda: (10.0, 50.0, 100.0, 500.0, 1000.0)
     )
-    replicates: int = key(
-        10, "random draws of the examples, nested: the 10 lie within the 50", low=1, was="draws"
+    replicates: int = option(
+        10, "random samples of the examples, nested: the 10 are among the 50", low=1, was="draws"
     )
-    published: bool = key(False, "use the publishers' one draw instead")
+    published: bool = option(False, "use the publishers' examples instead, one replicate")
 
 
 @dataclass(frozen=True)
 class Classifier:
-    head: str = key("cls", "what reads the states", choices=HEAD_NAMES)
-    finetune: str = key(
+    head: str = option("cls", "what reads the states", choices=HEAD_NAMES)
+    finetune: str = option(
         "full",
-        "what moves: everything, the head alone, or the head and low-rank adapters",
+        "what is trained: everything, the head alone, or the head and low-rank adapters",
         choices=("full", "frozen", "lora"),
         was="body",
     )
-    rank: int = key(8, "of the adapters (body lora)", low=1)
+    rank: int = option(8, "of the adapters (finetune lora)", low=1)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What is not given is as published for this number of examples, or for the task."""
 
-    learning_rate: float = key(0.0, "peak learning rate; 0: as published", low=0.0, was="rate")
-    epochs: int = key(0, "0: as published", low=0)
-    batch_size: int = key(0, "sequences a step; 0: as published", low=0, was="batch")
-    max_steps: int = key(0, "most steps of a training; 0: as published", low=0)
-    dropout: float = key(-1.0, "-1: as published", low=-1.0, high=0.9)
-    weight_decay: float = key(-1.0, "on matrices; -1: as published", low=-1.0)
+    learning_rate: float = option(0.0, "peak learning rate; 0: as published", low=0.0, was="rate")
+    epochs: int = option(0, "0: as published", low=0)
+    batch_size: int = option(0, "sequences a step; 0: as published", low=0, was="batch")
+    max_steps: int = option(0, "most steps of a training; 0: as published", low=0)
+    dropout: float = option(-1.0, "-1: as published", low=-1.0, high=0.9)
+    weight_decay: float = option(-1.0, "on matrices; -1: as published", low=-1.0)
 
 
 @dataclass(frozen=True)
 class Probe:
-    pool: str = key("mean", "states of a sequence become one", choices=("mean", "cls", "max"))
-    layer: int = key(-1, "0: the embeddings, 1 the first layer, ...; -1: the last", low=-1)
+    pool: str = option("mean", "states of a sequence become one", choices=("mean", "cls", "max"))
+    layer: int = option(-1, "0: the embeddings, 1 the first layer, ...; -1: the last", low=-1)
 
 
 @dataclass(frozen=True)
 class Untrained:
     """The encoder without pretraining, where no pretrained model gives its sizes."""
 
-    preset: str = key("small", "its sizes", choices=tuple(PRESETS))
-    k: int = key(6, "bases in a token", choices=(3, 4, 5, 6))
-    init: str = key("bert", "its weights", choices=("bert", "fast_start"))
+    preset: str = option("small", "its sizes", choices=tuple(PRESETS))
+    tokenization: str = option("kmers", "what a token is", choices=("kmers", "bases"))
+    k: int = option(6, "bases of a k-mer", choices=(3, 4, 5, 6))
+    init: str = option("bert", "its weights", choices=("bert", "fast_start"))
 
 
 @dataclass(frozen=True)
 class Compute:
-    device: str = key("auto", "a CUDA GPU where there is one", choices=("auto", "cpu", "cuda"))
-    precision: str = key(
+    device: str = option("auto", "a CUDA GPU where there is one", choices=("auto", "cpu", "cuda"))
+    precision: str = option(
         "auto",
         "of matrix products; auto: bf16 on GPUs and on CPUs that multiply in it",
         choices=("auto", "32-true", "bf16"),
     )
-    workers: int = key(0, "processes on the CPU, one thread each; 0: one a core", low=0)
-    models_per_batch: int = key(
+    workers: int = option(0, "processes on the CPU, one thread each; 0: one a core", low=0)
+    models_per_batch: int = option(
         0, "models trained side by side; 0: as suits device and size", low=0, was="together"
     )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    name: str = key("", "of the evaluation; default: the file's")
-    models: tuple[str, ...] = key(
+    name: str = option("", "of the evaluation; default: the file's")
+    models: tuple[str, ...] = option(
         None,
         "run folders, checkpoints or Hugging Face folders (* and ? as in a shell); none: baselines "
         "alone",
         factory=tuple,
     )
-    protocol: str = key(
+    protocol: str = option(
         "few_shot",
         "few_shot: the last epoch counts; full: train on train, choose on dev, test once; probe: "
         "linear models and neighbours on frozen states; zero_shot: likelihood, nothing is trained",
         choices=("few_shot", "full", "probe", "zero_shot"),
     )
-    seeds: int = key(1, "trainings of each model on each draw", low=1)
-    baselines: tuple[str, ...] = key(
+    seeds: int = option(1, "trainings of each model on each replicate", low=1)
+    baselines: tuple[str, ...] = option(
         None, f"what every table needs beside it: {', '.join(BASELINES)}", factory=lambda: BASELINES
     )
-    check_leakage: bool = key(
+    check_leakage: bool = option(
         False, "look for duplicates between train, test and pretraining", was="audit"
     )
-    save_classifiers: bool = key(
+    save_classifiers: bool = option(
         False, "save the classifiers that were tested (protocol full)", was="keep"
     )
     run: Run = field(default_factory=Run)
@@ -154,12 +155,14 @@ def broken_rules(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     if evaluation.few_shot.published and evaluation.few_shot.replicates > 1:
         yield (
             "few_shot.replicates",
-            f"few_shot.replicates: found {evaluation.few_shot.replicates}, but "
-            "few_shot.published has one "
-            f"draw; wanted few_shot.replicates=1",
+            f"few_shot.replicates: found {evaluation.few_shot.replicates}, but few_shot.published "
+            f"has one replicate; wanted few_shot.replicates=1",
         )
     if evaluation.save_classifiers and evaluation.protocol != "full":
-        yield "keep", f"keep: belongs to protocol full, found {evaluation.protocol}"
+        yield (
+            "save_classifiers",
+            f"save_classifiers: belongs to protocol full, found {evaluation.protocol}",
+        )
 
 
 def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluation:

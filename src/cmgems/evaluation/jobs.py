@@ -1,7 +1,7 @@
-"""One group of an evaluation, from its files to its scores; runs in a worker process.
+"""One batch of an evaluation, from its files to its scores; runs in a worker process.
 
 The test split is read where it is answered, after training, and handed to nothing that trains or
-chooses: `trained` sees train and dev alone.
+chooses: `train_trials` sees train and dev alone.
 """
 
 import time
@@ -23,142 +23,156 @@ from cmgems.data_modules.classification import (
 from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.finetuning.best_epoch import BestEpoch
 from cmgems.evaluation.finetuning.lora import merge
-from cmgems.evaluation.finetuning.recipes import Recipe, few_shot_recipe, for_body, full_recipe
+from cmgems.evaluation.finetuning.recipes import (
+    Recipe,
+    few_shot_recipe,
+    full_recipe,
+    with_learning_rate_for,
+)
 from cmgems.evaluation.finetuning.train import (
     Classifiers,
+    FineTuneConfig,
     LabelScale,
-    Plan,
-    answer,
-    examples_for,
+    predict_logits,
+    prepare_examples,
     train,
 )
 from cmgems.evaluation.linear.baselines import kmer_baseline, one_hot_baseline
 from cmgems.evaluation.linear.models import Target
 from cmgems.evaluation.linear.probe import probe
 from cmgems.evaluation.metrics import Scores, score
-from cmgems.evaluation.sources import Source, encoder_of, language_model
-from cmgems.evaluation.units import FULL, PUBLISHED, Group, Unit
+from cmgems.evaluation.sources import ModelSource, load_encoder, load_language_model
+from cmgems.evaluation.trials import FULL, PUBLISHED, TrialBatch, TrialSpec
 from cmgems.models.encoder import Encoder
 from cmgems.tasks import splits
-from cmgems.tasks.dataset import LabelledSequences, joined
-from cmgems.tasks.lookup import task
+from cmgems.tasks.dataset import LabelledSequences, concatenate
+from cmgems.tasks.lookup import find_task
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import tokenise
 from cmgems.utils.rng import derive_key
 
 
-class Settings(NamedTuple):
-    """What a job needs to know beside its group; small, so that it can be sent."""
+class JobContext(NamedTuple):
+    """What a job needs to know beside its batch; small, so that it can be sent."""
 
     evaluation: Evaluation
-    sources: tuple[Source, ...]
+    sources: tuple[ModelSource, ...]
     device: str
     bf16: bool
     folder: str  # where classifiers are kept
 
-    def source(self, name: str) -> Source | None:
+    def source(self, name: str) -> ModelSource | None:
         """None for a baseline that is no encoder."""
         return next((source for source in self.sources if source.name == name), None)
 
     @property
-    def shortest(self) -> int:
-        """Bases that every sequence must have: the largest k of all models."""
-        return max((source.k for source in self.sources), default=1)
+    def min_length(self) -> int:
+        """Bases that every sequence must have to be a token of every model."""
+        return max((source.tokenization.min_bases for source in self.sources), default=1)
 
 
 class Result(NamedTuple):
-    """The score of a unit, and what is worth knowing about it."""
+    """The score of a trial, and what is worth knowing about it."""
 
-    unit: Unit
+    trial: TrialSpec
     scores: Scores
     loss: float  # mean training loss of the last epoch; nan where there is none
-    seconds: float  # of the whole group, a unit's share
+    seconds: float  # of the whole batch, a trial's share
     chosen: dict[str, float]  # on train or dev: k and strength of a baseline, epoch of a training
 
 
-def run_group(settings: Settings, group: Group) -> list[Result]:
-    """Train and test the models of a group."""
+def run_trials(context: JobContext, batch: TrialBatch) -> list[Result]:
+    """Train and test the models of a batch."""
     started = time.perf_counter()
-    protocol, its_task = settings.evaluation.protocol, task_named(group.task)
-    if settings.source(group.model) is None:
-        found = [_baseline(settings, its_task, unit) for unit in group.units]
+    protocol, its_task = context.evaluation.protocol, task_named(batch.task)
+    if context.source(batch.model) is None:
+        found = [_baseline(context, its_task, trial) for trial in batch.trials]
     elif protocol == "zero_shot":
-        found = [_zero_shot(settings, its_task, unit) for unit in group.units]
+        found = [_zero_shot(context, its_task, trial) for trial in batch.trials]
     elif protocol == "probe":
-        found = [_probe(settings, its_task, unit) for unit in group.units]
+        found = [_probe(context, its_task, trial) for trial in batch.trials]
     else:
-        found = _fine_tuned(settings, its_task, group)
+        found = _fine_tuned(context, its_task, batch)
     seconds = (time.perf_counter() - started) / len(found)
     return [result._replace(seconds=seconds) for result in found]
 
 
 @lru_cache(maxsize=64)
 def task_named(name: str) -> Task:
-    return task(name)
+    return find_task(name)
 
 
 @lru_cache(maxsize=8)
-def split(name: str, which: str, root: str, k: int) -> LabelledSequences:
-    return splits.read(task_named(name), which, root, shortest=k)
+def split(name: str, which: str, root: str, min_length: int) -> LabelledSequences:
+    return splits.read_split(task_named(name), which, root, min_length=min_length)
 
 
-def examples_of(evaluation: Evaluation, its_task: Task, unit: Unit, k: int) -> LabelledSequences:
-    """What a unit trains on."""
+def training_examples(
+    evaluation: Evaluation, its_task: Task, trial: TrialSpec, min_length: int
+) -> LabelledSequences:
+    """What a trial trains on."""
     root = evaluation.tasks.root
-    if unit.shots == FULL:
-        return split(unit.task, "train", root, k)
-    draw = None if unit.draw == PUBLISHED else unit.draw
-    return splits.few_shot(its_task, unit.shots, draw, root, shortest=k)
+    if trial.shots == FULL:
+        return split(trial.task, "train", root, min_length)
+    replicate = None if trial.replicate == PUBLISHED else trial.replicate
+    return splits.few_shot(its_task, trial.shots, replicate, root, min_length=min_length)
 
 
-def test_of(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:
-    return split(name, "test", evaluation.tasks.root, k)
+def test_examples(evaluation: Evaluation, name: str, min_length: int) -> LabelledSequences:
+    return split(name, "test", evaluation.tasks.root, min_length)
 
 
-def recipe_of(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
+def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
     """The published recipe, with what the user has set."""
     recipe = full_recipe(its_task) if shots == FULL else few_shot_recipe(shots)
-    recipe = for_body(recipe, evaluation.classifier.finetune)
+    recipe = with_learning_rate_for(recipe, evaluation.classifier.finetune)
     own = asdict(evaluation.recipe)
     given = {name: value for name, value in own.items() if value > 0}
     given |= {name: own[name] for name in ("dropout", "weight_decay") if own[name] >= 0}
     return replace(recipe, **given)
 
 
-def seed_of(unit: Unit) -> int:
-    """Seed of a unit's head, order and dropout: the same for every model, so that they pair."""
-    return derive_key(unit.seed, f"{unit.task}, {unit.shots} shots, draw {unit.draw}") >> 1
+def trial_seed(trial: TrialSpec) -> int:
+    """Seed of a trial's head, order and dropout: the same for every model, so that they pair."""
+    # The name of the random stream is part of the results: other words, other weights.
+    return derive_key(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.replicate}") >> 1
 
 
-def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:
-    its = evaluation.classifier
-    return Plan(its.head, its.finetune, its_task.kind, len(its_task.classes), its.rank)
+def make_finetune_config(evaluation: Evaluation, its_task: Task) -> FineTuneConfig:
+    classifier = evaluation.classifier
+    return FineTuneConfig(
+        classifier.head,
+        classifier.finetune,
+        its_task.kind,
+        len(its_task.classes),
+        classifier.rank,
+    )
 
 
-def _fine_tuned(settings: Settings, its_task: Task, group: Group) -> list[Result]:
-    evaluation, source = settings.evaluation, settings.source(group.model)
-    encoders = [encoder_of(source, unit.seed, settings.device) for unit in group.units]
-    found = trained(settings, its_task, group, encoders)
-    test = test_of(evaluation, group.task, source.k)
-    examples = _tokenised(settings, its_task, source, encoders[0], test)
-    logits = answer(found.model, evaluation_loader(EvaluationData(examples)), settings.bf16)
-    answers = found.scale.answers(logits)
+def _fine_tuned(context: JobContext, its_task: Task, batch: TrialBatch) -> list[Result]:
+    evaluation, source = context.evaluation, context.source(batch.model)
+    encoders = [load_encoder(source, trial.seed, context.device) for trial in batch.trials]
+    found = train_trials(context, its_task, batch, encoders)
+    test = test_examples(evaluation, batch.task, source.tokenization.min_bases)
+    examples = _tokenised(context, its_task, source, encoders[0], test)
+    logits = predict_logits(found.model, evaluation_loader(EvaluationData(examples)), context.bf16)
+    answers = found.scale.to_label_units(logits)
     if evaluation.save_classifiers:
-        _keep(settings, its_task, group, found.model)
+        _keep(context, its_task, batch, found.model)
     return [
         Result(
-            unit,
+            trial,
             score(answers[g], test.labels, its_task.kind),
             found.losses[g],
             0.0,
             found.chosen[g],
         )
-        for g, unit in enumerate(group.units)
+        for g, trial in enumerate(batch.trials)
     ]
 
 
-class Trained(NamedTuple):
-    """The classifiers of a group."""
+class TrainedClassifiers(NamedTuple):
+    """The classifiers of a batch."""
 
     model: Classifiers
     scale: LabelScale
@@ -166,124 +180,141 @@ class Trained(NamedTuple):
     chosen: list[dict[str, float]]  # on dev
 
 
-def trained(settings: Settings, its_task: Task, group: Group, encoders: list[Encoder]) -> Trained:
-    """Train the classifiers of a group.
+def train_trials(
+    context: JobContext, its_task: Task, batch: TrialBatch, encoders: list[Encoder]
+) -> TrainedClassifiers:
+    """Train the classifiers of a batch.
 
     In few-shot the last epoch counts; with all of the training split the epoch that is best on dev.
     """
-    evaluation, bf16 = settings.evaluation, settings.bf16
-    seeds = [seed_of(unit) for unit in group.units]
-    model = Classifiers(encoders, plan_of(evaluation, its_task), seeds)
-    recipe = recipe_of(evaluation, its_task, group.shots)
-    data, scale = _data_module(settings, its_task, group, encoders[0], recipe.batch_size)
+    evaluation, bf16 = context.evaluation, context.bf16
+    seeds = [trial_seed(trial) for trial in batch.trials]
+    model = Classifiers(encoders, make_finetune_config(evaluation, its_task), seeds)
+    recipe = choose_recipe(evaluation, its_task, batch.shots)
+    data, scale = _data_module(context, its_task, batch, encoders[0], recipe.batch_size)
     if data.dev is None:
         losses = train(model, data, recipe, bf16)
-        return Trained(model, scale, losses, [{} for _ in seeds])
+        return TrainedClassifiers(model, scale, losses, [{} for _ in seeds])
     best = BestEpoch(model, data, its_task, scale, bf16)
     losses = train(model, data, recipe, bf16, best)
-    return Trained(model, scale, losses, best.take())
+    return TrainedClassifiers(model, scale, losses, best.restore_best())
 
 
 def _data_module(
-    settings: Settings, its_task: Task, group: Group, encoder: Encoder, batch_size: int
+    context: JobContext, its_task: Task, batch: TrialBatch, encoder: Encoder, batch_size: int
 ) -> tuple[ClassificationDataModule, LabelScale]:
-    """What a group trains on, and chooses on where that is dev."""
-    evaluation, source = settings.evaluation, settings.source(group.model)
-    table, index_GN = _training_table(evaluation, its_task, group, source.k)
-    scale = LabelScale.of(table.labels, its_task.kind)
-    examples = _tokenised(settings, its_task, source, encoder, table)
-    seeds = [seed_of(unit) for unit in group.units]
+    """What a batch trains on, and chooses on where that is dev."""
+    evaluation, source = context.evaluation, context.source(batch.model)
+    table, index_GN = _training_table(evaluation, its_task, batch, source.tokenization.min_bases)
+    scale = LabelScale.fit(table.labels, its_task.kind)
+    examples = _tokenised(context, its_task, source, encoder, table)
+    seeds = [trial_seed(trial) for trial in batch.trials]
     train_data = TrainData(examples, scale.targets(table.labels), index_GN, seeds)
     dev_data = None
-    if group.shots == FULL:
-        dev = split(group.task, "dev", evaluation.tasks.root, source.k)
-        dev_examples = _tokenised(settings, its_task, source, encoder, dev)
+    if batch.shots == FULL:
+        dev = split(batch.task, "dev", evaluation.tasks.root, source.tokenization.min_bases)
+        dev_examples = _tokenised(context, its_task, source, encoder, dev)
         dev_data = EvaluationData(dev_examples, torch.from_numpy(dev.labels))
     return ClassificationDataModule(train_data, batch_size, dev_data), scale
 
 
 def _training_table(
-    evaluation: Evaluation, its_task: Task, group: Group, k: int
+    evaluation: Evaluation, its_task: Task, batch: TrialBatch, min_length: int
 ) -> tuple[LabelledSequences, np.ndarray]:
-    """The examples of all draws, and int64 [G, N] which of them each unit trains on."""
-    draws = {u.draw: examples_of(evaluation, its_task, u, k) for u in group.units}
-    starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
-    index_GN = np.stack([starts[u.draw] + np.arange(len(draws[u.draw])) for u in group.units])
-    return joined(list(draws.values())), index_GN
+    """The examples of all replicates, and int64 [G, N] which of them each trial trains on."""
+    replicates = {
+        t.replicate: training_examples(evaluation, its_task, t, min_length) for t in batch.trials
+    }
+    starts = dict(zip(replicates, np.cumsum([0, *map(len, replicates.values())]), strict=False))
+    rows = {number: starts[number] + np.arange(len(data)) for number, data in replicates.items()}
+    index_GN = np.stack([rows[trial.replicate] for trial in batch.trials])
+    return concatenate(list(replicates.values())), index_GN
 
 
 def _tokenised(
-    settings: Settings, its_task: Task, source: Source, encoder: Encoder, data: LabelledSequences
+    context: JobContext,
+    its_task: Task,
+    source: ModelSource,
+    encoder: Encoder,
+    data: LabelledSequences,
 ) -> Examples:
     """Examples as the classifiers of this evaluation want them."""
-    tokens = tokenise(data, source.k, source.shape.max_position_embeddings)
-    return examples_for(encoder, plan_of(settings.evaluation, its_task), tokens, settings.bf16)
+    tokens = tokenise(data, source.tokenization, source.shape.max_position_embeddings)
+    return prepare_examples(
+        encoder, make_finetune_config(context.evaluation, its_task), tokens, context.bf16
+    )
 
 
-def _keep(settings: Settings, its_task: Task, group: Group, model: Classifiers) -> None:
-    from cmgems.evaluation.finetuning.classifier import classifiers_of, save_classifier
+def _keep(context: JobContext, its_task: Task, batch: TrialBatch, model: Classifiers) -> None:
+    from cmgems.evaluation.finetuning.classifier import save_classifier, unstack_classifiers
 
-    source = settings.source(group.model)
-    encoder = encoder_of(source, 0, settings.device)
-    if model.body is not None:
-        merge(model.body)
-    for unit, found in zip(group.units, classifiers_of(model, encoder), strict=True):
-        name = f"{its_task.name}-{Path(unit.model).name}-{unit.seed}".replace("/", "-")
-        save_classifier(Path(settings.folder) / name, found, source, its_task)
+    source = context.source(batch.model)
+    encoder = load_encoder(source, 0, context.device)
+    if model.encoder is not None:
+        merge(model.encoder)
+    for trial, found in zip(batch.trials, unstack_classifiers(model, encoder), strict=True):
+        name = f"{its_task.name}-{Path(trial.model).name}-{trial.seed}".replace("/", "-")
+        save_classifier(Path(context.folder) / name, found, source, its_task)
 
 
-def _probe(settings: Settings, its_task: Task, unit: Unit) -> Result:
-    evaluation, source = settings.evaluation, settings.source(unit.model)
-    examples = examples_of(evaluation, its_task, unit, source.k)
+def _probe(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
+    evaluation, source = context.evaluation, context.source(trial.model)
+    examples = training_examples(evaluation, its_task, trial, source.tokenization.min_bases)
     target = Target(examples.labels, its_task.kind, len(its_task.classes))
-    test = test_of(evaluation, unit.task, source.k)
+    test = test_examples(evaluation, trial.task, source.tokenization.min_bases)
     found = probe(
-        _features(settings, source, unit.seed, examples),
+        _features(context, source, trial.seed, examples),
         target,
-        _test_features(settings, source, unit.seed, unit.task),
+        _test_features(context, source, trial.seed, trial.task),
         test.labels,
     )
-    beside = found["neighbours"].figures()
+    beside = found["neighbours"].metrics()
     chosen = {f"neighbours_{name}": value for name, value in beside.items()}
-    return Result(unit, found["logistic"], float("nan"), 0.0, chosen)
+    return Result(trial, found["logistic"], float("nan"), 0.0, chosen)
 
 
 @lru_cache(maxsize=4)
-def _test_features(settings: Settings, source: Source, seed: int, name: str) -> np.ndarray:
-    """Those of the test split are the same for all draws."""
-    return _features(settings, source, seed, test_of(settings.evaluation, name, source.k))
-
-
-def _features(settings: Settings, source: Source, seed: int, data: LabelledSequences) -> np.ndarray:
-    from cmgems.inference.embedding import pooled
-
-    its = settings.evaluation.probe
-    layer = None if its.layer == -1 else its.layer
-    encoder = encoder_of(source, seed, settings.device)
-    return pooled(encoder, data, source.k, its.pool, layer, settings.bf16)
-
-
-def _baseline(settings: Settings, its_task: Task, unit: Unit) -> Result:
-    evaluation = settings.evaluation
-    k = settings.shortest
-    train_on = examples_of(evaluation, its_task, unit, k)
-    test = test_of(evaluation, unit.task, k)
-    fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[unit.model]
-    found = fit(train_on, test, its_task.kind, len(its_task.classes))
-    return Result(
-        unit, score(found.logits, test.labels, its_task.kind), float("nan"), 0.0, found.settings
+def _test_features(context: JobContext, source: ModelSource, seed: int, name: str) -> np.ndarray:
+    """Those of the test split are the same for all replicates."""
+    return _features(
+        context,
+        source,
+        seed,
+        test_examples(context.evaluation, name, source.tokenization.min_bases),
     )
 
 
-def _zero_shot(settings: Settings, its_task: Task, unit: Unit) -> Result:
+def _features(
+    context: JobContext, source: ModelSource, seed: int, data: LabelledSequences
+) -> np.ndarray:
+    from cmgems.inference.embedding import pooled
+
+    its = context.evaluation.probe
+    layer = None if its.layer == -1 else its.layer
+    encoder = load_encoder(source, seed, context.device)
+    return pooled(encoder, data, source.tokenization, its.pool, layer, context.bf16)
+
+
+def _baseline(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
+    evaluation = context.evaluation
+    train_on = training_examples(evaluation, its_task, trial, context.min_length)
+    test = test_examples(evaluation, trial.task, context.min_length)
+    fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[trial.model]
+    found = fit(train_on, test, its_task.kind, len(its_task.classes))
+    return Result(
+        trial, score(found.logits, test.labels, its_task.kind), float("nan"), 0.0, found.settings
+    )
+
+
+def _zero_shot(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
     """Likelihood a base as the score of class 1 against class 0; whichever way it points."""
     from cmgems.inference.likelihood import pseudo_log_likelihood
 
-    source = settings.source(unit.model)
-    test = test_of(settings.evaluation, unit.task, source.k)
-    model = language_model(source, unit.seed).to(settings.device)
-    likelihood = np.array(
-        [pseudo_log_likelihood(model, source.k, test.sequence(i)).mean for i in range(len(test))]
-    )
+    source = context.source(trial.model)
+    test = test_examples(context.evaluation, trial.task, source.tokenization.min_bases)
+    model = load_language_model(source, trial.seed).to(context.device)
+    sequences = map(test.sequence, range(len(test)))
+    found = [pseudo_log_likelihood(model, source.tokenization, codes) for codes in sequences]
+    likelihood = np.array([each.mean for each in found])
     logits = np.stack([np.zeros(len(test)), likelihood - np.median(likelihood)], 1)
-    return Result(unit, score(logits, test.labels, its_task.kind), float("nan"), 0.0, {})
+    return Result(trial, score(logits, test.labels, its_task.kind), float("nan"), 0.0, {})

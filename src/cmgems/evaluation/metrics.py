@@ -55,7 +55,7 @@ class Scores:
     # figures are, it has learned nothing that can be scored.
     collapsed: bool = False
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The figures that belong to the task, by name."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
         del values["count"], values["collapsed"]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cmgems.evaluation.jobs import Result
-from cmgems.evaluation.units import FULL
+from cmgems.evaluation.trials import FULL
 from cmgems.tasks.audit import Audit, audit_table
-from cmgems.tasks.task import Task, metrics_of
+from cmgems.tasks.task import Task, metric_names
 from cmgems.utils.intervals import ReplicateScores, compare_by_task, summarize
 from cmgems.utils.text_table import text_table
 
@@ -29,43 +29,43 @@ def summaries(results: list[Result], chosen: Mapping[str, Task]) -> dict[str, li
                 "metric": metric,
                 "official": metric == chosen[task].metric,
                 "collapsed": sum(r.scores.collapsed for r in its),
-                **_known(summarize(values_of(its, metric))._asdict()),
+                **_known(summarize(replicate_values(its, metric))._asdict()),
             }
-            for (model, task, shots), its in by_cell(results).items()
-            for metric in metrics_of(chosen[task].kind)
+            for (model, task, shots), its in group_by_cell(results).items()
+            for metric in metric_names(chosen[task].kind)
         ],
         "comparisons": _comparisons(results, chosen),
     }
 
 
-def by_cell(results: list[Result]) -> dict[tuple[str, str, int], list[Result]]:
+def group_by_cell(results: list[Result]) -> dict[tuple[str, str, int], list[Result]]:
     """The results of each model on each task and number of shots."""
     cells: dict[tuple[str, str, int], list[Result]] = {}
     for result in results:
-        cells.setdefault((result.unit.model, result.unit.task, result.unit.shots), []).append(
+        cells.setdefault((result.trial.model, result.trial.task, result.trial.shots), []).append(
             result
         )
     return cells
 
 
-def values_of(results: list[Result], metric: str) -> ReplicateScores:
-    """values[draw][seed] of one cell."""
-    draws: dict[int, list[tuple[int, float]]] = {}
+def replicate_values(results: list[Result], metric: str) -> ReplicateScores:
+    """values[replicate][seed] of one cell."""
+    replicates: dict[int, list[tuple[int, float]]] = {}
     for result in results:
-        figure = getattr(result.scores, metric)
-        draws.setdefault(result.unit.draw, []).append((result.unit.seed, figure))
-    return [[figure for _, figure in sorted(draws[draw])] for draw in sorted(draws)]
+        by_seed = replicates.setdefault(result.trial.replicate, [])
+        by_seed.append((result.trial.seed, getattr(result.scores, metric)))
+    return [[value for _, value in sorted(by_seed)] for _, by_seed in sorted(replicates.items())]
 
 
 def _comparisons(results: list[Result], chosen: Mapping[str, Task]) -> list[dict]:
     """Every pair of models by the official metric, corrected for the tasks and numbers of shots.
 
-    Seeds of a draw are averaged first: a baseline has none to pair them with.
+    Seeds of a replicate are averaged first: a baseline has none to pair them with.
     """
-    cells = by_cell(results)
+    cells = group_by_cell(results)
     by_model: dict[str, dict[str, ReplicateScores]] = {}
     for (model, task, shots), its in cells.items():
-        values = values_of(its, chosen[task].metric)
+        values = replicate_values(its, chosen[task].metric)
         if len(values) > 1:
             values = [[float(np.mean(seeds))] for seeds in values]
         by_model.setdefault(model, {})[f"{task} {shots}"] = values
@@ -123,12 +123,12 @@ def report(
         if audits[name]:
             parts.append(audit_table(audits[name]))
     parts += [f"left out: {text}" for text in found["skipped"]]
-    parts.append(f"{len(found['scores'])} scores, {found['units_run']} of them new; in {folder}")
+    parts.append(f"{len(found['scores'])} scores, {found['trials_run']} of them new; in {folder}")
     return "\n\n".join(parts)
 
 
 def _table(summaries: list[dict], name: str, one: Task) -> str:
-    beside = BESIDE if BESIDE in metrics_of(one.kind) and one.metric != BESIDE else None
+    beside = BESIDE if BESIDE in metric_names(one.kind) and one.metric != BESIDE else None
     cells: dict[tuple, dict[str, dict]] = {}
     for summary in summaries:
         if summary["task"] == name:
@@ -148,5 +148,5 @@ def _cell(row: dict) -> str:
     scale = 100 if row["metric"] not in ("mse",) else 1
     mean = f"{row['mean'] * scale:.1f}"
     if row["low"] is None:
-        return mean if row["count"] == 1 else f"{mean} (no interval: one draw)"
+        return mean if row["count"] == 1 else f"{mean} (no interval: one replicate)"
     return f"{mean} ({row['low'] * scale:.1f} to {row['high'] * scale:.1f})"

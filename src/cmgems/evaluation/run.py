@@ -27,56 +27,57 @@ from cmgems.cost.device import choose_device
 from cmgems.errors import UserError
 from cmgems.evaluation import jobs
 from cmgems.evaluation.config import Evaluation
-from cmgems.evaluation.jobs import Result, Settings
-from cmgems.evaluation.journal import Journal, key_of, plain
+from cmgems.evaluation.jobs import JobContext, Result
+from cmgems.evaluation.journal import Journal, hash_parts, to_json
 from cmgems.evaluation.report import report, summaries, write_scalars
-from cmgems.evaluation.sources import sources
-from cmgems.evaluation.units import FULL, Group, groups_of
+from cmgems.evaluation.sources import load_sources
+from cmgems.evaluation.trials import FULL, TrialBatch, make_batches
 from cmgems.runs.folder import LOCK, provenance
 from cmgems.tasks import splits
-from cmgems.tasks.audit import Audit, audit, with_pretraining
-from cmgems.tasks.lookup import tasks
+from cmgems.tasks.audit import Audit, audit_splits, count_pretraining_overlap
+from cmgems.tasks.lookup import find_tasks
 from cmgems.tasks.task import Task
 from cmgems.utils.cores import available_cores
 from cmgems.utils.files import atomic_write, file_lock
 from cmgems.utils.progress import progress_bar
 
-JOURNAL, RESULTS, KEPT = "scores.jsonl", "results.json", "classifiers"
+JOURNAL, RESULTS, SAVED = "scores.jsonl", "results.json", "classifiers"
 
 
 def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     """Run or go on with an evaluation; print its table, return what `results.json` holds."""
     started = time.perf_counter()
     folder = Path(evaluation.run.dir)
-    settings = settings_of(evaluation, folder)
-    chosen = chosen_tasks(evaluation)
-    shots_of, skipped = shots_by_task(evaluation, chosen, settings)
-    groups = groups_of(evaluation, settings.sources, shots_of, settings.device == "cuda")
-    keys = {group: key_of_group(settings, chosen[group.task], group) for group in groups}
-    audits = {name: audited(evaluation, one) for name, one in chosen.items()}
-    folder = prepared(folder, evaluation)
+    context = make_context(evaluation, folder)
+    chosen = select_tasks(evaluation)
+    shots_of, skipped = shots_by_task(evaluation, chosen, context)
+    batches = make_batches(evaluation, context.sources, shots_of, context.device == "cuda")
+    keys = {batch: hash_batch(context, chosen[batch.task], batch) for batch in batches}
+    audits = {name: audit_task(evaluation, one) for name, one in chosen.items()}
+    folder = prepare_folder(folder, evaluation)
     with file_lock(folder / LOCK, f"run.dir: {folder} is in use by another process"):
         journal = Journal(folder / JOURNAL)
-        left = [group for group in groups if keys[group] not in journal.results]
-        units = sum(len(group.units) for group in left)
-        with progress_bar(units, "trainings and tests", "") as advance:
-            for group, results in computed(settings, left):
-                journal.add(keys[group], results)
-                advance(len(group.units))
-    results = in_order(groups, [journal.results[keys[group]] for group in groups])
+        left = [batch for batch in batches if keys[batch] not in journal.results]
+        trials = sum(len(batch.trials) for batch in left)
+        with progress_bar(trials, "trainings and tests", "") as advance:
+            for batch, results in compute_batches(context, left):
+                journal.add(keys[batch], results)
+                advance(len(batch.trials))
+    results = sort_results(batches, [journal.results[keys[batch]] for batch in batches])
     found = {
         "protocol": evaluation.protocol,
         "models": [
-            source._replace(shape=asdict(source.shape))._asdict() for source in settings.sources
+            source._asdict() | {"shape": asdict(source.shape)} | source.tokens
+            for source in context.sources
         ],
-        "device": settings.device,
-        "precision": "bf16" if settings.bf16 else "32-true",
+        "device": context.device,
+        "precision": "bf16" if context.bf16 else "32-true",
         "skipped": skipped,
         **summaries(results, chosen),
         "audits": {name: asdict(one) for name, one in audits.items() if one},
-        "scores": [plain(result) for result in results],
+        "scores": [to_json(result) for result in results],
         "seconds": time.perf_counter() - started,
-        "units_run": units,
+        "trials_run": trials,
         **provenance(),
     }
     with atomic_write(folder / RESULTS) as handle:
@@ -86,31 +87,37 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     return found
 
 
-def in_order(groups: list[Group], results: list[list[Result]]) -> list[Result]:
+def sort_results(batches: list[TrialBatch], results: list[list[Result]]) -> list[Result]:
     """All results by task and shots; models as the user named them, then the baselines."""
-    models = list(dict.fromkeys(group.model for group in groups))
-    names = list(dict.fromkeys(group.task for group in groups))
+    models = list(dict.fromkeys(batch.model for batch in batches))
+    names = list(dict.fromkeys(batch.task for batch in batches))
 
     def place(result: Result) -> tuple[int, ...]:
-        unit = result.unit
-        return names.index(unit.task), unit.shots, models.index(unit.model), unit.draw, unit.seed
+        trial = result.trial
+        return (
+            names.index(trial.task),
+            trial.shots,
+            models.index(trial.model),
+            trial.replicate,
+            trial.seed,
+        )
 
     return sorted((one for its in results for one in its), key=place)
 
 
-def settings_of(evaluation: Evaluation, folder: Path) -> Settings:
+def make_context(evaluation: Evaluation, folder: Path) -> JobContext:
     """Models, device and arithmetic."""
     device = choose_device(evaluation.compute.device, "compute.device").type
-    found = tuple(sources(evaluation))
+    found = tuple(load_sources(evaluation))
     layer, most = evaluation.probe.layer, min((s.shape.num_layers for s in found), default=10**9)
     if layer > most:
         raise UserError(f"probe.layer: found {layer}, wanted at most {most}, the model's layers")
     precision = evaluation.compute.precision
-    bf16 = multiplies_in_bf16(device) if precision == "auto" else precision == "bf16"
-    return Settings(evaluation, found, device, bf16, str(folder / KEPT))
+    bf16 = has_bf16_products(device) if precision == "auto" else precision == "bf16"
+    return JobContext(evaluation, found, device, bf16, str(folder / SAVED))
 
 
-def multiplies_in_bf16(device: str) -> bool:
+def has_bf16_products(device: str) -> bool:
     """Whether the hardware has bfloat16 products; without them they are slower than float32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -119,19 +126,19 @@ def multiplies_in_bf16(device: str) -> bool:
     return "avx512_bf16" in text or "amx_bf16" in text
 
 
-def chosen_tasks(evaluation: Evaluation) -> dict[str, Task]:
+def select_tasks(evaluation: Evaluation) -> dict[str, Task]:
     """The tasks under the names by which `tasks.task` finds them again."""
     if not evaluation.tasks.names:
         raise UserError("tasks.names: found none, wanted at least one task")
     found = {}
     for pattern in evaluation.tasks.names:
-        for one in tasks(pattern):
+        for one in find_tasks(pattern):
             found[pattern if one.group == "user" else one.name] = one
     return found
 
 
 def shots_by_task(
-    evaluation: Evaluation, chosen: dict[str, Task], settings: Settings
+    evaluation: Evaluation, chosen: dict[str, Task], context: JobContext
 ) -> tuple[dict[str, list[int]], list[str]]:
     """The numbers of shots that each task has examples for, and what it has not, in words.
 
@@ -143,56 +150,59 @@ def shots_by_task(
     shots = sorted(int(n) for n in evaluation.few_shot.shots)
     if evaluation.protocol in ("full", "zero_shot") or not shots:
         for name, one in chosen.items():
-            check_full(evaluation, name, one, settings)
+            check_splits(evaluation, name, one, context)
         return {name: [FULL] for name in chosen}, []
     found, skipped = {}, []
     for name, one in chosen.items():
-        problems = {n: too_few(evaluation, one, n, settings.shortest) for n in shots}
+        problems = {n: find_shortage(evaluation, one, n, context.min_length) for n in shots}
         found[name] = [n for n in shots if problems[n] is None]
         if not found[name]:
             raise problems[shots[0]]
         skipped += [str(problem) for problem in problems.values() if problem]
-        jobs.test_of(evaluation, name, settings.shortest)
+        jobs.test_examples(evaluation, name, context.min_length)
     return found, skipped
 
 
-def too_few(evaluation: Evaluation, one: Task, shots: int, k: int) -> splits.TooFewExamples | None:
-    """The error of a draw that cannot be made because there are too few examples."""
+def find_shortage(
+    evaluation: Evaluation, one: Task, shots: int, min_length: int
+) -> splits.TooFewExamples | None:
+    """The error of a replicate for which there are too few examples."""
     root = evaluation.tasks.root
     try:
-        splits.few_shot(one, shots, None if evaluation.few_shot.published else 0, root, 0, k)
+        draw = None if evaluation.few_shot.published else 0
+        splits.few_shot(one, shots, draw, root, 0, min_length)
     except splits.TooFewExamples as error:
         return error
     return None
 
 
-def check_full(evaluation: Evaluation, name: str, one: Task, settings: Settings) -> None:
+def check_splits(evaluation: Evaluation, name: str, one: Task, context: JobContext) -> None:
     wanted = {"full": ("train", "dev", "test"), "zero_shot": ("test",)}
     for split in wanted.get(evaluation.protocol, ("train", "test")):
-        jobs.split(name, split, evaluation.tasks.root, settings.shortest)
+        jobs.split(name, split, evaluation.tasks.root, context.min_length)
     if evaluation.protocol == "zero_shot" and one.kind != "binary":
         raise UserError(f"tasks.names: {name} is {one.kind}, protocol zero_shot wants two classes")
 
 
-def key_of_group(settings: Settings, one: Task, group: Group) -> str:
-    """What the figures of a group depend on, as a hash."""
-    evaluation, source = settings.evaluation, settings.source(group.model)
-    train = [jobs.examples_of(evaluation, one, u, settings.shortest) for u in group.units]
-    test = jobs.test_of(evaluation, group.task, settings.shortest)
-    return key_of(
-        units=[list(unit) for unit in group.units],
-        source=source and [source.sha256, source.k, asdict(source.shape), source.init],
+def hash_batch(context: JobContext, one: Task, batch: TrialBatch) -> str:
+    """What the figures of a batch depend on, as a hash."""
+    evaluation, source = context.evaluation, context.source(batch.model)
+    train = [jobs.training_examples(evaluation, one, u, context.min_length) for u in batch.trials]
+    test = jobs.test_examples(evaluation, batch.task, context.min_length)
+    return hash_parts(
+        trials=[list(trial) for trial in batch.trials],
+        source=source and [source.sha256, source.tokens, asdict(source.shape), source.init],
         protocol=evaluation.protocol,
         classifier=source and asdict(evaluation.classifier),
-        recipe=source and asdict(jobs.recipe_of(evaluation, one, group.shots)),
+        recipe=source and asdict(jobs.choose_recipe(evaluation, one, batch.shots)),
         probe=source and asdict(evaluation.probe),
-        arithmetic=source and [settings.device, settings.bf16],
+        arithmetic=source and [context.device, context.bf16],
         task=[one.kind, one.metric, list(one.classes)],
-        examples=[digest(data) for data in (*train, test)],
+        examples=[hash_examples(data) for data in (*train, test)],
     )
 
 
-def digest(data) -> str:
+def hash_examples(data) -> str:
     """A hash of labelled sequences."""
     total = hashlib.sha256()
     for column in (data.codes, data.offsets, data.labels):
@@ -200,7 +210,7 @@ def digest(data) -> str:
     return total.hexdigest()
 
 
-def prepared(folder: Path, evaluation: Evaluation) -> Path:
+def prepare_folder(folder: Path, evaluation: Evaluation) -> Path:
     """The folder of the results, new or with scores of before."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"run.dir: {folder} is a file, wanted a folder")
@@ -215,18 +225,18 @@ def prepared(folder: Path, evaluation: Evaluation) -> Path:
     return folder
 
 
-def audited(evaluation: Evaluation, one: Task) -> Audit | None:
+def audit_task(evaluation: Evaluation, one: Task) -> Audit | None:
     """Duplicates between train, test and the DNA that the models were pretrained on."""
     if not evaluation.check_leakage:
         return None
     root = evaluation.tasks.root
-    test = splits.read(one, "test", root)
-    train = splits.as_published(one, root) if "train" in one.splits else test
-    found = audit(train, test, one.classes)
+    test = splits.read_split(one, "test", root)
+    train = splits.read_published_examples(one, root) if "train" in one.splits else test
+    found = audit_splits(train, test, one.classes)
     for name in evaluation.models:
         spans = pretraining_spans(Path(name))
         if spans:
-            return with_pretraining(found, *spans, test)
+            return count_pretraining_overlap(found, *spans, test)
     return found
 
 
@@ -244,16 +254,18 @@ def pretraining_spans(source: Path):
     return genome.codes, GenomeDataModule(experiment, genome).train_spans
 
 
-def computed(settings: Settings, groups: list[Group]) -> Iterator[tuple[Group, list[Result]]]:
-    """The results of all groups as they come, from several processes where that helps."""
-    workers = settings.evaluation.compute.workers or available_cores()
-    workers = min(workers, len(groups))
-    if settings.device == "cuda" or workers < 2:
-        for group in groups:
-            yield group, jobs.run_group(settings, group)
+def compute_batches(
+    context: JobContext, batches: list[TrialBatch]
+) -> Iterator[tuple[TrialBatch, list[Result]]]:
+    """The results of all batches as they come, from several processes where that helps."""
+    workers = context.evaluation.compute.workers or available_cores()
+    workers = min(workers, len(batches))
+    if context.device == "cuda" or workers < 2:
+        for batch in batches:
+            yield batch, jobs.run_trials(context, batch)
         return
     with worker_pool(workers) as pool:
-        waiting = {pool.submit(jobs.run_group, settings, group): group for group in groups}
+        waiting = {pool.submit(jobs.run_trials, context, batch): batch for batch in batches}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
 

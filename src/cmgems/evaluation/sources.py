@@ -10,22 +10,27 @@ from cmgems.evaluation.config import UNTRAINED, Evaluation
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
-from cmgems.models.presets import sizes
-from cmgems.tokenization.kmers import vocabulary_size
+from cmgems.models.presets import BERT_BLOCKS, sizes
+from cmgems.tokenization import Tokenization, build_tokenization
 
 
-class Source(NamedTuple):
+class ModelSource(NamedTuple):
     """Where the encoders of one column of the table come from."""
 
     name: str  # as the user wrote it, or `untrained`
     sha256: str  # of the weights' file; of an untrained model empty: the seed says all
     step: int | None
-    k: int
+    tokenization: Tokenization
     shape: EncoderConfig
     init: str  # of an untrained model
 
+    @property
+    def tokens(self) -> dict[str, str | int]:
+        """The tokenization, as the keys of a file."""
+        return {"tokenization": self.tokenization.name, "k": self.tokenization.k}
 
-def sources(evaluation: Evaluation) -> list[Source]:
+
+def load_sources(evaluation: Evaluation) -> list[ModelSource]:
     """The models that the user named, and the untrained one with the sizes of the first of them.
 
     Raises
@@ -35,40 +40,41 @@ def sources(evaluation: Evaluation) -> list[Source]:
     """
     found = []
     for name in evaluation.models:
-        model = pretrained(name)
+        model = cached_pretrained(name)
         shape = model.model.encoder.config
-        found.append(Source(name, model.sha256, model.step, model.k, shape, ""))
+        found.append(ModelSource(name, model.sha256, model.step, model.tokenization, shape, ""))
     if UNTRAINED in evaluation.baselines:
         found.append(_untrained(evaluation, found[0] if found else None))
     return found
 
 
-def _untrained(evaluation: Evaluation, like: Source | None) -> Source:
+def _untrained(evaluation: Evaluation, like: ModelSource | None) -> ModelSource:
     its = evaluation.untrained
     if like:
-        return Source(UNTRAINED, "", 0, like.k, like.shape, its.init)
+        return ModelSource(UNTRAINED, "", 0, like.tokenization, like.shape, its.init)
+    tokenization = build_tokenization(Data(tokenization=its.tokenization, k=its.k))
     shape = EncoderConfig(
         **sizes(Model(preset=its.preset)),
-        vocab_size=vocabulary_size(its.k),
+        vocab_size=tokenization.vocab_size,
         max_position_embeddings=512,
     )
-    return Source(UNTRAINED, "", 0, its.k, shape, its.init)
+    return ModelSource(UNTRAINED, "", 0, tokenization, shape, its.init)
 
 
 @lru_cache(maxsize=4)
-def pretrained(name: str):
+def cached_pretrained(name: str):
     """`load_pretrained`, and kept: several jobs of a process ask for the same one."""
     return load_pretrained(name)
 
 
-def language_model(source: Source, seed: int) -> MaskedLanguageModel:
+def load_language_model(source: ModelSource, seed: int) -> MaskedLanguageModel:
     """The model; an untrained one has the weights of the seed."""
     if source.name != UNTRAINED:
-        return pretrained(source.name).model
+        return cached_pretrained(source.name).model
     shape = source.shape
     experiment = Experiment(
         seed=seed,
-        data=Data(k=source.k),
+        data=Data(tokenization=source.tokenization.name, k=source.tokenization.k),
         model=Model(
             num_layers=shape.num_layers,
             hidden_size=shape.hidden_size,
@@ -76,10 +82,11 @@ def language_model(source: Source, seed: int) -> MaskedLanguageModel:
             intermediate_size=shape.intermediate_size,
             max_position_embeddings=shape.max_position_embeddings,
             init=source.init,
+            **{name: getattr(shape, name) for name in BERT_BLOCKS},
         ),
     )
     return build_model(experiment).eval()
 
 
-def encoder_of(source: Source, seed: int, device: torch.device | str) -> Encoder:
-    return language_model(source, seed).encoder.to(device)
+def load_encoder(source: ModelSource, seed: int, device: torch.device | str) -> Encoder:
+    return load_language_model(source, seed).encoder.to(device)

@@ -1,70 +1,81 @@
-"""A pretrained model from where it lies, for everything that comes after pretraining.
+"""A pretrained model from wherever it is stored, for everything that comes after pretraining.
 
-One door for `evaluate`, `export` and `embed`: whatever was written how, they see a `Pretrained`.
+`evaluate`, `export`, `embed` and `score` all read models here: in whatever form a model is stored,
+they see a `Pretrained`.
 """
 
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from cmgems.errors import UserError
-from cmgems.hub.folder import is_folder, read_folder
+from cmgems.hub.folder import is_hugging_face_folder, read_folder
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.runs.experiment import load
-from cmgems.runs.io import check_digest
+from cmgems.runs.io import read_checkpoint
+from cmgems.tokenization import Tokenization, build_tokenization
 from cmgems.utils.files import hash_file
 
 SOURCES = "a run folder, a checkpoint in one, or a Hugging Face folder (config.json)"
-PREFIX = "model."  # of the model among the states of the LightningModule
+PREFIX = "model."  # of the names of the model's weights in a checkpoint
 
 
 class Pretrained(NamedTuple):
     """A model with its weights, on the CPU, in float32."""
 
     model: MaskedLanguageModel
-    k: int
+    tokenization: Tokenization
     source: str  # the file that it was read from
     sha256: str  # of that file
-    step: int | None  # optimiser steps it was trained for, where that is known
+    step: int | None  # optimizer steps it was trained for, where that is known
 
 
 def load_pretrained(source: str | Path) -> Pretrained:
     """Read a model from a run folder (its best checkpoint), a checkpoint in one, or a Hugging Face
-    folder with a BERT on k-mers (DNABERT's, or what `cmgems export` wrote).
+    folder with a BERT on k-mers or bases (DNABERT's, or what `cmgems export` wrote).
 
     Raises
     ------
     UserError
-        If there is nothing of the kind, or the file is damaged.
+        If there is nothing of the kind, the file is damaged, or an earlier version of cmgems made
+        the checkpoint.
     """
     path = Path(source)
     if "://" in str(source):
         raise UserError(f"{source}: found an address, wanted {SOURCES}")
-    if is_folder(path):
-        found = read_folder(path)
-        weights = found.weights
-        return Pretrained(found.model.eval(), found.k, str(weights), hash_file(weights), step=None)
+    if is_hugging_face_folder(path):
+        folder = read_folder(path)
+        sha256 = hash_file(folder.weights)
+        return Pretrained(
+            folder.model.eval(), folder.tokenization, str(folder.weights), sha256, step=None
+        )
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
         raise UserError(f"{source}: no checkpoint there, wanted {SOURCES}")
     config = path.parent.parent / "config.yaml"
     if not config.is_file():
-        raise UserError(f"{path}: no {config} beside it, wanted a checkpoint in its run folder")
+        raise UserError(f"{path}: no {config} with it, wanted a checkpoint in its run folder")
     return _from_run(path, config)
 
 
 def _from_run(path: Path, config: Path) -> Pretrained:
-    sha256 = check_digest(path)
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    # First, since the experiment of a run that an earlier version made cannot be read either.
+    checkpoint, sha256 = read_checkpoint(path)
     experiment = load(config)
     model = build_model(experiment)
-    states = {
-        name.removeprefix(PREFIX): state
-        for name, state in saved["state_dict"].items()
+    weights = {
+        name.removeprefix(PREFIX): weight
+        for name, weight in checkpoint["state_dict"].items()
         if name.startswith(PREFIX)
     }
-    model.load_state_dict(states)
-    return Pretrained(model.eval(), experiment.data.k, str(path), sha256, saved["global_step"])
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path}: found weights of another model than {config} describes ({reason}), wanted a "
+            f"checkpoint in its own run folder"
+        ) from error
+    tokenization = build_tokenization(experiment.data)
+    return Pretrained(model.eval(), tokenization, str(path), sha256, checkpoint["global_step"])

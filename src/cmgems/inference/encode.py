@@ -1,22 +1,46 @@
-"""What an encoder makes of tokens: its states, and in which arithmetic."""
+"""What an encoder makes of tokens: its hidden states, and in which arithmetic."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.models.stacked import Dropout, StackedEncoder
+from cmgems.models.attention import PaddedLayout
+from cmgems.models.dropout import Dropout
+from cmgems.models.encoder import Encoder
 from cmgems.tasks.tokens import Tokens
 
 
-def states_of(body: StackedEncoder, tokens: Tokens, layers: int | None = None) -> Tensor:
-    """States [G, B, L, D] of a batch behind so many layers (0: the embeddings; None: all).
+def compute_hidden_states(
+    encoder: Encoder,
+    tokens: Tokens,
+    layers: int | None = None,
+    places: int | None = None,
+    dropout: Dropout | None = None,
+) -> Tensor:
+    """Hidden states [B, P, D] of the first `places` tokens of a batch, or of all.
 
     At padding stands anything.
+
+    Parameters
+    ----------
+    encoder : one, or G stacked ones (`cmgems.models.stacked.stack`) for states [G, B, P, D]
+    tokens : [B, L] or, for stacked encoders, [G, B, L]
+    layers : how many to run, 0 gives the embeddings; None: all
+    places : tokens of each sequence whose states are wanted; None: all
+    dropout : None: nothing is dropped
     """
-    device = body.tokens.weight.device
-    models, real = len(body.tokens.weight), tokens.real()
-    ids = tokens.ids_NL.to(device).expand(models, -1, -1)
-    padding = None if bool(real.all()) else real.to(device)
-    return body(ids, padding, Dropout(0.0, [0] * models), layers=layers)
+    device, mask = encoder.tokens.weight.device, tokens.attention_mask()
+    layout = PaddedLayout.of(mask.to(device), padded=not bool(mask.all()))
+    at_M = None if places is None else layout.first_tokens(places)
+    ids = tokens.ids_NL.to(device).long().flatten(-2)
+    states = encoder(ids, layout, at_M, layers, dropout or Dropout(0.0))
+    return states.unflatten(-2, (layout.num_rows, -1))
+
+
+def inner(real: Tensor) -> Tensor:
+    """bool, shape of `real`: the tokens between [CLS] and [SEP]."""
+    behind = F.pad(real, (0, 1), value=False)[..., 1:]  # the next token is real too
+    return behind & F.pad(real, (1, 0), value=False)[..., :-1]
 
 
 def arithmetic(device: torch.device, bf16: bool) -> torch.autocast:

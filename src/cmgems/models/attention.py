@@ -1,75 +1,128 @@
-"""Attention on packed sequences: every token attends to the tokens of its own sequence.
+"""Attention within sequences: every token attends to the tokens of its own sequence.
 
-The tokens of all sequences of a batch lie one behind the other; `Layout` says where each belongs.
-Queries are wanted at all tokens or, in the last layer, at the predicted ones (`at_M`) alone.
+The tokens of all sequences of a batch are concatenated; a layout says where each belongs. Queries
+are wanted at all tokens or, in the last layer, at some of them (`at_M`) alone.
 
-On a CPU, where lengths are at hand, runs of sequences of equal length are one call each. On other
-devices nothing may depend on the host knowing them: there the sequences' ends are a tensor, and
-the kernel for packed sequences takes it as it is; where it does not serve (float32, float64,
-dropout, other devices) the sequences are spread over a grid [B, S].
+    layout            where              how
+    SequenceLayout    CPU                one call per group of sequences of equal length
+    SequenceLayout    other devices      the kernel for packed sequences, or spread over a grid
+    PaddedLayout      padded batches     the grid as it is
 
-Shapes: B sequences, T packed tokens, M predicted positions, N = T or M queries, D width, H heads,
-E = D / H, S the longest sequence.
+    tokens   A A A A A B B B C C C C C       seqlens (5, 3, 5), cu_seqlens [0, 5, 8, 13]
+    padded   A A A A A
+             B B B . .
+             C C C C C
+
+On other devices nothing may depend on the host knowing the lengths, so the ends of the sequences
+are a tensor there. The kernel takes it as it is, but neither float32, dropout nor ALiBi.
+
+Shapes: B sequences, T packed tokens, M positions with a query, N = T or M queries, D width,
+H heads, E = D / H, S the longest sequence, Q queries of a sequence, G models.
 """
 
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from cmgems.models.dropout import Dropout
 
-class Layout(NamedTuple):
+
+class SequenceLayout(NamedTuple):
     """Where each packed token belongs."""
 
+    position_ids: Tensor  # int64 [T], of each token in its sequence
     # tokens of each of the B sequences, [CLS] and [SEP] included; on the host, and empty where
-    # `offsets` are given
-    lengths: tuple[int, ...]
-    positions_T: Tensor  # int64, place of each token in its sequence
-    offsets: Tensor | None = None  # int64 [B + 1], first token of each sequence, then the end T
-    longest: int = 0  # S or more; read with `offsets` alone
+    # `cu_seqlens` is given
+    seqlens: tuple[int, ...] = ()
+    cu_seqlens: Tensor | None = None  # int64 [B + 1], first token of each sequence, then the end T
+    max_seqlen: int = 0  # S or more; read with `cu_seqlens` alone
 
     @classmethod
-    def of(cls, lengths: tuple[int, ...], device: torch.device | str = "cpu") -> "Layout":
-        positions_T = torch.cat([torch.arange(n, device=device) for n in lengths])
-        if positions_T.device.type == "cpu":
-            return cls(lengths, positions_T)
-        offsets = torch.tensor((0, *lengths)).cumsum(0).to(device, non_blocking=True)
-        return cls((), positions_T, offsets, max(lengths))
+    def of(cls, seqlens: tuple[int, ...], device: torch.device | str = "cpu") -> "SequenceLayout":
+        position_ids = torch.cat([torch.arange(n, device=device) for n in seqlens])
+        if position_ids.device.type == "cpu":
+            return cls(position_ids, seqlens)
+        cu_seqlens = torch.tensor((0, *seqlens)).cumsum(0).to(device, non_blocking=True)
+        return cls(position_ids, (), cu_seqlens, max(seqlens))
+
+
+class PaddedLayout(NamedTuple):
+    """B rows of S tokens, padded on the right, one after the other: T = B S."""
+
+    position_ids: Tensor  # int64 [T] or [G, T]; 0 at padding
+    num_rows: int  # B
+    row_length: int  # S
+    attention_mask: Tensor | None = None  # bool [..., B, S], False at padding; None: no padding
+
+    @classmethod
+    def of(cls, attention_mask: Tensor, padded: bool = True) -> "PaddedLayout":
+        """Of a mask [..., B, S]; `padded`: it may be False somewhere."""
+        rows, length = attention_mask.shape[-2:]
+        position_ids = torch.arange(length, device=attention_mask.device).repeat(rows)
+        if not padded:
+            return cls(position_ids, rows, length)
+        position_ids = position_ids * attention_mask.flatten(-2)
+        return cls(position_ids, rows, length, attention_mask)
+
+    def first_tokens(self, count: int) -> Tensor:
+        """int64 [B count]: the first so many of each row, among its tokens."""
+        first_B = torch.arange(self.num_rows, device=self.position_ids.device) * self.row_length
+        column = torch.arange(count, device=self.position_ids.device)
+        return (first_B[:, None] + column).flatten()
+
+
+Layout = SequenceLayout | PaddedLayout
 
 
 def attention(
-    query_ND: Tensor, kv: Tensor, layout: Layout, at_M: Tensor | None, heads: int, dropout: float
+    query: Tensor,
+    key_value: Tensor,
+    layout: Layout,
+    at_M: Tensor | None,
+    heads: int,
+    dropout: Dropout,
+    slopes_H: Tensor | None = None,
 ) -> Tensor:
     """Mix the values of each query's sequence.
 
     Parameters
     ----------
-    query_ND : [T, D] or, with `at_M`, [M, D]
-    kv : [T, 2 D], keys and values
+    query : [T, D] or, with `at_M`, [M, D]
+    key_value : [T, 2 D]
     layout : Layout
+        With a `PaddedLayout` both may have a model axis in front.
     at_M : int64 [M], ascending, or None
+        With a `PaddedLayout` the first few of each row.
     heads : int
-    dropout : float
+    dropout : Dropout
         Of the weights.
+    slopes_H : [H] or None
+        What the score of a pair of tokens loses per token of distance (ALiBi).
 
     Returns
     -------
-    [N, D]
+    Like `query`.
     """
-    if layout.offsets is None:
-        return _by_runs(query_ND, kv, layout, at_M, heads, dropout)
-    q, k, v = (x.unflatten(-1, (heads, -1)) for x in (query_ND, *kv.chunk(2, -1)))  # [N, H, E]
-    keys = queries = layout.offsets
+    if isinstance(layout, PaddedLayout):
+        return _attention_of_rows(query, key_value, layout, heads, dropout, slopes_H)
+    if layout.cu_seqlens is None:
+        return _attention_by_equal_length(query, key_value, layout, at_M, heads, dropout, slopes_H)
+    q, k, v = (x.unflatten(-1, (heads, -1)) for x in (query, *key_value.chunk(2, -1)))  # [N, H, E]
+    keys = queries = layout.cu_seqlens
     if at_M is not None:
         queries = torch.searchsorted(at_M, keys)
-    if dropout == 0.0 and _has_kernel(q):
+    if dropout.rate == 0.0 and slopes_H is None and _has_kernel(q):
         from torch.nn.attention.varlen import varlen_attn
 
-        longest = layout.longest
+        longest = layout.max_seqlen
         mixed = varlen_attn(q, k, v, queries.int(), keys.int(), longest, longest)
     else:
-        mixed = _on_grid(q, k, v, queries, keys, layout.longest, dropout)
+        position_N = layout.position_ids if at_M is None else layout.position_ids[at_M]
+        mixed = _attention_padded(
+            q, k, v, queries, keys, layout.max_seqlen, dropout, slopes_H, position_N
+        )
     return mixed.flatten(1)
 
 
@@ -84,100 +137,169 @@ def _is_ampere_or_later() -> bool:
     return torch.cuda.get_device_capability() >= (8, 0)
 
 
-def _on_grid(
-    q: Tensor, k: Tensor, v: Tensor, queries: Tensor, keys: Tensor, longest: int, dropout: float
+def _with_alibi(
+    mask: Tensor | None, slopes_H: Tensor | None, position_BQ: Tensor, keys: int, dtype: torch.dtype
+) -> Tensor | None:
+    """What is added to scores [B, H, Q, K]: minus slope times distance; -inf where not attended.
+
+    Without slopes `mask` itself. B may be 1, for positions that all rows share.
+    """
+    if slopes_H is None:
+        return mask
+    distance = (position_BQ[:, None, :, None] - torch.arange(keys, device=slopes_H.device)).abs()
+    bias = (-slopes_H[:, None, None] * distance).to(dtype)
+    return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+
+
+def _attention_of_rows(
+    query: Tensor,
+    key_value: Tensor,
+    layout: PaddedLayout,
+    heads: int,
+    dropout: Dropout,
+    slopes_H: Tensor | None,
+) -> Tensor:
+    """Of a padded batch: the same number of queries per row, its first tokens."""
+    k, v = (_split_heads(x, layout.row_length, heads) for x in key_value.chunk(2, -1))
+    per_row = query.shape[-2] // layout.num_rows
+    q = _split_heads(query, per_row, heads)  # [G B, H, Q, E]
+    mask = layout.attention_mask
+    if mask is not None:
+        models = len(k) // layout.num_rows
+        mask = mask.expand(models, -1, -1).reshape(len(k), 1, 1, -1)
+    position_1Q = torch.arange(per_row, device=query.device)[None]
+    mask = _with_alibi(mask, slopes_H, position_1Q, layout.row_length, q.dtype)
+    return dropout.attend(q, k, v, mask).transpose(1, 2).reshape(query.shape)
+
+
+def _attention_padded(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    longest: int,
+    dropout: Dropout,
+    slopes_H: Tensor | None,
+    position_N: Tensor,
 ) -> Tensor:
     """[N, H, E]: attention with every sequence in a row of its own, as long as the longest.
 
     `queries` and `keys` [B + 1] are where each sequence begins among queries and tokens.
     """
-    place_S = torch.arange(longest, device=q.device)
-    inside_BS = place_S < keys.diff()[:, None]
+    column_S = torch.arange(longest, device=q.device)
+    inside_BS = column_S < keys.diff()[:, None]
     # A row without tokens would be all -inf; it has no queries, so what it attends to is no matter.
-    inside_BS = inside_BS | (place_S == 0)
-    k, v = (_rows(x, keys, place_S).transpose(1, 2) for x in (k, v))
-    q_grid = _rows(q, queries, place_S).transpose(1, 2)  # [B, H, S, E]
+    inside_BS = inside_BS | (column_S == 0)
+    k, v = (_unpack_to_padded(x, keys, column_S).transpose(1, 2) for x in (k, v))
+    q_grid = _unpack_to_padded(q, queries, column_S).transpose(1, 2)  # [B, H, S, E]
     mask = inside_BS[:, None, None, :]
-    mixed = F.scaled_dot_product_attention(q_grid, k, v, attn_mask=mask, dropout_p=dropout)
+    if slopes_H is not None:
+        position_BS = _unpack_to_padded(position_N, queries, column_S)
+        mask = _with_alibi(mask, slopes_H, position_BS, longest, q.dtype)
+    mixed = dropout.attend(q_grid, k, v, mask)
     number_N = torch.arange(len(q), device=q.device)
     row_N = torch.searchsorted(queries, number_N, right=True) - 1
     at_N = row_N * longest + number_N - queries[row_N]
     return mixed.transpose(1, 2).flatten(0, 1).index_select(0, at_N)
 
 
-def _rows(x: Tensor, starts: Tensor, place_S: Tensor) -> Tensor:
-    """[N, H, E] -> [B, S, H, E]; behind a sequence's end stands whatever comes next."""
-    at_BS = (starts[:-1, None] + place_S).clamp(max=len(x) - 1)
+def _unpack_to_padded(x: Tensor, starts: Tensor, column_S: Tensor) -> Tensor:
+    """[N, ...] -> [B, S, ...]; behind a sequence's end stands whatever comes next."""
+    at_BS = (starts[:-1, None] + column_S).clamp(max=len(x) - 1)
     return x.index_select(0, at_BS.flatten()).unflatten(0, at_BS.shape)
 
 
-def _by_runs(
-    query_ND: Tensor, kv: Tensor, layout: Layout, at_M: Tensor | None, heads: int, dropout: float
+def _attention_by_equal_length(
+    query_ND: Tensor,
+    key_value: Tensor,
+    layout: SequenceLayout,
+    at_M: Tensor | None,
+    heads: int,
+    dropout: Dropout,
+    slopes_H: Tensor | None,
 ) -> Tensor:
-    runs = _runs(layout.lengths)
-    tokens = [length * count for length, count in runs]
-    queries = _queries(layout.lengths, at_M)
-    sizes = [sum(queries[first : first + count]) for first, (_, count) in _starts(runs)]
+    groups = _groups(layout.seqlens)
+    tokens = [length * count for length, count in groups]
+    queries = _queries_per_sequence(layout.seqlens, at_M)
+    sizes = [sum(queries[first : first + count]) for first, (_, count) in _group_starts(groups)]
     if not sum(sizes):
         # Nothing is masked: keep keys and values in the graph, DDP waits for their gradients.
-        return query_ND + 0.0 * kv.sum()
+        return query_ND + 0.0 * key_value.sum()
+    position_N = layout.position_ids if at_M is None else layout.position_ids[at_M]
     out = []
     # `split` and not slices: the gradients of all parts are put together in one pass.
-    parts = zip(query_ND.split(sizes), kv.split(tokens), sizes, _starts(runs), strict=True)
-    for q_ND, kv_TD, size, (first, (_, count)) in parts:
-        if size:
-            k, v = (_split_heads(x, count, heads) for x in kv_TD.chunk(2, -1))
-            of_each = queries[first : first + count]
-            out.append(_run(q_ND, k, v, of_each, dropout))
+    parts = zip(
+        query_ND.split(sizes),
+        key_value.split(tokens),
+        position_N.split(sizes),
+        _group_starts(groups),
+        strict=True,
+    )
+    for q_ND, kv_TD, position_N, (first, (length, count)) in parts:
+        if len(q_ND):
+            k, v = (_split_heads(x, length, heads) for x in kv_TD.chunk(2, -1))
+            per_sequence = queries[first : first + count]
+            out.append(_one_length(q_ND, k, v, per_sequence, dropout, slopes_H, position_N))
     return torch.cat(out) if len(out) > 1 else out[0]
 
 
-def _run(q_ND: Tensor, k: Tensor, v: Tensor, of_each: tuple[int, ...], dropout: float) -> Tensor:
-    """Sequences of equal length, with as many queries each as `of_each` says: one call."""
-    count, heads = k.shape[:2]
-    most = max(of_each)
-    ragged = len(set(of_each)) > 1
+def _one_length(
+    q_ND: Tensor,
+    k: Tensor,
+    v: Tensor,
+    per_sequence: tuple[int, ...],
+    dropout: Dropout,
+    slopes_H: Tensor | None,
+    position_N: Tensor,
+) -> Tensor:
+    """Sequences of equal length, with so many queries each: one call."""
+    count, heads, length = k.shape[:3]
+    most = max(per_sequence)
+    ragged = len(set(per_sequence)) > 1
     if ragged:  # queries of zeros fill up to the most
         starts = torch.arange(0, count * most, most)
-        skipped = starts - torch.tensor((0, *of_each[:-1])).cumsum(0)
-        rows_N = torch.arange(len(q_ND)) + skipped.repeat_interleave(torch.tensor(of_each))
+        skipped = starts - torch.tensor((0, *per_sequence[:-1])).cumsum(0)
+        rows_N = torch.arange(len(q_ND)) + skipped.repeat_interleave(torch.tensor(per_sequence))
         rows_N = rows_N.to(q_ND.device)
         q_ND = q_ND.new_zeros(count * most, q_ND.shape[1]).index_copy(0, rows_N, q_ND)
-    q = _split_heads(q_ND, count, heads)
-    mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)  # [n, H, most, E]
+    mask = None
+    if slopes_H is not None:
+        if ragged:
+            filled = position_N.new_zeros(count * most)
+            position_N = filled.index_copy(0, rows_N, position_N)
+        # Where every token has a query, all sequences share their positions.
+        position_BQ = position_N.view(count, most)[: 1 if min(per_sequence) == length else count]
+        mask = _with_alibi(None, slopes_H, position_BQ, length, q_ND.dtype)
+    q = _split_heads(q_ND, most, heads)
+    mixed = dropout.attend(q, k, v, mask)  # [n, H, most, E]
     mixed = mixed.transpose(1, 2).reshape(count * most, -1)
     return mixed[rows_N] if ragged else mixed
 
 
-def _queries(lengths: tuple[int, ...], at_M: Tensor | None) -> tuple[int, ...]:
+def _queries_per_sequence(seqlens: tuple[int, ...], at_M: Tensor | None) -> tuple[int, ...]:
     """How many queries each sequence has."""
     if at_M is None:
-        return lengths
-    ends = torch.tensor(lengths).cumsum(0)
-    upto = torch.searchsorted(at_M.cpu(), ends)
-    return tuple(upto.diff(prepend=upto.new_zeros(1)).tolist())
+        return seqlens
+    ends = torch.tensor(seqlens).cumsum(0)
+    up_to = torch.searchsorted(at_M.cpu(), ends)
+    return tuple(up_to.diff(prepend=up_to.new_zeros(1)).tolist())
 
 
-def _runs(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(length, how many in a row) of consecutive sequences of equal length."""
-    runs: list[tuple[int, int]] = []
-    for length in lengths:
-        if runs and runs[-1][0] == length:
-            runs[-1] = (length, runs[-1][1] + 1)
-        else:
-            runs.append((length, 1))
-    return runs
+def _groups(seqlens: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(length, how many) of consecutive sequences of equal length."""
+    return [(length, len(list(group))) for length, group in groupby(seqlens)]
 
 
-def _starts(runs: list[tuple[int, int]]) -> list[tuple[int, tuple[int, int]]]:
-    """Each run with the number of its first sequence."""
+def _group_starts(groups: list[tuple[int, int]]) -> list[tuple[int, tuple[int, int]]]:
+    """Each group with the number of its first sequence."""
     first, starts = 0, []
-    for run in runs:
-        starts.append((first, run))
-        first += run[1]
+    for group in groups:
+        starts.append((first, group))
+        first += group[1]
     return starts
 
 
-def _split_heads(x: Tensor, count: int, heads: int) -> Tensor:
-    """[n * L, D] -> [n, H, L, E]"""
-    return x.view(count, x.shape[0] // count, heads, -1).transpose(1, 2)
+def _split_heads(x: Tensor, length: int, heads: int) -> Tensor:
+    """[..., n length, D] -> [n, H, length, E]"""
+    return x.reshape(-1, length, heads, x.shape[-1] // heads).transpose(1, 2)

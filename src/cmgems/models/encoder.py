@@ -1,9 +1,12 @@
-"""The whole encoder in one file: a BERT (post-LayerNorm, learned positions, GELU) on packed tokens.
+"""The whole encoder in one file: a transformer on packed tokens, described by its config.
 
-Sequences are packed, not padded: the tokens of all sequences of a batch lie one behind the other,
-and only attention looks at where one ends and the next begins. The last layer computes queries,
-output projection and feed-forward for the predicted positions alone: the loss reads nothing else,
-so this is exact, and it saves most of a shallow encoder's last layer.
+Sequences are packed, not padded: the tokens of all sequences of a batch are concatenated, and only
+attention (and a convolution stem) looks at where one ends and the next begins. The last layer
+computes queries, output projection and feed-forward for the predicted positions alone: the loss
+reads nothing else, so this is exact, and it saves most of a shallow encoder's last layer.
+
+The same forward pass serves padded batches (`PaddedLayout`) and, where the weights have a model
+axis in front (`cmgems.models.stacked`), several models side by side.
 
 Shapes: B sequences, T tokens of the batch (packed), M predicted positions, D width, H heads,
 E = D / H, F feed-forward width, V vocabulary, S the longest sequence.
@@ -15,91 +18,185 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.models.attention import Layout, attention
+from cmgems.models.attention import Layout, SequenceLayout, attention
+from cmgems.models.blocks import MLPS, ConvolutionStem, Embedding, LayerNorm
+from cmgems.models.dropout import Dropout
 from cmgems.models.linear import Linear, linear
+from cmgems.models.positions import POSITIONS, AttentionPositions
 
 ALIGNED = 64  # classes of the output product are a multiple of this on a GPU
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes of an encoder; `max_position_embeddings` counts [CLS] and [SEP]."""
+    """Sizes of an encoder and its kinds of blocks; the defaults are BERT's."""
 
     num_layers: int
     hidden_size: int
     num_heads: int
     intermediate_size: int
     vocab_size: int
-    max_position_embeddings: int = 512
+    max_position_embeddings: int = 512  # most tokens of a sequence, [CLS] and [SEP] included
     dropout: float = 0.0
+    norm: str = "post"  # a key of `LAYERS`
+    embedding_norm: bool = True
+    position_embedding: str = "learned"  # a key of `POSITIONS`
+    mlp: str = "gelu"  # a key of `MLPS`
+    biases: bool = True  # of products and LayerNorms; the output's over the vocabulary stays
+    conv_stem: int = 0  # kernel width in tokens, odd; 0: none
 
 
 class Encoder(nn.Module):
-    """Token ids in, contextual states out."""
+    """Token ids in, contextual hidden states out."""
 
-    def __init__(self, shape: EncoderConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
-        self.config = shape
+        self.config = config
         # Arithmetic behind the embeddings; None: that of the weights. The weights stay what they
         # are and are rounded where they are used, so their updates and gradients add up in float32.
-        self.compute: torch.dtype | None = None
-        self.tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
-        self.positions = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
-        self.norm = LayerNorm(shape.hidden_size)
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
-        initialise_bert(self)
+        self.compute_dtype: torch.dtype | None = None
+        width, biases = config.hidden_size, config.biases
+        self.tokens = Embedding(config.vocab_size, width)
+        self.positions = POSITIONS[config.position_embedding](
+            config.max_position_embeddings, width, config.num_heads
+        )
+        self.stem = ConvolutionStem(width, config.conv_stem, biases) if config.conv_stem else None
+        self.norm = LayerNorm(width, biases) if config.embedding_norm else nn.Identity()
+        self.layers = nn.ModuleList(
+            LAYERS[config.norm](config, number) for number in range(config.num_layers)
+        )
+        self.final_norm = LayerNorm(width, biases) if config.norm == "pre" else nn.Identity()
+        initialize_bert(self)
 
-    def forward(self, ids_T: Tensor, layout: Layout, at_M: Tensor | None = None) -> Tensor:
-        """States [M, D] at the packed places `at_M` (int64), or [T, D] at all of them."""
-        x_TD = self.tokens(ids_T) + self.positions(layout.positions_T)
-        x_TD = F.dropout(self.norm(x_TD), self.config.dropout, self.training)
-        x_TD = x_TD.to(self.compute or x_TD.dtype)
-        for layer in self.layers[:-1]:
-            x_TD = layer(x_TD, layout)
-        return self.layers[-1](x_TD, layout, at_M)
+    def forward(
+        self,
+        ids_T: Tensor,
+        layout: Layout,
+        at_M: Tensor | None = None,
+        num_layers: int | None = None,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
+        """Hidden states [M, D] at the packed positions `at_M` (int64), or [T, D] at all of them.
+
+        Parameters
+        ----------
+        ids_T : token ids
+        layout : where each token belongs
+        at_M : ascending
+        num_layers : how many to run, 0 gives the embeddings; None: all
+        dropout : None: torch's, at the config's rate, in training
+        """
+        dropout = dropout or Dropout(self.config.dropout if self.training else 0.0)
+        x_TD = self.positions.embed(self.tokens(ids_T), layout.position_ids)
+        dtype = self.compute_dtype or x_TD.dtype
+        if self.stem is not None:
+            x_TD = self.stem(x_TD, layout.position_ids, dtype)
+        x_TD = dropout(self.norm(x_TD)).to(dtype)
+        positions = self.positions.for_attention(layout.position_ids, dtype)
+        layers = list(self.layers)[:num_layers]
+        if not layers:
+            return _select(x_TD, at_M)
+        for layer in layers[:-1]:
+            x_TD = layer(x_TD, layout, None, positions, dropout)
+        x_MD = layers[-1](x_TD, layout, at_M, positions, dropout)
+        return self.final_norm(x_MD) if len(layers) == len(self.layers) else x_MD
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each followed by residual sum and LayerNorm."""
+    """Attention and feed-forward, each with a residual sum and a LayerNorm."""
 
-    def __init__(self, shape: EncoderConfig):
+    def __init__(self, config: EncoderConfig, number: int):
         super().__init__()
-        self.heads = shape.num_heads
-        self.dropout = shape.dropout
-        self.query = Linear(shape.hidden_size, shape.hidden_size)
-        self.key_value = Linear(shape.hidden_size, 2 * shape.hidden_size)
-        self.output = Linear(shape.hidden_size, shape.hidden_size)
-        self.attention_norm = LayerNorm(shape.hidden_size)
-        self.up = Linear(shape.hidden_size, shape.intermediate_size)
-        self.down = Linear(shape.intermediate_size, shape.hidden_size)
-        self.norm = LayerNorm(shape.hidden_size)
+        width, biases = config.hidden_size, config.biases
+        self.attention = SelfAttention(config)
+        # The first layer's input is normalized by the embeddings' LayerNorm, where there is one.
+        normalized = config.norm == "pre" and config.embedding_norm and number == 0
+        self.attention_norm = nn.Identity() if normalized else LayerNorm(width, biases)
+        self.mlp = MLPS[config.mlp](width, config.intermediate_size, biases)
+        self.norm = LayerNorm(width, biases)
 
-    def forward(self, x_TD: Tensor, layout: Layout, at_M: Tensor | None = None) -> Tensor:
-        residual = x_TD if at_M is None else x_TD[at_M]
-        dropout = self.dropout if self.training else 0.0
-        mixed = attention(
-            self.query(residual), self.key_value(x_TD), layout, at_M, self.heads, dropout
+
+class PostNormLayer(Layer):
+    """LayerNorm behind each sum, as in BERT."""
+
+    def forward(
+        self,
+        x_TD: Tensor,
+        layout: Layout,
+        at_M: Tensor | None,
+        positions: AttentionPositions,
+        dropout: Dropout,
+    ) -> Tensor:
+        x_MD = _select(x_TD, at_M)
+        mixed = self.attention(x_MD, x_TD, layout, at_M, positions, dropout)
+        x_MD = self.attention_norm(x_MD + dropout(mixed))
+        return self.norm(x_MD + dropout(self.mlp(x_MD)))
+
+
+class PreNormLayer(Layer):
+    """LayerNorm in front of attention and feed-forward; sums stay as they are."""
+
+    def forward(
+        self,
+        x_TD: Tensor,
+        layout: Layout,
+        at_M: Tensor | None,
+        positions: AttentionPositions,
+        dropout: Dropout,
+    ) -> Tensor:
+        normed_TD = self.attention_norm(x_TD)
+        normed_MD = _select(normed_TD, at_M)
+        mixed = self.attention(normed_MD, normed_TD, layout, at_M, positions, dropout)
+        x_MD = _select(x_TD, at_M) + dropout(mixed)
+        return x_MD + dropout(self.mlp(self.norm(x_MD)))
+
+
+LAYERS: dict[str, type[Layer]] = {"post": PostNormLayer, "pre": PreNormLayer}
+
+
+class SelfAttention(nn.Module):
+    """Each of M tokens asks the T tokens of the batch that belong to its sequence."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        width, biases = config.hidden_size, config.biases
+        self.num_heads = config.num_heads
+        self.query = Linear(width, width, biases)
+        self.key_value = Linear(width, 2 * width, biases)
+        self.output = Linear(width, width, biases)
+
+    def forward(
+        self,
+        x_MD: Tensor,
+        x_TD: Tensor,
+        layout: Layout,
+        at_M: Tensor | None,
+        positions: AttentionPositions,
+        dropout: Dropout,
+    ) -> Tensor:
+        query, key_value = positions.rotate(
+            self.query(x_MD), self.key_value(x_TD), at_M, self.num_heads
         )
-        x = self.attention_norm(residual + F.dropout(self.output(mixed), dropout, self.training))
-        hidden = F.dropout(self.down(F.gelu(self.up(x))), dropout, self.training)
-        return self.norm(x + hidden)
+        slopes_H = positions.slopes_H
+        mixed = attention(query, key_value, layout, at_M, self.num_heads, dropout, slopes_H)
+        return self.output(mixed)
 
 
 class MaskedLanguageModel(nn.Module):
     """Encoder and BERT's prediction head, whose output weights are the token embeddings."""
 
-    def __init__(self, shape: EncoderConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
-        self.encoder = Encoder(shape)
-        self.transform = Linear(shape.hidden_size, shape.hidden_size)
-        self.norm = LayerNorm(shape.hidden_size)
-        self.bias = nn.Parameter(torch.zeros(shape.vocab_size))
-        initialise_bert(self)
+        self.encoder = Encoder(config)
+        self.head_dense = Linear(config.hidden_size, config.hidden_size, config.biases)
+        self.norm = LayerNorm(config.hidden_size, config.biases)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        initialize_bert(self)
 
-    def forward(self, ids_T: Tensor, layout: Layout, at_M: Tensor) -> Tensor:
-        """Logits [M, V] at the packed places `at_M`."""
+    def forward(self, ids_T: Tensor, layout: SequenceLayout, at_M: Tensor) -> Tensor:
+        """Logits [M, V] at the packed positions `at_M`."""
         x_MD = self.encoder(ids_T, layout, at_M)
-        x_MD = self.norm(F.gelu(self.transform(x_MD)))
+        x_MD = self.norm(F.gelu(self.head_dense(x_MD)))
         return logits(x_MD, self.encoder.tokens.weight, self.bias)
 
 
@@ -119,21 +216,14 @@ def aligned_linear(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
     return linear(x_MD, *padded)[:, :classes]
 
 
-class LayerNorm(nn.LayerNorm):
-    """BERT's epsilon; computed in the type of what comes in."""
-
-    def __init__(self, width: int):
-        super().__init__(width, eps=1e-12)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
-
-
-def initialise_bert(module: nn.Module) -> None:
-    """BERT's initialisation: weights normal with deviation 0.02, biases 0, LayerNorm 1 and 0."""
+def initialize_bert(module: nn.Module) -> None:
+    """BERT's initialization: weights normal with deviation 0.02, biases 0, LayerNorm 1 and 0."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear):
+        if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+def _select(x_TD: Tensor, at_M: Tensor | None) -> Tensor:
+    return x_TD if at_M is None else x_TD[..., at_M, :]

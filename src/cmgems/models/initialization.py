@@ -27,8 +27,11 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from cmgems.config.schema import FastStart, Model
-from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialise_bert
-from cmgems.tokenization.kmers import FIRST_KMER
+from cmgems.errors import UserError
+from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialize_bert
+from cmgems.models.presets import fast_start_problem
+from cmgems.tokenization.base import FIRST_TOKEN, Tokenization
+from cmgems.tokenization.kmers import OverlappingKmers
 
 AMPLITUDE = 0.08  # of a k-mer's base part and of a sinusoid, 4 times BERT's deviation
 NOISE = 0.016  # tells apart k-mers beyond the sum of their bases
@@ -38,40 +41,62 @@ REACH = 256  # tokens to each side, among which it finds it
 LARGEST_GAIN = 16.0  # for a head with so few frequencies that none makes it reach `FOCUS`
 
 
-def initialise(model: MaskedLanguageModel, settings: Model, k: int) -> None:
-    """Initialise in place from torch's global generator, as `settings.init` says."""
-    initialise_bert(model)
+def initialize(model: MaskedLanguageModel, settings: Model, tokenization: Tokenization) -> None:
+    """Initialize in place from torch's global generator, as `settings.init` says.
+
+    Raises
+    ------
+    UserError
+        If the fast start is wanted for other blocks than BERT's.
+    """
+    initialize_bert(model)
     if settings.init == "fast_start":
-        fast_start(model.encoder, k, settings.fast_start)
+        problem = fast_start_problem(settings)
+        if problem:
+            raise UserError(problem)
+        fast_start(model.encoder, tokenization, settings.fast_start)
 
 
 @torch.no_grad()
-def fast_start(encoder: Encoder, k: int, parts: FastStart) -> None:
-    """Overwrite BERT's initial weights; see the head of this module."""
+def fast_start(encoder: Encoder, tokenization: Tokenization, parts: FastStart) -> None:
+    """Overwrite BERT's initial weights; see the head of this module.
+
+    Raises
+    ------
+    UserError
+        If the tokens do not overlap: then there are no neighbours to copy from.
+    """
+    if not isinstance(tokenization, OverlappingKmers):
+        raise UserError(
+            f"model.init: found fast_start, which is made for overlapping k-mers, and tokens that "
+            f"are {tokenization.description}; wanted model.init: bert"
+        )
     width = encoder.config.hidden_size
     half = width // 2
     frequencies = _frequencies(half // 2)
-    _write_kmers(encoder.tokens.weight, k, half, parts.embeddings)
+    _write_kmers(encoder.tokens.weight, tokenization, half, parts.embeddings)
     _write_positions(encoder.positions.weight, frequencies, half, parts.positions)
     for number, layer in enumerate(encoder.layers):
         if parts.transport:
             # Variance 1 in (behind a LayerNorm), variance 1 out.
-            layer.key_value.weight[width:].normal_(std=width**-0.5)
-            layer.output.weight.normal_(std=width**-0.5)
+            layer.attention.key_value.weight[width:].normal_(std=width**-0.5)
+            layer.attention.output.weight.normal_(std=width**-0.5)
         if parts.heads:
             _aim_heads(layer, frequencies, half, first_offset=1 + number % 2)
 
 
-def _write_kmers(weight_VD: Tensor, k: int, half: int, composed: bool) -> None:
+def _write_kmers(
+    weight_VD: Tensor, tokenization: OverlappingKmers, half: int, composed: bool
+) -> None:
     weight_VD.normal_(std=NOISE)
+    kmers_VD = weight_VD[FIRST_TOKEN:, :half]
     if not composed:
-        weight_VD[FIRST_KMER:, :half] += torch.randn(4**k, half) * AMPLITUDE
+        kmers_VD += torch.randn(len(kmers_VD), half) * AMPLITUDE
         return
-    base_KBD = torch.randn(k, 4, half) * (AMPLITUDE / math.sqrt(k))
-    index_V = torch.arange(4**k)
-    for offset in range(k):
-        base_V = (index_V >> 2 * (k - 1 - offset)) & 3
-        weight_VD[FIRST_KMER:, :half] += base_KBD[offset, base_V]
+    codes_KV = tokenization.codes_of_tokens()
+    base_KBD = torch.randn(len(codes_KV), 4, half) * (AMPLITUDE / math.sqrt(len(codes_KV)))
+    for base_BD, codes_V in zip(base_KBD, codes_KV, strict=True):
+        kmers_VD += base_BD[codes_V]
 
 
 def _frequencies(count: int) -> Tensor:
@@ -92,19 +117,19 @@ def _write_positions(weight_SD: Tensor, frequencies: Tensor, half: int, sinusoid
 
 def _aim_heads(layer: Layer, frequencies: Tensor, half: int, first_offset: int) -> None:
     """Add to queries and keys what makes head h attend to the token at its offset."""
-    head_width = layer.query.weight.shape[0] // layer.heads
+    head_width = layer.attention.query.weight.shape[0] // layer.attention.num_heads
     pairs = torch.arange(head_width // 2)
-    for head in range(layer.heads):
+    for head in range(layer.attention.num_heads):
         offset = (first_offset + 2 * (head // 2)) * (-1 if head % 2 == 0 else 1)
         # Each head reads its own evenly spread choice of the frequencies.
         chosen = (pairs * len(frequencies) // len(pairs) + head) % len(frequencies)
         sine, cosine = half + 2 * chosen, half + 2 * chosen + 1
         row = head * head_width + 2 * pairs
         turn, gain = frequencies[chosen] * offset, _gain(frequencies[chosen])
-        key = layer.key_value.weight
+        key = layer.attention.key_value.weight
         key[row, sine] += gain
         key[row + 1, cosine] += gain
-        query = layer.query.weight  # sin(x + turn) and cos(x + turn)
+        query = layer.attention.query.weight  # sin(x + turn) and cos(x + turn)
         query[row, sine] += gain * turn.cos()
         query[row, cosine] += gain * turn.sin()
         query[row + 1, cosine] += gain * turn.cos()

@@ -3,6 +3,8 @@
 In float32 torch multiplies with MKL, which does not use the full vectors of processors that are
 not Intel's; oneDNN does, and torch takes it for bfloat16 alone. Here oneDNN serves float32 too,
 forward and backward: the same products, added in another order.
+
+Weights with a model axis in front (`cmgems.models.stacked`) map the inputs of each of G models.
 """
 
 import torch
@@ -20,13 +22,30 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-def linear(x_ND: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:
-    """[N, F]: `F.linear` of a matrix, in the type of the matrix."""
-    weight_FD = weight_FD.to(x_ND.dtype)
-    bias_F = bias_F if bias_F is None else bias_F.to(x_ND.dtype)
-    if _by_onednn(x_ND, weight_FD):
-        return _OneDnnLinear.apply(x_ND, weight_FD, bias_F)
-    return F.linear(x_ND, weight_FD, bias_F)
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`, in the type of x: x [N, D], weight [F, D], bias [F] -> [N, F].
+
+    With a model axis: x [G, ..., D], weight [G, F, D], bias [G, F] -> [G, ..., F].
+    """
+    if weight.ndim == 3:
+        return _linear_of_models(x, weight, bias)
+    weight = weight.to(x.dtype)
+    bias = bias if bias is None else bias.to(x.dtype)
+    if _by_onednn(x, weight):
+        return _OneDnnLinear.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def _linear_of_models(x: Tensor, weight_GFD: Tensor, bias_GF: Tensor | None) -> Tensor:
+    flat = x.reshape(len(x), -1, x.shape[-1])
+    if len(flat) == 1:  # the same, by faster kernels: for small batches torch's, else oneDNN's
+        product = F.linear if torch.is_grad_enabled() else linear
+        out = product(flat[0], weight_GFD[0], None if bias_GF is None else bias_GF[0])
+        return out.view(*x.shape[:-1], -1)
+    out = torch.bmm(flat, weight_GFD.mT)
+    if bias_GF is not None:
+        out = out + bias_GF[:, None].to(out.dtype)
+    return out.view(*x.shape[:-1], -1)
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:

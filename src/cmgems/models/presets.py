@@ -1,6 +1,6 @@
-"""Sizes of the encoders of the papers."""
+"""Sizes of the encoders of the papers, and the encoder of an experiment."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmgems.config.schema import Experiment, Model
 
@@ -16,6 +16,16 @@ PRESETS = {
     "dnabert": {"num_layers": 12, "hidden_size": 768, "num_heads": 12, "intermediate_size": 3072},
 }
 
+# The keys that choose the kinds of blocks, with BERT's.
+BERT_BLOCKS: dict[str, Any] = {
+    "norm": "post",
+    "embedding_norm": True,
+    "position_embedding": "learned",
+    "mlp": "gelu",
+    "biases": True,
+    "conv_stem": 0,
+}
+
 
 def sizes(model: Model) -> dict[str, int]:
     """The preset's sizes, each replaced where the experiment gives its own."""
@@ -23,17 +33,32 @@ def sizes(model: Model) -> dict[str, int]:
     return {name: getattr(model, name) or size for name, size in preset.items()}
 
 
+def blocks(model: Model) -> dict[str, Any]:
+    """The kinds of blocks that an experiment chooses."""
+    return {name: getattr(model, name) for name in BERT_BLOCKS}
+
+
+def fast_start_problem(model: Model) -> str | None:
+    """Why these blocks cannot have the initial weights `fast_start`, in one line."""
+    for name, needed in BERT_BLOCKS.items():
+        found = getattr(model, name)
+        if found != needed:
+            return f"model.{name}: found {found}, model.init fast_start wants {needed}"
+    return None
+
+
 def encoder_config(experiment: Experiment) -> "EncoderConfig":
     """The encoder of an experiment."""
     from cmgems.models.encoder import (
         EncoderConfig,  # imports torch; the rules of a config need sizes alone
     )
-    from cmgems.tokenization.kmers import vocabulary_size
+    from cmgems.tokenization import build_tokenization
 
     model = experiment.model
     return EncoderConfig(
         **sizes(model),
-        vocab_size=vocabulary_size(experiment.data.k),
+        vocab_size=build_tokenization(experiment.data).vocab_size,
         max_position_embeddings=model.max_position_embeddings,
         dropout=model.dropout,
+        **blocks(model),
     )

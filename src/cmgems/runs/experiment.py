@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import Experiment, Masking, leaves, read
+from cmgems.config.schema import Experiment, Masking, Model, get_value, iter_keys
 from cmgems.errors import UserError
-from cmgems.models.presets import sizes
+from cmgems.models.presets import fast_start_problem, sizes
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -27,12 +27,12 @@ def _with_defaults(experiment: Experiment, name: str) -> Experiment:
     return replace(experiment, name=name, run=run)
 
 
-def differences(one: Experiment, other: Experiment) -> list[str]:
+def diff(one: Experiment, other: Experiment) -> list[str]:
     """Dotted keys, those of `run` aside, at which two experiments differ."""
     return [
         name
-        for name, _ in leaves()
-        if not name.startswith("run.") and read(one, name) != read(other, name)
+        for name, _ in iter_keys()
+        if not name.startswith("run.") and get_value(one, name) != get_value(other, name)
     ]
 
 
@@ -46,12 +46,16 @@ def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    # torch, as in `_curriculum_rules`
+    from cmgems.tokenization import build_tokenization
+
     data, positions = experiment.data, experiment.model.max_position_embeddings
-    if data.min_window_length < data.k:
+    tokenization = build_tokenization(data)
+    if data.min_window_length < tokenization.min_bases:
         yield (
             "data.min_window_length",
             f"data.min_window_length: found {data.min_window_length}, wanted at least data.k = "
-            f"{data.k}",
+            f"{tokenization.min_bases}",
         )
     if data.window_length < data.min_window_length:
         yield (
@@ -59,7 +63,7 @@ def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"data.window_length: found {data.window_length}, wanted at least "
             f"data.min_window_length = {data.min_window_length}",
         )
-    tokens = data.window_length - data.k + 3
+    tokens = tokenization.num_tokens(data.window_length)
     if tokens > positions:
         yield (
             "data.window_length",
@@ -77,11 +81,35 @@ def _model_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"model.hidden_size: found {shape['hidden_size']}, wanted a multiple of 2 x "
             f"{shape['num_heads']} heads",
         )
+    if experiment.model.init == "fast_start" and experiment.data.tokenization != "kmers":
+        yield (
+            "model.init",
+            f"model.init: found fast_start, which is made for overlapping k-mers, and "
+            f"data.tokenization {experiment.data.tokenization}; wanted model.init bert",
+        )
     if experiment.model.init == "fast_start" and shape["hidden_size"] % 4:
         yield (
             "model.hidden_size",
             f"model.hidden_size: found {shape['hidden_size']}, fast_start wants a multiple of 4",
         )
+    yield from _block_rules(experiment.model)
+
+
+def _block_rules(model: Model) -> Iterator[tuple[str, str]]:
+    if model.norm == "post" and not model.embedding_norm:
+        yield (
+            "model.embedding_norm",
+            "model.embedding_norm: found false, wanted true with model.norm post: its layers take "
+            "normalized states",
+        )
+    if model.conv_stem and model.conv_stem % 2 == 0:
+        yield (
+            "model.conv_stem",
+            f"model.conv_stem: found {model.conv_stem}, wanted an odd number of tokens, or 0",
+        )
+    problem = fast_start_problem(model) if model.init == "fast_start" else None
+    if problem:
+        yield "model.init", problem
 
 
 def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.config.loading import dump
-from cmgems.config.schema import Experiment, read
+from cmgems.config.schema import Experiment, get_value
 from cmgems.errors import UserError
-from cmgems.runs.experiment import differences, load
+from cmgems.runs.experiment import diff, load
 from cmgems.utils.files import atomic_write, file_lock
 
 # They change how a run is computed and looked at, not what it is.
-FREE_TO_CHANGE = (
+RESUMABLE_KEYS = (
     "train.accelerator",
     "train.devices",
     "train.nodes",
@@ -42,6 +42,7 @@ FREE_TO_CHANGE = (
 PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
 
 
+IN_USE = "is in use by another process"  # a sweep knows such a run by this message
 LOCK = ".lock"  # there while a process is at work in the folder
 
 
@@ -68,7 +69,7 @@ class RunFolder:
         return load(self.path / "config.yaml")
 
     @contextmanager
-    def claimed(self, experiment: Experiment) -> Iterator[None]:
+    def acquire(self, experiment: Experiment) -> Iterator[None]:
         """Make the folder this process's run, new or resumed, and nobody else's meanwhile.
 
         Raises
@@ -88,18 +89,18 @@ class RunFolder:
                 f"or run.resume=true to go on with it"
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with file_lock(self.path / LOCK, f"run.dir: {self.path} is in use by another process"):
+        with file_lock(self.path / LOCK, f"run.dir: {self.path} {IN_USE}"):
             self.write_config(experiment)
             yield
 
     def _check_resumable(self, experiment: Experiment, config: Path) -> None:
         if not config.exists():
             raise UserError(f"run.resume: {self.path} holds no run (no config.yaml) to go on with")
-        changed = self.changes(experiment)
+        changed = self.conflicts(experiment)
         if changed:
             raise UserError(changed[0])
 
-    def changes(self, experiment: Experiment) -> list[str]:
+    def conflicts(self, experiment: Experiment) -> list[str]:
         """What keeps `experiment` from going on with the run in this folder, a line for each key.
 
         Raises
@@ -109,10 +110,10 @@ class RunFolder:
         """
         before = load(self.path / "config.yaml")
         return [
-            f"{key}: the run in {self.path} has {read(before, key)!r}, found "
-            f"{read(experiment, key)!r}; a resumed run keeps its experiment"
-            for key in differences(before, experiment)
-            if key not in FREE_TO_CHANGE
+            f"{key}: the run in {self.path} has {get_value(before, key)!r}, found "
+            f"{get_value(experiment, key)!r}; a resumed run keeps its experiment"
+            for key in diff(before, experiment)
+            if key not in RESUMABLE_KEYS
         ]
 
     def write_config(self, experiment: Experiment) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
@@ -12,12 +12,22 @@ from lightning.pytorch.utilities import rank_zero_only
 from cmgems.errors import UserError
 from cmgems.utils.files import atomic_write, hash_file
 
+# Raised by one when a name in checkpoints changes: of a weight, of a callback, of what a callback
+# saves. Lightning finds all of them by name, and would leave out what it does not find.
+CHECKPOINT_FORMAT = 2  # the first versions of cmgems saved no number
+FORMAT_KEY = "cmgems_format"
+
 
 class ScalarFile(Logger):
     """`metrics.csv`: step,name,value.
 
     A run that resumes at step n first drops the lines after it, which it will write again; one that
     begins (n = -1) drops all.
+
+    Parameters
+    ----------
+    path : Path
+    resume_step : int
     """
 
     def __init__(self, path: Path, resume_step: int):
@@ -50,47 +60,93 @@ class ScalarFile(Logger):
         """The run folder has config.yaml."""
 
     def _drop_after(self, last: int) -> None:
+        """Drop the lines of later steps, and a last line that a kill has cut off."""
         if not self.path.exists():
             return
         header, *lines = self.path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= last]
+        earlier = [
+            line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= last
+        ]
         with atomic_write(self.path) as handle:
-            handle.writelines([header, *kept])
+            handle.writelines([header, *earlier])
 
 
 class SafeCheckpoints(CheckpointIO):
-    """Checkpoints written beside, synced and renamed, with their sha256; read without pickle.
+    """Checkpoints written to a temporary file, synced and renamed, with their sha256 and the number
+    of their format; read without pickle.
 
     (Lightning's own go through $TMPDIR, so that a kill across file systems destroys the last good
     one, and a flipped bit in a tensor loads silently.)
     """
 
-    def save_checkpoint(self, checkpoint: dict, path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         path = Path(path)
         with atomic_write(path, "wb") as handle:
-            torch.save(checkpoint, handle)
+            torch.save({**checkpoint, FORMAT_KEY: CHECKPOINT_FORMAT}, handle)
             handle.flush()
             # Before the rename, and with the digest of the file that is there now: whenever the
             # process is killed, the checkpoint under `path` is whole and its digest is listed.
-            known = [hash_file(Path(handle.name)), *_digests(path)[:1]]
+            known = [hash_file(Path(handle.name)), *_read_digests(path)[:1]]
             with atomic_write(_digest_path(path)) as digests:
                 digests.writelines(f"{digest}  {path.name}\n" for digest in known)
 
-    def load_checkpoint(self, path, map_location: Any = None, weights_only: Any = None) -> dict:
-        check_digest(Path(path))
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location or "cpu").content
 
-    def remove_checkpoint(self, path) -> None:
+    def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
         _digest_path(Path(path)).unlink(missing_ok=True)
 
 
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read."""
+
+    content: dict[str, Any]  # as Lightning saves it: `state_dict`, `global_step`, `callbacks`, ...
+    sha256: str  # of the file
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> Checkpoint:
+    """Read a checkpoint of this version of cmgems.
+
+    Parameters
+    ----------
+    path : Path
+    map_location : device or str
+        As in `torch.load`; `meta` reads no weights.
+
+    Raises
+    ------
+    UserError
+        If the file is not what was saved, or another version of cmgems made it.
+    """
+    sha256 = check_digest(path)
+    content = torch.load(path, map_location=map_location, weights_only=True)
+    found = content.get(FORMAT_KEY, 1)
+    if found != CHECKPOINT_FORMAT:
+        version = "an earlier" if found < CHECKPOINT_FORMAT else "a later"
+        raise UserError(
+            f"{path}: found checkpoint format {found}, wanted {CHECKPOINT_FORMAT}: it was made by "
+            f"{version} version of cmgems and cannot be read; start the run anew"
+        )
+    return Checkpoint(content, sha256)
+
+
 def check_digest(path: Path) -> str:
-    """The sha256 of a checkpoint; refuse one that is not what was saved."""
-    known = _digests(path)
+    """The sha256 of a checkpoint.
+
+    Raises
+    ------
+    UserError
+        If the file is not what was saved.
+    """
+    known = _read_digests(path)
     if not known:
         raise UserError(
-            f"{path}: no {_digest_path(path).name} beside it, wanted a cmgems checkpoint"
+            f"{path}: no {_digest_path(path).name} next to it, wanted a cmgems checkpoint"
         )
     found = hash_file(path)
     if found not in known:
@@ -102,7 +158,7 @@ def _digest_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _digests(path: Path) -> list[str]:
-    """The digests listed beside a checkpoint, the newest first."""
+def _read_digests(path: Path) -> list[str]:
+    """The digests listed next to a checkpoint, the newest first."""
     listed = _digest_path(path)
     return [line.split()[0] for line in listed.read_text().splitlines()] if listed.exists() else []

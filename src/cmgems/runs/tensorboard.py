@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmgems.config.schema import Experiment, leaves, read
+from cmgems.config.schema import Experiment, get_value, iter_keys
 
 # Figures that compare across maskings: under masks that are the same for all runs, or downstream.
 COMPARED = (
@@ -23,14 +23,14 @@ def layout(experiment: Experiment) -> dict[str, dict[str, list]]:
 
     Of the figures of a probed task it shows the official metric.
     """
-    from cmgems.tasks.lookup import tasks
+    from cmgems.tasks.lookup import find_tasks
 
     charts = {title: ["Multiline", [f"{tag}$"]] for tag, title in COMPARED}
     charts["bits a hidden base, and the best Markov model's"] = [
         "Multiline",
         ["validation_random_wide/hidden_base_bits$", "validation_reference/markov_bits$"],
     ]
-    for one in tasks(*experiment.probe.tasks) if experiment.probe.every_n_steps else ():
+    for one in find_tasks(*experiment.probe.tasks) if experiment.probe.every_n_steps else ():
         pattern = f"probe/{re.escape(one.name)}/{one.metric}$"
         charts[f"probe: {one.name}, {one.metric}"] = ["Multiline", [pattern]]
     charts["masked share in training"] = ["Multiline", ["train/masked_fraction$"]]
@@ -44,12 +44,12 @@ def session_start(experiment: Experiment) -> Any:
     """The summary that names a run's hyper-parameters: every key but where the run lies."""
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-    values = {name: plain(read(experiment, name)) for name in compared_keys()}
+    values = {name: plain(get_value(experiment, name)) for name in compared_keys()}
     return hparams_pb(values, trial_id=experiment.name)
 
 
 def compared_keys() -> list[str]:
-    return [name for name, _ in leaves() if name != "name" and not name.startswith("run.")]
+    return [name for name, _ in iter_keys() if name != "name" and not name.startswith("run.")]
 
 
 def plain(value: Any) -> str | int | float | bool:
@@ -68,7 +68,7 @@ def write_experiment(folder: Path, experiments: Sequence[Experiment]) -> None:
     varied = [
         name
         for name in compared_keys()
-        if len({plain(read(experiment, name)) for experiment in experiments}) > 1
+        if len({plain(get_value(experiment, name)) for experiment in experiments}) > 1
     ]
     metrics = [Metric(tag, display_name=title) for tag, title in COMPARED]
     summary = hparams_config_pb([HParam(name) for name in varied], metrics)

@@ -9,8 +9,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from cmgems.genome.spans import Spans
-from cmgems.tasks.dataset import LabelledSequences, keys
-from cmgems.tasks.duplicates import containment, duplicates
+from cmgems.tasks.dataset import LabelledSequences, canonical_keys
+from cmgems.tasks.duplicates import containment, find_duplicates
 from cmgems.utils.text_table import text_table
 
 SEEN = 0.9  # share of a sequence's k-mers in the pretraining genome from which on it was seen
@@ -44,7 +44,9 @@ class Audit:
     seen: int | None = None  # in the pretraining spans, on either strand (SEEN of its k-mers)
 
 
-def audit(train: LabelledSequences, test: LabelledSequences, classes: tuple[str, ...]) -> Audit:
+def audit_splits(
+    train: LabelledSequences, test: LabelledSequences, classes: tuple[str, ...]
+) -> Audit:
     """Compare a test split with training examples.
 
     Parameters
@@ -52,9 +54,9 @@ def audit(train: LabelledSequences, test: LabelledSequences, classes: tuple[str,
     train, test : the two splits
     classes : names of the classes; empty for regression
     """
-    duplicate = duplicates(train, test)
+    duplicate = find_duplicates(train, test)
     one_of_each = len(classes) > 0 and train.labels.ndim == 1
-    train_keys, test_keys = keys(train), keys(test)
+    train_keys, test_keys = canonical_keys(train), canonical_keys(test)
     return Audit(
         train=len(train),
         test=len(test),
@@ -72,7 +74,7 @@ def audit(train: LabelledSequences, test: LabelledSequences, classes: tuple[str,
     )
 
 
-def with_pretraining(
+def count_pretraining_overlap(
     found: Audit, codes: np.ndarray, spans: Spans, test: LabelledSequences
 ) -> Audit:
     """The audit, with the test sequences counted that lie in the DNA of pretraining.

@@ -6,7 +6,7 @@ behind the other, sequence i at codes[offsets[i] : offsets[i + 1]].
     >>> data = from_sequences(["ACGT", "GGN"], np.array([1, 0]))
     >>> len(data), data.lengths.tolist(), data.text(1)
     (2, [4, 3], 'GGN')
-    >>> data.take([1, 1]).labels.tolist()
+    >>> data.select([1, 1]).labels.tolist()
     [0, 0]
 """
 
@@ -50,11 +50,11 @@ class Sequences:
         """Sequence i in letters; N for what is not A, C, G or T."""
         return _LETTERS[self.sequence(i)].tobytes().decode()
 
-    def take(self, index: np.ndarray | Sequence[int]) -> Self:
+    def select(self, index: np.ndarray | Sequence[int]) -> Self:
         """The sequences with these numbers, in this order."""
         index = np.asarray(index, np.int64)
         lengths = self.lengths[index]
-        offsets = offsets_of(lengths)
+        offsets = compute_offsets(lengths)
         # place in `codes` of each base: the start of its sequence, and its place in it
         places = np.repeat(self.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return replace(self, codes=self.codes[places], offsets=offsets)
@@ -83,14 +83,14 @@ class LabelledSequences(Sequences):
     labels: np.ndarray
     names: tuple[str, ...] | None = None
 
-    def take(self, index: np.ndarray | Sequence[int]) -> Self:
+    def select(self, index: np.ndarray | Sequence[int]) -> Self:
         """The examples with these numbers, in this order."""
         index = np.asarray(index, np.int64)
         names = None if self.names is None else tuple(self.names[i] for i in index.tolist())
-        return replace(super().take(index), labels=self.labels[index], names=names)
+        return replace(super().select(index), labels=self.labels[index], names=names)
 
 
-def offsets_of(lengths: np.ndarray) -> np.ndarray:
+def compute_offsets(lengths: np.ndarray) -> np.ndarray:
     """int64 [N + 1]: where each of N sequences begins, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
@@ -99,7 +99,7 @@ def pack_codes(sequences: Iterable[np.ndarray]) -> Sequences:
     """Sequences from base codes, one uint8 array per sequence."""
     parts = list(sequences)
     lengths = np.array([len(part) for part in parts], np.int64)
-    return Sequences(np.concatenate([np.empty(0, np.uint8), *parts]), offsets_of(lengths))
+    return Sequences(np.concatenate([np.empty(0, np.uint8), *parts]), compute_offsets(lengths))
 
 
 def from_codes(
@@ -117,20 +117,20 @@ def from_sequences(
     return from_codes([encode_bases(s) for s in sequences], labels, names)
 
 
-def joined(parts: Sequence[LabelledSequences]) -> LabelledSequences:
+def concatenate(parts: Sequence[LabelledSequences]) -> LabelledSequences:
     """All examples of several sets, one set behind the other."""
     names = None
     if all(part.names is not None for part in parts):
         names = tuple(name for part in parts for name in part.names or ())
     return LabelledSequences(
         np.concatenate([part.codes for part in parts]),
-        offsets_of(np.concatenate([part.lengths for part in parts])),
+        compute_offsets(np.concatenate([part.lengths for part in parts])),
         np.concatenate([part.labels for part in parts]),
         names,
     )
 
 
-def keys(data: Sequences) -> list[bytes]:
+def canonical_keys(data: Sequences) -> list[bytes]:
     """Of each sequence a key that it shares with its reverse complement and with its copies."""
     other = data.reverse_complemented()
     return [min(data.sequence(i).tobytes(), other.sequence(i).tobytes()) for i in range(len(data))]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmgems.genome.spans import Spans
-from cmgems.tasks.dataset import LabelledSequences, keys
+from cmgems.tasks.dataset import LabelledSequences, canonical_keys
 from cmgems.utils.kernels import kernel
 
 NEAR = 0.5  # Jaccard index from which on two sequences are near duplicates
@@ -32,16 +32,18 @@ class Duplicates:
         return self.exact | self.reverse | self.near
 
 
-def duplicates(train: LabelledSequences, test: LabelledSequences, near: float = NEAR) -> Duplicates:
+def find_duplicates(
+    train: LabelledSequences, test: LabelledSequences, near: float = NEAR
+) -> Duplicates:
     """Which test sequences are in the training examples, exactly or nearly.
 
     k is a fifth of the median length, 8 to 12: one substitution in the middle leaves a sequence a
     near duplicate, and two unrelated ones share hardly a k-mer.
     """
     copies = {train.sequence(i).tobytes() for i in range(len(train))}
-    both = set(keys(train))
+    both = set(canonical_keys(train))
     exact = np.array([test.sequence(i).tobytes() in copies for i in range(len(test))], bool)
-    on_either = np.array([key in both for key in keys(test)], bool)
+    on_either = np.array([key in both for key in canonical_keys(test)], bool)
     k = int(np.clip(np.median(test.lengths) // 5, 8, 12))
     jaccard = nearest_jaccard(train, test, k)
     reverse = on_either & ~exact

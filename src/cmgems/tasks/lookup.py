@@ -1,4 +1,10 @@
-"""Tasks by name, by pattern, or from a file."""
+"""Tasks by name, by pattern, or from a file.
+
+>>> find_task("gue/prom/prom_core_all").metric
+'mcc'
+>>> [task.name for task in find_tasks("prom-*")]
+['prom-core', 'prom-300']
+"""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -7,7 +13,7 @@ from cmgems.errors import UserError
 from cmgems.tasks.task import Task
 
 
-def task(name: str) -> Task:
+def find_task(name: str) -> Task:
     """A task of the registry, or the user's own: the path of a YAML file.
 
     Raises
@@ -26,7 +32,7 @@ def task(name: str) -> Task:
     return TASKS[name]
 
 
-def tasks(*patterns: str) -> tuple[Task, ...]:
+def find_tasks(*patterns: str) -> tuple[Task, ...]:
     """The tasks that patterns name (`*` and `?` as in a shell), each once, in order.
 
     Raises
@@ -41,7 +47,7 @@ def tasks(*patterns: str) -> tuple[Task, ...]:
         names = [name for name in TASKS if fnmatchcase(name, pattern)]
         if "*" in pattern and not names:
             raise UserError(f"found no task like {pattern!r}, wanted {_some_names(pattern)}")
-        for one in map(task, names or [pattern]):
+        for one in map(find_task, names or [pattern]):
             found[one.name] = one
     return tuple(found.values())
 

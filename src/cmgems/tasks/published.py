@@ -46,7 +46,7 @@ TASKS = read_published((files(__package__) / "published_tasks.yaml").read_text(e
 def task_table() -> str:
     """The registry in Markdown, for docs/tasks.md."""
     lines = [
-        "| task | what | classes | bases | official metric | published shots a class |",
+        "| task | what | classes | bases | official metric | published shots per class |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for task in TASKS.values():

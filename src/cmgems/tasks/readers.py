@@ -31,14 +31,14 @@ _WANTED = "a table"
 _IUPAC = 5  # the byte class of IUPAC codes other than N; below it are the codes 0 to 4
 
 
-class Reading(NamedTuple):
+class ReadOptions(NamedTuple):
     """How the examples of a file are to be understood."""
 
     kind: str  # one of KINDS
     classes: tuple[str, ...]  # labels as they stand in the file; of regression ()
     sequence_column: str = "sequence"
     label_column: str = "label"
-    shortest: int = 1  # bases; a shorter sequence is refused
+    min_length: int = 1  # bases; a shorter sequence is refused
 
 
 class Example(NamedTuple):
@@ -50,41 +50,41 @@ class Example(NamedTuple):
     name: str | None = None
 
 
-def read_examples(format: str, paths: Sequence[Path], reading: Reading) -> LabelledSequences:
+def read_examples(format: str, paths: Sequence[Path], options: ReadOptions) -> LabelledSequences:
     """Read and check the examples of one split.
 
     Parameters
     ----------
     format : a key of READERS
     paths : its files: one a class (fasta_classes), sequences and table (fasta_table), else one
-    reading : what labels and columns are wanted
+    options : what labels and columns are wanted
 
     Raises
     ------
     UserError
         One line: file, line, what was found, what is wanted.
     """
-    examples = list(READERS[format](paths, reading))
+    examples = list(READERS[format](paths, options))
     if not examples:
         raise UserError(f"{paths[0]}: has no examples, wanted at least one")
     for example in examples:
-        if len(example.codes) < reading.shortest:
+        if len(example.codes) < options.min_length:
             raise UserError(
                 f"{example.where}: the sequence has {len(example.codes)} bases, wanted at least "
-                f"{reading.shortest}"
+                f"{options.min_length}"
             )
-    labels = labels_of(examples, reading)
-    refuse_one_class(paths[0], labels, reading)
+    labels = encode_labels(examples, options)
+    check_several_classes(paths[0], labels, options)
     names = tuple(e.name for e in examples) if examples[0].name is not None else None
     return from_codes([e.codes for e in examples], labels, names)
 
 
-def labels_of(examples: Sequence[Example], reading: Reading) -> np.ndarray:
+def encode_labels(examples: Sequence[Example], options: ReadOptions) -> np.ndarray:
     """Labels as numbers: see `LabelledSequences.labels`."""
-    if reading.kind == "regression":
+    if options.kind == "regression":
         return np.array([_number(e) for e in examples], np.float32)
-    index = {name: number for number, name in enumerate(reading.classes)}
-    if reading.kind == "multilabel":
+    index = {name: number for number, name in enumerate(options.classes)}
+    if options.kind == "multilabel":
         labels = np.zeros((len(examples), len(index)), np.int64)
         for row, example in enumerate(examples):
             for name in filter(None, example.label.split(";")):
@@ -111,16 +111,16 @@ def _number(example: Example) -> float:
     return value
 
 
-def refuse_one_class(path: Path, labels: np.ndarray, reading: Reading) -> None:
+def check_several_classes(path: Path, labels: np.ndarray, options: ReadOptions) -> None:
     """A split in which all labels are the same can neither be learned from nor scored."""
-    if reading.kind in ("binary", "multiclass") and labels.min() == labels.max():
+    if options.kind in ("binary", "multiclass") and labels.min() == labels.max():
         raise UserError(
             f"{path}: all {len(labels)} examples have the label "
-            f"{reading.classes[labels[0]]!r}, wanted at least two of {', '.join(reading.classes)}"
+            f"{options.classes[labels[0]]!r}, wanted at least two of {', '.join(options.classes)}"
         )
 
 
-def bases_of(where: str, letters: bytes) -> np.ndarray:
+def parse_sequence(where: str, letters: bytes) -> np.ndarray:
     """Base codes of a sequence in letters, or of k-mers with spaces between."""
     letters = letters.strip()
     if b" " in letters:
@@ -189,23 +189,23 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[s
         raise UserError(f"{path}: line {rows.line_num}: {error}") from error
 
 
-def _from_table(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
+def _from_table(paths: Sequence[Path], options: ReadOptions) -> Iterator[Example]:
     (path,) = paths
-    for line, (letters, label) in table_rows(path, (reading.sequence_column, reading.label_column)):
+    for line, (letters, label) in table_rows(path, (options.sequence_column, options.label_column)):
         where = f"{path}: line {line}"
-        yield Example(where, bases_of(where, letters.encode()), label.strip())
+        yield Example(where, parse_sequence(where, letters.encode()), label.strip())
 
 
-def _from_fasta_classes(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
-    for path, label in zip(paths, reading.classes, strict=True):
+def _from_fasta_classes(paths: Sequence[Path], options: ReadOptions) -> Iterator[Example]:
+    for path, label in zip(paths, options.classes, strict=True):
         for name, codes in read_sequences(path):
             yield Example(f"{path}: {name}", codes, label, name)
 
 
-def _from_fasta_table(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
+def _from_fasta_table(paths: Sequence[Path], options: ReadOptions) -> Iterator[Example]:
     path, table = paths
     labels: dict[str, str] = {}
-    for line, (name, label) in table_rows(table, ("name", reading.label_column)):
+    for line, (name, label) in table_rows(table, ("name", options.label_column)):
         if name in labels:
             raise UserError(f"{table}: line {line}: {name!r} stands there a second time")
         labels[name] = label.strip()
@@ -221,7 +221,7 @@ def _from_fasta_table(paths: Sequence[Path], reading: Reading) -> Iterator[Examp
             raise UserError(f"{table}: {name!r} has no sequence in {path}")
 
 
-def _from_fasta_header(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
+def _from_fasta_header(paths: Sequence[Path], options: ReadOptions) -> Iterator[Example]:
     (path,) = paths
     for name, codes in read_sequences(path):
         yield Example(
@@ -229,18 +229,18 @@ def _from_fasta_header(paths: Sequence[Path], reading: Reading) -> Iterator[Exam
         )
 
 
-def _from_folders(paths: Sequence[Path], reading: Reading) -> Iterator[Example]:
+def _from_folders(paths: Sequence[Path], options: ReadOptions) -> Iterator[Example]:
     (path,) = paths
-    for label in reading.classes:
+    for label in options.classes:
         folder = path / label
         if not folder.is_dir():
             raise UserError(f"{folder}: does not exist, wanted a folder for each class")
         for file in sorted(folder.glob("*.txt*"), key=lambda f: (len(f.name), f.name)):
             letters = read_text(file, _WANTED).strip()
-            yield Example(str(file), bases_of(str(file), letters.encode()), label, file.stem)
+            yield Example(str(file), parse_sequence(str(file), letters.encode()), label, file.stem)
 
 
-READERS: dict[str, Callable[[Sequence[Path], Reading], Iterator[Example]]] = {
+READERS: dict[str, Callable[[Sequence[Path], ReadOptions], Iterator[Example]]] = {
     "table": _from_table,
     "fasta_classes": _from_fasta_classes,
     "fasta_table": _from_fasta_table,

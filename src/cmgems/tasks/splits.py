@@ -1,10 +1,11 @@
-"""The examples of a task: its splits as published, and few-shot draws.
+"""The examples of a task: its splits as published, and few-shot replicates.
 
-`read` gives a split. Where a task has no file for it, the split is held out, always the same
+`read_split` gives a split. Where a task has no file for it, the split is held out, always the same
 examples: of `train` for dev, and for the test of a few-shot task of its largest file.
 
-`few_shot` gives the published examples, or a draw of our own from everything that is not test.
-Draws are nested: the examples of 10 shots are among those of 50 shots of the same draw.
+`few_shot` gives the published examples, or a replicate: a random sample of our own of everything
+that is not test. Replicates are nested: the examples of 10 shots are among those of 50 shots of the
+same replicate.
 """
 
 from functools import lru_cache
@@ -15,7 +16,7 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.tasks import synthetic
-from cmgems.tasks.dataset import LabelledSequences, joined, keys
+from cmgems.tasks.dataset import LabelledSequences, canonical_keys, concatenate
 from cmgems.tasks.readers import READERS, read_examples
 from cmgems.tasks.task import Files, Task
 from cmgems.utils.rng import generator
@@ -25,7 +26,9 @@ class TooFewExamples(UserError):
     """A task has no training set with so many examples per class."""
 
 
-def read(task: Task, split: str, root: str | Path = "", shortest: int = 1) -> LabelledSequences:
+def read_split(
+    task: Task, split: str, root: str | Path = "", min_length: int = 1
+) -> LabelledSequences:
     """All examples of a split, in the order of the file.
 
     Parameters
@@ -33,7 +36,7 @@ def read(task: Task, split: str, root: str | Path = "", shortest: int = 1) -> La
     task : from `tasks.task`
     split : train, dev or test
     root : folder with the published files, as docs/tasks.md lays them out
-    shortest : bases; a shorter sequence is refused (k, for a model of k-mers)
+    min_length : bases; a shorter sequence is refused (`Tokenization.min_bases`)
 
     Raises
     ------
@@ -45,26 +48,26 @@ def read(task: Task, split: str, root: str | Path = "", shortest: int = 1) -> La
             f"task {task.name}: found no {split} split, it has {', '.join(task.splits)}"
         )
     if split in task.files and not _is_cut(task, split):
-        return _load(task, task.files[split], split, root, shortest)
-    return getattr(_cut_splits(task, Path(root), shortest, _stamps(task, root)), split)
+        return _load(task, task.files[split], split, root, min_length)
+    return getattr(_cut_splits(task, Path(root), min_length, _stamps(task, root)), split)
 
 
 def few_shot(
     task: Task,
     shots: int,
-    draw: int | None,
+    replicate: int | None,
     root: str | Path = "",
     seed: int = 0,
-    shortest: int = 1,
+    min_length: int = 1,
 ) -> LabelledSequences:
     """A small training set: `shots` examples of each class (in all, where there are no classes).
 
     Parameters
     ----------
-    task, root, shortest : as for `read`
-    shots : examples a class
-    draw : number of our own draw, from 0; None for the file that the publishers drew
-    seed : another seed, other draws; the published file has none
+    task, root, min_length : as for `read_split`
+    shots : examples per class
+    replicate : number of our own sample, from 0; None for the publishers' file
+    seed : another seed, other replicates; the published file has none
 
     Raises
     ------
@@ -73,10 +76,11 @@ def few_shot(
     UserError
         If the files cannot be used.
     """
-    if draw is None:
-        return _published(task, shots, root, shortest)
-    pool = draw_pool(task, root, shortest)
-    rng = generator(seed, f"shots of {task.name}, draw {draw}")
+    if replicate is None:
+        return _published(task, shots, root, min_length)
+    pool = few_shot_pool(task, root, min_length)
+    # The name of the random stream is part of the results: other words, other examples.
+    rng = generator(seed, f"shots of {task.name}, draw {replicate}")
     chosen = []
     for name, members in _by_class(task, pool):
         if shots > len(members):
@@ -84,48 +88,54 @@ def few_shot(
                 f"task {task.name}: found {shots} shots, wanted at most {len(members)}, the "
                 f"examples{name} that are not in the test split"
             )
-        # The whole class is put in order, whatever `shots` is: so draws are nested.
+        # The whole class is put in order, whatever `shots` is: so replicates are nested.
         chosen.append(rng.permutation(members)[:shots])
-    return pool.take(np.concatenate(chosen))
+    return pool.select(np.concatenate(chosen))
 
 
-def draw_pool(task: Task, root: str | Path = "", shortest: int = 1) -> LabelledSequences:
-    """What `few_shot` draws from: the distinct training examples that are not in the test split.
+def few_shot_pool(task: Task, root: str | Path = "", min_length: int = 1) -> LabelledSequences:
+    """What `few_shot` samples: the distinct training examples that are not in the test split.
 
     A sequence and its reverse complement count as one.
     """
-    return _pool(task, Path(root), shortest, _stamps(task, root))
+    return _pool(task, Path(root), min_length, _stamps(task, root))
 
 
-def as_published(task: Task, root: str | Path = "", shortest: int = 1) -> LabelledSequences:
+def read_published_examples(
+    task: Task, root: str | Path = "", min_length: int = 1
+) -> LabelledSequences:
     """All training examples that the publishers give, repetitions and all: for an audit.
 
     Of a task whose test split is held out of them, those that are left.
     """
     if _is_cut(task, "test"):
-        return read(task, "train", root, shortest)
+        return read_split(task, "train", root, min_length)
     if "train" in task.files:
-        return _load(task, task.files["train"], "train", root, shortest)
-    return joined(_shot_sets(task, root, shortest))
+        return _load(task, task.files["train"], "train", root, min_length)
+    return concatenate(_shot_sets(task, root, min_length))
 
 
 @lru_cache(maxsize=4)
-def _pool(task: Task, root: Path, shortest: int, stamps: tuple) -> LabelledSequences:
-    train = read(task, "train", root, shortest)
-    seen = set(keys(read(task, "test", root, shortest))) if "test" in task.splits else set()
-    return train.take(_first_of_each(train, seen))
+def _pool(task: Task, root: Path, min_length: int, stamps: tuple) -> LabelledSequences:
+    train = read_split(task, "train", root, min_length)
+    seen = (
+        set(canonical_keys(read_split(task, "test", root, min_length)))
+        if "test" in task.splits
+        else set()
+    )
+    return train.select(_first_of_each(train, seen))
 
 
-def _published(task: Task, shots: int, root: str | Path, shortest: int) -> LabelledSequences:
+def _published(task: Task, shots: int, root: str | Path, min_length: int) -> LabelledSequences:
     if shots not in task.shot_files:
         found = ", ".join(map(str, task.shots)) or "no shots"
         raise TooFewExamples(f"task {task.name}: found {shots} shots, published are {found}")
     if _is_cut(task, "test") and shots == max(task.shots):
         raise UserError(
             f"task {task.name}: the published file of {shots} shots has the test split held out of "
-            f"it, wanted fewer shots or draws of our own"
+            f"it, wanted fewer shots or replicates of our own"
         )
-    return _load(task, task.shot_files[shots], f"{shots} shots", root, shortest)
+    return _load(task, task.shot_files[shots], f"{shots} shots", root, min_length)
 
 
 def _by_class(task: Task, data: LabelledSequences) -> list[tuple[str, np.ndarray]]:
@@ -152,46 +162,46 @@ def _is_cut(task: Task, split: str) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _cut_splits(task: Task, root: Path, shortest: int, stamps: tuple) -> _Splits:
+def _cut_splits(task: Task, root: Path, min_length: int, stamps: tuple) -> _Splits:
     """Splits of which at least one has no file. `stamps`: a file that changed is read again."""
     if "train" in task.files:
-        train = _load(task, task.files["train"], "train", root, shortest)
+        train = _load(task, task.files["train"], "train", root, min_length)
         may_be_test = np.ones(len(train), bool)
     else:
-        train, may_be_test = _all_shots(task, root, shortest)
+        train, may_be_test = _all_shots(task, root, min_length)
     dev = test = None
     if _is_cut(task, "test"):
-        out = _held_out(task, train, task.test_share, "test", may_be_test)
-        train, test = train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out))
+        out = _held_out(task, train, task.test_fraction, "test", may_be_test)
+        train, test = train.select(np.flatnonzero(~out)), train.select(np.flatnonzero(out))
     if _is_cut(task, "dev"):
-        out = _held_out(task, train, task.dev_share, "dev", np.ones(len(train), bool))
-        train, dev = train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out))
+        out = _held_out(task, train, task.dev_fraction, "dev", np.ones(len(train), bool))
+        train, dev = train.select(np.flatnonzero(~out)), train.select(np.flatnonzero(out))
     return _Splits(train, dev, test)
 
 
-def _all_shots(task: Task, root: Path, shortest: int) -> tuple[LabelledSequences, np.ndarray]:
+def _all_shots(task: Task, root: Path, min_length: int) -> tuple[LabelledSequences, np.ndarray]:
     """The distinct examples of all few-shot files, and which of them are in the largest one alone.
 
     The others may have been used for training by somebody, so they must not become test examples.
     """
-    parts = _shot_sets(task, root, shortest)
-    data = joined(parts)
+    parts = _shot_sets(task, root, min_length)
+    data = concatenate(parts)
     test: set[bytes] = set()
     if "test" in task.files:
-        test = set(keys(_load(task, task.files["test"], "test", root, shortest)))
+        test = set(canonical_keys(_load(task, task.files["test"], "test", root, min_length)))
     first = _first_of_each(data, test)
-    return data.take(first), first >= len(data) - len(parts[-1])
+    return data.select(first), first >= len(data) - len(parts[-1])
 
 
-def _shot_sets(task: Task, root: str | Path, shortest: int) -> list[LabelledSequences]:
+def _shot_sets(task: Task, root: str | Path, min_length: int) -> list[LabelledSequences]:
     """The published few-shot files, from few to many shots."""
-    return [_load(task, task.shot_files[n], f"{n} shots", root, shortest) for n in task.shots]
+    return [_load(task, task.shot_files[n], f"{n} shots", root, min_length) for n in task.shots]
 
 
 def _first_of_each(data: LabelledSequences, seen: set[bytes]) -> np.ndarray:
     """Numbers of the examples whose sequence is neither in `seen` nor came before."""
     seen, first = set(seen), []
-    for number, key in enumerate(keys(data)):
+    for number, key in enumerate(canonical_keys(data)):
         if key not in seen:
             seen.add(key)
             first.append(number)
@@ -214,23 +224,23 @@ def _held_out(
         if not count:
             raise UserError(
                 f"task {task.name}: {share:g} of {len(members)} examples{name} is none, wanted "
-                f"more examples or a larger {purpose}_share"
+                f"more examples or a larger {purpose}_fraction"
             )
         chosen += rng.permutation(members)[:count].tolist()
-    together = data.names if task.paired else keys(data)
+    together = data.names if task.paired else canonical_keys(data)
     taken = {together[i] for i in chosen}
     return np.array([one in taken for one in together])
 
 
 def _load(
-    task: Task, files: Files, split: str, root: str | Path, shortest: int
+    task: Task, files: Files, split: str, root: str | Path, min_length: int
 ) -> LabelledSequences:
     if not files.layouts:
         return synthetic.MAKERS[files.format](split)
     paths = _resolve(task, files, root)
     if files.format in READERS:
-        return read_examples(files.format, paths, task.reading(shortest))
-    return synthetic.FROM_FILES[files.format](paths, task.reading(shortest))
+        return read_examples(files.format, paths, task.read_options(min_length))
+    return synthetic.FROM_FILES[files.format](paths, task.read_options(min_length))
 
 
 def _resolve(task: Task, files: Files, root: str | Path) -> list[Path]:

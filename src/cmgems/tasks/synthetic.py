@@ -8,7 +8,7 @@ import numpy as np
 from cmgems.errors import UserError
 from cmgems.genome.formats.reader import read_sequences
 from cmgems.tasks.dataset import LabelledSequences, from_codes
-from cmgems.tasks.readers import Reading
+from cmgems.tasks.readers import ReadOptions
 from cmgems.tasks.shuffling import dinucleotide_shuffled
 from cmgems.utils.rng import derive_key, generator
 
@@ -36,7 +36,7 @@ def replaced_sequence(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return codes
 
 
-def silencers(paths: Sequence[Path], reading: Reading) -> LabelledSequences:
+def silencers(paths: Sequence[Path], options: ReadOptions) -> LabelledSequences:
     """Each positive of a sequence file, of at most 300 bases, followed by its negative.
 
     The two have the name of the positive. The same file gives the same negatives.
@@ -44,13 +44,13 @@ def silencers(paths: Sequence[Path], reading: Reading) -> LabelledSequences:
     rng = generator(0, "silencer negatives")
     examples, names = [], []
     for name, codes in read_sequences(paths[0]):
-        if not max(PARTS, reading.shortest) <= len(codes) <= LONGEST_SILENCER:
+        if not max(PARTS, options.min_length) <= len(codes) <= LONGEST_SILENCER:
             continue
         examples += [codes, replaced_sequence(codes, rng)]
         names += [name, name]
     if not examples:
         raise UserError(
-            f"{paths[0]}: has no sequence of {max(PARTS, reading.shortest)} to "
+            f"{paths[0]}: has no sequence of {max(PARTS, options.min_length)} to "
             f"{LONGEST_SILENCER} bases, wanted silencers"
         )
     return from_codes(examples, np.tile([1, 0], len(examples) // 2), tuple(names))
@@ -101,6 +101,6 @@ def _window_starts(codes: np.ndarray, split: str) -> np.ndarray:
 
 # format of `Files` -> what makes the examples of a split, or makes them from files
 MAKERS: dict[str, Callable[[str], LabelledSequences]] = {"shuffled": human_and_shuffled}
-FROM_FILES: dict[str, Callable[[Sequence[Path], Reading], LabelledSequences]] = {
+FROM_FILES: dict[str, Callable[[Sequence[Path], ReadOptions], LabelledSequences]] = {
     "replaced": silencers
 }

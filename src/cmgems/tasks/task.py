@@ -1,19 +1,15 @@
-"""Tasks: what is to be told apart, where its files lie, how it is scored.
+"""Tasks: what is to be told apart, where its files are, how it is scored.
 
-    >>> task("gue/prom/prom_core_all").metric
-    'mcc'
-    >>> [found.name for found in tasks("prom-*")]
-    ['prom-core', 'prom-300']
-
-`registry` lists the published ones. A task of your own is a YAML file (`task_file`), named in the
-same places by its path. Examples are read by `task_data`.
+`cmgems.tasks.lookup` finds a task by its name; `cmgems.tasks.published` lists the published ones. A
+task of your own is a YAML file (`cmgems.tasks.yaml_task`), named in the same places by its path.
+Examples are read by `cmgems.tasks.splits`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cmgems.tasks.readers import Reading
+from cmgems.tasks.readers import ReadOptions
 
 SPLITS = ("train", "dev", "test")
 
@@ -51,12 +47,12 @@ class Task:
     source: str  # who published it, and where
     files: Mapping[str, Files]  # by split
     shot_files: Mapping[int, Files] = field(default_factory=dict)  # by examples a class
-    dev_share: float = 0.0  # held out of train where there is no file for dev
-    test_share: float = 0.0  # held out where there is no file for test
+    dev_fraction: float = 0.0  # held out of train where there is no file for dev
+    test_fraction: float = 0.0  # held out where there is no file for test
     paired: bool = False  # examples of one name belong together, on one side of every split
     recipe: Recipe = field(default_factory=Recipe)
     columns: tuple[str, str] = ("sequence", "label")  # of tables
-    licence: str = "not stated with the data"
+    license: str = "not stated with the data"
     base: Path | None = None  # folder of its files, instead of the root folder
 
     @property
@@ -67,12 +63,12 @@ class Task:
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that it has, by file or held out."""
-        held_out = {"dev": self.dev_share > 0, "test": self.test_share > 0}
+        held_out = {"dev": self.dev_fraction > 0, "test": self.test_fraction > 0}
         held_out["train"] = bool(self.shot_files)
         return tuple(s for s in SPLITS if s in self.files or held_out[s])
 
-    def reading(self, shortest: int) -> Reading:
-        return Reading(self.kind, self.classes, *self.columns, shortest)
+    def read_options(self, min_length: int) -> ReadOptions:
+        return ReadOptions(self.kind, self.classes, *self.columns, min_length)
 
 
 _CLASS_METRICS = ("mcc", "accuracy", "auroc", "auprc", "f1", "ece")
@@ -81,7 +77,7 @@ _CLASS_METRICS = ("mcc", "accuracy", "auroc", "auprc", "f1", "ece")
 _REGRESSION_METRICS = ("pearson", "spearman", "r2", "mse")
 
 
-def metrics_of(kind: str) -> tuple[str, ...]:
+def metric_names(kind: str) -> tuple[str, ...]:
     """Names of the figures of a kind of task, the one that counts by default first."""
     if kind == "regression":
         return _REGRESSION_METRICS

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.tasks.dataset import Sequences, offsets_of
+from cmgems.tasks.dataset import Sequences, compute_offsets
 
 
 class Rows(NamedTuple):
@@ -21,18 +21,13 @@ class Rows(NamedTuple):
     example: np.ndarray
 
 
-def most_bases(positions: int, k: int) -> int:
-    """Bases of the longest sequence whose k-mers fit, with [CLS] and [SEP]."""
-    return positions - 2 + k - 1
-
-
-def rows_of(data: Sequences, most: int, over: str = "middle") -> Rows:
+def make_rows(data: Sequences, most: int, over: str = "middle") -> Rows:
     """Each sequence as rows of at most `most` bases.
 
     Parameters
     ----------
     data : sequences
-    most : bases, see `most_bases`
+    most : bases, see `Tokenization.max_bases`
     over : `middle` cuts a longer sequence to its middle; `windows` covers it with as few windows
         of `most` bases as overlap by a quarter or more, spread evenly from end to end
     """
@@ -43,7 +38,7 @@ def rows_of(data: Sequences, most: int, over: str = "middle") -> Rows:
     step = max(1, most * 3 // 4)
     counts = np.where(lengths <= most, 1, 1 + -(-(lengths - most) // step))
     example = np.repeat(np.arange(len(data)), counts)
-    number = np.arange(len(example)) - offsets_of(counts)[example]
+    number = np.arange(len(example)) - compute_offsets(counts)[example]
     room = np.maximum(lengths - most, 0)[example]
     start = data.offsets[example] + room * number // np.maximum(counts[example] - 1, 1)
     return Rows(start, np.minimum(lengths, most)[example], example)

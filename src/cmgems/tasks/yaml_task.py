@@ -12,32 +12,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import key
+from cmgems.config.schema import option
 from cmgems.errors import UserError
 from cmgems.tasks.readers import KINDS, READERS
-from cmgems.tasks.task import Files, Task, metrics_of
+from cmgems.tasks.task import Files, Task, metric_names
 
 FORMATS = tuple(READERS)
 
 
 @dataclass(frozen=True)
 class TaskFile:
-    name: str = key("", "name of the task; default: the file's")
-    kind: str = key("", "default: binary for two classes, else multiclass", choices=("", *KINDS))
-    classes: tuple[str, ...] = key(
+    name: str = option("", "name of the task; default: the file's")
+    kind: str = option("", "default: binary for two classes, else multiclass", choices=("", *KINDS))
+    classes: tuple[str, ...] = option(
         None, "labels as they stand in the files, quoted; of regression none", factory=tuple
     )
-    metric: str = key("", "the figure that counts; default: mcc (pearson of regression)")
-    length: int = key(0, "bases of a sequence; 0: not known", low=0)
-    format: str = key("table", "of the files", choices=FORMATS)
-    train: tuple[str, ...] = key(None, "files to train on, relative to this one", factory=tuple)
-    dev: tuple[str, ...] = key(None, "files to choose on", factory=tuple)
-    test: tuple[str, ...] = key(None, "files to test on", factory=tuple)
-    dev_share: float = key(0.0, "share of train to choose on, without dev", low=0.0, high=0.5)
-    test_share: float = key(0.0, "share of train to test on, without test", low=0.0, high=0.5)
-    sequence_column: str = key("sequence", "of a table")
-    label_column: str = key("label", "of a table; several labels with ; between (multilabel)")
-    source: str = key("", "where the examples come from")
+    metric: str = option("", "the figure that counts; default: mcc (pearson of regression)")
+    length: int = option(0, "bases of a sequence; 0: not known", low=0)
+    format: str = option("table", "of the files", choices=FORMATS)
+    train: tuple[str, ...] = option(None, "files to train on, relative to this one", factory=tuple)
+    dev: tuple[str, ...] = option(None, "files to choose on", factory=tuple)
+    test: tuple[str, ...] = option(None, "files to test on", factory=tuple)
+    dev_fraction: float = option(
+        0.0, "fraction of train to choose on, without dev", low=0.0, high=0.5, was="dev_share"
+    )
+    test_fraction: float = option(
+        0.0, "fraction of train to test on, without test", low=0.0, high=0.5, was="test_share"
+    )
+    sequence_column: str = option("sequence", "of a table")
+    label_column: str = option("label", "of a table; several labels with ; between (multilabel)")
+    source: str = option("", "where the examples come from")
 
 
 def read_task(path: Path) -> Task:
@@ -58,12 +62,12 @@ def read_task(path: Path) -> Task:
         "user",
         kind,
         found.classes,
-        found.metric or metrics_of(kind)[0],
+        found.metric or metric_names(kind)[0],
         found.length,
         found.source or str(path),
         {split: Files(found.format, (names,)) for split, names in layouts.items() if names},
-        dev_share=0.0 if found.dev else found.dev_share,
-        test_share=0.0 if found.test else found.test_share,
+        dev_fraction=0.0 if found.dev else found.dev_fraction,
+        test_fraction=0.0 if found.test else found.test_fraction,
         columns=(found.sequence_column, found.label_column),
         base=path.parent,
     )
@@ -87,7 +91,7 @@ def broken_rules(found: TaskFile) -> Iterator[tuple[str, str]]:
         yield "classes", f"classes: found {classes}, kind {kind} wants {number}"
     if len(set(found.classes)) < classes:
         yield "classes", "classes: a label stands there twice"
-    metrics = metrics_of(kind)
+    metrics = metric_names(kind)
     if found.metric and found.metric not in metrics:
         yield (
             "metric",

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from cmgems.evaluation.finetuning.heads import HEADS, build_head, from_middle
-from cmgems.models.stacked import Dropout, inner
+from cmgems.inference.encode import inner
+from cmgems.models.dropout import SeededDropout
 
 MODELS, LENGTHS, WIDTH, CLASSES, POSITIONS = 2, (9, 7, 9), 12, 3, 20
-NONE = Dropout(0.0, [0] * MODELS)
+NONE = SeededDropout(0.0, [0] * MODELS)
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from cmgems.evaluation.linear.models import (
     Target,
     best_strength,
     fit,
-    folds_of,
+    make_folds,
     predict,
-    to_choose_on,
+    sample_for_selection,
 )
 from cmgems.evaluation.linear.probe import probe
 from cmgems.evaluation.metrics import score
 from cmgems.tasks.dataset import from_sequences
-from cmgems.tokenization.kmers import vocabulary
+from cmgems.tokenization import OverlappingKmers
 
 
 def planted(count, seed, place=None, length=60, word="GATTACA"):
@@ -42,7 +42,7 @@ def planted(count, seed, place=None, length=60, word="GATTACA"):
 def test_kmers_are_counted_as_by_hand(k):
     found = [*random_sequences(20, 50), "ACGTNACGTACN", "AC", "", "NNNN"]
     table = kmer_counts(from_sequences(found, np.zeros(len(found))), k).toarray()
-    words = vocabulary(k)[5:]
+    words = OverlappingKmers(k).vocabulary[5:]
     for row, text in zip(table, found, strict=True):
         counts = Counter(text[i : i + k] for i in range(len(text) - k + 1))
         assert row.tolist() == [counts[word] for word in words]
@@ -111,7 +111,7 @@ def test_multilabel_and_regression():
     labels = (signal + generator.normal(size=(300, 3)) > 0).astype(np.int64)
     labels[:, 2] = 0  # a label that no example has
     target = Target(labels[:200], "multilabel", 3)
-    strength = best_strength(features[:200], target, folds_of(target, 0)).strength
+    strength = best_strength(features[:200], target, make_folds(target, 0)).strength
     logits = predict(fit(features[:200], target, strength), features[200:])
     assert score(logits[:, :2], labels[200:, :2], "multilabel").auroc > 0.85
     assert (logits[:, 2] < -10).all()
@@ -125,29 +125,29 @@ def test_multilabel_and_regression():
 def test_folds_are_balanced():
     labels = np.array([0] * 20 + [1] * 20 + [2] * 20)
     target = Target(labels, "multiclass", 3)
-    fold = folds_of(target, 0)
+    fold = make_folds(target, 0)
     assert all(np.bincount(labels[fold == n]).tolist() == [4, 4, 4] for n in range(5))
-    assert (folds_of(target, 0) == fold).all()
-    assert (folds_of(target, 1) != fold).any()
+    assert (make_folds(target, 0) == fold).all()
+    assert (make_folds(target, 1) != fold).any()
 
 
 def test_a_choice_among_many_examples_looks_at_some(monkeypatch):
     labels = np.arange(600) % 2
     target = Target(labels, "binary", 2)
-    assert to_choose_on(target, 0).tolist() == list(range(600))
-    monkeypatch.setattr("cmgems.evaluation.linear.models.MOST", 200)
-    part = to_choose_on(target, 0)
+    assert sample_for_selection(target, 0).tolist() == list(range(600))
+    monkeypatch.setattr("cmgems.evaluation.linear.models.MAX_SELECTION_EXAMPLES", 200)
+    part = sample_for_selection(target, 0)
     assert len(set(part.tolist())) == 200
     assert 0.35 < labels[part].mean() < 0.65
-    assert (to_choose_on(target, 0) == part).all()
-    assert (to_choose_on(target, 1) != part).any()
+    assert (sample_for_selection(target, 0) == part).all()
+    assert (sample_for_selection(target, 1) != part).any()
     train, test = planted(600, 1, place=20), planted(200, 2, place=20)
     found = one_hot_baseline(train, test, "binary", 2)
     assert score(found.logits, test.labels, "binary").accuracy > 0.95
 
 
 def test_many_examples_choose_k_as_well(monkeypatch):
-    monkeypatch.setattr("cmgems.evaluation.linear.baselines.LARGE", 100)
+    monkeypatch.setattr("cmgems.evaluation.linear.baselines.MANY_EXAMPLES", 100)
     train, test = planted(300, 1), planted(300, 2)
     found = kmer_baseline(train, test, "binary", 2)
     assert found.settings["k"] >= 4
@@ -159,9 +159,9 @@ def test_the_penalty_follows_the_signal():
     generator = np.random.default_rng(0)
     features = generator.normal(size=(200, 50)) / 50**0.5
     noise = Target(generator.integers(0, 2, 200), "binary", 2)
-    assert best_strength(features, noise, folds_of(noise, 0)).strength <= 0.1
+    assert best_strength(features, noise, make_folds(noise, 0)).strength <= 0.1
     clear = Target((features[:, 0] > 0).astype(np.int64), "binary", 2)
-    assert best_strength(features, clear, folds_of(clear, 0)).strength >= 10
+    assert best_strength(features, clear, make_folds(clear, 0)).strength >= 10
 
 
 def test_the_probe_sees_features_of_any_scale():

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.models.stacked import Dropout, Linears, inner
+from cmgems.inference.encode import inner
+from cmgems.models.dropout import SeededDropout
+from cmgems.models.stacked import StackedLinear
 from cmgems.utils.rng import seed_torch
 
 DEVIATION = 0.02  # BERT's, of new weights
@@ -30,13 +32,13 @@ class Head(nn.Module):
 
     def __init__(self, models: int, width: int, classes: int, positions: int):
         super().__init__()
-        self.out = Linears(models, width, classes)
+        self.out = StackedLinear(models, width, classes)
 
     def reduce(self, states: Tensor, real: Tensor) -> Tensor:
         """[G, B, 1, D], or the states as they are."""
         return states
 
-    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
         return self.out(dropout(states[:, :, 0]))
 
 
@@ -47,17 +49,17 @@ class Cls(Head):
 
     def __init__(self, models: int, width: int, classes: int, positions: int):
         super().__init__(models, width, classes, positions)
-        self.pooler = Linears(models, width, width)
+        self.pooler = StackedLinear(models, width, width)
 
     def reduce(self, states: Tensor, real: Tensor) -> Tensor:
         return states[:, :, :1]
 
-    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
         return self.out(dropout(torch.tanh(self.pooler(states[:, :, 0]))))
 
 
 class Mean(Head):
-    """The mean over the k-mers: blind to where in a sequence something is."""
+    """The mean over the tokens: blind to where in a sequence something is."""
 
     def reduce(self, states: Tensor, real: Tensor) -> Tensor:
         weight = inner(real).to(states.dtype)[..., None]
@@ -65,22 +67,22 @@ class Mean(Head):
 
 
 class Max(Head):
-    """The largest of the k-mers in each channel."""
+    """The largest of the tokens in each channel."""
 
     def reduce(self, states: Tensor, real: Tensor) -> Tensor:
         return states.masked_fill(~inner(real)[..., None], -torch.inf).amax(2, keepdim=True)
 
 
 class Attention(Head):
-    """A mean over the k-mers with weights that are learned from the states."""
+    """A mean over the tokens with weights that are learned from the states."""
 
     reduced = False
 
     def __init__(self, models: int, width: int, classes: int, positions: int):
         super().__init__(models, width, classes, positions)
-        self.weigh = Linears(models, width, 1)
+        self.weigh = StackedLinear(models, width, 1)
 
-    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
         weight = self.weigh(states).masked_fill(~inner(real)[..., None], -torch.inf).softmax(2)
         return self.out(dropout((states * weight).sum(2)))
 
@@ -96,11 +98,11 @@ class Position(Head):
     def __init__(self, models: int, width: int, classes: int, positions: int):
         nn.Module.__init__(self)
         self.classes, self.positions = classes, positions
-        self.narrow = Linears(models, width, NARROW)
+        self.narrow = StackedLinear(models, width, NARROW)
         self.place = nn.Parameter(torch.zeros(models, positions, NARROW * classes))
         self.bias = nn.Parameter(torch.zeros(models, classes))
 
-    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
         narrow = dropout(torch.tanh(self.narrow(states)))  # [G, B, L, 16]
         model = torch.arange(len(self.place), device=states.device)[:, None, None]
         row = model * self.positions + from_middle(real, self.positions)
@@ -115,7 +117,7 @@ class Token(Head):
 
     reduced = False
 
-    def forward(self, states: Tensor, real: Tensor, dropout: Dropout) -> Tensor:
+    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
         return self.out(dropout(states))
 
 

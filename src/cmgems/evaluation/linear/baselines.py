@@ -15,14 +15,14 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 
 from cmgems.evaluation.linear.models import (
-    LARGE,
+    MANY_EXAMPLES,
     Target,
     best_strength,
     choose_strength,
     fit,
-    folds_of,
+    make_folds,
     predict,
-    to_choose_on,
+    sample_for_selection,
     validated_loss,
 )
 from cmgems.tasks.dataset import LabelledSequences
@@ -116,11 +116,11 @@ def kmer_baseline(
 
 def choose_k(train: LabelledSequences, target: Target, seed: int) -> KmerChoice:
     """k and strength with the least validated loss on (some of) the training examples."""
-    part = to_choose_on(target, seed)
-    train, target = train.take(part), target.where(part)
-    fold = folds_of(target, seed)
+    part = sample_for_selection(target, seed)
+    train, target = train.select(part), target.select(part)
+    fold = make_folds(target, seed)
     tables = {k: normalize(kmer_counts(train, k)) for k in K_CHOICES if k <= train.lengths.max()}
-    if len(train) < LARGE:
+    if len(train) < MANY_EXAMPLES:
         choices = {k: best_strength(table, target, fold) for k, table in tables.items()}
         k = min(choices, key=lambda k: choices[k].loss)
         return KmerChoice(k, choices[k].strength)

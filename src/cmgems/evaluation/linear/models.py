@@ -19,9 +19,10 @@ from cmgems.utils.rng import generator
 Features = np.ndarray | sparse.csr_matrix
 # C, the inverse of the penalty, for features of length 1
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-LARGE = 1000  # training examples, from which on 3 folds are enough
-MOST = 20_000  # training examples that a choice looks at: more hardly change it, and each fit costs
-NEVER = 50.0  # nats
+MANY_EXAMPLES = 1000  # training examples, from which on 3 folds are enough
+# training examples that a choice looks at: more hardly change it, and each fit costs
+MAX_SELECTION_EXAMPLES = 20_000
+CERTAIN = 50.0  # nats: log-odds of a label that all training examples have
 
 
 class Target(NamedTuple):
@@ -31,11 +32,11 @@ class Target(NamedTuple):
     kind: str
     classes: int
 
-    def where(self, chosen: np.ndarray) -> "Target":
+    def select(self, chosen: np.ndarray) -> "Target":
         return self._replace(labels=self.labels[chosen])
 
 
-class Linear(NamedTuple):
+class LinearModel(NamedTuple):
     """A fitted model of one output, or of one a label (multilabel)."""
 
     kind: str
@@ -43,13 +44,15 @@ class Linear(NamedTuple):
     models: tuple[Any, ...]
 
 
-def fit(features: Features, target: Target, strength: float) -> Linear:
+def fit(features: Features, target: Target, strength: float) -> LinearModel:
     """Fit on all examples: features [N, D], targets of N examples; strength is C."""
     kind, labels = target.kind, target.labels
     if kind == "regression":
-        return Linear(kind, 1, (Ridge(alpha=1 / strength).fit(features, labels),))
+        return LinearModel(kind, 1, (Ridge(alpha=1 / strength).fit(features, labels),))
     columns = labels.T if kind == "multilabel" else [labels]
-    return Linear(kind, target.classes, tuple(_fit_one(features, y, strength) for y in columns))
+    return LinearModel(
+        kind, target.classes, tuple(_fit_one(features, y, strength) for y in columns)
+    )
 
 
 def _fit_one(features: Features, labels: np.ndarray, strength: float) -> Any:
@@ -62,7 +65,7 @@ def _fit_one(features: Features, labels: np.ndarray, strength: float) -> Any:
         return model.fit(features, labels)
 
 
-def predict(model: Linear, features: Features) -> np.ndarray:
+def predict(model: LinearModel, features: Features) -> np.ndarray:
     """Logits, as `scores.score` takes them: [N, C], or [N] of regression."""
     if model.kind == "regression":
         return model.models[0].predict(features)
@@ -71,7 +74,7 @@ def predict(model: Linear, features: Features) -> np.ndarray:
         return np.stack(columns, axis=1)
     (one,) = model.models
     # A class without a training example gets a share of (nearly) nothing.
-    logits = np.full((features.shape[0], model.classes), -NEVER)
+    logits = np.full((features.shape[0], model.classes), -CERTAIN)
     if isinstance(one, int):
         logits[:, one] = 0.0
         return logits
@@ -85,7 +88,7 @@ def predict(model: Linear, features: Features) -> np.ndarray:
 
 def _log_odds(model: Any, features: Features) -> np.ndarray:
     if isinstance(model, int):
-        return np.full(features.shape[0], NEVER if model else -NEVER)
+        return np.full(features.shape[0], CERTAIN if model else -CERTAIN)
     return model.decision_function(features)
 
 
@@ -100,13 +103,13 @@ def loss(logits: np.ndarray, target: Target) -> float:
     return float(np.mean(logsumexp(logits, axis=1) - chosen))
 
 
-def folds_of(target: Target, seed: int) -> np.ndarray:
+def make_folds(target: Target, seed: int) -> np.ndarray:
     """int64 [N]: the fold of each example, each class spread evenly over the folds.
 
     Five folds, three where there are so many examples that time counts.
     """
     labels = target.labels
-    folds = 3 if len(labels) >= LARGE else 5
+    folds = 3 if len(labels) >= MANY_EXAMPLES else 5
     rng = generator(seed, "cross-validation")
     order = rng.permutation(len(labels))
     if target.kind in ("binary", "multiclass"):
@@ -121,21 +124,21 @@ def validated_loss(features: Features, target: Target, strength: float, fold: np
     losses = []
     for number in range(fold.max() + 1):
         out = fold == number
-        model = fit(features[~out], target.where(~out), strength)
-        losses.append(loss(predict(model, features[out]), target.where(out)))
+        model = fit(features[~out], target.select(~out), strength)
+        losses.append(loss(predict(model, features[out]), target.select(out)))
     return float(np.mean(losses))
 
 
-def to_choose_on(target: Target, seed: int) -> np.ndarray:
+def sample_for_selection(target: Target, seed: int) -> np.ndarray:
     """int64: numbers of the training examples by which something is chosen, at most 20,000.
 
     Of more, a sample; then the choice leans to what fewer examples allow (a stronger penalty).
     """
     count = len(target.labels)
-    if count <= MOST:
+    if count <= MAX_SELECTION_EXAMPLES:
         return np.arange(count)
     rng = generator(seed, "examples to choose on")
-    return np.sort(rng.permutation(count)[:MOST])
+    return np.sort(rng.permutation(count)[:MAX_SELECTION_EXAMPLES])
 
 
 class Choice(NamedTuple):
@@ -147,9 +150,9 @@ class Choice(NamedTuple):
 
 def choose_strength(features: Features, target: Target, seed: int) -> float:
     """The strength to fit with, chosen by cross-validation on (some of) the examples."""
-    part = to_choose_on(target, seed)
-    target = target.where(part)
-    return best_strength(features[part], target, folds_of(target, seed)).strength
+    part = sample_for_selection(target, seed)
+    target = target.select(part)
+    return best_strength(features[part], target, make_folds(target, seed)).strength
 
 
 def best_strength(features: Features, target: Target, fold: np.ndarray) -> Choice:

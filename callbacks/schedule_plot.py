@@ -7,7 +7,7 @@ from cmgems.callbacks.curriculum import CurriculumCallback
 from cmgems.curriculum.plot import schedule_figure
 
 
-class SchedulePicture(L.Callback):
+class SchedulePlot(L.Callback):
     """Draws the share of each strategy and the switches, in TensorBoard, at validations."""
 
     def __init__(self, curriculum: CurriculumCallback):

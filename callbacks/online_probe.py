@@ -9,6 +9,7 @@ import torch
 
 from cmgems.callbacks.training_log import write
 from cmgems.config.schema import Experiment
+from cmgems.tokenization import build_tokenization
 from cmgems.training.module import Pretraining
 
 
@@ -22,7 +23,7 @@ class Probed(NamedTuple):
     test: object
 
 
-class ProbeStates(L.Callback):
+class OnlineProbe(L.Callback):
     """Every `probe.every_n_steps` steps: logistic regression on the mean states of frozen layers.
 
     The scores go to the loggers as `probe/TASK/METRIC` and `probe/TASK/neighbours_METRIC`. The run
@@ -47,7 +48,8 @@ class ProbeStates(L.Callback):
         paused: Callable[[], AbstractContextManager] = nullcontext,
     ):
         self.paused = paused
-        self.every, self.k = experiment.probe.every_n_steps, experiment.data.k
+        self.every = experiment.probe.every_n_steps
+        self.tokenization = build_tokenization(experiment.data)
         self.scores: list[dict] = []
         self.tasks = _read(experiment) if self.every else []
 
@@ -69,10 +71,11 @@ class ProbeStates(L.Callback):
         for one in self.tasks:
             with torch.random.fork_rng(devices=cuda):
                 states = [
-                    pooled(module.model.encoder, data, self.k) for data in (one.train, one.test)
+                    pooled(module.model.encoder, data, self.tokenization)
+                    for data in (one.train, one.test)
                 ]
                 found = probe(states[0], one.target, states[1], one.test.labels)
-            figures = found["logistic"].figures() | {
+            figures = found["logistic"].metrics() | {
                 f"neighbours_{one.metric}": getattr(found["neighbours"], one.metric)
             }
             write(trainer, {f"probe/{one.name}/{name}": x for name, x in figures.items()})
@@ -89,13 +92,13 @@ def _read(experiment: Experiment) -> list[Probed]:
     """All tasks, before the run begins, so that what is wrong with them is told at once."""
     from cmgems.evaluation.linear.models import Target
     from cmgems.tasks import splits
-    from cmgems.tasks.lookup import tasks
+    from cmgems.tasks.lookup import find_tasks
 
-    its, k = experiment.probe, experiment.data.k
+    its, min_length = experiment.probe, build_tokenization(experiment.data).min_bases
     found = []
-    for one in tasks(*its.tasks):
-        train = splits.few_shot(one, its.shots, 0, its.root, shortest=k)
-        test = splits.read(one, "test", its.root, shortest=k)
+    for one in find_tasks(*its.tasks):
+        train = splits.few_shot(one, its.shots, 0, its.root, min_length=min_length)
+        test = splits.read_split(one, "test", its.root, min_length=min_length)
         target = Target(train.labels, one.kind, len(one.classes))
         found.append(Probed(one.name, one.metric, target, train, test))
     return found

@@ -10,7 +10,7 @@ from cmgems.config.schema import Experiment
 from cmgems.runs.tensorboard import BY_TOKENS, COMPARED, layout, session_start
 
 
-class Comparison(L.Callback):
+class ComparisonLog(L.Callback):
     """Writes the page of charts and the run's hyper-parameters, once; and at validations the
     figures that compare a second time, against thousands of tokens.
 

@@ -6,7 +6,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from cmgems.difficulty.table import PmiTable
 
 
-class PmiPictures(L.Callback):
+class PmiPlots(L.Callback):
     """Ranks, extremes and PMI against frequency of the k-mers of the table that masking uses."""
 
     def __init__(self, table: PmiTable):

@@ -1,0 +1,104 @@
+"""What runs are compared by: validation under fixed masks, and labelled tasks.
+
+Letters of array names: R runs (one per seed), E validations.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from cmgems.comparison.records import Group, Run
+
+
+class Metric(NamedTuple):
+    """A metric by which models are compared. Never a training loss: it depends on the masks."""
+
+    tag: str  # in metrics.csv
+    title: str
+    lower_is_better: bool
+    unit: str = ""
+
+    @property
+    def title_with_unit(self) -> str:
+        return self.title if self.unit in self.title else f"{self.title}, {self.unit}"
+
+
+HIDDEN_BITS = Metric(
+    "validation_random_wide/hidden_base_bits", "bits per hidden base", True, "bits"
+)
+VALIDATION_METRICS = (
+    HIDDEN_BITS,
+    Metric("validation_random/loss", "loss, random masks", True, "nats"),
+    Metric("validation_random_wide/loss", "loss, wide random masks", True, "nats"),
+)
+# How a labelled task is scored: the first word of a tag (`cmgems.comparison.records`) and its name.
+TASK_PROTOCOLS = {
+    "probe": "probe during the run",
+    "scored_probe": "probe",
+    "scored_few_shot": "few-shot",
+    "scored_full": "fine-tuned",
+    "scored_zero_shot": "zero-shot",
+}
+
+
+def common_metrics(groups: list[Group]) -> list[Metric]:
+    """The metrics that every run has: of validation, and the official one of each labelled task."""
+    curves_by_run = [run.curves for group in groups for run in group.runs]
+    tags = [tag for tag in curves_by_run[0] if all(tag in curves for curves in curves_by_run)]
+    titles = {tag: _task_title(tag, tags) for tag in tags}
+    return [metric for metric in VALIDATION_METRICS if metric.tag in tags] + [
+        Metric(tag, title, tag.endswith("/mse")) for tag, title in titles.items() if title
+    ]
+
+
+def _task_title(tag: str, tags: list[str]) -> str | None:
+    """The title of the official metric of a labelled task; None for any other tag.
+
+    A task that is probed during the run has several metrics: the official one is the one that its
+    nearest neighbours are scored by, too.
+    """
+    protocol, _, rest = tag.partition("/")
+    task, _, metric = rest.rpartition("/")
+    if protocol not in TASK_PROTOCOLS:
+        return None
+    if protocol == "probe" and f"probe/{task}/neighbours_{metric}" not in tags:
+        return None
+    return f"{TASK_PROTOCOLS[protocol]}: {task}, {metric}"
+
+
+def final_value(run: Run, metric: Metric) -> float:
+    """The value at the last validation: that of results.json, or of the curve for a task."""
+    section, _, name = metric.tag.partition("/")
+    if section.startswith("validation_"):
+        return float(run.results["final"][section.removeprefix("validation_")][name])
+    return float(run.curves[metric.tag].values[-1])
+
+
+def has_curve(group: Group, metric: Metric) -> bool:
+    """Whether there is more than one step at which all runs of a group have a metric."""
+    return len(aligned_curves(group, metric)[0]) > 1
+
+
+def aligned_curves(group: Group, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+    """(steps int64 [E], values float64 [R, E]) at the validations that all runs of a group have."""
+    curves = [run.curves[metric.tag] for run in group.runs]
+    steps_E = curves[0].steps
+    for curve in curves[1:]:
+        steps_E = np.intersect1d(steps_E, curve.steps)
+    rows = [curve.values[np.searchsorted(curve.steps, steps_E)] for curve in curves]
+    return steps_E, np.array(rows)
+
+
+def tokens_per_step(group: Group) -> float:
+    return _mean(run.results["tokens"] / run.experiment.train.max_steps for run in group.runs)
+
+
+def seconds_per_step(group: Group) -> float:
+    return _mean(
+        run.results["training_seconds"] / run.experiment.train.max_steps for run in group.runs
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

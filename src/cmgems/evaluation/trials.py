@@ -1,0 +1,101 @@
+"""What an evaluation consists of: trials, each one training and one test, and batches of them.
+
+A batch is what is computed side by side: the replicates and seeds of one model on one task and one
+number of shots. Batches are formed from the whole evaluation, whatever is done already, so that a
+score does not depend on where an evaluation was interrupted.
+"""
+
+from typing import NamedTuple
+
+from cmgems.evaluation.config import Evaluation
+from cmgems.evaluation.sources import ModelSource
+
+FULL = 0  # shots of the whole training split
+PUBLISHED = -1  # replicate: the examples that the publishers chose
+SMALL = 2_000_000  # parameters, up to which a CPU gains from several models side by side
+
+
+class TrialSpec(NamedTuple):
+    """What one score is of. `shots` counts examples per class; 0: the whole training split."""
+
+    model: str  # a source's name, `kmers` or `one_hot`
+    task: str  # as the user named it: of the registry, or a YAML file
+    shots: int
+    replicate: int
+    seed: int
+
+
+class TrialBatch(NamedTuple):
+    trials: tuple[TrialSpec, ...]  # of one model, task and number of shots
+
+    @property
+    def model(self) -> str:
+        return self.trials[0].model
+
+    @property
+    def task(self) -> str:
+        return self.trials[0].task
+
+    @property
+    def shots(self) -> int:
+        return self.trials[0].shots
+
+
+def make_batches(
+    evaluation: Evaluation, sources: list[ModelSource], shots_of: dict[str, list[int]], on_gpu: bool
+) -> list[TrialBatch]:
+    """All batches, the most costly ones first, so that workers finish together.
+
+    Parameters
+    ----------
+    shots_of : by task, the numbers of shots that it has examples for
+    """
+    linear = [b for b in evaluation.baselines if b in ("kmers", "one_hot")]
+    found = []
+    for task, shots in shots_of.items():
+        for n in shots:
+            replicates = _replicates(evaluation, n)
+            seeds = range(evaluation.seeds if evaluation.protocol in ("few_shot", "full") else 1)
+            for source in sources:
+                size = choose_models_per_batch(evaluation, source, on_gpu)
+                trials = [TrialSpec(source.name, task, n, r, s) for s in seeds for r in replicates]
+                found += [TrialBatch(tuple(part)) for part in _parts(trials, size, evaluation)]
+            if evaluation.protocol != "zero_shot":
+                alone = [TrialSpec(b, task, n, r, 0) for b in linear for r in replicates]
+                found += [TrialBatch((trial,)) for trial in alone]
+    is_linear = {name: name in linear for name in (batch.model for batch in found)}
+    return sorted(found, key=lambda g: (is_linear[g.model], -(g.shots or 10**9) * len(g.trials)))
+
+
+def _replicates(evaluation: Evaluation, shots: int) -> list[int]:
+    if shots == FULL:
+        return [0]
+    if evaluation.few_shot.published:
+        return [PUBLISHED]
+    return list(range(evaluation.few_shot.replicates))
+
+
+def _parts(trials: list[TrialSpec], size: int, evaluation: Evaluation) -> list[list[TrialSpec]]:
+    """At most `size` trials each; frozen ones only of one seed, which share their encoder."""
+    one_seed = evaluation.classifier.finetune == "frozen" or evaluation.protocol == "probe"
+    seeds = sorted({trial.seed for trial in trials}) if one_seed else [None]
+    parts = []
+    for seed in seeds:
+        its = [trial for trial in trials if seed is None or trial.seed == seed]
+        parts += [its[i : i + size] for i in range(0, len(its), size)]
+    return parts
+
+
+def choose_models_per_batch(evaluation: Evaluation, source: ModelSource, on_gpu: bool) -> int:
+    """How many models are trained side by side."""
+    if evaluation.compute.models_per_batch:
+        return evaluation.compute.models_per_batch
+    if evaluation.classifier.finetune == "frozen" or evaluation.protocol == "probe":
+        return 64  # heads alone
+    shape = source.shape
+    parameters = shape.vocab_size * shape.hidden_size + shape.num_layers * (
+        4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
+    )
+    if on_gpu:
+        return max(1, min(32, 200_000_000 // parameters))
+    return 5 if parameters <= SMALL else 1

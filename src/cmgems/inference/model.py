@@ -1,0 +1,229 @@
+"""A pretrained model as an object that is asked about sequences: what the front door gives out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cmgems.cost.device import choose_device
+from cmgems.errors import UserError
+from cmgems.genome.genome import Genome
+from cmgems.hub.pretrained import Pretrained
+from cmgems.inference.embedding import POOLS, per_token, pooled
+from cmgems.inference.likelihood import pseudo_log_likelihood
+from cmgems.inference.variants import Variant, read_variants, score_variants
+from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.tasks.dataset import pack_codes
+from cmgems.tasks.user_sequences import encode_user_sequences
+from cmgems.tokenization import Tokenization
+
+
+class PretrainedModel:
+    """A pretrained model that embeds sequences and says how likely they are; nothing is trained.
+
+    `cmgems.load_pretrained` makes one. Sequences are a list of text (in either case, U for T, IUPAC
+    codes for unknown bases) or of base codes as `Genome.codes` has them (uint8 [L]).
+
+    Attributes
+    ----------
+    network : torch module with the weights, in evaluation mode, float32
+    tokenization : Tokenization
+        What its tokens are; `tokenization.min_bases` are the bases of the shortest sequence.
+    max_bases : int
+        Bases of the longest sequence that the model sees at once.
+    hidden_size, num_layers : int
+    source : the file of the weights
+    step : optimizer steps that the model was trained for; None where that is not known
+
+    Examples
+    --------
+    >>> import cmgems
+    >>> cmgems.load_pretrained("runs/quickstart")  # doctest: +ELLIPSIS
+    PretrainedModel('runs/quickstart/checkpoints/best.ckpt', overlapping 6-mers, ...)
+    """
+
+    def __init__(self, pretrained: Pretrained, device: str = "cpu"):
+        self.network: MaskedLanguageModel = pretrained.model.to(choose_device(device, "device"))
+        self.tokenization: Tokenization = pretrained.tokenization
+        self.source, self.step = pretrained.source, pretrained.step
+        shape = self.network.encoder.config
+        self.hidden_size, self.num_layers = shape.hidden_size, shape.num_layers
+        self.max_bases = self.tokenization.max_bases(shape.max_position_embeddings)
+
+    def __repr__(self) -> str:
+        return (
+            f"PretrainedModel({self.source!r}, {self.tokenization.description}, "
+            f"num_layers={self.num_layers}, "
+            f"hidden_size={self.hidden_size}, max_bases={self.max_bases})"
+        )
+
+    def embed(
+        self, sequences: Sequence[str | np.ndarray], pool: str = "mean", layer: int | None = None
+    ) -> np.ndarray:
+        """One vector per sequence.
+
+        Parameters
+        ----------
+        sequences : N sequences of any length from `tokenization.min_bases` on
+            One longer than `max_bases` is covered by windows, over which vectors are averaged.
+        pool : `mean` or `max` over the tokens, or `cls`, the state of [CLS]
+        layer : 0 the embeddings, 1 the first layer, ...; None: the last
+
+        Returns
+        -------
+        float32 [N, D], D the hidden size
+
+        Raises
+        ------
+        UserError
+            If a sequence is too short or not DNA, or the model has no such pool or layer.
+
+        Examples
+        --------
+        >>> import cmgems
+        >>> model = cmgems.load_pretrained("runs/quickstart")
+        >>> model.embed(["ACGTACGTAC", "TTTTTTGGG"]).shape == (2, model.hidden_size)
+        True
+        """
+        codes = encode_user_sequences(sequences, self.tokenization.min_bases)
+        if pool not in POOLS:
+            raise UserError(f"pool: found {pool!r}, wanted one of {', '.join(POOLS)}")
+        self._check_layer(layer)
+        if not codes:
+            return np.empty((0, self.hidden_size), np.float32)
+        return pooled(self.network.encoder, pack_codes(codes), self.tokenization, pool, layer)
+
+    def embed_tokens(
+        self, sequences: Sequence[str | np.ndarray], layer: int | None = None
+    ) -> list[np.ndarray]:
+        """One vector per token of each sequence, without [CLS] and [SEP].
+
+        Parameters
+        ----------
+        sequences, layer : see `embed`
+
+        Returns
+        -------
+        per sequence float32 [K, D]: K tokens, of overlapping k-mers L - k + 1 for L bases
+
+        Raises
+        ------
+        UserError
+            See `embed`.
+
+        Examples
+        --------
+        >>> import cmgems
+        >>> model = cmgems.load_pretrained("runs/quickstart")
+        >>> [states.shape[0] for states in model.embed_tokens(["ACGTACGTAC", "TTTTTTGGG"])]
+        [5, 4]
+        """
+        codes = encode_user_sequences(sequences, self.tokenization.min_bases)
+        self._check_layer(layer)
+        return [per_token(self.network.encoder, each, self.tokenization, layer) for each in codes]
+
+    def log_likelihood(
+        self, sequences: Sequence[str | np.ndarray], per_base: bool = False
+    ) -> np.ndarray:
+        """Pseudo-log-likelihood: the sum over the bases of ln p(base | all other bases).
+
+        Each base is hidden in turn by masking all tokens over it, so a sequence of L bases costs L
+        passes through the model. An unknown base, and one without a token of known bases, is not
+        scored.
+
+        Parameters
+        ----------
+        sequences : N sequences of `tokenization.min_bases` to `max_bases` bases
+        per_base : mean over the scored bases in place of the sum; nan where there is none
+
+        Returns
+        -------
+        float64 [N], nats; 0 is certainty, ln(1/4) = -1.386 per base a guess
+
+        Raises
+        ------
+        UserError
+            If a sequence is too short or too long, or not DNA.
+
+        Examples
+        --------
+        >>> import cmgems
+        >>> model = cmgems.load_pretrained("runs/quickstart")
+        >>> scores = model.log_likelihood(["ACGTACGTAC", "TTTTTTGGG"])
+        >>> scores.shape, bool((scores < 0).all())
+        ((2,), True)
+        """
+        codes = encode_user_sequences(sequences, self.tokenization.min_bases)
+        for number, each in enumerate(codes):
+            if len(each) > self.max_bases:
+                raise UserError(
+                    f"sequences[{number}]: has {len(each):,} bases, wanted at most "
+                    f"{self.max_bases:,}, the positions of the model"
+                )
+        found = [pseudo_log_likelihood(self.network, self.tokenization, each) for each in codes]
+        return np.array([each.mean if per_base else each.total for each in found], np.float64)
+
+    def score_variants(
+        self,
+        variants: str | Path | Sequence[tuple[str, int, str, str]],
+        genome: Genome,
+        window: int = 0,
+    ) -> np.ndarray:
+        """ln p(alternative) - ln p(reference) of exchanges of single bases.
+
+        Parameters
+        ----------
+        variants : tuples (contig, position from 1, reference, alternative), or a file with them
+            A VCF, or a table with the columns chrom, pos, ref, alt; plain or gzip. Several
+            alternatives in a line are as many variants.
+        genome : on which they were called; see `cmgems.load_genome`
+        window : bases around a variant that the model sees; 0: `max_bases`
+
+        Returns
+        -------
+        float64 [N], nats, in the order of the variants; below 0, the model finds the reference
+        likelier; nan for what is not an exchange of a single known base
+
+        Raises
+        ------
+        UserError
+            If a place is not in the genome, or another base than the reference stands there.
+
+        Examples
+        --------
+        >>> import cmgems
+        >>> model = cmgems.load_pretrained("runs/quickstart")
+        >>> genome = cmgems.load_genome("sample")
+        >>> contig = genome.contigs[0].name
+        >>> scores = model.score_variants([(contig, 1_000_000, "G", "A")], genome, window=64)
+        >>> scores.shape, bool(np.isfinite(scores).all())
+        ((1,), True)
+        """
+        if window < 0:
+            raise UserError(f"window: found {window}, wanted 0 or more bases")
+        if isinstance(variants, str | Path):
+            source, called = str(variants), read_variants(Path(variants))
+        else:
+            source, called = "variants", [_variant(n, each) for n, each in enumerate(variants, 1)]
+        scores = score_variants(self.network, self.tokenization, genome, called, source, window)
+        return np.array([each.score for each in scores], np.float64)
+
+    def _check_layer(self, layer: int | None) -> None:
+        if layer is not None and not 0 <= layer <= self.num_layers:
+            raise UserError(f"layer: found {layer}, wanted 0 to {self.num_layers}")
+
+
+def _variant(number: int, fields: tuple[str, int, str, str]) -> Variant:
+    """A variant of a list, whose number stands for the line of a file."""
+    wanted = [str, int, str, str]
+    if not isinstance(fields, tuple) or [type(field) for field in fields] != wanted:
+        raise UserError(
+            f"variants: line {number}: found {fields!r}, wanted (contig, position, reference, "
+            f"alternative)"
+        )
+    chrom, pos, ref, alt = fields
+    if pos < 1 or not ref or not alt:
+        raise UserError(
+            f"variants: line {number}: found {fields!r}, wanted a position from 1 and two alleles"
+        )
+    return Variant(chrom, pos, "", ref.upper(), alt.upper(), number)

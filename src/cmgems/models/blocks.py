@@ -1,0 +1,104 @@
+"""Parts of an encoder: embeddings, LayerNorm, feed-forwards, and the convolution in front.
+
+Their weights may have a model axis in front (`cmgems.models.stacked`): x is then [G, T, D].
+
+Shapes: G models, T tokens, D width, F feed-forward width, V rows of a table, W kernel width.
+"""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cmgems.models.linear import Linear
+
+
+class Embedding(nn.Embedding):
+    """A vector per id."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """[..., T] -> [..., T, D]; with a model axis ids are [G, T], or [T] for all models."""
+        if self.weight.ndim == 2:
+            return super().forward(ids)
+        models, rows = self.weight.shape[:2]
+        first_row = torch.arange(models, device=ids.device)[:, None] * rows
+        return F.embedding(ids + first_row, self.weight.flatten(0, 1))
+
+
+class LayerNorm(nn.LayerNorm):
+    """BERT's epsilon; computed in the type of what comes in."""
+
+    def __init__(self, width: int, bias: bool = True):
+        super().__init__(width, eps=1e-12, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.to(x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if weight.ndim == 1:
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        if len(weight) == 1:
+            bias = None if bias is None else bias[0]
+            return F.layer_norm(x, self.normalized_shape, weight[0], bias, self.eps)
+        plain, weight = F.layer_norm(x, self.normalized_shape, eps=self.eps), weight[:, None]
+        return plain * weight if bias is None else torch.addcmul(bias[:, None], plain, weight)
+
+
+class Gelu(nn.Module):
+    """BERT's feed-forward: down(GELU(up x))."""
+
+    matrices: ClassVar[int] = 2  # of D x F weights
+    kept: ClassVar[int] = 2  # numbers per token and feature of F that the backward pass reads
+
+    def __init__(self, hidden_size: int, intermediate_size: int, biases: bool):
+        super().__init__()
+        self.up = Linear(hidden_size, intermediate_size, biases)
+        self.down = Linear(intermediate_size, hidden_size, biases)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+
+class Geglu(nn.Module):
+    """Gated (Shazeer, 2020): down(GELU(a) * b), a and b the halves of up x, each of F features."""
+
+    matrices: ClassVar[int] = 3
+    kept: ClassVar[int] = 4
+
+    def __init__(self, hidden_size: int, intermediate_size: int, biases: bool):
+        super().__init__()
+        self.up = Linear(hidden_size, 2 * intermediate_size, biases)
+        self.down = Linear(intermediate_size, hidden_size, biases)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.up(x).chunk(2, -1)
+        return self.down(F.gelu(gate) * value)
+
+
+MLPS: dict[str, type[Gelu] | type[Geglu]] = {"gelu": Gelu, "geglu": Geglu}
+
+
+class ConvolutionStem(nn.Module):
+    """x + GELU(convolution of x over W tokens), within each sequence.
+
+    Parameters
+    ----------
+    hidden_size : int
+    kernel : int
+        W, odd.
+    biases : bool
+    """
+
+    def __init__(self, hidden_size: int, kernel: int, biases: bool):
+        super().__init__()
+        self.reach = kernel // 2
+        self.convolution = Linear(kernel * hidden_size, hidden_size, biases)
+
+    def forward(self, x: Tensor, position_ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """x [T, D] of the tokens at `position_ids` [T] of their sequences; product in `dtype`."""
+        low, neighbors = x.to(dtype), []
+        for offset in range(-self.reach, self.reach + 1):
+            # A token of another sequence, or of padding, never has the position that follows.
+            same = position_ids.roll(-offset, -1) == position_ids + offset
+            neighbors.append(low.roll(-offset, -2) * same[..., None])
+        return x + F.gelu(self.convolution(torch.cat(neighbors, -1))).to(x.dtype)

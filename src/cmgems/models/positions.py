@@ -1,0 +1,113 @@
+"""Where tokens stand in their sequence: three ways to tell the encoder.
+
+learned  a vector for each position is added to the embedding (BERT)
+rotary   queries and keys are turned by angles that grow with the position, so that a score depends
+         on the distance of query and key (Su et al., 2021; halves as in GPT-NeoX, ESM, ModernBERT)
+alibi    a score falls linearly with that distance, steeply in some heads, gently in others
+         (Press et al., ICLR 2022; on both sides alike, as in DNABERT-2)
+
+Each has `embed`, for the embeddings, and `for_attention`, for every layer.
+
+Shapes: T tokens, M positions with a query, N = T or M, D width, H heads, E = D / H; x, queries and
+keys may have a model axis in front.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cmgems.models.blocks import Embedding
+
+ROTARY_BASE = 10_000.0  # the slowest angle turns once in 2 pi times so many tokens
+
+
+class AttentionPositions(NamedTuple):
+    """What attention knows of positions; the same in all layers."""
+
+    cos: Tensor | None = None  # [T, 1, E / 2]
+    sin: Tensor | None = None
+    slopes_H: Tensor | None = None  # what a score loses per token of distance
+
+    def rotate(
+        self, query: Tensor, key_value: Tensor, at_M: Tensor | None, heads: int
+    ) -> tuple[Tensor, Tensor]:
+        """query [N, D] and key_value [T, 2 D], turned."""
+        if self.cos is None or self.sin is None:
+            return query, key_value
+        key, value = key_value.chunk(2, -1)
+        cos, sin = self.cos, self.sin
+        key = _turn(key, cos, sin, heads)
+        if at_M is not None:
+            cos, sin = cos[..., at_M, :, :], sin[..., at_M, :, :]
+        return _turn(query, cos, sin, heads), torch.cat([key, value], -1)
+
+
+class Learned(Embedding):
+    """A vector per position, [S, D]."""
+
+    def __init__(self, max_positions: int, hidden_size: int, num_heads: int):
+        super().__init__(max_positions, hidden_size)
+
+    def embed(self, x: Tensor, position_ids: Tensor) -> Tensor:
+        """x with positions."""
+        return x + self(position_ids)
+
+    def for_attention(self, position_ids: Tensor, dtype: torch.dtype) -> AttentionPositions:
+        return AttentionPositions()
+
+
+class Rotary(nn.Module):
+    """Angles per position; no weights."""
+
+    def __init__(self, max_positions: int, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.head_size = hidden_size // num_heads
+
+    def embed(self, x: Tensor, position_ids: Tensor) -> Tensor:
+        return x
+
+    def for_attention(self, position_ids: Tensor, dtype: torch.dtype) -> AttentionPositions:
+        # Angles of far positions need float32: bfloat16 tells apart 256 positions.
+        exact = torch.promote_types(dtype, torch.float32)
+        pair = torch.arange(0, self.head_size, 2, device=position_ids.device, dtype=exact)
+        frequency = ROTARY_BASE ** (-pair / self.head_size)
+        angle = position_ids[..., None, None] * frequency
+        return AttentionPositions(angle.cos().to(dtype), angle.sin().to(dtype))
+
+
+class Alibi(nn.Module):
+    """Slopes per head, a geometric series; no weights."""
+
+    def __init__(self, max_positions: int, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+
+    def embed(self, x: Tensor, position_ids: Tensor) -> Tensor:
+        return x
+
+    def for_attention(self, position_ids: Tensor, dtype: torch.dtype) -> AttentionPositions:
+        return AttentionPositions(slopes_H=alibi_slopes(self.num_heads, position_ids.device))
+
+
+POSITIONS: dict[str, type[Learned] | type[Rotary] | type[Alibi]] = {
+    "learned": Learned,
+    "rotary": Rotary,
+    "alibi": Alibi,
+}
+
+
+def alibi_slopes(heads: int, device: torch.device | str = "cpu") -> Tensor:
+    """[H]: 2^(-8 h / H) for h = 1 to H; of a number that is no power of 2, those of the power
+    below and every second one of the power above (as the authors' code)."""
+    below = 1 << (heads.bit_length() - 1)
+    of_power = torch.arange(1, below + 1, device=device) * (-8 / below)
+    between = (2 * torch.arange(heads - below, device=device) + 1) * (-8 / (2 * below))
+    return torch.cat([of_power, between]).exp2()
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
+    """x [N, D]: in each head, feature e and e + E / 2 are a point in a plane."""
+    first, second = x.unflatten(-1, (heads, -1)).chunk(2, -1)  # [N, H, E / 2]
+    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    return turned.flatten(-2)

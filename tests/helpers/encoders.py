@@ -1,0 +1,33 @@
+"""Every combination of an encoder's blocks, small."""
+
+from dataclasses import replace
+from itertools import product
+
+from cmgems.models.encoder import EncoderConfig
+
+BERT = EncoderConfig(
+    num_layers=3,
+    hidden_size=32,
+    num_heads=4,
+    intermediate_size=24,
+    vocab_size=69,
+    max_position_embeddings=40,
+)
+NORMS = {
+    "post": {"norm": "post"},
+    "pre": {"norm": "pre"},
+    "esm": {"norm": "pre", "embedding_norm": False},
+}
+VARIANTS = {
+    "-".join(map(str, (norm, positions, mlp, biases, stem))): replace(
+        BERT,
+        **NORMS[norm],
+        position_embedding=positions,
+        mlp=mlp,
+        biases=biases == "biases",
+        conv_stem=stem,
+    )
+    for norm, positions, mlp, biases, stem in product(
+        NORMS, ("learned", "rotary", "alibi"), ("gelu", "geglu"), ("biases", "none"), (0, 5)
+    )
+}
