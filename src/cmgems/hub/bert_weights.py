@@ -30,7 +30,7 @@ from cmgems.hub.conversion import (
 )
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
 from cmgems.models.presets import BERT_BLOCKS
-from cmgems.tokenization.kmers import vocabulary_size
+from cmgems.tokenization import Tokenization
 
 MODEL_CLASS = "BertForMaskedLM"
 BLOCKS = BERT_BLOCKS  # of an encoder that this class computes
@@ -160,16 +160,16 @@ def _check_position_ids(theirs: Weights) -> None:
         raise UserError(f"{POSITION_IDS} does not count from 0, wanted ordinary positions")
 
 
-def bert_config(config: EncoderConfig, k: int, **more: Any) -> dict[str, Any]:
+def bert_config(config: EncoderConfig, tokenization: Tokenization, **more: Any) -> dict[str, Any]:
     """The content of `config.json`; `more` adds to it or replaces (`architectures`, labels).
 
     Raises
     ------
     ValueError
-        If the vocabulary of the encoder is not that of k-mers.
+        If the vocabulary of the encoder is not that of the tokenization.
     """
-    if config.vocab_size != vocabulary_size(k):
-        raise ValueError(f"{config.vocab_size} tokens are not those of {k}-mers")
+    if config.vocab_size != tokenization.vocab_size:
+        raise ValueError(f"{config.vocab_size} tokens are not {tokenization.description}")
     return {
         "architectures": [MODEL_CLASS],
         "model_type": "bert",
@@ -181,7 +181,7 @@ def bert_config(config: EncoderConfig, k: int, **more: Any) -> dict[str, Any]:
         "type_vocab_size": TYPES,
         "pad_token_id": 0,
         "dtype": "float32",
-        "kmer": k,
+        **tokenization.hf_config,
         **more,
     }
 

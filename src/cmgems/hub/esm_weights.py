@@ -25,7 +25,8 @@ from cmgems.hub.conversion import (
 )
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.positions import ROTARY_BASE, rotary_frequencies
-from cmgems.tokenization.kmers import CLS, MASK, PAD, SEP
+from cmgems.tokenization import Tokenization
+from cmgems.tokenization.base import CLS, MASK, PAD, SEP
 
 MODEL_CLASS = "EsmForMaskedLM"
 BLOCKS: dict[str, Any] = {
@@ -113,7 +114,7 @@ def from_esm(theirs: Weights, config: EncoderConfig) -> Weights:
     return ours
 
 
-def esm_config(config: EncoderConfig, k: int) -> dict[str, Any]:
+def esm_config(config: EncoderConfig, tokenization: Tokenization) -> dict[str, Any]:
     """The content of `config.json`."""
     return {
         "architectures": [MODEL_CLASS],
@@ -128,7 +129,7 @@ def esm_config(config: EncoderConfig, k: int) -> dict[str, Any]:
         "eos_token_id": SEP,
         "mask_token_id": MASK,
         "dtype": "float32",
-        "kmer": k,
+        **tokenization.hf_config,
     }
 
 

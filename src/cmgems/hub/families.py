@@ -7,6 +7,7 @@ from cmgems.errors import UserError
 from cmgems.hub import bert_weights, esm_weights, modernbert_weights
 from cmgems.hub.conversion import Weights
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
+from cmgems.tokenization import Tokenization
 
 
 class Family(NamedTuple):
@@ -15,7 +16,7 @@ class Family(NamedTuple):
     model_type: str  # in a config.json
     model_class: str
     blocks: dict[str, Any]  # of an encoder that it computes
-    config: Callable[[EncoderConfig, int], dict[str, Any]]  # with k: the content of config.json
+    config: Callable[[EncoderConfig, Tokenization], dict[str, Any]]  # the content of config.json
     weights: Callable[[MaskedLanguageModel], Weights]
     read_config: Callable[[dict[str, Any]], EncoderConfig]
     read_weights: Callable[[Weights, EncoderConfig], Weights]

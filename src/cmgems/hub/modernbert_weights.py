@@ -24,7 +24,8 @@ from cmgems.hub.conversion import (
 )
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.positions import ROTARY_BASE
-from cmgems.tokenization.kmers import CLS, PAD, SEP
+from cmgems.tokenization import Tokenization
+from cmgems.tokenization.base import CLS, PAD, SEP
 
 MODEL_CLASS = "ModernBertForMaskedLM"
 # With biases or without.
@@ -95,7 +96,7 @@ def from_modernbert(theirs: Weights, config: EncoderConfig) -> Weights:
     return ours
 
 
-def modernbert_config(config: EncoderConfig, k: int) -> dict[str, Any]:
+def modernbert_config(config: EncoderConfig, tokenization: Tokenization) -> dict[str, Any]:
     """The content of `config.json`."""
     return {
         "architectures": [MODEL_CLASS],
@@ -117,7 +118,7 @@ def modernbert_config(config: EncoderConfig, k: int) -> dict[str, Any]:
         "sep_token_id": SEP,
         "eos_token_id": SEP,
         "dtype": "float32",
-        "kmer": k,
+        **tokenization.hf_config,
     }
 
 
