@@ -17,12 +17,12 @@ from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
-from cmgems.tokenization.kmers import OverlappingKmers
+from cmgems.tokenization import OverlappingKmers
 
 transformers = pytest.importorskip("transformers", reason="wanted: pip install cmgems[peers]")
 transformers.utils.logging.disable_progress_bar()
 LENGTHS = (12, 30, 30)
-KMERS = OverlappingKmers(3)
+K3 = OverlappingKmers(3)
 KNOWN = {
     "post-learned-gelu-biases-0": "BertForMaskedLM",
     "esm-rotary-gelu-biases-0": "EsmForMaskedLM",
@@ -61,7 +61,7 @@ def test_an_exported_model_has_our_logits_in_transformers(variant, tmp_path):
     family = family_of(config)
     assert family.model_class == KNOWN[variant]
     folder = tmp_path / "out"
-    write_folder(folder, family.weights(ours), family.config(config, KMERS), KMERS, "# card\n")
+    write_folder(folder, family.weights(ours), family.config(config, K3), K3, "# card\n")
     theirs, notes = transformers.AutoModelForMaskedLM.from_pretrained(
         folder, output_loading_info=True
     )
@@ -77,7 +77,7 @@ def test_an_exported_model_has_our_logits_in_transformers(variant, tmp_path):
 @pytest.mark.parametrize("variant", KNOWN)
 def test_a_model_of_transformers_has_its_logits_here(variant, tmp_path):
     config = VARIANTS[variant]
-    settings = family_of(config).config(config, KMERS)
+    settings = family_of(config).config(config, K3)
     classes = {
         "bert": (transformers.BertConfig, transformers.BertForMaskedLM),
         "esm": (transformers.EsmConfig, transformers.EsmForMaskedLM),
@@ -86,7 +86,7 @@ def test_a_model_of_transformers_has_its_logits_here(variant, tmp_path):
     config_class, model_class = classes[settings["model_type"]]
     theirs = scramble(model_class(config_class(**settings)))
     theirs.save_pretrained(tmp_path)
-    write_tokenizer(tmp_path, KMERS, 40)
+    write_tokenizer(tmp_path, K3, 40)
     ours = load_pretrained(tmp_path)
     assert ours.model.encoder.config == config
     assert_alike(ours.model, theirs)
@@ -145,8 +145,8 @@ def test_export_of_a_run(tiny, tmp_path, capsys):
 def test_another_architecture_is_refused_in_one_line(variant, keys, message, tmp_path):
     ours = scramble(MaskedLanguageModel(VARIANTS[variant]))
     family = family_of(ours.encoder.config)
-    settings = family.config(ours.encoder.config, KMERS)
-    write_folder(tmp_path / "out", family.weights(ours), settings, KMERS, "# card\n")
+    settings = family.config(ours.encoder.config, K3)
+    write_folder(tmp_path / "out", family.weights(ours), settings, K3, "# card\n")
     (tmp_path / "out/config.json").write_text(json.dumps(settings | keys))
     with pytest.raises(UserError) as told:
         load_pretrained(tmp_path / "out")

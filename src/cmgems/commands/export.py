@@ -57,7 +57,7 @@ def export_pretrained(source: Path, folder: Path) -> None:
 
     pretrained = load_pretrained(source)
     family = family_of(pretrained.model.encoder.config)
-    state_dict = family.weights(pretrained.model)
     config = family.config(pretrained.model.encoder.config, pretrained.tokenization)
     card = render_card(pretrained, folder.resolve().name)
-    write_folder(folder, state_dict, config, pretrained.tokenization, card)
+    weights = family.weights(pretrained.model)
+    write_folder(folder, weights, config, pretrained.tokenization, card)

@@ -16,7 +16,7 @@ class Family(NamedTuple):
     model_type: str  # in a config.json
     model_class: str
     blocks: dict[str, Any]  # of an encoder that it computes
-    config: Callable[[EncoderConfig, Tokenization], dict[str, Any]]  # content of config.json
+    config: Callable[[EncoderConfig, Tokenization], dict[str, Any]]  # the content of config.json
     weights: Callable[[MaskedLanguageModel], Weights]
     read_config: Callable[[dict[str, Any]], EncoderConfig]
     read_weights: Callable[[Weights, EncoderConfig], Weights]

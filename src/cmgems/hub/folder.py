@@ -54,7 +54,7 @@ def check_empty(folder: Path) -> None:
 
 def write_folder(
     folder: Path,
-    states: Weights,
+    weights: Weights,
     config: dict[str, Any],
     tokenization: Tokenization,
     card: str,
@@ -65,7 +65,7 @@ def write_folder(
     ----------
     folder : Path
         New or empty.
-    states : dict of tensors
+    weights : dict of tensors
         From a family of `cmgems.hub.families`, or from `cmgems.hub.bert_weights`:
         `classifier_states`, or `bert_states` and a head.
     config : dict
@@ -78,7 +78,7 @@ def write_folder(
     with atomic_folder(folder) as beside:
         (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         # not save_file: that makes the file unreadable to others, whatever the umask
-        (beside / WEIGHTS).write_bytes(save(states, metadata={"format": "pt"}))
+        (beside / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
         write_tokenizer(beside, tokenization, config["max_position_embeddings"])
         (beside / "README.md").write_text(card)
 
@@ -104,7 +104,8 @@ def is_hugging_face_folder(path: Path) -> bool:
 
 
 def read_folder(folder: Path) -> ReadFolder:
-    """Read a model on k-mers or bases: one of ours, DNABERT's, or of another class that we know.
+    """Read a model on k-mers or single bases: one of ours, DNABERT's, or another of a class that
+    `cmgems.hub.families` lists.
 
     Raises
     ------

@@ -63,10 +63,9 @@ EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 def render_card(pretrained: Pretrained, title: str) -> str:
     """The model card; with the figures and the experiment of its run, if it comes from one."""
     shape, tokens = pretrained.model.encoder.config, pretrained.tokenization
-    family = family_of(shape)
-    text, masked = USES[tokens.name]
-    names = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
-    names += ("max_position_embeddings", "vocab_size")
+    family, (text, masked) = family_of(shape), USES[tokens.name]
+    names = ["num_layers", "hidden_size", "num_heads", "intermediate_size"]
+    names += ["max_position_embeddings", "vocab_size"]
     text = HEAD.format(
         title=title,
         model_type=family.model_type,
