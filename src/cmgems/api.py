@@ -244,11 +244,13 @@ def mask(
     from cmgems.masking.registry import strategy as find_strategy
     from cmgems.pretraining import build_masker, load_difficulty
     from cmgems.tasks.user_sequences import encode_user_sequences
+    from cmgems.tokenization import build_tokenization
 
     find_strategy(strategy)
     only = Curriculum(schedule="constant", strategies=(strategy,))
     experiment = replace(experiment or Experiment(), curriculum=only)
-    codes = encode_user_sequences(sequences, experiment.data.k)
+    min_bases = build_tokenization(experiment.data).min_bases
+    codes = encode_user_sequences(sequences, min_bases)
     genome = load_genome(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, load_difficulty(experiment, genome))
@@ -323,7 +325,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
-    """What finished runs say about each other: differences with intervals, steps to match.
+    """Compare finished runs: differences with intervals, steps to match.
 
     Runs that differ in their seed alone are one group.
 
@@ -336,8 +338,8 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
     Returns
     -------
     Comparison
-        `results` by metric; `as_terminal_text` and `write_comparison` of `cmgems.comparison.write`
-        make text and files of it.
+        `results` by metric, the baseline first; `cmgems.comparison.write` has it as text
+        (`as_terminal_text`) and as files (`write_comparison`).
 
     Raises
     ------
@@ -346,8 +348,8 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
 
     Examples
     --------
-    >>> found = compare(["runs/quickstart"])
-    >>> found.baseline is found.groups[0]
+    >>> comparison = compare(["runs/quickstart"])
+    >>> comparison.baseline is comparison.groups[0]
     True
     """
     from cmgems.comparison.compare import compare as compare_groups
