@@ -103,7 +103,7 @@ def test_pretrain_refuses_a_folder_as_genome(tmp_path, capsys):
         ),
         ("pmi.table=no.tsv", "no.tsv"),
         ("train.accelerator=cuda", "train.accelerator: found no CUDA GPU"),
-        ("run.resume=true", "holds no run (no config.yaml) to go on with"),
+        ("run.resume=true", "holds no run (no config.yaml) to resume"),
     ],
 )
 def test_pretrain_refuses_keys(override, message, tmp_path, capsys):

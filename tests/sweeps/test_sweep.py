@@ -345,7 +345,7 @@ def test_every_shipped_sweep_is_sound(path):
 
 def test_help_shows_every_key_of_a_sweep(capsys):
     from cmgems.cli import main
-    from cmgems.config.schema import iter_keys
+    from cmgems.config.options import iter_keys
 
     with pytest.raises(SystemExit):
         main(["sweep", "--help"])

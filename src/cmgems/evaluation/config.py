@@ -6,7 +6,7 @@ from glob import glob
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import option
+from cmgems.config.options import option
 from cmgems.errors import UserError
 from cmgems.models.presets import PRESETS
 
