@@ -9,6 +9,7 @@ import torch
 
 from cmgems.callbacks.training_log import write
 from cmgems.config.schema import Experiment
+from cmgems.tokenization import build_tokenization
 from cmgems.training.module import Pretraining
 
 
@@ -47,7 +48,8 @@ class OnlineProbe(L.Callback):
         paused: Callable[[], AbstractContextManager] = nullcontext,
     ):
         self.paused = paused
-        self.every, self.k = experiment.probe.every_n_steps, experiment.data.k
+        self.every = experiment.probe.every_n_steps
+        self.tokenization = build_tokenization(experiment.data)
         self.scores: list[dict] = []
         self.tasks = _read(experiment) if self.every else []
 
@@ -69,7 +71,8 @@ class OnlineProbe(L.Callback):
         for one in self.tasks:
             with torch.random.fork_rng(devices=cuda):
                 states = [
-                    pooled(module.model.encoder, data, self.k) for data in (one.train, one.test)
+                    pooled(module.model.encoder, data, self.tokenization)
+                    for data in (one.train, one.test)
                 ]
                 found = probe(states[0], one.target, states[1], one.test.labels)
             figures = found["logistic"].metrics() | {
@@ -91,11 +94,11 @@ def _read(experiment: Experiment) -> list[Probed]:
     from cmgems.tasks import splits
     from cmgems.tasks.lookup import find_tasks
 
-    its, k = experiment.probe, experiment.data.k
+    its, min_length = experiment.probe, build_tokenization(experiment.data).min_bases
     found = []
     for one in find_tasks(*its.tasks):
-        train = splits.few_shot(one, its.shots, 0, its.root, min_length=k)
-        test = splits.read_split(one, "test", its.root, min_length=k)
+        train = splits.few_shot(one, its.shots, 0, its.root, min_length=min_length)
+        test = splits.read_split(one, "test", its.root, min_length=min_length)
         target = Target(train.labels, one.kind, len(one.classes))
         found.append(Probed(one.name, one.metric, target, train, test))
     return found

@@ -12,6 +12,7 @@ from cmgems.callbacks.training_log import TrainingLog, write
 from cmgems.cost.device import measure_matmul_speed, peak_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.data_modules.windows import WindowBatch
+from cmgems.tokenization import Tokenization
 from cmgems.training.module import Pretraining
 
 PARTS = ("data", "forward", "backward", "optimizer")  # the rest is Lightning and callbacks
@@ -29,13 +30,13 @@ class Throughput(L.Callback):
     ----------
     every : int
         Steps between two lines of the log.
-    k : int
+    tokenization : Tokenization
     log : TrainingLog
         Logs as often, and before this callback.
     """
 
-    def __init__(self, every: int, k: int, log: TrainingLog):
-        self.every, self.k, self.training_log = every, k, log
+    def __init__(self, every: int, tokenization: Tokenization, log: TrainingLog):
+        self.every, self.tokenization, self.training_log = every, tokenization, log
         self.tokens = 0  # of all ranks, [CLS] and [SEP] included
         self.bases = 0  # of all ranks
         self.seconds = 0.0
@@ -75,7 +76,7 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, module: Pretraining, outputs, batch: WindowBatch, batch_idx: int
     ) -> None:
         self._marks.set(None)
-        lengths = [bases - self.k + 3 for bases in batch.bases]  # with [CLS] and [SEP]
+        lengths = [self.tokenization.num_tokens(bases) for bases in batch.bases]
         self.tokens += sum(lengths) * trainer.world_size
         self.bases += sum(batch.bases) * trainer.world_size
         self._tokens += sum(lengths)
@@ -93,7 +94,7 @@ class Throughput(L.Callback):
         self.parts["data"] += loaded - self._loaded
         self._loaded = loaded
         if self._tokens:
-            # The share is of k-mers, without [CLS] and [SEP], and of the last step logged.
+            # The share is of tokens without [CLS] and [SEP], and of the last step logged.
             shape, share = (
                 module.model.encoder.config,
                 self.training_log.last_logged["masked_fraction"],

@@ -88,7 +88,7 @@ def test_strands_are_not_mixed(files, capsys):
          " wanted: FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked(words, message, files, monkeypatch, capsys):
+def test_wrong_arguments_are_refused(words, message, files, monkeypatch, capsys):
     monkeypatch.chdir(files)
     assert run(*words) == 2
     assert capsys.readouterr().err == f"cmgems pmi: {message}\n"
@@ -112,18 +112,19 @@ def tables(k=3):
 
 
 def test_comparison_against_its_formula():
-    one, other = tables(4)
-    found = compare_tables(one, other)
-    a, b = one.rank.astype(float), other.rank.astype(float)
-    assert found.spearman == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-12)
-    assert found.top == {100: len(set(np.flatnonzero(a <= 100)) & set(np.flatnonzero(b <= 100)))}
-    moves = np.abs(a - b)[found.moved]
+    first, second = tables(4)
+    comparison = compare_tables(first, second)
+    a, b = first.rank.astype(float), second.rank.astype(float)
+    assert comparison.spearman == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-12)
+    in_both = set(np.flatnonzero(a <= 100)) & set(np.flatnonzero(b <= 100))
+    assert comparison.top == {100: len(in_both)}
+    moves = np.abs(a - b)[comparison.moved]
     assert np.all(np.diff(moves) <= 0)
-    assert len(set(found.moved.tolist())) == 256
-    same = compare_tables(one, one)
+    assert len(set(comparison.moved.tolist())) == 256
+    same = compare_tables(first, first)
     assert (same.spearman, same.spearman_scored, same.top) == (1, 1, {100: 100})
     with pytest.raises(UserError, match="tables of k = 4 and k = 3; wanted: the same k"):
-        compare_tables(one, tables(3)[0])
+        compare_tables(first, tables(3)[0])
 
 
 def test_compare_is_printed(files, capsys):
@@ -143,12 +144,12 @@ def test_the_track_of_a_region_base_by_base(files):
     table = pmi_table_from_counts(count_words(genome.codes, 4), min_count=20)
     text = (files / "a.fa").read_text().split("\n")
     contig, kmers = text[1], all_kmers(4)
-    found = base_difficulty(genome, table, genome.contigs[0], 0, 25_001)
+    values = base_difficulty(genome, table, genome.contigs[0], 0, 25_001)
     for base in (0, 1, 2, 500, 19_997, 19_998, 19_999, 20_000, 20_001, 20_002, 24_999, 25_000):
         word = contig[max(base - 1, 0) : base + 3]
-        whole = base >= 1 and len(word) == 4 and "N" not in word
-        expected = table.npmi[kmers.index(word)] if whole else np.nan
-        np.testing.assert_equal(found[base], expected)
+        known = base >= 1 and len(word) == 4 and "N" not in word
+        expected = table.npmi[kmers.index(word)] if known else np.nan
+        np.testing.assert_equal(values[base], expected)
 
 
 @pytest.mark.parametrize("bin_size", [1, 7, 100])
@@ -178,7 +179,7 @@ def test_the_bedgraph_holds_the_means(files, bin_size, monkeypatch):
         assert covered == np.sum(~np.isnan(values)) > 1900
 
 
-def test_regions_that_are_not_there(files):
+def test_regions_that_do_not_exist(files):
     genome = build(files, (files / "a.fa").read_bytes())
     assert parse_region(genome, "two") == Region(genome.contigs[1], 0, 5000)
     for text in ("three", "two:0-5", "two:6-5", "two:,-5"):

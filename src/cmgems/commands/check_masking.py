@@ -3,11 +3,14 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from cmgems.config.schema import Data
 from cmgems.errors import UserError
 from cmgems.utils.text_table import text_table
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from cmgems.tokenization import Tokenization
 
 NUM_WINDOWS, WINDOW_LENGTH = 1024, 510  # bases
 
@@ -20,6 +23,7 @@ EXAMPLES = """\
 examples:
   cmgems check-masking my_masks:pairs              # function or class in ./my_masks.py
   cmgems check-masking soft_pmi --genome chr20.fa
+  cmgems check-masking soft_pmi --tokenization bases
 """
 
 
@@ -35,16 +39,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a store, a sequence file or `sample` (default), 4 Mb of human chromosome 20",
     )
     parser.add_argument(
-        "--k", type=int, default=6, choices=(3, 4, 5, 6), help="bases per token (default 6)"
+        "--tokenization", default="kmers", choices=("kmers", "bases"), help="default: kmers"
+    )
+    parser.add_argument(
+        "--k", type=int, default=6, choices=(3, 4, 5, 6), help="bases per k-mer (default 6)"
     )
 
 
 def run(args: argparse.Namespace) -> None:
     # Heavy imports are inside the functions: `--help` must answer at once.
     from cmgems.masking.checks import check_strategy
+    from cmgems.tokenization import build_tokenization
 
-    ids_BK, rank_V = sample_tokens(args.genome, args.k)
-    checks = check_strategy(args.strategy, ids_BK, rank_V, args.k)
+    tokenization = build_tokenization(Data(tokenization=args.tokenization, k=args.k))
+    ids_BK, rank_V = sample_tokens(args.genome, tokenization)
+    checks = check_strategy(args.strategy, ids_BK, rank_V, tokenization)
     print(text_table([("FAIL" if c.problem else "ok  ", c.name, c.found) for c in checks]))
     failed = [check for check in checks if check.problem]
     if failed:
@@ -55,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         )
 
 
-def sample_tokens(source: str, k: int) -> "tuple[Tensor, Tensor]":
+def sample_tokens(source: str, tokenization: "Tokenization") -> "tuple[Tensor, Tensor]":
     """Token ids (int32 [B, K]) of windows spread over a genome, and its rank table (int32 [V])."""
     import torch
 
@@ -63,7 +72,6 @@ def sample_tokens(source: str, k: int) -> "tuple[Tensor, Tensor]":
     from cmgems.difficulty.pmi import compute_pmi_table
     from cmgems.genome.cache import load_genome
     from cmgems.genome.spans import unambiguous_spans
-    from cmgems.tokenization.kmers import token_ids
 
     genome = load_genome(source)
     spans = unambiguous_spans(genome.codes)
@@ -74,5 +82,5 @@ def sample_tokens(source: str, k: int) -> "tuple[Tensor, Tensor]":
             f"{NUM_WINDOWS}"
         )
     codes_BL = sample_windows(genome.codes, spans, NUM_WINDOWS, WINDOW_LENGTH)
-    rank_V = torch.from_numpy(compute_pmi_table(genome, k).rank)
-    return token_ids(torch.from_numpy(codes_BL), k), rank_V
+    rank_V = torch.from_numpy(compute_pmi_table(genome, tokenization.k).rank)
+    return tokenization.encode(torch.from_numpy(codes_BL)), rank_V

@@ -13,7 +13,7 @@ gzip, bgzip), 2bit, GenBank or EMBL. A sequence longer than the model's position
 windows, over which pooled vectors are averaged.
 
 FILE ends with .tsv (name, then the numbers) or with .npz: arrays `names` and `vectors` [N, D]; with
---pool tokens an array [k-mers, D] per sequence, under `0`, `1`, ... in the order of `names`.
+--pool tokens an array [tokens, D] per sequence, under `0`, `1`, ... in the order of `names`.
 """
 EXAMPLES = """\
 examples:
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("sequences", type=Path, metavar="SEQUENCES")
     add("--out", type=Path, required=True, metavar="FILE", help="file to write, .npz or .tsv")
     add("--pool", choices=POOLS, default="mean",
-        help="mean (default) or max over k-mers, [CLS], or every k-mer's hidden state")  # fmt: skip
+        help="mean (default) or max over tokens, [CLS], or every token's hidden state")  # fmt: skip
     add("--layer", type=int, metavar="N",
         help="hidden states of this layer; 0: the input embeddings; default: the last")  # fmt: skip
 

@@ -55,6 +55,6 @@ def export_pretrained(source: Path, folder: Path) -> None:
 
     pretrained = load_pretrained(source)
     state_dict = masked_lm_states(pretrained.model)
-    config = bert_config(pretrained.model.encoder.config, pretrained.k)
+    config = bert_config(pretrained.model.encoder.config, pretrained.tokenization)
     card = render_card(pretrained, folder.resolve().name)
-    write_folder(folder, state_dict, config, pretrained.k, card)
+    write_folder(folder, state_dict, config, pretrained.tokenization, card)

@@ -3,11 +3,15 @@
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome, build_genome, open_genome
 from cmgems.genome.store import read_manifest, verify_codes
 from cmgems.utils.text_table import text_table
+
+if TYPE_CHECKING:
+    from cmgems.genome.genome import Genome
 
 DESCRIPTION = """\
 Build a genome store: base codes on disk, one byte per base, memory-mapped when used.
@@ -48,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
 def check(path: Path) -> None:
     genome = open_genome(path)
     verify_codes(path, read_manifest(path), genome.codes)
-    print(f"{path}: all {len(genome.contigs):,} contigs are as they were built")
+    print(f"{path}: verified, {_count_contigs(genome)} as built")
 
 
 def describe(genome: Genome) -> str:
@@ -57,10 +61,15 @@ def describe(genome: Genome) -> str:
     shown = genome.contigs[:MAX_CONTIGS_SHOWN]
     lines = [
         f"{genome.path}: {genome.name}",
-        f"  {len(genome.contigs):,} contigs, {genome.bases:,} bases, {percent_n:.2f} % N"
+        f"  {_count_contigs(genome)}, {genome.bases:,} bases, {percent_n:.2f} % N"
         + (f" (of which {iupac:,} IUPAC codes)" if iupac else ""),
         text_table([(c.name, f"{c.length:,}") for c in shown], "<>", indent="  "),
     ]
     if len(genome.contigs) > MAX_CONTIGS_SHOWN:
         lines.append(f"  … and {len(genome.contigs) - MAX_CONTIGS_SHOWN:,} more")
     return "\n".join([*lines, f"  sha256 {genome.sha256}"])
+
+
+def _count_contigs(genome: Genome) -> str:
+    number = len(genome.contigs)
+    return "1 contig" if number == 1 else f"{number:,} contigs"

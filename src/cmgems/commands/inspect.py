@@ -50,9 +50,10 @@ def write_page(experiment: Experiment, region_text: str, out: Path) -> None:
     from cmgems.inspection.inspect import find_region, inspect
     from cmgems.inspection.page import page
     from cmgems.pretraining import build_masker, load_difficulty
+    from cmgems.tokenization import build_tokenization
 
     genome = load_genome(experiment.data.genome)
-    region = find_region(genome, region_text, experiment.data.k)
+    region = find_region(genome, region_text, build_tokenization(experiment.data))
     data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     text = page(inspect(experiment, genome, masker, region))

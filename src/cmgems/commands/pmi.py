@@ -1,4 +1,4 @@
-"""`cmgems pmi`: the PMI of all k-mers of a genome, and what can be done with such a table."""
+"""`cmgems pmi`: the PMI of all k-mers of a genome; compare, plot and export such tables."""
 
 import argparse
 import os

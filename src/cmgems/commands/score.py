@@ -9,7 +9,7 @@ DESCRIPTION = """\
 Zero-shot scores by a pretrained model, as a tab-separated table.
 
 The score of a sequence is its pseudo-log-likelihood: the sum over the bases of ln p(base | all
-others), where each base is hidden by masking all k k-mers that cover it. The score of a variant is
+others), where each base is hidden by masking all tokens that cover it. The score of a variant is
 ln p(alternative) - ln p(reference) at its position; below 0, the reference is likelier.
 
 MODEL is a run folder, a checkpoint in one, or a Hugging Face folder.

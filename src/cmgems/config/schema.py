@@ -36,7 +36,14 @@ class Data:
     genome: str = option(
         "sample", "`sample` (4 Mb of human chromosome 20), a genome store, or FASTA, 2bit, GenBank"
     )
-    k: int = option(6, "bases in a k-mer token", choices=(3, 4, 5, 6))
+    tokenization: str = option(
+        "kmers",
+        "what a token is: `kmers`, overlapping words of data.k bases, or single `bases`",
+        choices=("kmers", "bases"),
+    )
+    k: int = option(
+        6, "bases of the k-mers that PMI ranks: of a token, or around a base", choices=(3, 4, 5, 6)
+    )
     window_length: int = option(510, "bases of a full window", low=16, high=100_000, was="window")
     min_window_length: int = option(6, "bases of the shortest window", low=3, was="shortest")
     full_length_fraction: float = option(

@@ -20,7 +20,7 @@ def render_summary(experiment: Experiment, results: dict[str, Any], folder: Path
         before = results["initial"].get(mask, {}).get("perplexity")
         after = results["final"].get(mask, {}).get("perplexity")
         lines.append(f"    {title:<28}{_figure(before)}{_figure(after)}")
-    lines += ["", *_hidden_bases(results)]
+    lines += ["", *_hidden_bases(results, experiment.data.tokenization == "kmers")]
     lines += [f"  masked share          {_shares(experiment, results['masked_fraction'])}"]
     lines.append(f"  curriculum            {_curriculum(experiment, results)}")
     lines.append(
@@ -52,7 +52,7 @@ def _shares(experiment: Experiment, shares: dict[str, float]) -> str:
     return f"{named} (wanted {experiment.masking.mask_ratio:g})"
 
 
-def _hidden_bases(results: dict[str, Any]) -> list[str]:
+def _hidden_bases(results: dict[str, Any], copies: bool) -> list[str]:
     """Whether the model knows more of DNA than a Markov model does: perplexity hides it."""
     figures, reference = results["final"].get("random_wide", {}), results["reference"]
     bits = figures.get("hidden_base_bits")
@@ -65,8 +65,8 @@ def _hidden_bases(results: dict[str, Any]) -> list[str]:
     ]
     if bits >= markov:
         lines.append(
-            "                        the model does not beat the Markov model: so far it copies "
-            "k-mers from their neighbours"
+            "                        the model does not beat the Markov model"
+            + (": so far it copies k-mers from their neighbours" if copies else "")
         )
     tokens, bases = results["final"]["random"]["accuracy"], figures["hidden_base_accuracy"]
     lines.append(
