@@ -11,6 +11,7 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems import __version__
 from cmgems.cli import COMMANDS, EPILOG, main
+from cmgems.errors import UserError
 
 QUICKSTART = str(EXPERIMENTS / "pretrain/quickstart.yaml")
 
@@ -113,8 +114,6 @@ def test_pretrain_refuses_keys(override, message, tmp_path, capsys):
 
 
 def test_traceback_on_request(tmp_path):
-    from cmgems.errors import UserError
-
     with pytest.raises(UserError):
         main(["pretrain", str(tmp_path / "no.yaml"), "--traceback"])
 
