@@ -42,25 +42,25 @@ def report(plan) -> str:
     """What a person reads."""
     experiment, shape, windows, train = (
         plan.experiment,
-        plan.shape,
+        plan.config,
         plan.windows,
         plan.experiment.train,
     )
     processes = train.devices * train.nodes
     accumulate = train.global_batch_size // (train.micro_batch_size * processes)
     memory, speed = plan.memory, plan.speed
-    how = "timed" if speed.measured else "assumed"
+    how = "timed" if speed.is_measured else "assumed"
     of = _size(plan.device_memory.total)
     lines = [
         f"{experiment.name}: {shape.num_layers} layers of width {shape.hidden_size}, "
         f"{plan.parameters / 1e6:.2f} million parameters",
         "",
-        f"  a window         {windows.mean:,.0f} tokens on average, {windows.longest:,} at most; "
-        f"{windows.masked:.1%} of them predicted",
+        f"  a window         {windows.mean_length:,.0f} tokens on average, {windows.max_length:,} "
+        f"at most; {windows.masked_fraction:.1%} of them predicted",
         f"  a step           {train.global_batch_size} windows ({processes} processes x "
         f"{accumulate} "
         f"micro-batches x {train.micro_batch_size}), "
-        f"{windows.mean * train.global_batch_size:,.0f} tokens",
+        f"{windows.mean_length * train.global_batch_size:,.0f} tokens",
         f"  arithmetic       {plan.flops_per_token / 1e6:,.1f} MFLOP a token, "
         f"{plan.flops_per_token * plan.tokens / 1e15:,.2f} PFLOP in all",
         "",
@@ -84,7 +84,7 @@ def report(plan) -> str:
 
 
 def _micro_batch(plan) -> str:
-    train, size = plan.experiment.train, plan.fitting
+    train, size = plan.experiment.train, plan.max_micro_batch_size
     if size is None:
         return "not even 1 window fits; wanted a smaller model, data.window_length, or more memory"
     accumulate = train.global_batch_size // (size * train.devices * train.nodes)
