@@ -3,8 +3,8 @@
 A LOGO-sized encoder, 70-base windows of the sample genome (the lengths of Prom-core; what stands in
 the labels does not matter to the time), a test of 5,920 sequences, rounds A B A B. Both sides have
 two cores: ours as two processes of one thread, the Trainer as one process of two threads, each as
-it is fastest. Per draw it prints wall and processor seconds, and what the whole protocol (10 draws
-x 10, 50, 100, 500, 1000 shots) comes to by the steps and tests it consists of.
+it is fastest. Per replicate it prints wall and processor seconds, and what the whole protocol
+(10 replicates x 10, 50, 100, 500, 1000 shots) comes to by the steps and tests it consists of.
 
     python benchmarks/bench_fewshot.py --shots 50 --rounds 2
 """
@@ -28,21 +28,23 @@ from cmgems.data_modules.classification import (
     evaluation_loader,
 )
 from cmgems.evaluation.finetuning.recipes import few_shot_recipe
-from cmgems.evaluation.finetuning.train import Classifiers, Plan, answer, train
+from cmgems.evaluation.finetuning.train import Classifiers, FineTuneConfig, predict_logits, train
 from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.presets import PRESETS
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.tokens import Tokens, tokenise
-from cmgems.tokenization.kmers import vocabulary_size
+from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.cores import available_cores
 
 BASES, TEST, K, CORES = 70, 5920, 6, 2
-SHAPE = EncoderConfig(**PRESETS["logo"], vocab_size=vocabulary_size(K), max_position_embeddings=512)
-PROTOCOL, DRAWS = (10, 50, 100, 500, 1000), 10
+SHAPE = EncoderConfig(
+    **PRESETS["logo"], vocab_size=OverlappingKmers(K).vocab_size, max_position_embeddings=512
+)
+PROTOCOL, REPLICATES = (10, 50, 100, 500, 1000), 10
 
 
 class Cost(NamedTuple):
-    """Seconds of a draw, or of a part of it."""
+    """Seconds of a replicate, or of a part of it."""
 
     train: float
     test: float
@@ -56,33 +58,33 @@ def windows(count: int, first: int) -> Tokens:
 
     codes = load_genome("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]
-    return tokenise(pack_codes(rows), K, SHAPE.max_position_embeddings)
+    return tokenise(pack_codes(rows), OverlappingKmers(K), SHAPE.max_position_embeddings)
 
 
 def labels(count: int) -> torch.Tensor:
     return torch.arange(count) % 2
 
 
-def ours(shots: int, draw: int, bf16: bool) -> Cost:
-    """One draw, in this process."""
-    torch.manual_seed(draw)
-    model = Classifiers([Encoder(SHAPE)], Plan("cls"), [draw])
-    examples, count = Examples(windows(2 * shots, 10_000 * draw)), 2 * shots
+def ours(shots: int, replicate: int, bf16: bool) -> Cost:
+    """One replicate, in this process."""
+    torch.manual_seed(replicate)
+    model = Classifiers([Encoder(SHAPE)], FineTuneConfig("cls"), [replicate])
+    examples, count = Examples(windows(2 * shots, 10_000 * replicate)), 2 * shots
     started = time.perf_counter()
     recipe = few_shot_recipe(shots)
-    data = TrainData(examples, labels(count), np.arange(count)[None], [draw])
+    data = TrainData(examples, labels(count), np.arange(count)[None], [replicate])
     train(model, ClassificationDataModule(data, recipe.batch_size), recipe, bf16)
     trained = time.perf_counter()
     test = EvaluationData(Examples(windows(TEST, 20_000)))
-    answer(model, evaluation_loader(test), bf16)
+    predict_logits(model, evaluation_loader(test), bf16)
     return Cost(trained - started, time.perf_counter() - trained)
 
 
-def theirs(shots: int, draw: int) -> Cost:
-    """One draw by a Trainer."""
+def theirs(shots: int, replicate: int) -> Cost:
+    """One replicate by a Trainer."""
     from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
-    torch.manual_seed(draw)
+    torch.manual_seed(replicate)
     config = BertConfig(
         vocab_size=SHAPE.vocab_size,
         hidden_size=SHAPE.hidden_size,
@@ -107,9 +109,10 @@ def theirs(shots: int, draw: int) -> Cost:
             report_to=[],
             use_cpu=True,
             disable_tqdm=True,
-            seed=draw,
+            seed=replicate,
         )
-        trainer = Trainer(model, arguments, train_dataset=_rows(windows(2 * shots, 10_000 * draw)))
+        examples = _rows(windows(2 * shots, 10_000 * replicate))
+        trainer = Trainer(model, arguments, train_dataset=examples)
         started = time.perf_counter()
         trainer.train()
         trained = time.perf_counter()
@@ -134,9 +137,9 @@ def processor() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def job(shots: int, draw: int, bf16: bool) -> tuple[Cost, float]:
+def job(shots: int, replicate: int, bf16: bool) -> tuple[Cost, float]:
     before = processor()
-    return ours(shots, draw, bf16), processor() - before
+    return ours(shots, replicate, bf16), processor() - before
 
 
 def main() -> None:
@@ -157,7 +160,7 @@ def main() -> None:
                             job, [shots] * CORES, range(CORES), [precision != "32-true"] * CORES
                         )
                     )
-                    # two draws at a time: half of what both took is the wall time of one
+                    # two replicates at a time: half of what both took is the wall time of one
                     wall = found[0][0] + found[1][0]
                     used = sum(seconds for _, seconds in found) / CORES
                     keep(best, (f"ours {precision}", shots), Cost(*(x / 4 for x in wall)), used)
@@ -176,7 +179,7 @@ def keep(best: dict, place: tuple[str, int], cost: Cost, used: float) -> None:
 
 
 def report(best: dict, shots: list[int]) -> None:
-    print(f"\n{available_cores()} cores; best of the rounds, a draw of training and test:")
+    print(f"\n{available_cores()} cores; best of the rounds, per replicate of training and test:")
     for n in shots:
         reference, used = best["Trainer", n]
         for (name, its), (cost, seconds) in best.items():
@@ -193,7 +196,7 @@ def report(best: dict, shots: list[int]) -> None:
             like = (small if n <= 100 else large)[-1]
             cost = best[name, like][0]
             steps = few_shot_recipe(n).steps(2 * n) / few_shot_recipe(like).steps(2 * like)
-            total += DRAWS * (cost.train * steps + cost.test)
+            total += REPLICATES * (cost.train * steps + cost.test)
         print(f"whole protocol, by steps and tests: {name} {total / 60:.1f} minutes")
 
 

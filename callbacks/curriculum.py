@@ -83,6 +83,7 @@ class CurriculumCallback(L.Callback):
             self.curriculum.plateau,
             self.unigram_entropy,
             first_stage=not self.switches,
+            copies=module.masker.tokenization.windows.overlap > 0,
         )
         if trainer.strategy.broadcast(flat):
             self.switches.append(trainer.global_step)

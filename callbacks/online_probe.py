@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from cmgems.callbacks.training_log import write
 from cmgems.config.schema import Experiment
 from cmgems.data_modules.windows import WindowBatch
+from cmgems.tokenization import build_tokenization
 from cmgems.training.module import Pretraining
 
 if TYPE_CHECKING:  # scikit-learn takes long to import, and most runs are not probed
@@ -53,7 +54,8 @@ class OnlineProbe(L.Callback):
         paused: Callable[[], AbstractContextManager[None]] = nullcontext,
     ):
         self.paused = paused
-        self.every, self.k = experiment.probe.every_n_steps, experiment.data.k
+        self.every = experiment.probe.every_n_steps
+        self.tokenization = build_tokenization(experiment.data)
         self.scores: list[dict[str, Any]] = []
         self.tasks = _read_tasks(experiment) if self.every else []
 
@@ -80,7 +82,8 @@ class OnlineProbe(L.Callback):
         for task in self.tasks:
             with torch.random.fork_rng(devices=cuda):
                 train, test = (
-                    pooled(module.model.encoder, data, self.k) for data in (task.train, task.test)
+                    pooled(module.model.encoder, data, self.tokenization)
+                    for data in (task.train, task.test)
                 )
                 scores = probe(train, task.target, test, task.test.labels)
             metrics = scores["logistic"].metrics() | {
@@ -102,11 +105,11 @@ def _read_tasks(experiment: Experiment) -> list[ProbeTask]:
     from cmgems.tasks import splits
     from cmgems.tasks.lookup import find_tasks
 
-    probe, k = experiment.probe, experiment.data.k
+    probe, min_length = experiment.probe, build_tokenization(experiment.data).min_bases
     probe_tasks = []
     for task in find_tasks(*probe.tasks):
-        train = splits.few_shot(task, probe.shots, 0, probe.root, min_length=k)
-        test = splits.read_split(task, "test", probe.root, min_length=k)
+        train = splits.few_shot(task, probe.shots, 0, probe.root, min_length=min_length)
+        test = splits.read_split(task, "test", probe.root, min_length=min_length)
         target = Target(train.labels, task.kind, len(task.classes))
         probe_tasks.append(ProbeTask(task.name, task.metric, target, train, test))
     return probe_tasks

@@ -14,6 +14,7 @@ from cmgems.callbacks.training_log import TrainingLog, write
 from cmgems.cost.device import measure_matmul_speed, peak_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.data_modules.windows import WindowBatch
+from cmgems.tokenization import Tokenization
 from cmgems.training.module import Pretraining
 
 # Phases of a step; the rest of its time is spent in Lightning and callbacks.
@@ -32,8 +33,7 @@ class Throughput(L.Callback):
     ----------
     every : int
         Steps between two lines of the log.
-    k : int
-        Bases per k-mer.
+    tokenization : Tokenization
     log : TrainingLog
         Logs as often, and before this callback.
 
@@ -50,8 +50,8 @@ class Throughput(L.Callback):
         Of all ranks, between the last two lines of the log.
     """
 
-    def __init__(self, every: int, k: int, log: TrainingLog):
-        self.every, self.k, self.training_log = every, k, log
+    def __init__(self, every: int, tokenization: Tokenization, log: TrainingLog):
+        self.every, self.tokenization, self.training_log = every, tokenization, log
         self.tokens = self.bases = 0
         self.seconds = self.flops = 0.0
         self.phases = dict.fromkeys(PHASES, 0.0)
@@ -96,7 +96,7 @@ class Throughput(L.Callback):
         batch_idx: int,
     ) -> None:
         self._timer.start(None)
-        lengths = [bases - self.k + 3 for bases in batch.bases]  # with [CLS] and [SEP]
+        lengths = [self.tokenization.num_tokens(bases) for bases in batch.bases]
         self.tokens += sum(lengths) * trainer.world_size
         self.bases += sum(batch.bases) * trainer.world_size
         self._tokens += sum(lengths)
@@ -115,7 +115,7 @@ class Throughput(L.Callback):
         self.phases["data"] += loading_seconds - self._loading_seconds
         self._loading_seconds = loading_seconds
         if self._tokens:
-            # The fraction is of k-mers, without [CLS] and [SEP], and of the last step logged.
+            # The fraction is of tokens without [CLS] and [SEP], and of the last step logged.
             masked_fraction = self.training_log.last_logged["masked_fraction"]
             mean_length = self._squares / self._tokens
             config = module.model.encoder.config

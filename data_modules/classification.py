@@ -26,12 +26,12 @@ class Examples(NamedTuple):
     """N sequences, and of a frozen encoder the reduced states of each."""
 
     tokens: Tokens
-    states: Tensor | None = None  # [N, P, D]
+    hidden_states: Tensor | None = None  # [N, P, D]
 
     def select(self, index: Tensor) -> "Examples":
         """Those at `index` (any shape)."""
         tokens = self.tokens.select(index)
-        states = None if self.states is None else self.states[index]
+        states = None if self.hidden_states is None else self.hidden_states[index]
         if states is not None and states.shape[-2] > 1:
             states = states[..., : tokens.ids_NL.shape[-1], :]
         return Examples(tokens, states)

@@ -49,7 +49,8 @@ def test_every_name_is_there_and_hides_no_module():
 
 def test_type_checkers_see_the_same_names():
     tree = ast.parse(Path(cmgems.__file__).read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
     names = [alias.name for statement in block.body for alias in statement.names]
     assert sorted([*names, "__version__"]) == sorted(cmgems.__all__)
 
@@ -171,7 +172,8 @@ ERRORS = [
     (lambda m, g: cmgems.load_experiment("no.yaml"), "no.yaml: no such file"),
     (lambda m, g: cmgems.load_evaluation("no.yaml"), "no.yaml: no such file"),
     (lambda m, g: cmgems.load_pretrained("no"), "no: no checkpoint there, wanted a run folder"),
-    (lambda m, g: cmgems.compare("no"), "no"),
+    (lambda m, g: cmgems.load_pretrained("no", "tpu"), "device: found 'tpu', wanted one of auto"),
+    (lambda m, g: cmgems.compare("no"), "no: no such folder, wanted a run or a sweep"),
     (lambda m, g: cmgems.compare([]), "paths: found none, wanted folders"),
     (lambda m, g: cmgems.mask([DNA], "ranom"), "strategy 'ranom' is unknown"),
     (lambda m, g: cmgems.mask(DNA), "sequences: found one sequence, wanted a list"),

@@ -16,7 +16,8 @@ from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.tokens import tokenise
-from cmgems.tokenization.kmers import PAD
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import PAD
 
 COUNT, SEEDS = 101, [3, 8]
 
@@ -25,7 +26,7 @@ COUNT, SEEDS = 101, [3, 8]
 def tokens():
     lengths = np.random.default_rng(0).integers(6, 120, COUNT)
     texts = [random_sequences(1, int(n), seed=i)[0] for i, n in enumerate(lengths)]
-    return tokenise(pack_codes(map(encode_bases, texts)), 6, 512)
+    return tokenise(pack_codes(map(encode_bases, texts)), OverlappingKmers(6), 512)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,9 @@ def is_as_in_the_table(batch, examples):
         wanted = examples.tokens.ids_NL[row, :length]
         assert torch.equal(tokens.ids_NL[place][:length], wanted)
         assert (tokens.ids_NL[place][length:] == PAD).all()
-        assert torch.equal(batch.examples.states[place][:length], examples.states[row, :length])
+        assert torch.equal(
+            batch.examples.hidden_states[place][:length], examples.hidden_states[row, :length]
+        )
         assert int(batch.labels[place]) == row % 2
 
 
@@ -146,7 +149,7 @@ def test_lightning_gets_another_order_each_epoch_and_no_test_split(examples):
 def test_without_labels_and_without_dev(tokens):
     (batch, *_) = evaluation_loader(EvaluationData(Examples(tokens)))
     assert batch.labels is None
-    assert batch.examples.states is None
+    assert batch.examples.hidden_states is None
     index = np.arange(4)[None]
     data = ClassificationDataModule(TrainData(Examples(tokens), torch.zeros(4), index, [0]), 2)
     assert data.val_dataloader() == []

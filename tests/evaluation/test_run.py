@@ -22,6 +22,7 @@ from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tasks.tokens import tokenise
+from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.files import file_lock
 
 FINETUNE = EXPERIMENTS / "finetune"
@@ -75,7 +76,7 @@ def test_few_shot_with_all_baselines(evaluate, pretrained_run):
     assert code == 0
     models = {one["model"] for one in found["scores"]}
     assert models == {str(pretrained_run), "untrained", "kmers", "one_hot"}
-    assert len(found["scores"]) == 2 * 2 * (2 + 2) + 2 * 2 * 2  # shots x draws x (seeds ...)
+    assert len(found["scores"]) == 2 * 2 * (2 + 2) + 2 * 2 * 2  # shots x replicates x (seeds ...)
     assert all(0 <= one["scores"]["accuracy"] <= 1 for one in found["scores"])
     shown = [(one["shots"], one["model"]) for one in found["summaries"]]
     order = [str(pretrained_run), "untrained", "kmers", "one_hot"]
@@ -123,6 +124,19 @@ def test_the_same_figures_again_and_when_interrupted(evaluate, tmp_path, monkeyp
         *QUICK, NO_COUNTS, "recipe.epochs=1", folder=folder
     )  # another setting
     assert found["trials_run"] == len([s for s in found["scores"] if s["loss"] is not None])
+
+
+def test_scores_of_another_version_are_refused_in_one_line(evaluate, tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "evaluation.yaml").touch()
+    (folder / "scores.jsonl").write_text(
+        '{"key": "a", "results": [{"model": "kmers", "task": "t", "shots": 4, "draw": 0}]}\n'
+    )
+    code, _, _, err = evaluate(*QUICK, "models=[]", "baselines=[one_hot]", folder=folder)
+    assert code == 2
+    assert "scores.jsonl: line 1: found no scores of this version of cmgems" in err
+    assert err.count("\n") == 1
 
 
 def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
@@ -202,15 +216,18 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
         TrainData,
     )
     from cmgems.evaluation.finetuning import best_epoch
-    from cmgems.evaluation.finetuning.train import Classifiers, LabelScale, Plan
+    from cmgems.evaluation.finetuning.train import Classifiers, FineTuneConfig, LabelScale
     from cmgems.evaluation.metrics import Scores
     from cmgems.models.encoder import Encoder, EncoderConfig
     from cmgems.tasks.lookup import find_task
 
     encoder = Encoder(EncoderConfig(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
-    model = Classifiers([encoder] * 2, Plan("cls"), [0, 1])
-    examples, labels = Examples(tokenise(data, 3, 40)), torch.from_numpy(data.labels)
+    model = Classifiers([encoder] * 2, FineTuneConfig("cls"), [0, 1])
+    examples, labels = (
+        Examples(tokenise(data, OverlappingKmers(3), 40)),
+        torch.from_numpy(data.labels),
+    )
     split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
     module = ClassificationDataModule(split, 1, EvaluationData(examples, labels))
     its_task = find_task(str(task))
@@ -221,7 +238,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
         with torch.no_grad():
             model.head.out.bias[:] = epoch
         best(epoch)
-    chosen = best.take()
+    chosen = best.restore_best()
     assert chosen == [{"epoch": 2, "dev_mcc": 0.8}, {"epoch": 1, "dev_mcc": 0.9}]
     assert model.head.out.bias.tolist() == [[1.0, 1.0], [0.0, 0.0]]
 
@@ -238,7 +255,9 @@ def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path
     from cmgems.tasks.lookup import find_task
 
     test = splits.read_split(find_task(str(task)), "test")
-    tokens = tokenise(test, 6, loaded.classifier.encoder.config.max_position_embeddings)
+    tokens = tokenise(
+        test, OverlappingKmers(6), loaded.classifier.encoder.config.max_position_embeddings
+    )
     logits = loaded.classifier(tokens)
     accuracy = float((logits.argmax(1).numpy() == test.labels).mean())
     assert accuracy == pytest.approx(found["scores"][0]["scores"]["accuracy"], abs=1e-6)
@@ -261,9 +280,9 @@ def test_protocols_without_training(evaluate, file):
         assert all("neighbours_accuracy" in one["chosen"] for one in untrained)
 
 
-@pytest.mark.parametrize("body", ["frozen", "lora"])
-def test_bodies_that_stay(evaluate, body):
-    more = [f"classifier.finetune={body}", "baselines=[]", "classifier.head=mean"]
+@pytest.mark.parametrize("finetune", ["frozen", "lora"])
+def test_encoders_that_stay(evaluate, finetune):
+    more = [f"classifier.finetune={finetune}", "baselines=[]", "classifier.head=mean"]
     code, found, _, _ = evaluate(*QUICK, *more)
     assert code == 0
     assert len(found["scores"]) == 4

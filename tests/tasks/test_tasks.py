@@ -1,4 +1,4 @@
-"""The registry, splits and few-shot draws; tasks of the user's own; the real files where given."""
+"""The registry, splits and few-shot replicates; custom tasks; the real files where given."""
 
 import os
 
@@ -73,21 +73,21 @@ def test_the_table_in_the_docs_is_the_registry():
     assert task_table() in (ROOT / "docs/tasks.md").read_text()
 
 
-def test_few_shot_draws_are_nested_balanced_and_seeded(tmp_path):
+def test_few_shot_replicates_are_nested_balanced_and_seeded(tmp_path):
     few_shot_folder(tmp_path, "prom-core", (10, 50, 100, 500, 1000), 1, 2, 70)
     prom = find_task("prom-core")
     pool = few_shot_pool(prom, tmp_path)
     assert len(pool) == 2 * (10 + 50 + 100 + 500 + 1000)
-    draws = {shots: few_shot(prom, shots, 3, tmp_path) for shots in (10, 50, 1000)}
-    for shots, data in draws.items():
+    samples = {shots: few_shot(prom, shots, 3, tmp_path) for shots in (10, 50, 1000)}
+    for shots, data in samples.items():
         assert np.bincount(data.labels).tolist() == [shots, shots]
         assert len(set(sequences(data))) == 2 * shots
         assert set(sequences(data)) <= set(sequences(pool))
-    assert set(sequences(draws[10])) < set(sequences(draws[50])) < set(sequences(draws[1000]))
+    assert set(sequences(samples[10])) < set(sequences(samples[50])) < set(sequences(samples[1000]))
     again = few_shot(prom, 50, 3, tmp_path)
-    assert sequences(again) == sequences(draws[50])
+    assert sequences(again) == sequences(samples[50])
     for other in (few_shot(prom, 50, 4, tmp_path), few_shot(prom, 50, 3, tmp_path, seed=1)):
-        assert len(set(sequences(other)) & set(sequences(draws[50]))) < 25
+        assert len(set(sequences(other)) & set(sequences(samples[50]))) < 25
     with pytest.raises(TooFewExamples) as caught:
         few_shot(prom, 1700, 0, tmp_path)
     assert str(caught.value) == (
@@ -101,10 +101,10 @@ def test_each_example_is_drawn_equally_often(tmp_path):
     prom = find_task("prom-core")
     place = {text: i for i, text in enumerate(sequences(few_shot_pool(prom, tmp_path)))}
     counts = np.zeros(len(place))
-    for draw in range(100):
-        for text in sequences(few_shot(prom, 200, draw, tmp_path)):
+    for replicate in range(100):
+        for text in sequences(few_shot(prom, 200, replicate, tmp_path)):
             counts[place[text]] += 1
-    # Each is in a draw with probability p; the mean of the squares below has deviation 0.025.
+    # Each is in a replicate with probability p; the mean of the squares below has deviation 0.025.
     p = 200 / 1660
     squares = (counts - 100 * p) ** 2 / (100 * p * (1 - p))
     assert abs(squares.mean() - 1) < 0.12

@@ -21,7 +21,14 @@ class Data:
         "genome: `sample` (4 Mb of human chromosome 20), a genome store, or a FASTA, 2bit or "
         "GenBank file",
     )
-    k: int = option(6, "bases in a k-mer token", choices=(3, 4, 5, 6))
+    tokenization: str = option(
+        "kmers",
+        "what a token is: `kmers`, overlapping words of data.k bases, or single `bases`",
+        choices=("kmers", "bases"),
+    )
+    k: int = option(
+        6, "bases of the k-mers that PMI ranks: of a token, or around a base", choices=(3, 4, 5, 6)
+    )
     window_length: int = option(
         510, "length of a full window, bases", low=16, high=100_000, was="window"
     )

@@ -19,6 +19,7 @@ from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import EncoderConfig
 from cmgems.models.presets import encoder_config
+from cmgems.tokenization import build_tokenization
 from cmgems.training.optim import adamw
 from cmgems.utils.rng import seed_torch
 
@@ -130,9 +131,8 @@ def memory_per_process(experiment: Experiment, device: torch.device) -> Memory:
 def estimate_windows(experiment: Experiment) -> Windows:
     """Expected lengths, as if no window ended early at a gap of the genome."""
     data, special = experiment.data, 2
-    longest, shortest = (
-        bases - data.k + 1 + special for bases in (data.window_length, data.min_window_length)
-    )
+    tokenization = build_tokenization(data)
+    longest, shortest = map(tokenization.num_tokens, (data.window_length, data.min_window_length))
     uniform = torch.arange(shortest, longest + 1, dtype=torch.float64)
     full = data.full_length_fraction
     mean = full * longest + (1 - full) * float(uniform.mean())
@@ -201,10 +201,11 @@ def _random_batch(
     device: torch.device,
 ) -> tuple[torch.Tensor, SequenceLayout, torch.Tensor]:
     data, size = experiment.data, experiment.train.micro_batch_size
+    shortest = build_tokenization(data).num_tokens(data.min_window_length)
     with torch.random.fork_rng(devices=[]):
         seed_torch(number, "plan")
         full = torch.rand(size) < data.full_length_fraction
-        drawn = torch.randint(data.min_window_length - data.k + 3, windows.max_length + 1, (size,))
+        drawn = torch.randint(shortest, windows.max_length + 1, (size,))
         lengths = drawn.where(~full, windows.max_length).sort(descending=True).values.tolist()
         ids_T = torch.randint(5, config.vocab_size, (sum(lengths),), dtype=torch.int32)
         at_M = (torch.rand(sum(lengths)) < windows.masked_fraction).nonzero()[:, 0]

@@ -35,12 +35,12 @@ class Tasks:
 @dataclass(frozen=True)
 class FewShot:
     shots: tuple[float, ...] = option(
-        None, "training examples a class", factory=lambda: (10.0, 50.0, 100.0, 500.0, 1000.0)
+        None, "training examples per class", factory=lambda: (10.0, 50.0, 100.0, 500.0, 1000.0)
     )
     replicates: int = option(
-        10, "random draws of the examples, nested: the 10 lie within the 50", low=1, was="draws"
+        10, "random samples of the examples, nested: the 10 are among the 50", low=1, was="draws"
     )
-    published: bool = option(False, "use the publishers' one draw instead")
+    published: bool = option(False, "use the publishers' examples instead, one replicate")
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Classifier:
     head: str = option("cls", "what reads the states", choices=HEAD_NAMES)
     finetune: str = option(
         "full",
-        "what moves: everything, the head alone, or the head and low-rank adapters",
+        "what is trained: everything, the head alone, or the head and low-rank adapters",
         choices=("full", "frozen", "lora"),
         was="body",
     )
-    rank: int = option(8, "of the adapters (body lora)", low=1)
+    rank: int = option(8, "of the adapters (finetune lora)", low=1)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Untrained:
     """The encoder without pretraining, where no pretrained model gives its sizes."""
 
     preset: str = option("small", "its sizes", choices=tuple(PRESETS))
-    k: int = option(6, "bases in a token", choices=(3, 4, 5, 6))
+    tokenization: str = option("kmers", "what a token is", choices=("kmers", "bases"))
+    k: int = option(6, "bases of a k-mer", choices=(3, 4, 5, 6))
     init: str = option("bert", "its weights", choices=("bert", "fast_start"))
 
 
@@ -111,7 +112,7 @@ class Evaluation:
         "linear models and neighbours on frozen states; zero_shot: likelihood, nothing is trained",
         choices=("few_shot", "full", "probe", "zero_shot"),
     )
-    seeds: int = option(1, "trainings of each model on each draw", low=1)
+    seeds: int = option(1, "trainings of each model on each replicate", low=1)
     baselines: tuple[str, ...] = option(
         None, f"what every table needs beside it: {', '.join(BASELINES)}", factory=lambda: BASELINES
     )

@@ -23,13 +23,18 @@ from cmgems.data_modules.classification import (
 from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.finetuning.best_epoch import BestEpoch
 from cmgems.evaluation.finetuning.lora import merge
-from cmgems.evaluation.finetuning.recipes import Recipe, few_shot_recipe, for_body, full_recipe
+from cmgems.evaluation.finetuning.recipes import (
+    Recipe,
+    few_shot_recipe,
+    full_recipe,
+    with_learning_rate_for,
+)
 from cmgems.evaluation.finetuning.train import (
     Classifiers,
+    FineTuneConfig,
     LabelScale,
-    Plan,
-    answer,
-    examples_for,
+    predict_logits,
+    prepare_examples,
     train,
 )
 from cmgems.evaluation.linear.baselines import kmer_baseline, one_hot_baseline
@@ -62,8 +67,8 @@ class JobContext(NamedTuple):
 
     @property
     def min_length(self) -> int:
-        """Bases that every sequence must have: the largest k of all models."""
-        return max((source.k for source in self.sources), default=1)
+        """Bases that every sequence must have to be a token of every model."""
+        return max((source.tokenization.min_bases for source in self.sources), default=1)
 
 
 class Result(NamedTuple):
@@ -98,29 +103,29 @@ def task_named(name: str) -> Task:
 
 
 @lru_cache(maxsize=8)
-def split(name: str, which: str, root: str, k: int) -> LabelledSequences:
-    return splits.read_split(task_named(name), which, root, min_length=k)
+def split(name: str, which: str, root: str, min_length: int) -> LabelledSequences:
+    return splits.read_split(task_named(name), which, root, min_length=min_length)
 
 
 def training_examples(
-    evaluation: Evaluation, its_task: Task, trial: TrialSpec, k: int
+    evaluation: Evaluation, its_task: Task, trial: TrialSpec, min_length: int
 ) -> LabelledSequences:
     """What a trial trains on."""
     root = evaluation.tasks.root
     if trial.shots == FULL:
-        return split(trial.task, "train", root, k)
-    draw = None if trial.draw == PUBLISHED else trial.draw
-    return splits.few_shot(its_task, trial.shots, draw, root, min_length=k)
+        return split(trial.task, "train", root, min_length)
+    replicate = None if trial.replicate == PUBLISHED else trial.replicate
+    return splits.few_shot(its_task, trial.shots, replicate, root, min_length=min_length)
 
 
-def test_examples(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:
-    return split(name, "test", evaluation.tasks.root, k)
+def test_examples(evaluation: Evaluation, name: str, min_length: int) -> LabelledSequences:
+    return split(name, "test", evaluation.tasks.root, min_length)
 
 
 def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
     """The published recipe, with what the user has set."""
     recipe = full_recipe(its_task) if shots == FULL else few_shot_recipe(shots)
-    recipe = for_body(recipe, evaluation.classifier.finetune)
+    recipe = with_learning_rate_for(recipe, evaluation.classifier.finetune)
     own = asdict(evaluation.recipe)
     given = {name: value for name, value in own.items() if value > 0}
     given |= {name: own[name] for name in ("dropout", "weight_decay") if own[name] >= 0}
@@ -129,22 +134,29 @@ def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
 
 def trial_seed(trial: TrialSpec) -> int:
     """Seed of a trial's head, order and dropout: the same for every model, so that they pair."""
-    return derive_key(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.draw}") >> 1
+    # The name of the random stream is part of the results: other words, other weights.
+    return derive_key(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.replicate}") >> 1
 
 
-def plan_of(evaluation: Evaluation, its_task: Task) -> Plan:
-    its = evaluation.classifier
-    return Plan(its.head, its.finetune, its_task.kind, len(its_task.classes), its.rank)
+def make_finetune_config(evaluation: Evaluation, its_task: Task) -> FineTuneConfig:
+    classifier = evaluation.classifier
+    return FineTuneConfig(
+        classifier.head,
+        classifier.finetune,
+        its_task.kind,
+        len(its_task.classes),
+        classifier.rank,
+    )
 
 
 def _fine_tuned(context: JobContext, its_task: Task, batch: TrialBatch) -> list[Result]:
     evaluation, source = context.evaluation, context.source(batch.model)
     encoders = [load_encoder(source, trial.seed, context.device) for trial in batch.trials]
     found = train_trials(context, its_task, batch, encoders)
-    test = test_examples(evaluation, batch.task, source.k)
+    test = test_examples(evaluation, batch.task, source.tokenization.min_bases)
     examples = _tokenised(context, its_task, source, encoders[0], test)
-    logits = answer(found.model, evaluation_loader(EvaluationData(examples)), context.bf16)
-    answers = found.scale.answers(logits)
+    logits = predict_logits(found.model, evaluation_loader(EvaluationData(examples)), context.bf16)
+    answers = found.scale.to_label_units(logits)
     if evaluation.save_classifiers:
         _keep(context, its_task, batch, found.model)
     return [
@@ -177,7 +189,7 @@ def train_trials(
     """
     evaluation, bf16 = context.evaluation, context.bf16
     seeds = [trial_seed(trial) for trial in batch.trials]
-    model = Classifiers(encoders, plan_of(evaluation, its_task), seeds)
+    model = Classifiers(encoders, make_finetune_config(evaluation, its_task), seeds)
     recipe = choose_recipe(evaluation, its_task, batch.shots)
     data, scale = _data_module(context, its_task, batch, encoders[0], recipe.batch_size)
     if data.dev is None:
@@ -185,7 +197,7 @@ def train_trials(
         return TrainedClassifiers(model, scale, losses, [{} for _ in seeds])
     best = BestEpoch(model, data, its_task, scale, bf16)
     losses = train(model, data, recipe, bf16, best)
-    return TrainedClassifiers(model, scale, losses, best.take())
+    return TrainedClassifiers(model, scale, losses, best.restore_best())
 
 
 def _data_module(
@@ -193,27 +205,30 @@ def _data_module(
 ) -> tuple[ClassificationDataModule, LabelScale]:
     """What a batch trains on, and chooses on where that is dev."""
     evaluation, source = context.evaluation, context.source(batch.model)
-    table, index_GN = _training_table(evaluation, its_task, batch, source.k)
-    scale = LabelScale.of(table.labels, its_task.kind)
+    table, index_GN = _training_table(evaluation, its_task, batch, source.tokenization.min_bases)
+    scale = LabelScale.fit(table.labels, its_task.kind)
     examples = _tokenised(context, its_task, source, encoder, table)
     seeds = [trial_seed(trial) for trial in batch.trials]
     train_data = TrainData(examples, scale.targets(table.labels), index_GN, seeds)
     dev_data = None
     if batch.shots == FULL:
-        dev = split(batch.task, "dev", evaluation.tasks.root, source.k)
+        dev = split(batch.task, "dev", evaluation.tasks.root, source.tokenization.min_bases)
         dev_examples = _tokenised(context, its_task, source, encoder, dev)
         dev_data = EvaluationData(dev_examples, torch.from_numpy(dev.labels))
     return ClassificationDataModule(train_data, batch_size, dev_data), scale
 
 
 def _training_table(
-    evaluation: Evaluation, its_task: Task, batch: TrialBatch, k: int
+    evaluation: Evaluation, its_task: Task, batch: TrialBatch, min_length: int
 ) -> tuple[LabelledSequences, np.ndarray]:
-    """The examples of all draws, and int64 [G, N] which of them each trial trains on."""
-    draws = {u.draw: training_examples(evaluation, its_task, u, k) for u in batch.trials}
-    starts = dict(zip(draws, np.cumsum([0, *map(len, draws.values())]), strict=False))
-    index_GN = np.stack([starts[u.draw] + np.arange(len(draws[u.draw])) for u in batch.trials])
-    return concatenate(list(draws.values())), index_GN
+    """The examples of all replicates, and int64 [G, N] which of them each trial trains on."""
+    replicates = {
+        t.replicate: training_examples(evaluation, its_task, t, min_length) for t in batch.trials
+    }
+    starts = dict(zip(replicates, np.cumsum([0, *map(len, replicates.values())]), strict=False))
+    rows = {number: starts[number] + np.arange(len(data)) for number, data in replicates.items()}
+    index_GN = np.stack([rows[trial.replicate] for trial in batch.trials])
+    return concatenate(list(replicates.values())), index_GN
 
 
 def _tokenised(
@@ -224,27 +239,29 @@ def _tokenised(
     data: LabelledSequences,
 ) -> Examples:
     """Examples as the classifiers of this evaluation want them."""
-    tokens = tokenise(data, source.k, source.shape.max_position_embeddings)
-    return examples_for(encoder, plan_of(context.evaluation, its_task), tokens, context.bf16)
+    tokens = tokenise(data, source.tokenization, source.shape.max_position_embeddings)
+    return prepare_examples(
+        encoder, make_finetune_config(context.evaluation, its_task), tokens, context.bf16
+    )
 
 
 def _keep(context: JobContext, its_task: Task, batch: TrialBatch, model: Classifiers) -> None:
-    from cmgems.evaluation.finetuning.classifier import classifiers_of, save_classifier
+    from cmgems.evaluation.finetuning.classifier import save_classifier, unstack_classifiers
 
     source = context.source(batch.model)
     encoder = load_encoder(source, 0, context.device)
-    if model.body is not None:
-        merge(model.body)
-    for trial, found in zip(batch.trials, classifiers_of(model, encoder), strict=True):
+    if model.encoder is not None:
+        merge(model.encoder)
+    for trial, found in zip(batch.trials, unstack_classifiers(model, encoder), strict=True):
         name = f"{its_task.name}-{Path(trial.model).name}-{trial.seed}".replace("/", "-")
         save_classifier(Path(context.folder) / name, found, source, its_task)
 
 
 def _probe(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
     evaluation, source = context.evaluation, context.source(trial.model)
-    examples = training_examples(evaluation, its_task, trial, source.k)
+    examples = training_examples(evaluation, its_task, trial, source.tokenization.min_bases)
     target = Target(examples.labels, its_task.kind, len(its_task.classes))
-    test = test_examples(evaluation, trial.task, source.k)
+    test = test_examples(evaluation, trial.task, source.tokenization.min_bases)
     found = probe(
         _features(context, source, trial.seed, examples),
         target,
@@ -258,8 +275,13 @@ def _probe(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
 
 @lru_cache(maxsize=4)
 def _test_features(context: JobContext, source: ModelSource, seed: int, name: str) -> np.ndarray:
-    """Those of the test split are the same for all draws."""
-    return _features(context, source, seed, test_examples(context.evaluation, name, source.k))
+    """Those of the test split are the same for all replicates."""
+    return _features(
+        context,
+        source,
+        seed,
+        test_examples(context.evaluation, name, source.tokenization.min_bases),
+    )
 
 
 def _features(
@@ -270,14 +292,13 @@ def _features(
     its = context.evaluation.probe
     layer = None if its.layer == -1 else its.layer
     encoder = load_encoder(source, seed, context.device)
-    return pooled(encoder, data, source.k, its.pool, layer, context.bf16)
+    return pooled(encoder, data, source.tokenization, its.pool, layer, context.bf16)
 
 
 def _baseline(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
     evaluation = context.evaluation
-    k = context.min_length
-    train_on = training_examples(evaluation, its_task, trial, k)
-    test = test_examples(evaluation, trial.task, k)
+    train_on = training_examples(evaluation, its_task, trial, context.min_length)
+    test = test_examples(evaluation, trial.task, context.min_length)
     fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[trial.model]
     found = fit(train_on, test, its_task.kind, len(its_task.classes))
     return Result(
@@ -290,10 +311,10 @@ def _zero_shot(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
     from cmgems.inference.likelihood import pseudo_log_likelihood
 
     source = context.source(trial.model)
-    test = test_examples(context.evaluation, trial.task, source.k)
+    test = test_examples(context.evaluation, trial.task, source.tokenization.min_bases)
     model = load_language_model(source, trial.seed).to(context.device)
-    likelihood = np.array(
-        [pseudo_log_likelihood(model, source.k, test.sequence(i)).mean for i in range(len(test))]
-    )
+    sequences = map(test.sequence, range(len(test)))
+    found = [pseudo_log_likelihood(model, source.tokenization, codes) for codes in sequences]
+    likelihood = np.array([each.mean for each in found])
     logits = np.stack([np.zeros(len(test)), likelihood - np.median(likelihood)], 1)
     return Result(trial, score(logits, test.labels, its_task.kind), float("nan"), 0.0, {})

@@ -49,18 +49,18 @@ def group_by_cell(results: list[Result]) -> dict[tuple[str, str, int], list[Resu
 
 
 def replicate_values(results: list[Result], metric: str) -> ReplicateScores:
-    """values[draw][seed] of one cell."""
-    draws: dict[int, list[tuple[int, float]]] = {}
+    """values[replicate][seed] of one cell."""
+    replicates: dict[int, list[tuple[int, float]]] = {}
     for result in results:
-        figure = getattr(result.scores, metric)
-        draws.setdefault(result.trial.draw, []).append((result.trial.seed, figure))
-    return [[figure for _, figure in sorted(draws[draw])] for draw in sorted(draws)]
+        by_seed = replicates.setdefault(result.trial.replicate, [])
+        by_seed.append((result.trial.seed, getattr(result.scores, metric)))
+    return [[value for _, value in sorted(by_seed)] for _, by_seed in sorted(replicates.items())]
 
 
 def _comparisons(results: list[Result], chosen: Mapping[str, Task]) -> list[dict]:
     """Every pair of models by the official metric, corrected for the tasks and numbers of shots.
 
-    Seeds of a draw are averaged first: a baseline has none to pair them with.
+    Seeds of a replicate are averaged first: a baseline has none to pair them with.
     """
     cells = group_by_cell(results)
     by_model: dict[str, dict[str, ReplicateScores]] = {}
@@ -148,5 +148,5 @@ def _cell(row: dict) -> str:
     scale = 100 if row["metric"] not in ("mse",) else 1
     mean = f"{row['mean'] * scale:.1f}"
     if row["low"] is None:
-        return mean if row["count"] == 1 else f"{mean} (no interval: one draw)"
+        return mean if row["count"] == 1 else f"{mean} (no interval: one replicate)"
     return f"{mean} ({row['low'] * scale:.1f} to {row['high'] * scale:.1f})"

@@ -67,7 +67,8 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     found = {
         "protocol": evaluation.protocol,
         "models": [
-            source._replace(shape=asdict(source.shape))._asdict() for source in context.sources
+            source._asdict() | {"shape": asdict(source.shape)} | source.tokens
+            for source in context.sources
         ],
         "device": context.device,
         "precision": "bf16" if context.bf16 else "32-true",
@@ -97,7 +98,7 @@ def sort_results(batches: list[TrialBatch], results: list[list[Result]]) -> list
             names.index(trial.task),
             trial.shots,
             models.index(trial.model),
-            trial.draw,
+            trial.replicate,
             trial.seed,
         )
 
@@ -163,12 +164,13 @@ def shots_by_task(
 
 
 def find_shortage(
-    evaluation: Evaluation, one: Task, shots: int, k: int
+    evaluation: Evaluation, one: Task, shots: int, min_length: int
 ) -> splits.TooFewExamples | None:
-    """The error of a draw that cannot be made because there are too few examples."""
+    """The error of a replicate for which there are too few examples."""
     root = evaluation.tasks.root
     try:
-        splits.few_shot(one, shots, None if evaluation.few_shot.published else 0, root, 0, k)
+        draw = None if evaluation.few_shot.published else 0
+        splits.few_shot(one, shots, draw, root, 0, min_length)
     except splits.TooFewExamples as error:
         return error
     return None
@@ -189,7 +191,7 @@ def hash_batch(context: JobContext, one: Task, batch: TrialBatch) -> str:
     test = jobs.test_examples(evaluation, batch.task, context.min_length)
     return hash_parts(
         trials=[list(trial) for trial in batch.trials],
-        source=source and [source.sha256, source.k, asdict(source.shape), source.init],
+        source=source and [source.sha256, source.tokens, asdict(source.shape), source.init],
         protocol=evaluation.protocol,
         classifier=source and asdict(evaluation.classifier),
         recipe=source and asdict(jobs.choose_recipe(evaluation, one, batch.shots)),

@@ -11,7 +11,7 @@ from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
 from cmgems.models.presets import BERT_BLOCKS, sizes
-from cmgems.tokenization.kmers import vocabulary_size
+from cmgems.tokenization import Tokenization, build_tokenization
 
 
 class ModelSource(NamedTuple):
@@ -20,9 +20,14 @@ class ModelSource(NamedTuple):
     name: str  # as the user wrote it, or `untrained`
     sha256: str  # of the weights' file; of an untrained model empty: the seed says all
     step: int | None
-    k: int
+    tokenization: Tokenization
     shape: EncoderConfig
     init: str  # of an untrained model
+
+    @property
+    def tokens(self) -> dict[str, str | int]:
+        """The tokenization, as the keys of a file."""
+        return {"tokenization": self.tokenization.name, "k": self.tokenization.k}
 
 
 def load_sources(evaluation: Evaluation) -> list[ModelSource]:
@@ -37,7 +42,7 @@ def load_sources(evaluation: Evaluation) -> list[ModelSource]:
     for name in evaluation.models:
         model = cached_pretrained(name)
         shape = model.model.encoder.config
-        found.append(ModelSource(name, model.sha256, model.step, model.k, shape, ""))
+        found.append(ModelSource(name, model.sha256, model.step, model.tokenization, shape, ""))
     if UNTRAINED in evaluation.baselines:
         found.append(_untrained(evaluation, found[0] if found else None))
     return found
@@ -46,13 +51,14 @@ def load_sources(evaluation: Evaluation) -> list[ModelSource]:
 def _untrained(evaluation: Evaluation, like: ModelSource | None) -> ModelSource:
     its = evaluation.untrained
     if like:
-        return ModelSource(UNTRAINED, "", 0, like.k, like.shape, its.init)
+        return ModelSource(UNTRAINED, "", 0, like.tokenization, like.shape, its.init)
+    tokenization = build_tokenization(Data(tokenization=its.tokenization, k=its.k))
     shape = EncoderConfig(
         **sizes(Model(preset=its.preset)),
-        vocab_size=vocabulary_size(its.k),
+        vocab_size=tokenization.vocab_size,
         max_position_embeddings=512,
     )
-    return ModelSource(UNTRAINED, "", 0, its.k, shape, its.init)
+    return ModelSource(UNTRAINED, "", 0, tokenization, shape, its.init)
 
 
 @lru_cache(maxsize=4)
@@ -68,7 +74,7 @@ def load_language_model(source: ModelSource, seed: int) -> MaskedLanguageModel:
     shape = source.shape
     experiment = Experiment(
         seed=seed,
-        data=Data(k=source.k),
+        data=Data(tokenization=source.tokenization.name, k=source.tokenization.k),
         model=Model(
             num_layers=shape.num_layers,
             hidden_size=shape.hidden_size,

@@ -1,8 +1,8 @@
 """What an evaluation consists of: trials, each one training and one test, and batches of them.
 
-A batch is what is computed together: the draws and seeds of one model on one task and one number
-of shots. Groups are formed from the whole evaluation, whatever is done already, so that a figure
-does not depend on where an evaluation was interrupted.
+A batch is what is computed side by side: the replicates and seeds of one model on one task and one
+number of shots. Batches are formed from the whole evaluation, whatever is done already, so that a
+score does not depend on where an evaluation was interrupted.
 """
 
 from typing import NamedTuple
@@ -11,17 +11,17 @@ from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.sources import ModelSource
 
 FULL = 0  # shots of the whole training split
-PUBLISHED = -1  # draw that the publishers made
+PUBLISHED = -1  # replicate: the examples that the publishers chose
 SMALL = 2_000_000  # parameters, up to which a CPU gains from several models side by side
 
 
 class TrialSpec(NamedTuple):
-    """One score. `shots` counts examples a class; 0: the whole training split."""
+    """What one score is of. `shots` counts examples per class; 0: the whole training split."""
 
     model: str  # a source's name, `kmers` or `one_hot`
     task: str  # as the user named it: of the registry, or a YAML file
     shots: int
-    draw: int
+    replicate: int
     seed: int
 
 
@@ -54,14 +54,15 @@ def make_batches(
     found = []
     for task, shots in shots_of.items():
         for n in shots:
-            draws = _replicates(evaluation, n)
+            replicates = _replicates(evaluation, n)
             seeds = range(evaluation.seeds if evaluation.protocol in ("few_shot", "full") else 1)
             for source in sources:
                 size = choose_models_per_batch(evaluation, source, on_gpu)
-                trials = [TrialSpec(source.name, task, n, d, s) for s in seeds for d in draws]
+                trials = [TrialSpec(source.name, task, n, r, s) for s in seeds for r in replicates]
                 found += [TrialBatch(tuple(part)) for part in _parts(trials, size, evaluation)]
             if evaluation.protocol != "zero_shot":
-                found += [TrialBatch((TrialSpec(b, task, n, d, 0),)) for b in linear for d in draws]
+                alone = [TrialSpec(b, task, n, r, 0) for b in linear for r in replicates]
+                found += [TrialBatch((trial,)) for trial in alone]
     is_linear = {name: name in linear for name in (batch.model for batch in found)}
     return sorted(found, key=lambda g: (is_linear[g.model], -(g.shots or 10**9) * len(g.trials)))
 
@@ -86,7 +87,7 @@ def _parts(trials: list[TrialSpec], size: int, evaluation: Evaluation) -> list[l
 
 
 def choose_models_per_batch(evaluation: Evaluation, source: ModelSource, on_gpu: bool) -> int:
-    """Models trained side by side."""
+    """How many models are trained side by side."""
     if evaluation.compute.models_per_batch:
         return evaluation.compute.models_per_batch
     if evaluation.classifier.finetune == "frozen" or evaluation.protocol == "probe":

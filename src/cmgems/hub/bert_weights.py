@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cmgems.errors import UserError
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
-from cmgems.tokenization.kmers import vocabulary_size
+from cmgems.tokenization import Tokenization
 
 States = dict[str, Tensor]
 
@@ -185,16 +185,16 @@ def _check_extra(extra: States, theirs: States) -> None:
             raise UserError(f"found a weight {name}, which our encoder has no place for")
 
 
-def bert_config(shape: EncoderConfig, k: int, **more: Any) -> dict[str, Any]:
+def bert_config(shape: EncoderConfig, tokenization: Tokenization, **more: Any) -> dict[str, Any]:
     """The content of `config.json`; `more` adds to it or replaces (`architectures`, labels).
 
     Raises
     ------
     ValueError
-        If the vocabulary of the shape is not that of k-mers.
+        If the vocabulary of the shape is not that of the tokenization.
     """
-    if shape.vocab_size != vocabulary_size(k):
-        raise ValueError(f"{shape.vocab_size} tokens are not those of {k}-mers")
+    if shape.vocab_size != tokenization.vocab_size:
+        raise ValueError(f"{shape.vocab_size} tokens are not {tokenization.description}")
     return {
         "architectures": ["BertForMaskedLM"],
         "model_type": "bert",
@@ -206,7 +206,7 @@ def bert_config(shape: EncoderConfig, k: int, **more: Any) -> dict[str, Any]:
         "type_vocab_size": TYPES,
         "pad_token_id": 0,
         "dtype": "float32",
-        "kmer": k,
+        **tokenization.hf_config,
         **more,
     }
 

@@ -21,7 +21,7 @@ tags: [dna, genomics, bert, masked-lm, cmgems]
 
 # {title}
 
-A BERT for DNA, pretrained on masked overlapping {k}-mers with cmgems {version}.
+A BERT for DNA, pretrained on masked {tokens} with cmgems {version}.
 
 | layers | width | heads | feed-forward | tokens at most | vocabulary | parameters |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -29,8 +29,7 @@ A BERT for DNA, pretrained on masked overlapping {k}-mers with cmgems {version}.
 
 ## Use
 
-The tokenizer takes {k}-mers between blanks, one for every base that begins one; the ids are those
-of DNABERT's vocabulary. A {k}-mer with anything but A, C, G, T (upper case) is [UNK].
+{text}
 
 ```python
 from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -38,24 +37,38 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("PATH")
 model = AutoModelForMaskedLM.from_pretrained("PATH").eval()
 sequence = "{example}"
-kmers = [sequence[i : i + {k}] for i in range(len(sequence) - {k} + 1)]
-kmers[3 : 3 + {k}] = [tokenizer.mask_token] * {k}  # fewer could be read off their neighbours
-logits = model(**tokenizer(" ".join(kmers), return_tensors="pt")).logits
+{masked}
 ```
 
 cmgems reads the folder as well, wherever it takes a run.
 """
+KMER_TEXT = """\
+The tokenizer takes {k}-mers between blanks, one for every base that begins one; the ids are those
+of DNABERT's vocabulary. A {k}-mer with anything but A, C, G, T (upper case) is [UNK]."""
+KMERS_MASKED = """\
+kmers = [sequence[i : i + {k}] for i in range(len(sequence) - {k} + 1)]
+kmers[3 : 3 + {k}] = [tokenizer.mask_token] * {k}  # fewer could be read off their neighbours
+logits = model(**tokenizer(" ".join(kmers), return_tensors="pt")).logits"""
+BASE_TEXT = """\
+The tokenizer takes plain DNA in either case, one token per base; what is not A, C, G or T is N."""
+BASES_MASKED = """\
+masked = sequence[:3] + tokenizer.mask_token + sequence[4:]
+logits = model(**tokenizer(masked, return_tensors="pt")).logits"""
+USES = {"kmers": (KMER_TEXT, KMERS_MASKED), "bases": (BASE_TEXT, BASES_MASKED)}
 EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 
 
 def render_card(pretrained: Pretrained, title: str) -> str:
     """The model card; with the figures and the experiment of its run, if it comes from one."""
-    shape = pretrained.model.encoder.config
+    shape, tokens = pretrained.model.encoder.config, pretrained.tokenization
+    text, masked = USES[tokens.name]
     names = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
     names += ("max_position_embeddings", "vocab_size")
     text = HEAD.format(
         title=title,
-        k=pretrained.k,
+        tokens=tokens.description,
+        text=text.format(k=tokens.k),
+        masked=masked.format(k=tokens.k),
         version=__version__,
         parameters=parameters(shape),
         example=EXAMPLE,
@@ -134,7 +147,7 @@ def _figures(results: dict[str, Any], experiment: Experiment) -> list[str]:
     if bits is not None and reference:
         lines += [
             "",
-            f"Bases that no visible k-mer shows cost {bits:.3f} bits each; base composition alone "
+            f"Bases that no visible token shows cost {bits:.3f} bits each; base composition alone "
             f"{reference['composition_bits']:.3f}, the best Markov model (order "
             f"{reference['markov_order']}) {reference['markov_bits']:.3f}.",
         ]

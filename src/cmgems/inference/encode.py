@@ -10,7 +10,7 @@ from cmgems.models.encoder import Encoder
 from cmgems.tasks.tokens import Tokens
 
 
-def states_of(
+def compute_hidden_states(
     encoder: Encoder,
     tokens: Tokens,
     layers: int | None = None,

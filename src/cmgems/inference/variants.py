@@ -12,6 +12,7 @@ from cmgems.genome.alphabet import AMBIGUOUS, BASES, encode_bases
 from cmgems.genome.genome import Genome
 from cmgems.inference.likelihood import TOKENS_AT_ONCE, base_distribution
 from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.tokenization import Tokenization
 from cmgems.utils.files import read_text
 
 COLUMNS = ("chrom", "pos", "ref", "alt")
@@ -79,7 +80,7 @@ def _variants(path: Path, line: int, row: list[str], places: dict[str, int]) -> 
 
 def score_variants(
     model: MaskedLanguageModel,
-    k: int,
+    tokenization: Tokenization,
     genome: Genome,
     variants: list[Variant],
     source: str,
@@ -97,7 +98,8 @@ def score_variants(
     UserError
         If a place is not in the genome, or another base than the reference stands there.
     """
-    window = min(window or 10**9, model.encoder.config.max_position_embeddings - 2 + k - 1)
+    most = tokenization.max_bases(model.encoder.config.max_position_embeddings)
+    window = min(window or most, most)
     step = max(1, TOKENS_AT_ONCE // window)
     for start in range(0, len(variants), step):
         part = variants[start : start + step]
@@ -108,7 +110,7 @@ def score_variants(
         if usable:
             shares = base_distribution(
                 model,
-                k,
+                tokenization,
                 np.stack([cut[n][0] for n in usable]),
                 np.array([cut[n][1] for n in usable]),
             ).log()

@@ -52,12 +52,12 @@ def encoder_config(experiment: Experiment) -> "EncoderConfig":
     from cmgems.models.encoder import (
         EncoderConfig,  # imports torch; the rules of a config need sizes alone
     )
-    from cmgems.tokenization.kmers import vocabulary_size
+    from cmgems.tokenization import build_tokenization
 
     model = experiment.model
     return EncoderConfig(
         **sizes(model),
-        vocab_size=vocabulary_size(experiment.data.k),
+        vocab_size=build_tokenization(experiment.data).vocab_size,
         max_position_embeddings=model.max_position_embeddings,
         dropout=model.dropout,
         **blocks(model),

@@ -47,12 +47,16 @@ def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    # torch, as in `_curriculum_rules`
+    from cmgems.tokenization import build_tokenization
+
     data, positions = experiment.data, experiment.model.max_position_embeddings
-    if data.min_window_length < data.k:
+    tokenization = build_tokenization(data)
+    if data.min_window_length < tokenization.min_bases:
         yield (
             "data.min_window_length",
             f"data.min_window_length: found {data.min_window_length}, wanted at least data.k = "
-            f"{data.k}",
+            f"{tokenization.min_bases}",
         )
     if data.window_length < data.min_window_length:
         yield (
@@ -60,7 +64,7 @@ def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"data.window_length: found {data.window_length}, wanted at least "
             f"data.min_window_length = {data.min_window_length}",
         )
-    tokens = data.window_length - data.k + 3
+    tokens = tokenization.num_tokens(data.window_length)
     if tokens > positions:
         yield (
             "data.window_length",
@@ -76,6 +80,12 @@ def _model_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             "model.hidden_size",
             f"model.hidden_size: found {shape['hidden_size']}, wanted a multiple of 2 x "
             f"{shape['num_heads']} heads",
+        )
+    if experiment.model.init == "fast_start" and experiment.data.tokenization != "kmers":
+        yield (
+            "model.init",
+            f"model.init: found fast_start, which is made for overlapping k-mers, and "
+            f"data.tokenization {experiment.data.tokenization}; wanted model.init bert",
         )
     if experiment.model.init == "fast_start" and shape["hidden_size"] % 4:
         yield (

@@ -41,6 +41,7 @@ RESUMABLE_KEYS = (
     "name",
 )
 PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
+IN_USE = "is in use by another process"  # a sweep knows such a run by this message
 LOCK = ".lock"  # exists while a process is at work in the folder
 
 
@@ -89,7 +90,7 @@ class RunFolder:
                 f"(run.dir=PATH), or run.resume=true to resume it"
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with file_lock(self.path / LOCK, f"run.dir: {self.path} is in use by another process"):
+        with file_lock(self.path / LOCK, f"run.dir: {self.path} {IN_USE}"):
             self.write_config(experiment)
             yield
 

@@ -20,7 +20,7 @@ def render_summary(experiment: Experiment, results: dict[str, Any], folder: Path
         initial = results["initial"].get(mask, {}).get("perplexity")
         final = results["final"].get(mask, {}).get("perplexity")
         lines.append(f"    {title:<28}{_number(initial)}{_number(final)}")
-    lines += ["", *_hidden_bases(results)]
+    lines += ["", *_hidden_bases(results, experiment.data.tokenization == "kmers")]
     fractions = _masked_fractions(experiment, results["masked_fraction"])
     lines.append(f"  masked fraction       {fractions}")
     lines.append(f"  curriculum            {_curriculum(experiment, results)}")
@@ -53,7 +53,7 @@ def _masked_fractions(experiment: Experiment, fractions: dict[str, float]) -> st
     return f"{named} (wanted {experiment.masking.mask_ratio:g})"
 
 
-def _hidden_bases(results: dict[str, Any]) -> list[str]:
+def _hidden_bases(results: dict[str, Any], copies: bool) -> list[str]:
     """Whether the model predicts hidden bases better than a Markov model: perplexity hides it."""
     metrics, reference = results["final"].get("random_wide", {}), results["reference"]
     bits = metrics.get("hidden_base_bits")
@@ -66,8 +66,8 @@ def _hidden_bases(results: dict[str, Any]) -> list[str]:
     ]
     if bits >= markov:
         lines.append(
-            "                        the model does not beat the Markov model: so far it copies "
-            "k-mers from their neighbours"
+            "                        the model does not beat the Markov model"
+            + (": so far it copies k-mers from their neighbours" if copies else "")
         )
     tokens, bases = results["final"]["random"]["accuracy"], metrics["hidden_base_accuracy"]
     lines.append(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from cmgems.errors import SweepStopped
-from cmgems.runs.folder import RunFolder
+from cmgems.runs.folder import IN_USE, RunFolder
 from cmgems.sweeps.jobs import Executor, FinishedJob
 from cmgems.sweeps.plan import PlannedRun
 from cmgems.sweeps.state import (
@@ -24,7 +24,6 @@ from cmgems.sweeps.state import (
 POLL_SECONDS = 0.3
 # 0 without results: stopped before it could answer a signal, Lightning ends a run as if finished.
 STOP_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM, 0)
-IN_USE = "is in use by another process"  # in the message of `RunFolder.claimed`
 
 
 class StopSignals:

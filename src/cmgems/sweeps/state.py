@@ -40,7 +40,7 @@ def check_unchanged(planned: list[PlannedRun]) -> None:
     for run in planned:
         folder = RunFolder(run.folder)
         if (run.folder / "config.yaml").exists():
-            problems += folder.changes(run.experiment)
+            problems += folder.conflicts(run.experiment)
         elif run.folder.exists() and any(run.folder.iterdir()):
             problems.append(f"{run.folder}: holds something else, wanted a run or nothing")
     if problems:

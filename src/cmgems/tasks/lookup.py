@@ -1,8 +1,8 @@
 """Tasks by name, by pattern, or from a file.
 
->>> task("gue/prom/prom_core_all").metric
+>>> find_task("gue/prom/prom_core_all").metric
 'mcc'
->>> [task.name for task in tasks("prom-*")]
+>>> [task.name for task in find_tasks("prom-*")]
 ['prom-core', 'prom-300']
 """
 

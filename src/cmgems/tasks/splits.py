@@ -1,10 +1,11 @@
-"""The examples of a task: its splits as published, and few-shot draws.
+"""The examples of a task: its splits as published, and few-shot replicates.
 
 `read_split` gives a split. Where a task has no file for it, the split is held out, always the same
 examples: of `train` for dev, and for the test of a few-shot task of its largest file.
 
-`few_shot` gives the published examples, or a draw of our own from everything that is not test.
-Draws are nested: the examples of 10 shots are among those of 50 shots of the same draw.
+`few_shot` gives the published examples, or a replicate: a random sample of our own of everything
+that is not test. Replicates are nested: the examples of 10 shots are among those of 50 shots of the
+same replicate.
 """
 
 from functools import lru_cache
@@ -35,7 +36,7 @@ def read_split(
     task : from `tasks.task`
     split : train, dev or test
     root : folder with the published files, as docs/tasks.md lays them out
-    min_length : bases; a shorter sequence is refused (k, for a model of k-mers)
+    min_length : bases; a shorter sequence is refused (`Tokenization.min_bases`)
 
     Raises
     ------
@@ -54,7 +55,7 @@ def read_split(
 def few_shot(
     task: Task,
     shots: int,
-    draw: int | None,
+    replicate: int | None,
     root: str | Path = "",
     seed: int = 0,
     min_length: int = 1,
@@ -64,9 +65,9 @@ def few_shot(
     Parameters
     ----------
     task, root, min_length : as for `read_split`
-    shots : examples a class
-    draw : number of our own draw, from 0; None for the file that the publishers drew
-    seed : another seed, other draws; the published file has none
+    shots : examples per class
+    replicate : number of our own sample, from 0; None for the publishers' file
+    seed : another seed, other replicates; the published file has none
 
     Raises
     ------
@@ -75,10 +76,11 @@ def few_shot(
     UserError
         If the files cannot be used.
     """
-    if draw is None:
+    if replicate is None:
         return _published(task, shots, root, min_length)
     pool = few_shot_pool(task, root, min_length)
-    rng = generator(seed, f"shots of {task.name}, draw {draw}")
+    # The name of the random stream is part of the results: other words, other examples.
+    rng = generator(seed, f"shots of {task.name}, draw {replicate}")
     chosen = []
     for name, members in _by_class(task, pool):
         if shots > len(members):
@@ -86,13 +88,13 @@ def few_shot(
                 f"task {task.name}: found {shots} shots, wanted at most {len(members)}, the "
                 f"examples{name} that are not in the test split"
             )
-        # The whole class is put in order, whatever `shots` is: so draws are nested.
+        # The whole class is put in order, whatever `shots` is: so replicates are nested.
         chosen.append(rng.permutation(members)[:shots])
     return pool.select(np.concatenate(chosen))
 
 
 def few_shot_pool(task: Task, root: str | Path = "", min_length: int = 1) -> LabelledSequences:
-    """What `few_shot` draws from: the distinct training examples that are not in the test split.
+    """What `few_shot` samples: the distinct training examples that are not in the test split.
 
     A sequence and its reverse complement count as one.
     """
@@ -131,7 +133,7 @@ def _published(task: Task, shots: int, root: str | Path, min_length: int) -> Lab
     if _is_cut(task, "test") and shots == max(task.shots):
         raise UserError(
             f"task {task.name}: the published file of {shots} shots has the test split held out of "
-            f"it, wanted fewer shots or draws of our own"
+            f"it, wanted fewer shots or replicates of our own"
         )
     return _load(task, task.shot_files[shots], f"{shots} shots", root, min_length)
 

@@ -21,18 +21,13 @@ class Rows(NamedTuple):
     example: np.ndarray
 
 
-def most_bases(positions: int, k: int) -> int:
-    """Bases of the longest sequence whose k-mers fit, with [CLS] and [SEP]."""
-    return positions - 2 + k - 1
-
-
 def make_rows(data: Sequences, most: int, over: str = "middle") -> Rows:
     """Each sequence as rows of at most `most` bases.
 
     Parameters
     ----------
     data : sequences
-    most : bases, see `most_bases`
+    most : bases, see `Tokenization.max_bases`
     over : `middle` cuts a longer sequence to its middle; `windows` covers it with as few windows
         of `most` bases as overlap by a quarter or more, spread evenly from end to end
     """

@@ -1,6 +1,6 @@
-"""One fine-tuned classifier: an encoder with a head, to keep, to load and to hand on.
+"""One fine-tuned classifier: an encoder with a head, to save, to load and to export.
 
-A folder holds `classifier.json` (sizes, k, head, classes, where it comes from) and
+A folder holds `classifier.json` (sizes, tokens, head, classes, the pretrained model) and
 `classifier.safetensors`. One with the head `cls` can be written as a Hugging Face folder, which
 `BertForSequenceClassification.from_pretrained` opens with the same logits.
 """
@@ -14,18 +14,21 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from cmgems.config.schema import Data
 from cmgems.errors import UserError
 from cmgems.evaluation.finetuning.heads import Head, build_head
 from cmgems.evaluation.finetuning.train import Classifiers
 from cmgems.evaluation.sources import ModelSource
 from cmgems.hub.bert_weights import bert_config, classifier_states
 from cmgems.hub.folder import write_folder
-from cmgems.inference.encode import arithmetic, states_of
+from cmgems.inference.encode import arithmetic, compute_hidden_states
 from cmgems.models.dropout import SeededDropout
 from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import StackedLinear, unstack
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import Tokens
+from cmgems.tokenization import Tokenization, build_tokenization
+from cmgems.tokenization.hf import input_text
 from cmgems.utils.files import atomic_write
 
 DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"
@@ -34,59 +37,61 @@ DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"
 class Classifier(nn.Module):
     """An encoder and a head (of one model)."""
 
-    def __init__(self, encoder: Encoder, head: Head):
+    def __init__(self, encoder: Encoder, head: Head) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
 
     @torch.no_grad()
     def forward(self, tokens: Tokens, bf16: bool = False) -> Tensor:
-        """Logits [B, C] of a batch, of the head `token` [B, L, C]; nothing is dropped."""
+        """Logits [B, C] of a batch, or [B, L, C] with the head `token`; nothing is dropped."""
         device = self.encoder.tokens.weight.device
-        real = tokens.attention_mask().to(device)[None]
+        attention_mask = tokens.attention_mask().to(device)[None]
         with arithmetic(device, bf16):
-            states = self.head.reduce(states_of(self.encoder, tokens)[None], real)
-            return self.head(states, real, SeededDropout(0.0, [0]))[0].float()
+            hidden_states = compute_hidden_states(self.encoder, tokens)[None]
+            reduced = self.head.reduce(hidden_states, attention_mask)
+            return self.head(reduced, attention_mask, SeededDropout(0.0, [0]))[0].float()
 
 
-class Loaded(NamedTuple):
+class LoadedClassifier(NamedTuple):
+    """What `load_classifier` reads."""
+
     classifier: Classifier
-    k: int
+    tokenization: Tokenization
     head: str
     description: dict
 
 
-def classifiers_of(stack: Classifiers, encoder: Encoder) -> list[Classifier]:
-    """The models of a stack, each on its own; `encoder` is the body of frozen ones."""
-    found = []
-    name = {type(stack.head).__name__.lower(): type(stack.head)}
-    for number in range(len(next(stack.head.parameters()))):
-        states = {
-            part: x[number : number + 1].clone() for part, x in stack.head.state_dict().items()
+def unstack_classifiers(stacked: Classifiers, encoder: Encoder) -> list[Classifier]:
+    """The stacked models, each on its own; `encoder` is the one that frozen ones share."""
+    classifiers = []
+    name = type(stacked.head).__name__.lower()
+    for model in range(len(next(stacked.head.parameters()))):
+        state_dict = {
+            key: x[model : model + 1].clone() for key, x in stacked.head.state_dict().items()
         }
-        shape, outputs = encoder.config, _outputs(states)
-        head = build_head(
-            next(iter(name)), shape.hidden_size, outputs, shape.max_position_embeddings, [0]
-        )
-        head.load_state_dict(states)
-        body = encoder if stack.body is None else unstack(stack.body, number)
-        found.append(Classifier(body, head))
-    return found
+        sizes, outputs = encoder.config, _count_outputs(state_dict)
+        head = build_head(name, sizes.hidden_size, outputs, sizes.max_position_embeddings, [0])
+        head.load_state_dict(state_dict)
+        own = encoder if stacked.encoder is None else unstack(stacked.encoder, model)
+        classifiers.append(Classifier(own, head))
+    return classifiers
 
 
-def _outputs(states: dict[str, Tensor]) -> int:
-    """Classes, from the last bias of a head."""
-    return (states["out.bias"] if "out.bias" in states else states["bias"]).shape[-1]
+def _count_outputs(state_dict: dict[str, Tensor]) -> int:
+    """Logits of a head, from its last bias."""
+    last = "out.bias" if "out.bias" in state_dict else "bias"
+    return state_dict[last].shape[-1]
 
 
 def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, task: Task) -> None:
     """Write a classifier; one of that name is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    states = {name: x.detach().cpu().contiguous() for name, x in classifier.state_dict().items()}
+    weights = {name: x.detach().cpu().contiguous() for name, x in classifier.state_dict().items()}
     with atomic_write(folder / WEIGHTS, "wb") as handle:
-        handle.write(safetensors.torch.save(states))
+        handle.write(safetensors.torch.save(weights))
     description = {
         "shape": asdict(classifier.encoder.config),
-        "k": source.k,
+        **source.tokens,
         "head": type(classifier.head).__name__.lower(),
         "kind": task.kind,
         "classes": list(task.classes),
@@ -97,7 +102,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, t
         json.dump(description, handle, indent=2)
 
 
-def load_classifier(folder: Path) -> Loaded:
+def load_classifier(folder: Path) -> LoadedClassifier:
     """Read what `save_classifier` wrote.
 
     Raises
@@ -107,24 +112,26 @@ def load_classifier(folder: Path) -> Loaded:
     """
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
-        states = safetensors.torch.load_file(folder / WEIGHTS)
-        shape = EncoderConfig(**description["shape"])
-        outputs = _outputs({name.removeprefix("head."): x for name, x in states.items()})
+        state_dict = safetensors.torch.load_file(folder / WEIGHTS)
+        config = EncoderConfig(**description["shape"])
+        outputs = _count_outputs({name.removeprefix("head."): x for name, x in state_dict.items()})
         head = build_head(
-            description["head"], shape.hidden_size, outputs, shape.max_position_embeddings, [0]
+            description["head"], config.hidden_size, outputs, config.max_position_embeddings, [0]
         )
-        classifier = Classifier(Encoder(shape).eval(), head)
-        classifier.load_state_dict(states)
+        classifier = Classifier(Encoder(config).eval(), head)
+        classifier.load_state_dict(state_dict)
+        tokens = Data(tokenization=description["tokenization"], k=description["k"])
+        tokenization = build_tokenization(tokens)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{folder}: found no usable classifier ({reason}), wanted one that was kept"
+            f"{folder}: found no usable classifier ({reason}), wanted a folder of save_classifiers"
         ) from error
-    return Loaded(classifier, description["k"], description["head"], description)
+    return LoadedClassifier(classifier, tokenization, description["head"], description)
 
 
 def export_classifier(folder: Path, out: Path) -> None:
-    """Write a kept classifier with the head `cls` as a Hugging Face folder.
+    """Write a saved classifier with the head `cls` as a Hugging Face folder.
 
     Raises
     ------
@@ -142,13 +149,14 @@ def export_classifier(folder: Path, out: Path) -> None:
     classes = found.description["classes"] or ["value"]
     config = bert_config(
         encoder.config,
-        found.k,
+        found.tokenization,
         architectures=["BertForSequenceClassification"],
         id2label=dict(enumerate(classes)),
         label2id={name: number for number, name in enumerate(classes)},
         problem_type=PROBLEMS[found.description["kind"]],
     )
-    write_folder(out, states, config, found.k, _card(found.description))
+    card = _card(found.description, found.tokenization)
+    write_folder(out, states, config, found.tokenization, card)
 
 
 PROBLEMS = {
@@ -160,18 +168,19 @@ PROBLEMS = {
 
 
 def _plain_linear(part: StackedLinear) -> nn.Linear:
-    """One of stacked linear maps as torch's own."""
+    """The first of stacked linear maps, as torch's own."""
     outputs, inputs = part.weight.shape[1:]
     plain = nn.Linear(inputs, outputs)
     plain.load_state_dict({"weight": part.weight[0], "bias": part.bias[0]})
     return plain
 
 
-def _card(description: dict) -> str:
-    its = description["pretrained"]
+def _card(description: dict, tokenization: Tokenization) -> str:
+    pretrained = description["pretrained"]
+    origin = pretrained["source"] if pretrained["sha256"] else "an untrained encoder"
     return (
         f"# {description['task']}\n\n"
-        f"A classifier of DNA in {description['k']}-mers, fine-tuned with cmgems on the task "
-        f"{description['task']}, from {its['source'] if its['sha256'] else 'an untrained encoder'}."
-        f"\n\nIts input is k-mer text: `ACGTACG` is `ACGTAC CGTACG` for k = 6.\n"
+        f"A classifier of DNA in {tokenization.description}, fine-tuned with cmgems on the task "
+        f"{description['task']}, from {origin}."
+        f"\n\nIts input is {input_text(tokenization)}.\n"
     )

@@ -59,7 +59,7 @@ class Cls(Head):
 
 
 class Mean(Head):
-    """The mean over the k-mers: blind to where in a sequence something is."""
+    """The mean over the tokens: blind to where in a sequence something is."""
 
     def reduce(self, states: Tensor, real: Tensor) -> Tensor:
         weight = inner(real).to(states.dtype)[..., None]
@@ -67,14 +67,14 @@ class Mean(Head):
 
 
 class Max(Head):
-    """The largest of the k-mers in each channel."""
+    """The largest of the tokens in each channel."""
 
     def reduce(self, states: Tensor, real: Tensor) -> Tensor:
         return states.masked_fill(~inner(real)[..., None], -torch.inf).amax(2, keepdim=True)
 
 
 class Attention(Head):
-    """A mean over the k-mers with weights that are learned from the states."""
+    """A mean over the tokens with weights that are learned from the states."""
 
     reduced = False
 

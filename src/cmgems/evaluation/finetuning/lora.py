@@ -19,7 +19,7 @@ ADAPTED = ("query", "key_value")  # of each layer's attention
 class LowRank(nn.Module):
     """A fixed linear map and a low-rank update of it, for each of G models."""
 
-    def __init__(self, base: Linear, rank: int):
+    def __init__(self, base: Linear, rank: int) -> None:
         super().__init__()
         models, outputs, inputs = base.weight.shape
         self.base = base.requires_grad_(False)
@@ -32,33 +32,33 @@ class LowRank(nn.Module):
         update = torch.bmm(torch.bmm(flat, self.down.mT), self.up.mT) * self.scale
         return self.base(x) + update.view(*x.shape[:-1], -1)
 
-    def merged(self) -> Linear:
-        """A plain map that computes the same."""
+    def merge_into_base(self) -> Linear:
+        """The base, with the update added to its weights."""
         with torch.no_grad():
             self.base.weight += self.scale * torch.bmm(self.up, self.down)
         return self.base
 
 
-def adapt(body: Encoder, rank: int, seeds: list[int]) -> None:
+def adapt(encoder: Encoder, rank: int, seeds: list[int]) -> None:
     """Fix all weights of the encoders and put adapters on the attention's queries, keys, values."""
-    body.requires_grad_(False)
+    encoder.requires_grad_(False)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for layer in body.layers:
+        for layer in encoder.layers:
             for name in ADAPTED:
                 part = getattr(layer.attention, name)
                 setattr(layer.attention, name, LowRank(part, rank))
         for model, seed in enumerate(seeds):
             seed_torch(seed, "adapters")
-            for layer in body.layers:
+            for layer in encoder.layers:
                 for name in ADAPTED:
                     down = getattr(layer.attention, name).down
                     nn.init.normal_(down[model], std=down.shape[-1] ** -0.5)
 
 
-def merge(body: Encoder) -> None:
-    """Work the adapters into the weights; the encoders compute what they did before."""
-    for layer in body.layers:
+def merge(encoder: Encoder) -> None:
+    """Add the adapters to the weights; the encoders compute what they did before."""
+    for layer in encoder.layers:
         for name in ADAPTED:
             part = getattr(layer.attention, name)
             if isinstance(part, LowRank):
-                setattr(layer.attention, name, part.merged())
+                setattr(layer.attention, name, part.merge_into_base())
