@@ -19,7 +19,7 @@ from cmgems.tasks.splits import (
     read_split,
 )
 from cmgems.tasks.synthetic import PARTS, replaced_sequence
-from cmgems.tasks.task import Recipe, metric_names
+from cmgems.tasks.task import PublishedRecipe, metric_names
 
 REAL_FILES = os.environ.get("CMGEMS_DATA", "")
 
@@ -48,7 +48,7 @@ def test_the_registry_has_what_the_benchmarks_have():
     assert {one.metric for one in found["GUE"]} == {"mcc", "f1"}
     assert [one.name for one in found["GUE"] if one.metric == "f1"] == ["gue/virus/covid"]
     assert len(find_task("gue/virus/covid").classes) == 9
-    recipe = Recipe(epochs=10, learning_rate=3e-5, batch_size=32, warmup_steps=50)
+    recipe = PublishedRecipe(epochs=10, learning_rate=3e-5, batch_size=32, warmup_steps=50)
     assert find_task("gue/prom/prom_core_tata").recipe == recipe
     assert find_task("splice-40").shots == (100, 500, 1000, 5000)
     for one in TASKS.values():

@@ -306,7 +306,7 @@ def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[trial.model]
     prediction = fit(train_on, test, task.kind, len(task.classes))
     scores = score(prediction.logits, test.labels, task.kind)
-    return Result(trial, scores, float("nan"), 0.0, prediction.settings)
+    return Result(trial, scores, float("nan"), 0.0, prediction.chosen)
 
 
 def _zero_shot(context: JobContext, task: Task, trial: TrialSpec) -> Result:

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from cmgems.tasks.task import Files, Recipe, Task
+from cmgems.tasks.task import Files, PublishedRecipe, Task
 
 
 def read_published(text: str) -> dict[str, Task]:
@@ -30,7 +30,7 @@ def _task(name: str, group: str, key: str, fields: dict[str, Any]) -> Task:
         classes=classes,
         files={split: _files(key, split, its) for split, its in by_split.items()},
         shot_files={shots: _files(key, "train", its) for shots, its in by_shots.items()},
-        recipe=Recipe(**fields.pop("recipe", {})),
+        recipe=PublishedRecipe(**fields.pop("recipe", {})),
         **fields,
     )
 

@@ -24,7 +24,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PublishedRecipe:
     """How a task is fine-tuned on all of its training split, by its publishers."""
 
     epochs: int = 3
@@ -50,7 +50,7 @@ class Task:
     dev_fraction: float = 0.0  # held out of train where there is no file for dev
     test_fraction: float = 0.0  # held out where there is no file for test
     paired: bool = False  # examples of one name belong together, on one side of every split
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: PublishedRecipe = field(default_factory=PublishedRecipe)
     columns: tuple[str, str] = ("sequence", "label")  # of tables
     license: str = "not stated with the data"
     base: Path | None = None  # folder of its files, instead of the root folder
