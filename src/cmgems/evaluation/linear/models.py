@@ -25,7 +25,7 @@ CERTAIN = 50.0  # nats: log-odds of a label that all training examples have
 
 
 class Target(NamedTuple):
-    """What is to be predicted: labels (see `LabelledSequences`), kind of task, number of classes."""
+    """What is to be predicted: labels as in `LabelledSequences`, kind of task, classes."""
 
     labels: np.ndarray
     kind: str
