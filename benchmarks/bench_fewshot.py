@@ -33,11 +33,13 @@ from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.presets import PRESETS
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.tokens import Tokens, tokenise
-from cmgems.tokenization.kmers import vocabulary_size
+from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.cores import available_cores
 
 BASES, TEST, K, CORES = 70, 5920, 6, 2
-SHAPE = EncoderConfig(**PRESETS["logo"], vocab_size=vocabulary_size(K), max_position_embeddings=512)
+SHAPE = EncoderConfig(
+    **PRESETS["logo"], vocab_size=OverlappingKmers(K).vocab_size, max_position_embeddings=512
+)
 PROTOCOL, REPLICATES = (10, 50, 100, 500, 1000), 10
 
 
@@ -56,7 +58,7 @@ def windows(count: int, first: int) -> Tokens:
 
     codes = load_genome("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]
-    return tokenise(pack_codes(rows), K, SHAPE.max_position_embeddings)
+    return tokenise(pack_codes(rows), OverlappingKmers(K), SHAPE.max_position_embeddings)
 
 
 def labels(count: int) -> torch.Tensor:

@@ -26,7 +26,7 @@ from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.models.build import build_model
-from cmgems.tokenization.kmers import token_ids
+from cmgems.tokenization import OverlappingKmers
 from cmgems.training.optim import adamw
 from cmgems.utils.kernels import force_torch_path
 from cmgems.utils.rng import derive_key, sequence_keys
@@ -71,7 +71,11 @@ def set_up(device: torch.device) -> tuple[Masker, WindowBatch]:
     codes = sample_windows(genome.codes, unambiguous_spans(genome.codes), 1024, BASES)
     codes_BL = torch.from_numpy(codes)
     rank_V = torch.from_numpy(compute_pmi_table(genome, K).rank)
-    masker = Masker(K, rank_V, Budget(token_ids(codes_BL, K), rank_V, K)).to(device)
+    masker = Masker(
+        OverlappingKmers(K),
+        rank_V,
+        Budget(OverlappingKmers(K).encode(codes_BL), rank_V, OverlappingKmers(K)),
+    ).to(device)
     keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "bench"), np.arange(250)))
     return masker, WindowBatch(codes_BL[-250:].to(device), (BASES,) * 250, keys_B2.to(device))
 

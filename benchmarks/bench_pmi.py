@@ -2,15 +2,15 @@
 
     python benchmarks/bench_pmi.py chr20.fa chrX.fa [--rounds 9] [--big BASES] [--only ROW]
 
-The candidates of a group are measured in turn, round after round, so that whatever else the
-machine does hits all of them; best and median wall time and the least processor time (of all
-threads together) are printed, and their ratios to the first of the group. Everything is in the
-page cache and compiled before the first round. KMC and Jellyfish (Debian packages kmc, jellyfish)
-are left out where they are not installed. With --big, FASTA files of that size are made of the
-given ones (in many lines, and in one line) and whole processes are compared on them (not
-Jellyfish, which takes minutes). --only measures one group of rows: copy, fasta, pmi, gzip, kmc,
-big or memory (may be given several times); `--only check` compares all counts of words of 1 to 10
-bases with a slow reference that is numpy alone.
+The candidates of a group are measured in turn, round after round, so that other load on the
+machine affects all of them; best and median wall time and the least processor time (of all threads
+together) are printed, and their ratios to the first of the group. Everything is in the page cache
+and compiled before the first round. KMC and Jellyfish (Debian packages kmc, jellyfish) are left out
+where they are not installed. With --big, FASTA files of that size are made from the given ones (in
+many lines, and in one line) and whole processes are compared on them (not Jellyfish, which takes
+minutes). --only measures one group of rows: copy, fasta, pmi, gzip, kmc, big or memory (may be
+given several times); `--only check` compares all counts of words of 1 to 10 bases with a slow
+reference in plain NumPy.
 """
 
 import argparse
@@ -33,6 +33,7 @@ import numpy as np
 from cmgems.difficulty.counts import KmerCounts, count_chunks
 from cmgems.difficulty.genome_counts import count_file_kmers
 from cmgems.difficulty.pmi import pmi_table_from_counts
+from cmgems.genome.alphabet import AMBIGUOUS
 from cmgems.genome.formats import fasta_kernels
 from cmgems.genome.formats.reader import read_chunks
 from cmgems.utils.cores import available_cores
@@ -41,20 +42,7 @@ PMI = [sys.executable, "-m", "cmgems", "pmi", "--k", "10", "--threads", "2"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("fasta", nargs="+", type=Path)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--big", type=float, default=0, metavar="BASES", help="for example 3e9")
-    rows = ["copy", "fasta", "pmi", "gzip", "kmc", "big", "memory", "check"]
-    parser.add_argument(
-        "--only", action="append", choices=rows, metavar="ROW", help=", ".join(rows)
-    )
-    args = parser.parse_args()
-    chosen = set(args.only or rows[:-1])
-    if not args.big and chosen & {"big", "memory"}:
-        if args.only:
-            parser.error("--only big and --only memory want --big BASES")
-        chosen -= {"big", "memory"}
+    args, chosen = parse_arguments()
     chromosome, rounds = args.fasta[0], args.rounds
     print(f"{machine()}; {chromosome.name}, {chromosome.stat().st_size:,} bytes")
     print(f"load before the start: {os.getloadavg()[0]:.1f} (a quiet machine has less than 0.3)")
@@ -79,11 +67,31 @@ def main() -> None:
             peaks([folder / "big.fa", folder / "line.fa", chromosome])
 
 
+def parse_arguments() -> tuple[argparse.Namespace, set[str]]:
+    """The arguments, and the groups of rows to measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("fasta", nargs="+", type=Path, help="FASTA files; all groups but big measure the first")
+    add("--rounds", type=int, default=9, help="rounds of measurement (default 9)")
+    add("--big", type=float, default=0, metavar="BASES", help="size of the large file, as 3e9")
+    rows = ["copy", "fasta", "pmi", "gzip", "kmc", "big", "memory", "check"]
+    add("--only", action="append", choices=rows, metavar="ROW", help=", ".join(rows))
+    args = parser.parse_args()
+    chosen = set(args.only or rows[:-1])
+    if not args.big and chosen & {"big", "memory"}:
+        if args.only:
+            parser.error("--only big and --only memory want --big BASES")
+        chosen -= {"big", "memory"}
+    return args, chosen
+
+
 def machine() -> str:
-    names = [
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    processor, python = names[0].split(":")[1].strip(), platform.python_version()
+    """The processor, the number of cores and the version of Python."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    processor, python = (names or [platform.machine()])[0], platform.python_version()
     return f"{processor}, {available_cores()} cores, Python {python}"
 
 
@@ -102,11 +110,11 @@ def measure(title: str, candidates: dict[str, Callable[[], object]], rounds: int
     print(f"\n{title} ({rounds} rounds)")
     print(f"  {'milliseconds':<46}     best   median processor | ratio of best, median, processor")
     for name in candidates:
-        found = [min(walls[name]), statistics.median(walls[name]), min(busy[name])]
+        seconds = [min(walls[name]), statistics.median(walls[name]), min(busy[name])]
         if name == next(iter(candidates)):
-            first = found
-        times = " ".join(f"{1e3 * seconds:9.1f}" for seconds in found)
-        ratios = " ".join(f"{mine / his:8.2f}" for mine, his in zip(found, first, strict=True))
+            first = seconds
+        times = " ".join(f"{1e3 * s:9.1f}" for s in seconds)
+        ratios = " ".join(f"{a / b:8.2f}" for a, b in zip(seconds, first, strict=True))
         print(f"  {name:<44} {times} | {ratios}", flush=True)
 
 
@@ -163,7 +171,7 @@ def count(path: Path, k: int, threads: int) -> KmerCounts:
 def biopython(path: Path) -> None:
     from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-    table = np.minimum(fasta_kernels.BYTE_CLASSES, fasta_kernels.OTHER)
+    table = np.minimum(fasta_kernels.BYTE_CLASSES, AMBIGUOUS)
     with open(path) as handle:
         for _, sequence in SimpleFastaParser(handle):
             table[np.frombuffer(sequence.encode(), np.uint8)]
@@ -176,7 +184,7 @@ def both_definitions(path: Path, threads: int) -> None:
 
 
 def packed(path: Path, folder: Path) -> None:
-    """What gzip costs: unpacking with ISA-L, as we do, and with zlib."""
+    """The cost of gzip: unpacking with ISA-L, as cmgems does, and with zlib."""
     archive = folder / "packed.fa.gz"
     with open(path, "rb") as source, gzip.open(archive, "wb", 6) as target:
         shutil.copyfileobj(source, target, 1 << 20)
@@ -202,16 +210,17 @@ def counters(path: Path, folder: Path, rounds: int) -> None:
     }
     candidates |= {
         f"{name} (whole process)": functools.partial(quietly, command)
-        for name, command in others(path, folder).items()
+        for name, command in other_counters(path, folder).items()
     }
     measure("k = 10 counts from the file, against counters", candidates, rounds)
 
 
-def others(path: Path, folder: Path) -> dict[str, list]:
+def other_counters(path: Path, folder: Path) -> dict[str, list]:
+    """The commands of the counters that are installed."""
     kmc = ["kmc", "-k10", "-ci1", "-b", "-t2", "-fm", path, folder / "kmc", folder]
     jellyfish = ["jellyfish", "count", "-m10", "-s2M", "-t2", "-o", folder / "jellyfish", path]
-    found = {"KMC": kmc, "Jellyfish": jellyfish}
-    return {name: command for name, command in found.items() if shutil.which(command[0])}
+    commands = {"KMC": kmc, "Jellyfish": jellyfish}
+    return {name: command for name, command in commands.items() if shutil.which(command[0])}
 
 
 def quietly(command: list) -> None:
@@ -220,8 +229,8 @@ def quietly(command: list) -> None:
 
 def whole_processes(folder: Path, rounds: int) -> None:
     big, line = folder / "big.fa", folder / "line.fa"
-    candidates = {"cmgems pmi --k 10 --threads 2": [*PMI, big]} | others(big, folder)
-    candidates.pop("Jellyfish", None)  # minutes a run
+    candidates = {"cmgems pmi --k 10 --threads 2": [*PMI, big]} | other_counters(big, folder)
+    candidates.pop("Jellyfish", None)  # minutes per run
     runs = {name: functools.partial(quietly, command) for name, command in candidates.items()}
     measure(f"Whole processes, {big.stat().st_size:,} bytes of FASTA", runs, max(rounds // 3, 2))
     runs = {"cmgems pmi, one line": functools.partial(quietly, [*PMI, line])}
@@ -235,7 +244,7 @@ def peaks(sources: list[Path]) -> None:
 
 
 def check(path: Path) -> None:
-    """The counts of a file without anything compiled: numpy, a word length at a time."""
+    """Compare the counts of a file with those of plain NumPy, one length of words at a time."""
     values = np.full(256, 4, np.uint8)
     for value, letters in enumerate((b"Aa", b"TtUu", b"Cc", b"Gg")):
         values[list(letters)] = value
@@ -246,16 +255,16 @@ def check(path: Path) -> None:
         for run in np.split(codes, np.flatnonzero(np.diff(codes > 3)) + 1):
             if len(run) and run[0] < 4:
                 add_words(run, expected)
-    found = count_file_kmers(path, 10).tables
+    tables = count_file_kmers(path, 10).tables
     for k in range(1, 11):
-        equal = np.array_equal(found[k - 1], expected[k - 1])
+        equal = np.array_equal(tables[k - 1], expected[k - 1])
         print(f"  k = {k:<2}  {expected[k - 1].sum():,} words: {'equal' if equal else 'DIFFERENT'}")
         if not equal:
             sys.exit(1)
 
 
 def add_words(run: np.ndarray, totals: list[np.ndarray]) -> None:
-    """Add the words of a stretch of A, C, G and T to the counts of each length."""
+    """Add the words of a run of A, C, G and T to the counts of each length."""
     words = np.zeros(len(run) + 1, np.int64)
     for k, total in enumerate(totals, 1):
         words = 4 * words[: len(run) - k + 1] + run[k - 1 :]

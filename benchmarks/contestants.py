@@ -14,8 +14,9 @@ from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.models.presets import sizes
 from cmgems.pretraining import build_masker, load_difficulty
-from cmgems.tokenization.hf import kmer_tokenizer
-from cmgems.tokenization.kmers import CLS, SEP, token_ids, vocabulary_size
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import CLS, SEP
+from cmgems.tokenization.hf import fast_tokenizer
 from cmgems.training.module import Pretraining
 from cmgems.training.optim import adamw
 
@@ -107,14 +108,16 @@ def peer(
     forward = torch.compile(model) if compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=experiment.optim.learning_rate)
     special = {"pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=kmer_tokenizer(K), **special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=fast_tokenizer(OverlappingKmers(K)), **special
+    )
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
     windows = experiment.train.micro_batch_size
 
     def prepare(number: int) -> list[dict]:
         batch = data.windows.batch(number * windows, windows)
         return [
-            {"input_ids": [CLS, *token_ids(codes[:bases], K).tolist(), SEP]}
+            {"input_ids": [CLS, *OverlappingKmers(K).encode(codes[:bases]).tolist(), SEP]}
             for codes, bases in zip(batch.codes_BL, batch.bases, strict=True)
         ]
 
@@ -136,7 +139,7 @@ def hugging_face_bert(experiment: Experiment) -> torch.nn.Module:
 
     shape = sizes(experiment.model)
     config = BertConfig(
-        vocab_size=vocabulary_size(K),
+        vocab_size=OverlappingKmers(K).vocab_size,
         num_hidden_layers=shape["num_layers"],
         hidden_size=shape["hidden_size"],
         num_attention_heads=shape["num_heads"],

@@ -18,7 +18,7 @@ from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget, paper_rate
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.tokenization.kmers import token_ids
+from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.rng import derive_key, sequence_keys
 
 K, WINDOWS = 6, 4_000
@@ -34,9 +34,13 @@ def main() -> None:
     genome = load_genome(sys.argv[1] if len(sys.argv) > 1 else "sample")
     spans = unambiguous_spans(genome.codes)
     rank_V = torch.from_numpy(compute_pmi_table(genome, K).rank)
-    corpus_BK = token_ids(torch.from_numpy(sample_windows(genome.codes, spans, 1024, 510)), K)
-    solved = Masker(K, rank_V, Budget(corpus_BK, rank_V, K))
-    paper = Masker(K, rank_V, Budget(corpus_BK, rank_V, K, paper=True))
+    corpus_BK = OverlappingKmers(K).encode(
+        torch.from_numpy(sample_windows(genome.codes, spans, 1024, 510))
+    )
+    solved = Masker(OverlappingKmers(K), rank_V, Budget(corpus_BK, rank_V, OverlappingKmers(K)))
+    paper = Masker(
+        OverlappingKmers(K), rank_V, Budget(corpus_BK, rank_V, OverlappingKmers(K), paper=True)
+    )
     streams = {kind: WindowStream(genome.codes, spans, cut, 1) for kind, cut in KINDS.items()}
     print(f"| strategy | centre rate | {' | '.join(KINDS)} | solved for 0.15 (mix) |")
     print("|" + " --- |" * (len(KINDS) + 3))
@@ -44,7 +48,7 @@ def main() -> None:
         shares = [share(paper, windows, name) for windows in streams.values()]
         shares.append(share(solved, streams["DNABERT's mix"], name))
         cells = " | ".join(f"{found:.3f}" for found in shares)
-        print(f"| `{name}` | {paper_rate(name, K):.4f} | {cells} |", flush=True)
+        print(f"| `{name}` | {paper_rate(name, OverlappingKmers(K)):.4f} | {cells} |", flush=True)
 
 
 def share(masker: Masker, windows: WindowStream, name: str) -> float:

@@ -1,4 +1,4 @@
-"""What the masks of a run select, to TensorBoard, at validations."""
+"""What the masks of a run select, logged at validations."""
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -6,13 +6,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from cmgems.callbacks.training_log import write
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.masking.mask_statistics import mask_statistics, rank_shares
-from cmgems.tokenization.kmers import FIRST_KMER, token_ids
 from cmgems.training.module import Pretraining
 
 
 class MaskLog(L.Callback):
     """Masks the first validation batch as the run does at this step, and logs what that selects:
-    the figures of `MaskStatistics` as scalars, the ranks of masked and other tokens as histograms.
+    the fields of `MaskStatistics` as scalars, the ranks of masked and other tokens as histograms.
     """
 
     def on_validation_batch_start(
@@ -26,14 +25,17 @@ class MaskLog(L.Callback):
         if batch_idx or not trainer.is_global_zero:
             return
         masker = module.masker
-        ids_BK = token_ids(batch.codes_BL, masker.k)
+        tokenization = masker.tokenization
+        ids_BK = tokenization.encode(batch.codes_BL)
         mask_BK = masker(batch, module.plan).mask_BK
-        figures = mask_statistics(batch.codes_BL, ids_BK, mask_BK, masker.rank_V, masker.k)
-        write(trainer, {f"masks/{name}": value for name, value in figures._asdict().items()})
-        rank_BK = rank_shares(ids_BK, masker.rank_V)
-        others_BK = (ids_BK >= FIRST_KMER) & ~mask_BK
+        statistics = mask_statistics(batch.codes_BL, ids_BK, mask_BK, masker.rank_V, tokenization)
+        write(trainer, {f"masks/{name}": value for name, value in statistics._asdict().items()})
+        rank_BK = rank_shares(ids_BK, masker.rank_V, tokenization)
+        ranked_BK = ~rank_BK.isnan()
+        masked_BK = mask_BK & ranked_BK
+        others_BK = tokenization.is_maskable(ids_BK) & ~mask_BK & ranked_BK
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and mask_BK.any():
+            if isinstance(logger, TensorBoardLogger) and masked_BK.any():
                 step = trainer.global_step
-                logger.experiment.add_histogram("masks/rank_of_masked", rank_BK[mask_BK], step)
+                logger.experiment.add_histogram("masks/rank_of_masked", rank_BK[masked_BK], step)
                 logger.experiment.add_histogram("masks/rank_of_others", rank_BK[others_BK], step)

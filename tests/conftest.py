@@ -28,16 +28,21 @@ def genome():
 
 
 @pytest.fixture(scope="session")
-def human_ids(genome):
-    """Token ids (int32, k = 6) of 400 windows of 505 tokens, spread over the sample."""
+def human_codes(genome):
+    """Base codes (uint8) of 400 windows of 510 bases, spread over the sample."""
     import numpy as np
     import torch
 
-    from cmgems.tokenization.kmers import token_ids
-
     starts = np.linspace(0, len(genome.codes) - 510, 400).astype(int)
-    codes = np.stack([genome.codes[start : start + 510] for start in starts])
-    return token_ids(torch.from_numpy(codes), 6)
+    return torch.from_numpy(np.stack([genome.codes[start : start + 510] for start in starts]))
+
+
+@pytest.fixture(scope="session")
+def human_ids(human_codes):
+    """Their token ids (int32, k = 6), 505 each."""
+    from cmgems.tokenization import OverlappingKmers
+
+    return OverlappingKmers(6).encode(human_codes)
 
 
 @pytest.fixture(scope="session")

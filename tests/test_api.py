@@ -49,7 +49,8 @@ def test_every_name_is_there_and_hides_no_module():
 
 def test_type_checkers_see_the_same_names():
     tree = ast.parse(Path(cmgems.__file__).read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
     names = [alias.name for statement in block.body for alias in statement.names]
     assert sorted([*names, "__version__"]) == sorted(cmgems.__all__)
 
@@ -146,6 +147,17 @@ def test_mask_and_what_it_hides(strategy):
     assert masked.bases == text
 
 
+def test_a_masked_base_is_a_hidden_base():
+    from dataclasses import replace
+
+    default = cmgems.Experiment()
+    bases = replace(default, data=replace(default.data, tokenization="bases"))
+    (masked,) = cmgems.mask([f"{DNA}N{DNA}"], "random_wide", bases)
+    assert "".join(token for token in masked.tokens) == f"{DNA}N{DNA}"
+    assert masked.mask.any()
+    np.testing.assert_array_equal(masked.mask, masked.hidden)
+
+
 def test_mask_keeps_the_budget_of_the_experiment(genome):
     from dataclasses import replace
 
@@ -171,7 +183,8 @@ ERRORS = [
     (lambda m, g: cmgems.load_experiment("no.yaml"), "no.yaml: no such file"),
     (lambda m, g: cmgems.load_evaluation("no.yaml"), "no.yaml: no such file"),
     (lambda m, g: cmgems.load_pretrained("no"), "no: no checkpoint there, wanted a run folder"),
-    (lambda m, g: cmgems.compare("no"), "no"),
+    (lambda m, g: cmgems.load_pretrained("no", "tpu"), "device: found 'tpu', wanted one of auto"),
+    (lambda m, g: cmgems.compare("no"), "no: no such folder, wanted a run or a sweep"),
     (lambda m, g: cmgems.compare([]), "paths: found none, wanted folders"),
     (lambda m, g: cmgems.mask([DNA], "ranom"), "strategy 'ranom' is unknown"),
     (lambda m, g: cmgems.mask(DNA), "sequences: found one sequence, wanted a list"),
@@ -185,9 +198,9 @@ ERRORS = [
     (lambda m, g: m.embed([DNA], pool="sum"), "pool: found 'sum', wanted one of mean, cls"),
     (lambda m, g: m.embed([DNA], layer=9), "layer: found 9, wanted 0 to"),
     (lambda m, g: m.log_likelihood(["A" * 999]), "sequences[0]: has 999 bases, wanted at most"),
-    (lambda m, g: m.score_variants([("20", 1, "A")], g), "line 1: found ('20', 1, 'A')"),
+    (lambda m, g: m.score_variants([("20", 1, "A")], g), "variants[0]: found ('20', 1, 'A')"),
     (lambda m, g: m.score_variants([("20", 0, "A", "C")], g), "wanted a position from 1"),
-    (lambda m, g: m.score_variants([("7", 5, "A", "C")], g), "line 1: found the contig '7'"),
+    (lambda m, g: m.score_variants([("7", 5, "A", "C")], g), "variants[0]: found the contig '7'"),
     (lambda m, g: m.score_variants("no.vcf", g), "no.vcf"),
 ]
 

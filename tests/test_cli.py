@@ -103,7 +103,7 @@ def test_pretrain_refuses_a_folder_as_genome(tmp_path, capsys):
         ),
         ("pmi.table=no.tsv", "no.tsv"),
         ("train.accelerator=cuda", "train.accelerator: found no CUDA GPU"),
-        ("run.resume=true", "holds no run (no config.yaml) to go on with"),
+        ("run.resume=true", "holds no run (no config.yaml) to resume"),
     ],
 )
 def test_pretrain_refuses_keys(override, message, tmp_path, capsys):
@@ -163,7 +163,11 @@ def test_keys_in_help_and_docs_are_keys(line, capsys):
     assert all((ROOT / file).is_file() for file in files)
 
 
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+# In docs/python.md words with dots are Python, and run as a test.
+WITH_KEYS = [path for path in DOCS if path.name != "python.md"]
+
+
+@pytest.mark.parametrize("path", WITH_KEYS, ids=lambda path: path.name)
 def test_keys_in_the_text_of_docs_are_keys(path, capsys):
     known = listed_keys(capsys, "pretrain", "evaluate", "sweep")
     sections = {key.split(".")[0] for key in known if "." in key}

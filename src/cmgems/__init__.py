@@ -64,13 +64,15 @@ _CLASSES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a name of `__all__` when it is first used (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_CLASSES.get(name, "cmgems.api")), name)
-    globals()[name] = value  # the next time, this function is not asked
-    return value
+if not TYPE_CHECKING:  # a type checker that sees it takes any name for a good one
+
+    def __getattr__(name: str) -> Any:
+        """Import a name of `__all__` when it is first used (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_CLASSES.get(name, "cmgems.api")), name)
+        globals()[name] = value  # the next time, this function is not asked
+        return value
 
 
 def __dir__() -> list[str]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cmgems.inference.model import PretrainedModel
     from cmgems.inspection.masked_sequence import MaskedSequence
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 def load_genome(source: str | Path) -> Genome:
     """Open a genome; a sequence file is converted once and cached.
@@ -55,9 +57,9 @@ def load_genome(source: str | Path) -> Genome:
     >>> genome.name, genome.bases
     ('GRCh37_20_44000001-48000000', 4000000)
     """
-    from cmgems.genome.cache import genome_for
+    from cmgems.genome.cache import load_genome as open_or_build
 
-    return genome_for(str(source))
+    return open_or_build(str(source))
 
 
 def pmi_table(
@@ -90,9 +92,9 @@ def pmi_table(
     >>> table.rank.shape, int(table.rank.min())
     ((64,), 1)
     """
-    from cmgems.difficulty.pmi import table_for
+    from cmgems.difficulty.pmi import compute_pmi_table
 
-    return table_for(genome, k, definition, min_count)
+    return compute_pmi_table(genome, k, definition, min_count)
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -184,7 +186,7 @@ def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:
     Raises
     ------
     UserError
-        If there is no model, or its files are damaged.
+        If there is no model, its files are damaged, or there is no such device.
 
     Examples
     --------
@@ -195,6 +197,8 @@ def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:
     from cmgems.hub.pretrained import load_pretrained as read_pretrained
     from cmgems.inference.model import PretrainedModel
 
+    if device not in DEVICES:
+        raise UserError(f"device: found {device!r}, wanted one of {', '.join(DEVICES)}")
     return PretrainedModel(read_pretrained(path), device)
 
 
@@ -236,19 +240,20 @@ def mask(
     """
     from cmgems.config.schema import Curriculum, Experiment
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import genome_for
     from cmgems.inspection.masked_sequence import mask_sequences
     from cmgems.masking.registry import strategy as find_strategy
-    from cmgems.pretraining import build_masker, difficulty
+    from cmgems.pretraining import build_masker, load_difficulty
     from cmgems.tasks.user_sequences import encode_user_sequences
+    from cmgems.tokenization import build_tokenization
 
     find_strategy(strategy)
     only = Curriculum(schedule="constant", strategies=(strategy,))
     experiment = replace(experiment or Experiment(), curriculum=only)
-    codes = encode_user_sequences(sequences, experiment.data.k)
-    genome = genome_for(experiment.data.genome)
+    min_bases = build_tokenization(experiment.data).min_bases
+    codes = encode_user_sequences(sequences, min_bases)
+    genome = load_genome(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)
-    masker = build_masker(experiment, data, difficulty(experiment, genome))
+    masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     return mask_sequences(masker, strategy, codes, experiment.data.window_length, seed)
 
 
@@ -320,7 +325,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
-    """What finished runs say about each other: differences with intervals, steps to match.
+    """Compare finished runs: differences with intervals, steps to match.
 
     Runs that differ in their seed alone are one group.
 
@@ -333,8 +338,8 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
     Returns
     -------
     Comparison
-        `rows` by measure, the baseline first; `cmgems.comparison.write` has it as text (`terminal`)
-        and as files (`write`).
+        `results` by metric, the baseline first; `cmgems.comparison.write` has it as text
+        (`as_terminal_text`) and as files (`write_comparison`).
 
     Raises
     ------
@@ -343,8 +348,8 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
 
     Examples
     --------
-    >>> found = compare(["runs/quickstart"])
-    >>> found.baseline is found.groups[0]
+    >>> comparison = compare(["runs/quickstart"])
+    >>> comparison.baseline is comparison.groups[0]
     True
     """
     from cmgems.comparison.compare import compare as compare_groups

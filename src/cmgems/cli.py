@@ -1,6 +1,6 @@
 """The command line: `cmgems COMMAND ...`, also `python -m cmgems COMMAND ...`.
 
-Exit codes: 0 done; 1 an internal failure; 2 something the user gave cannot be used, told in
+Exit codes: 0 done; 1 an internal failure; 2 something the user gave cannot be used, reported in
 one line on standard error; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
@@ -16,17 +16,26 @@ from cmgems.errors import RunFailed, RunStopped, UserError
 # name -> (module with configure() and run(), one line for the overview)
 COMMANDS = {
     "genome": ("cmgems.commands.genome", "build a genome store from FASTA, 2bit or GenBank files"),
-    "pmi": ("cmgems.commands.pmi", "compute the PMI of k-mers, the difficulty that masking uses"),
-    "inspect": ("cmgems.commands.inspect", "show what the masks of an experiment do, as a page"),
-    "check-masking": ("cmgems.commands.check_masking", "try a masking strategy of your own"),
-    "plan": ("cmgems.commands.plan", "what an experiment costs: FLOPs, memory, hours"),
+    "pmi": ("cmgems.commands.pmi", "compute the PMI of k-mers, which ranks them for masking"),
+    "inspect": (
+        "cmgems.commands.inspect",
+        "show the masks of an experiment on real sequence, as a page",
+    ),
+    "check-masking": (
+        "cmgems.commands.check_masking",
+        "check that a masking strategy keeps to the rules",
+    ),
+    "plan": ("cmgems.commands.plan", "estimate what an experiment costs: FLOPs, memory, hours"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
-    "sweep": ("cmgems.commands.sweep", "many runs from one file: a grid, a list or a search"),
-    "compare": ("cmgems.commands.compare", "tables, plots and a verdict over finished runs"),
+    "sweep": ("cmgems.commands.sweep", "run many experiments from one file: grid, list or search"),
+    "compare": ("cmgems.commands.compare", "compare finished runs: tables, plots and a verdict"),
     "evaluate": ("cmgems.commands.evaluate", "score pretrained models on labelled tasks"),
-    "score": ("cmgems.commands.score", "likelihood of sequences and variants, without training"),
-    "embed": ("cmgems.commands.embed", "write sequences as vectors of a pretrained model"),
-    "export": ("cmgems.commands.export", "write a model as a folder for Hugging Face transformers"),
+    "score": ("cmgems.commands.score", "score sequences and variants zero-shot, by likelihood"),
+    "embed": ("cmgems.commands.embed", "embed sequences with a pretrained model"),
+    "export": (
+        "cmgems.commands.export",
+        "export a model as a folder for Hugging Face transformers",
+    ),
 }
 
 EPILOG = """\
@@ -43,12 +52,12 @@ examples:
 """
 
 
-# How often an OpenMP thread of torch looks for work before it sleeps. The library's 300,000 make
-# both threads burn a core that other processes want: on a busy machine that was 5 times slower.
+# How often an OpenMP thread of torch looks for work before it sleeps. At the library's 300,000
+# both threads occupy a core that other processes need: on a busy machine that was 5 times slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-# Matrix products that oneDNN, and torch's layer over it, keep compiled. Batches have ever new
-# shapes, so few are used again. The libraries keep 1,024 each, scattered over the heap: with those,
-# 600 steps of the quickstart grew to 3.0 GB, with these to 1.0 GB.
+# Matrix products that oneDNN, and torch's layer over it, cache compiled. Nearly every batch has a
+# new shape, so few are used again. The libraries cache 1,024 each, scattered over the heap: with
+# those, 600 steps of the quickstart grew to 3.0 GB, with these to 1.0 GB.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 

@@ -48,7 +48,7 @@ from cmgems.masking.rates import Budget
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
 from cmgems.runs.summary import render_summary
-from cmgems.tokenization.kmers import token_ids
+from cmgems.tokenization import Tokenization, build_tokenization
 from cmgems.training.distributed import check_launch, strategy
 from cmgems.training.module import COMMON_MASKS, Pretraining
 from cmgems.training.references import base_references
@@ -95,7 +95,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     module = Pretraining(experiment, build_masker(experiment, data, table))
     is_first_rank = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
     references = base_references(genome, data, module.masker) if is_first_rank else None
-    entropy = unigram_entropy(table, genome)
+    entropy = unigram_entropy(table, genome, module.masker.tokenization)
     run_callbacks = build_callbacks(experiment, folder, table, entropy, references, callbacks)
     with folder.acquire(experiment) if is_first_rank else nullcontext():
         trainer = build_trainer(experiment, device.type, folder, run_callbacks)
@@ -138,23 +138,24 @@ def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
 
 def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable) -> Masker:
     """A masker whose budget is measured on the training genome."""
-    k = experiment.data.k
+    tokenization = build_tokenization(experiment.data)
     codes = torch.from_numpy(data.corpus(CORPUS_WINDOWS, experiment.data.window_length))
     rank_V = torch.from_numpy(table.rank)
     masking, strategies = experiment.masking, experiment.curriculum.strategies
     paper, folder = masking.center_rate == "paper", data.genome.path / "rates"
-    budget = Budget(token_ids(codes, k), rank_V, k, paper, folder)
+    budget = Budget(tokenization.encode(codes), rank_V, tokenization, paper, folder)
     follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
-    masker = Masker(k, rank_V, budget, follow_loss, start_settings(masking))
+    masker = Masker(tokenization, rank_V, budget, follow_loss, start_settings(masking))
     masker.prepare({*COMMON_MASKS, *strategies})
     return masker
 
 
-def unigram_entropy(table: PmiTable, genome: Genome) -> float:
-    """Entropy of the k-mers' frequencies, nats."""
+def unigram_entropy(table: PmiTable, genome: Genome, tokenization: Tokenization) -> float:
+    """Entropy of the tokens' frequencies, nats."""
     counts = table.counts
     if (counts < 0).any():  # a table from elsewhere need not have counts
         counts = compute_pmi_table(genome, table.k).counts
+    counts = tokenization.unigram_counts(counts)
     frequency = counts[counts > 0] / counts.sum()
     return float(-(frequency * np.log(frequency)).sum())
 
@@ -181,7 +182,7 @@ def build_callbacks(
     every = experiment.train.log_every_n_steps
     curriculum = CurriculumCallback(experiment, entropy)
     log = TrainingLog(curriculum, every, references)
-    throughput = Throughput(every, experiment.data.k, log)
+    throughput = Throughput(every, build_tokenization(experiment.data), log)
     return [
         curriculum,
         log,
@@ -270,7 +271,7 @@ def collect_results(callbacks: list[L.Callback]) -> dict[str, Any]:
         "initial": log.initial,
         "final": log.final,
         "masked_fraction": log.masked_fractions(),
-        "reference": log.reference(),
+        "reference": log.baseline_bits(),
         "switches": curriculum.switches,
         "switched_at": curriculum.switched_at,
         "best_step": find_callback(RunCheckpoints, callbacks).best_step,

@@ -1,4 +1,4 @@
-"""`cmgems pmi` and what stands behind it: merging, comparing, tracks, pictures."""
+"""`cmgems pmi` and the functions that it calls: merging, comparing, tracks, plots."""
 
 import numpy as np
 import pytest
@@ -63,30 +63,32 @@ def test_both_strands_give_a_kmer_and_its_reverse_complement_one_score(files):
 def test_strands_are_not_mixed(files, capsys):
     run(files / "a.fa", "--k", 3, "--both-strands", "--counts-out", files / "a.counts")
     assert run(files / "a.counts", files / "b.fa", "--k", 3) == 2
-    assert capsys.readouterr().err.endswith("the other is not; give --both-strands\n")
+    assert capsys.readouterr().err.endswith(
+        "not both counted on both strands; give --both-strands\n"
+    )
     assert run(files / "a.counts", files / "b.fa", "--k", 3, "--both-strands") == 0
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "wanted: GENOME... or --table FILE (see --help)"),
+        ([], "wanted GENOME... or --table FILE (see --help)"),
         (["a.fa", "--k", "1"], "k is 1; PMI wants k from 2 to 12"),
         (["a.fa", "--k", "13"], "k is 13; PMI wants k from 2 to 12"),
         (["a.fa", "--definition", "other"],
          "PMI definition 'other'; wanted: exact or published"),
         (["a.fa", "--min-count", "1"], "the minimal count is 1; wanted: 2 or more"),
-        (["a.fa", "b.fa", "--track", "one"], "--track wants one GENOME, found 2"),
+        (["a.fa", "b.fa", "--track", "one"], "--track: found 2 genomes, wanted one GENOME"),
         (["a.fa", "--table", "t.tsv"],
-         "--table takes the place of GENOME; give one of them (both for --track)"),
-        (["a.fa", "--bin", "0"], "--bin is 0; wanted: 1 or more"),
+         "--table replaces GENOME; give one of them (both for --track)"),
+        (["a.fa", "--bin", "0"], "--bin: found 0, wanted 1 or more"),
         (["a.fa", "--out", "absent/t.tsv"],
-         "absent/t.tsv: cannot be written; wanted: a file in a folder that is there"),
+         "absent/t.tsv: cannot be written, wanted a file in a folder that exists"),
         (["absent.fa"], "absent.fa: does not exist;"
          " wanted: FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked(words, message, files, monkeypatch, capsys):
+def test_wrong_arguments_are_refused(words, message, files, monkeypatch, capsys):
     monkeypatch.chdir(files)
     assert run(*words) == 2
     assert capsys.readouterr().err == f"cmgems pmi: {message}\n"
@@ -110,18 +112,19 @@ def tables(k=3):
 
 
 def test_comparison_against_its_formula():
-    one, other = tables(4)
-    found = compare_tables(one, other)
-    a, b = one.rank.astype(float), other.rank.astype(float)
-    assert found.spearman == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-12)
-    assert found.top == {100: len(set(np.flatnonzero(a <= 100)) & set(np.flatnonzero(b <= 100)))}
-    moves = np.abs(a - b)[found.moved]
+    first, second = tables(4)
+    comparison = compare_tables(first, second)
+    a, b = first.rank.astype(float), second.rank.astype(float)
+    assert comparison.spearman == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-12)
+    in_both = set(np.flatnonzero(a <= 100)) & set(np.flatnonzero(b <= 100))
+    assert comparison.top == {100: len(in_both)}
+    moves = np.abs(a - b)[comparison.moved]
     assert np.all(np.diff(moves) <= 0)
-    assert len(set(found.moved.tolist())) == 256
-    same = compare_tables(one, one)
+    assert len(set(comparison.moved.tolist())) == 256
+    same = compare_tables(first, first)
     assert (same.spearman, same.spearman_scored, same.top) == (1, 1, {100: 100})
     with pytest.raises(UserError, match="tables of k = 4 and k = 3; wanted: the same k"):
-        compare_tables(one, tables(3)[0])
+        compare_tables(first, tables(3)[0])
 
 
 def test_compare_is_printed(files, capsys):
@@ -141,12 +144,12 @@ def test_the_track_of_a_region_base_by_base(files):
     table = pmi_table_from_counts(count_words(genome.codes, 4), min_count=20)
     text = (files / "a.fa").read_text().split("\n")
     contig, kmers = text[1], all_kmers(4)
-    found = base_difficulty(genome, table, genome.contigs[0], 0, 25_001)
+    values = base_difficulty(genome, table, genome.contigs[0], 0, 25_001)
     for base in (0, 1, 2, 500, 19_997, 19_998, 19_999, 20_000, 20_001, 20_002, 24_999, 25_000):
         word = contig[max(base - 1, 0) : base + 3]
-        whole = base >= 1 and len(word) == 4 and "N" not in word
-        expected = table.npmi[kmers.index(word)] if whole else np.nan
-        np.testing.assert_equal(found[base], expected)
+        known = base >= 1 and len(word) == 4 and "N" not in word
+        expected = table.npmi[kmers.index(word)] if known else np.nan
+        np.testing.assert_equal(values[base], expected)
 
 
 @pytest.mark.parametrize("bin_size", [1, 7, 100])
@@ -168,15 +171,15 @@ def test_the_bedgraph_holds_the_means(files, bin_size, monkeypatch):
         assert name == "one"
         assert start >= end_before
         for at in range(start, end, bin_size):
-            here = values[at - 19_000 : min(at + bin_size, end) - 19_000]
-            assert float(value) == pytest.approx(np.nanmean(here), abs=6e-5)
+            window = values[at - 19_000 : min(at + bin_size, end) - 19_000]
+            assert float(value) == pytest.approx(np.nanmean(window), abs=6e-5)
         end_before = end
     covered = sum(int(line.split("\t")[2]) - int(line.split("\t")[1]) for line in lines)
     if bin_size == 1:
         assert covered == np.sum(~np.isnan(values)) > 1900
 
 
-def test_regions_that_are_not_there(files):
+def test_regions_that_do_not_exist(files):
     genome = build(files, (files / "a.fa").read_bytes())
     assert parse_region(genome, "two") == Region(genome.contigs[1], 0, 5000)
     for text in ("three", "two:0-5", "two:6-5", "two:,-5"):
@@ -211,16 +214,16 @@ def test_kinds_of_kmers():
     assert [kind[word] for word in ("AAATTT", "ACTGGA", "GCGCTT")] == [0, 0, 2]
 
 
-def test_pictures(files, capsys):
+def test_plots(files, capsys):
     one, _ = tables(4)
     assert set(figures(one)) == {"rank_distribution", "extremes", "pmi_against_frequency"}
     (files / "f.csv").write_text(
         "kmer,rank\n" + "".join(f"{w},{i + 1}\n" for i, w in enumerate(all_kmers(3)))
     )
     assert set(figures(read_table(files / "f.csv"))) == {"rank_distribution", "extremes"}
-    options = ("--k", 4, "--min-count", 20, "--plots", files / "pictures")
+    options = ("--k", 4, "--min-count", 20, "--plots", files / "plots")
     assert run(files / "a.fa", *options) == 0
     for name in figures(one):
-        picture = (files / "pictures" / f"{name}.png").read_bytes()
-        assert picture.startswith(b"\x89PNG")
-        assert len(picture) > 10_000
+        png = (files / "plots" / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert len(png) > 10_000

@@ -50,7 +50,7 @@ def test_shapes_scale_to_any_number_of_strategies():
 
 
 def test_steps():
-    found = places((0, 39, 40, 79, 80, 99), 100, THREE, schedule="steps", starts=(0.4, 0.8))
+    found = places((0, 39, 40, 79, 80, 99), 100, THREE, schedule="steps", milestones=(0.4, 0.8))
     assert found == [0, 0, 1, 1, 2, 2]
 
 
@@ -70,7 +70,7 @@ def test_reverse_runs_backwards():
 
 @pytest.mark.parametrize("schedule", ["linear", "sqrt", "steps"])
 def test_shuffle_has_the_same_batches_in_another_order(schedule):
-    starts = {"starts": (0.3, 0.6)} if schedule == "steps" else {}
+    starts = {"milestones": (0.3, 0.6)} if schedule == "steps" else {}
     forward = names(300, THREE, schedule=schedule, **starts)
     shuffled = names(300, THREE, schedule=schedule, order="shuffle", **starts)
     assert Counter(shuffled) == Counter(forward)
@@ -101,7 +101,7 @@ def test_strategy_of_a_step_follows_the_place():
 
 
 def test_mixing_by_sequence_plans_both():
-    made = Curriculum(strategies=THREE, schedule="linear", mix="sequence")
+    made = Curriculum(strategies=THREE, schedule="linear", mix_by="sequence")
     plan = plan_at(made, MASKING, 75, 100, (), 0)
     assert plan.strategies == ("middle", "hard")
     assert plan.second_share == pytest.approx(0.5)

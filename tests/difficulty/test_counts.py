@@ -25,10 +25,10 @@ LETTERS = np.frombuffer(b"ATCGN", np.uint8)
 COMPLEMENT = str.maketrans("ATCG", "TAGC")
 
 
-def random_codes(seed: int, size: int, share_n: float = 0.01) -> np.ndarray:
+def random_codes(seed: int, size: int, n_fraction: float = 0.01) -> np.ndarray:
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, 4, size, dtype=np.uint8)
-    codes[rng.random(size) < share_n] = 4
+    codes[rng.random(size) < n_fraction] = 4
     return codes
 
 
@@ -48,9 +48,9 @@ def same(a: KmerCounts, b: KmerCounts) -> bool:
 @pytest.mark.parametrize("k", [1, 2, 3, 6, 8, 10])
 def test_counts_are_those_of_the_reference(k, threads):
     codes = random_codes(k, 3001)
-    found = count_kmers(codes, k, threads=threads)
-    assert found.dtype == np.int64
-    assert found.tolist() == reference_counts([letters(codes)], k)
+    counts = count_kmers(codes, k, threads=threads)
+    assert counts.dtype == np.int64
+    assert counts.tolist() == reference_counts([letters(codes)], k)
 
 
 def test_the_index_is_the_token_id_less_five():
@@ -69,30 +69,30 @@ def test_a_count_that_carries_many_times(k):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_a_thread_may_overwrite_its_piece_when_it_takes_the_next(threads):
+def test_a_thread_may_overwrite_its_chunk_when_it_asks_for_the_next(threads):
     codes = random_codes(5, 60_000)
     cuts = np.sort(np.random.default_rng(6).integers(0, len(codes) + 1, 200)).tolist()
     buffers = {}
 
-    def pieces():
+    def chunks():
         for start, stop in zip([0, *cuts], [*cuts, len(codes)], strict=True):
             buffer = buffers.setdefault(threading.get_ident(), np.empty(len(codes), np.uint8))
-            buffer[:] = 3  # what the thread had before is no more
+            buffer[:] = 3  # overwrites the thread's previous chunk
             buffer[: stop - start] = codes[start:stop]
             yield buffer[: stop - start]
 
-    assert same(count_chunks(pieces(), 7, threads=threads), count_words(codes, 7, threads=1))
+    assert same(count_chunks(chunks(), 7, threads=threads), count_words(codes, 7, threads=1))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_an_error_in_a_piece_ends_the_count_on_whatever_thread(threads):
-    def pieces():
+def test_an_error_in_a_chunk_ends_the_count_on_any_thread(threads):
+    def chunks():
         for _ in range(20):
             yield random_codes(1, 10_000)
         raise UserError("the twenty-first is bad")
 
     with pytest.raises(UserError, match="the twenty-first is bad"):
-        count_chunks(pieces(), 6, threads=threads)
+        count_chunks(chunks(), 6, threads=threads)
 
 
 def test_a_file_is_counted_as_its_store(tmp_path):
@@ -107,19 +107,19 @@ def test_a_file_is_counted_as_its_store(tmp_path):
         assert table.tolist() == reference_counts([letters(c) for c in contigs], length)
 
 
-def test_counts_are_kept_in_the_store_and_believed_only_with_its_hash(tmp_path):
+def test_counts_are_cached_in_the_store_and_used_only_with_its_hash(tmp_path):
     genome = build(tmp_path, fasta(random_codes(1, 4000)))
     counts = count_genome_kmers(genome, 6)
-    kept = genome.path / "counts" / "k6.counts"
-    assert same(read_counts(kept), counts)
+    cached = genome.path / "counts" / "k6.counts"
+    assert same(read_counts(cached), counts)
     assert same(count_genome_kmers(genome, 4), counts.up_to(4))
-    assert not (genome.path / "counts" / "k4.counts").exists()  # taken from those of k = 6
+    assert not (genome.path / "counts" / "k4.counts").exists()  # they follow from those of k = 6
     other = tmp_path / "other"
     other.mkdir()
     wrong = count_genome_kmers(build(other, fasta(random_codes(2, 4000))), 6)
-    write_counts(wrong, kept)
+    write_counts(wrong, cached)
     assert same(count_genome_kmers(genome, 6), counts)
-    kept.write_bytes(kept.read_bytes()[:-8])
+    cached.write_bytes(cached.read_bytes()[:-8])
     assert same(count_genome_kmers(genome, 6), counts)
 
 
@@ -148,7 +148,7 @@ def test_reverse_complements_by_letters():
     assert reverse_complements(4).tolist() == expected
 
 
-def test_a_file_of_counts_reads_back_and_damage_is_told(tmp_path):
+def test_a_file_of_counts_reads_back_and_damage_is_refused(tmp_path):
     counts = count_words(random_codes(4, 3000), 5).pooled()
     counts = KmerCounts(counts.tables, True, ({"name": "a", "sha256": "b", "bases": 3000},))
     path = tmp_path / "c.counts"
@@ -165,11 +165,13 @@ def test_a_file_of_counts_reads_back_and_damage_is_told(tmp_path):
     with pytest.raises(UserError, match="holds counts of version 2, this cmgems reads 1"):
         read_counts(path)
     path.write_bytes(b"else")
-    with pytest.raises(UserError, match="is no file of k-mer counts; wanted: a file that `cmgems"):
+    with pytest.raises(
+        UserError, match="is not a file of k-mer counts; wanted: a file that `cmgems"
+    ):
         read_counts(path)
 
 
-def test_what_cannot_be_counted(tmp_path):
+def test_sources_that_cannot_be_counted_are_refused(tmp_path):
     build(tmp_path, b">x\nACGTN\n>y\nACGTN\n")
     path = str(tmp_path / "g.fa")
     with pytest.raises(UserError) as caught:
@@ -187,7 +189,7 @@ def test_what_cannot_be_counted(tmp_path):
 
 
 @pytest.mark.parametrize("k", [3, 6, 9, 10, 11])
-def test_counts_of_human_dna_by_another_road(k, tmp_path, monkeypatch):
+def test_counts_of_human_dna_computed_another_way(k, tmp_path, monkeypatch):
     monkeypatch.setenv("CMGEMS_CACHE", str(tmp_path))
     codes = load_genome("sample").codes  # no N in it
     ids = np.zeros(len(codes) - k + 1, np.int64)

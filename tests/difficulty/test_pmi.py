@@ -79,7 +79,7 @@ def test_progress_ends_at_its_total(definition, sample_codes, monkeypatch):
     seen = []
 
     @contextmanager
-    def bar(total, what, unit):
+    def bar(total, label, unit):
         done = []
         yield done.append
         seen.append((total, sum(done)))

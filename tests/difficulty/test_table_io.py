@@ -1,12 +1,12 @@
-"""PMI tables as files: ours without loss, foreign ones with a score or a rank, bad ones refused."""
+"""PMI tables as files: cmgems' own read back without loss, others need a score or a rank."""
 
 import numpy as np
 import pytest
 
 from cmgems.difficulty.counts import count_words
 from cmgems.difficulty.pmi import pmi_table_from_counts
-from cmgems.difficulty.table import rank_scores
-from cmgems.difficulty.table_io import all_kmers, read_table, write_table
+from cmgems.difficulty.table import all_kmers, rank_scores
+from cmgems.difficulty.table_io import read_table, write_table
 from cmgems.errors import UserError
 
 KMERS = [kmer.decode() for kmer in all_kmers(2)]
@@ -55,13 +55,13 @@ def test_ours_reads_back_without_loss(table, path):
 def test_ours_says_where_it_comes_from_and_has_rank_1_first(table, path):
     write_table(table, path)
     lines = path.read_text().splitlines()
-    said = [line for line in lines if line.startswith("#")]
-    assert said[:4] == ["# cmgems PMI table, version 1", "# k: 3", "# definition: exact",
+    comments = [line for line in lines if line.startswith("#")]
+    assert comments[:4] == ["# cmgems PMI table, version 1", "# k: 3", "# definition: exact",
                         "# min_count: 30"]  # fmt: skip
-    assert [line.split(":")[0] for line in said[4:]] == [
+    assert [line.split(":")[0] for line in comments[4:]] == [
         "# both_strands", "# genome", "# genome_sha256", "# cmgems", "# numpy"]  # fmt: skip
-    assert lines[len(said)] == "kmer\tcount\tpmi\tnpmi\trank"
-    assert [line.split("\t")[4] for line in lines[len(said) + 1 :]] == [
+    assert lines[len(comments)] == "kmer\tcount\tpmi\tnpmi\trank"
+    assert [line.split("\t")[4] for line in lines[len(comments) + 1 :]] == [
         str(i) for i in range(1, 65)
     ]
 
@@ -121,7 +121,7 @@ REFUSED = {
         foreign({kmer: 1 for kmer in KMERS if kmer not in ("TA", "GG")}),
         "2 of the 16 2-mers are missing, first TA; wanted: each of them once",
     ),
-    "twice": (foreign(GOOD) + "AA,3\n", "line 18: k-mer AA is there twice, first in line 2"),
+    "twice": (foreign(GOOD) + "AA,3\n", "line 18: k-mer AA is listed twice, first in line 2"),
     "infinite": (
         foreign(GOOD | {"AC": "inf"}),
         "line 4: score 'inf'; wanted: a finite number, or nan for no score",

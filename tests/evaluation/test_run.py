@@ -22,6 +22,7 @@ from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tasks.tokens import tokenise
+from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.files import file_lock
 
 FINETUNE = EXPERIMENTS / "finetune"
@@ -223,7 +224,10 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     encoder = Encoder(EncoderConfig(1, 8, 2, 8, 69, 40))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
     model = Classifiers([encoder] * 2, FineTuneConfig("cls"), [0, 1])
-    examples, labels = Examples(tokenise(data, 3, 40)), torch.from_numpy(data.labels)
+    examples, labels = (
+        Examples(tokenise(data, OverlappingKmers(3), 40)),
+        torch.from_numpy(data.labels),
+    )
     split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
     module = ClassificationDataModule(split, 1, EvaluationData(examples, labels))
     task_definition = find_task(str(task))
@@ -251,7 +255,9 @@ def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path
     from cmgems.tasks.lookup import find_task
 
     test = splits.read_split(find_task(str(task)), "test")
-    tokens = tokenise(test, 6, loaded.classifier.encoder.config.max_position_embeddings)
+    tokens = tokenise(
+        test, OverlappingKmers(6), loaded.classifier.encoder.config.max_position_embeddings
+    )
     logits = loaded.classifier(tokens)
     accuracy = float((logits.argmax(1).numpy() == test.labels).mean())
     assert accuracy == pytest.approx(found["scores"][0]["scores"]["accuracy"], abs=1e-6)

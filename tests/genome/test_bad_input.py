@@ -26,7 +26,7 @@ REFUSED = {
     "blank lines only": (b"\n\r\n\n", f"has no sequence; {WANTED}"),
     "no header": (
         b"ACGTACGT\n",
-        f"has no header: a FASTA file begins with '>', here stands 'ACGTACGT'; {WANTED}",
+        f"has no header: a FASTA file begins with '>', found 'ACGTACGT'; {WANTED}",
     ),
     "FASTQ": (b"@r1\nACGT\n+\nIIII\n", f"is FASTQ (begins with '@'); {WANTED}"),
     "HTML": (
@@ -50,11 +50,11 @@ REFUSED = {
     ),
     "names twice": (
         b">x\nACGT\n>y\nAC\n>x z\nACGT\n",
-        "line 5: contig 'x' is there twice, first at PATH: line 1; wanted: names that differ",
+        "line 5: contig 'x' is listed twice, first at PATH: line 1; wanted: names that differ",
     ),
     "protein": (
         b">sp|P1\nMKVLAAGE\n",
-        "line 2, byte 10 is 'L', which is no nucleotide; is this a protein? " + LETTERS,
+        "line 2, byte 10 is 'L', which is not a nucleotide; is this a protein? " + LETTERS,
     ),
     "protein of nucleotide letters": (
         b">p\nMKVHDKSWYVRKMSHDVK\n",
@@ -193,8 +193,8 @@ def test_the_command_ends_with_2_and_one_line(tmp_path, capsys):
     assert main(["pmi", str(tmp_path / "g.fa")]) == 2
     capsys.readouterr()
     for words, message in (
-        (["g.fa"], "wanted: SOURCE... --out DIR, or --check DIR (see --help)"),
-        (["g.fa", "--out", "s", "--threads", "0"], "--threads is 0; wanted: 1 or more"),
+        (["g.fa"], "wanted SOURCE... --out DIR, or --check DIR (see --help)"),
+        (["g.fa", "--out", "s", "--threads", "0"], "--threads: found 0, wanted 1 or more"),
     ):
         assert main(["genome", *words]) == 2
         assert capsys.readouterr().err == f"cmgems genome: {message}\n"
@@ -209,13 +209,13 @@ def test_the_command_says_what_it_built_and_checks_it(tmp_path, capsys):
     assert out[0] == f"{store}: g"
     assert out[1] == "  2 contigs, 10 bases, 40.00 % N (of which 2 IUPAC codes)"
     assert out[2:4] == ["  x  8", "  y  2"]
-    assert "million bases a second" in out[-1]
+    assert "million bases per second" in out[-1]
     assert main(["genome", "--check", str(store)]) == 0
-    assert capsys.readouterr().out == f"{store}: all 2 contigs are as they were built\n"
+    assert capsys.readouterr().out == f"{store}: verified, 2 contigs as built\n"
     codes = store / "codes.u8"
-    found = codes.stat()
+    status = codes.stat()
     codes.write_bytes(b"\1" + codes.read_bytes()[1:])
-    os.utime(codes, ns=(found.st_atime_ns, found.st_mtime_ns))  # a disk that forgets
+    os.utime(codes, ns=(status.st_atime_ns, status.st_mtime_ns))  # a disk that forgets
     assert main(["genome", "--check", str(store)]) == 2
     assert "contig 'x' is damaged" in capsys.readouterr().err
 
@@ -260,3 +260,12 @@ def test_a_single_line_of_300_megabytes(tmp_path):
     assert [a, t, c, g] == [(2 + 1 + 86) * repeats, 3 * repeats, 3 * repeats, 4 * repeats]
     # of the 100 pairs a unit begins, the last with the A of the next one, two hold the N
     assert counts.tables[1].sum() == 98 * repeats - 1
+
+
+def test_one_contig_is_not_called_contigs(tmp_path, capsys):
+    (tmp_path / "g.fa").write_bytes(b">x\nACGT\n")
+    store = tmp_path / "store"
+    assert main(["genome", str(tmp_path / "g.fa"), "--out", str(store)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "  1 contig, 4 bases, 0.00 % N"
+    assert main(["genome", "--check", str(store)]) == 0
+    assert capsys.readouterr().out == f"{store}: verified, 1 contig as built\n"

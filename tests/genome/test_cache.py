@@ -21,14 +21,14 @@ def stores(tmp_path, monkeypatch):
     """The folder of the stores in a cache of this test alone."""
     monkeypatch.setenv("CMGEMS_CACHE", str(tmp_path / "cache"))
     yield tmp_path / "cache" / "genomes"
-    cache.let_go()
+    cache.release_all()
 
 
 def add(source: Path, bases: str = "ACGT") -> Path:
     """The store of a sequence file, which nobody has open."""
     source.write_text(f">x\n{bases}\n")
     store = load_genome(str(source)).path
-    cache.let_go()
+    cache.release_all()
     return store
 
 
@@ -61,8 +61,8 @@ def test_what_was_not_used_for_the_longest_time_makes_room(tmp_path, stores, mon
     for store, age in zip(made, (100, 300, 200), strict=True):
         os.utime(store, (now - age, now - age))
     load_genome(str(tmp_path / "b.fa"))  # used again: now the youngest
-    cache.let_go()
-    monkeypatch.setenv("CMGEMS_CACHE_GB", "65e-6")  # each takes 20 kB for its codes
+    cache.release_all()
+    monkeypatch.setenv("CMGEMS_CACHE_GB", "65e-6")  # the codes of each store need 20 kB
     added = add(tmp_path / "d.fa", "ACGT" * 5000)
     assert names(stores) == {made[0].name, made[1].name, added.name}
     monkeypatch.setenv("CMGEMS_CACHE_GB", "0")
@@ -83,8 +83,8 @@ def test_a_store_that_another_process_has_open_stays(tmp_path, stores):
     in_use = Path(user.stdout.readline().strip())
     add(source, "CCCCC")
     assert in_use.name in names(stores)
-    said, _ = user.communicate("\n", timeout=60)
-    assert said == "[0, 2, 3, 1]\n"
+    output, _ = user.communicate("\n", timeout=60)
+    assert output == "[0, 2, 3, 1]\n"
     add(tmp_path / "b.fa")
     assert in_use.name not in names(stores)
 

@@ -1,6 +1,6 @@
 """Mutated inputs: each is read as the slow reference reads it, or refused in one line.
 
-CMGEMS_FAULTS says how many (default 2,000; `make test-faults` takes 20,000).
+CMGEMS_FAULTS says how many (default 2,000; `make test-faults` runs 20,000).
 """
 
 import gzip
@@ -80,7 +80,7 @@ def attempt(function, *arguments):
         return None, str(error)
 
 
-def found_in(tmp_path, data: bytes):
+def read_contigs(tmp_path, data: bytes):
     """What a store of the file holds, or None where it is refused in one line."""
     genome, message = attempt(build, tmp_path, data)
     if message is None:
@@ -96,7 +96,7 @@ def test_mutated_fasta(part, tmp_path):
     rng = np.random.default_rng([part, 1])
     for _ in range(CASES // 8):
         data = mutated(rng, fasta(rng))
-        assert found_in(tmp_path, data) == expected_fasta(data)
+        assert read_contigs(tmp_path, data) == expected_fasta(data)
 
 
 @pytest.mark.parametrize("packer", [gzip.compress, lambda data: bgzip(data, 300)])
@@ -104,21 +104,21 @@ def test_mutated_gzip(packer, tmp_path):
     rng = np.random.default_rng(2)
     for _ in range(CASES // 16):
         data = mutated(rng, packer(fasta(rng)))
-        found = found_in(tmp_path, data)
-        if found is not None:
+        contigs = read_contigs(tmp_path, data)
+        if contigs is not None:
             # stricter than Python's gzip where it ignores what follows the stream: never laxer
-            assert found == expected_gzip(data)
+            assert contigs == expected_gzip(data)
 
 
 def test_mutated_2bit(tmp_path):
     rng = np.random.default_rng(3)
     for _ in range(CASES // 4):
-        contigs = [(f"c{i}", rng.integers(0, 5, 50 + 100 * i).tolist()) for i in range(3)]
-        data = mutated(rng, twobit_bytes(contigs))
-        found = found_in(tmp_path, data)
-        if found is not None:
+        written = [(f"c{i}", rng.integers(0, 5, 50 + 100 * i).tolist()) for i in range(3)]
+        data = mutated(rng, twobit_bytes(written))
+        contigs = read_contigs(tmp_path, data)
+        if contigs is not None:
             expected = reference_twobit if data[0] != ord(">") else reference_fasta
-            assert found == expected(data)
+            assert contigs == expected(data)
 
 
 def test_mutated_stores(tmp_path):
@@ -128,8 +128,8 @@ def test_mutated_stores(tmp_path):
     refused = 0
     for case in range(CASES // 4):
         path = genome.path / ("codes.u8", "genome.json")[case % 2]
-        kept = path.read_bytes()
-        path.write_bytes(mutated(rng, kept))
+        intact = path.read_bytes()
+        path.write_bytes(mutated(rng, intact))
         again, message = attempt(open_genome, genome.path)
         if message is None:  # the mutation changed nothing that counts
             assert contents(again) == whole
@@ -138,7 +138,7 @@ def test_mutated_stores(tmp_path):
             refused += 1
             assert "\n" not in message
             assert f"build it again: cmgems genome SOURCE --out {genome.path}" in message
-        path.write_bytes(kept)
+        path.write_bytes(intact)
     assert refused > CASES // 5
     assert contents(open_genome(genome.path)) == whole
 
@@ -148,10 +148,10 @@ def test_mutated_tables(tmp_path):
     path = tmp_path / "t.tsv"
     codes = rng.integers(0, 4, 4000, dtype=np.uint8)
     write_table(pmi_table_from_counts(count_words(codes, 2), min_count=30), path)
-    kept = path.read_bytes()
+    intact = path.read_bytes()
     refused = 0
     for _ in range(CASES // 4):
-        path.write_bytes(mutated(rng, kept))
+        path.write_bytes(mutated(rng, intact))
         table, message = attempt(read_table, path, 2)
         if message is None:
             assert sorted(table.rank.tolist()) == list(range(1, 17))

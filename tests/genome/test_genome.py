@@ -41,7 +41,7 @@ def test_bases_names_and_counts(tmp_path):
 
 @pytest.mark.parametrize("packer", [gzip.compress, bgzip, lambda d: bgzip(d, 7)])
 def test_gzip_holds_what_the_plain_file_holds(packer, tmp_path):
-    data = FASTA + b"\n>three\n" + b"ACGTNACGTA\n" * 300_000  # more than a piece
+    data = FASTA + b"\n>three\n" + b"ACGTNACGTA\n" * 300_000  # more than a chunk
     plain = build(tmp_path, data)
     packed = build(tmp_path, packer(data), "g.fa.gz")
     assert np.array_equal(plain.codes, packed.codes)
@@ -85,7 +85,7 @@ def test_genbank_without_sequence_and_with_protein(tmp_path):
         build(tmp_path, data.replace(b"acgtacgtac", b"acgtaclmkl"))
 
 
-def test_a_gap_of_pieces_does_not_join_contigs(tmp_path):
+def test_a_gap_of_chunks_does_not_join_contigs(tmp_path):
     genome = build(tmp_path, b">a\nAAAA\n>b\nTTTT\n")
     assert count_kmers(genome.codes, 2).tolist() == [3, 0, 0, 0, 0, 3] + [0] * 10
 

@@ -51,16 +51,16 @@ def layouts(draw) -> bytes:
     return (text if draw(st.booleans()) else text.rstrip("\r\n")).encode()
 
 
-def joined(pieces) -> tuple[list[tuple[str, list[int]]], list[tuple[int, int]]]:
-    """The contigs of a stream of pieces, and the N and IUPAC codes counted in each."""
+def joined(chunks) -> tuple[list[tuple[str, list[int]]], list[tuple[int, int]]]:
+    """The contigs of a stream of chunks, and the N and IUPAC codes counted in each."""
     contigs, counted = [], []
-    for piece in pieces:
-        for segment in piece.segments:
+    for chunk in chunks:
+        for segment in chunk.segments:
             if segment.name is not None:
-                assert piece.codes[segment.start - 1] == 4
+                assert chunk.codes[segment.start - 1] == 4
                 contigs.append((segment.name, []))
                 counted.append((0, 0))
-            contigs[-1][1].extend(piece.codes[segment.start : segment.stop].tolist())
+            contigs[-1][1].extend(chunk.codes[segment.start : segment.stop].tolist())
             n, iupac = counted[-1]
             counted[-1] = (n + segment.n_count, iupac + segment.iupac_count)
     return contigs, counted
@@ -82,18 +82,18 @@ def test_any_layout_cut_anywhere(data, size):
 @given(
     data=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=300), min_size=1, max_size=4),
     order=st.sampled_from("<>"),
-    piece=st.sampled_from([4, 64, 1 << 22]),
+    size=st.sampled_from([4, 64, 1 << 22]),
 )
-def test_2bit_of_any_sequence(data, order, piece):
+def test_2bit_of_any_sequence(data, order, size):
     expected = [(f"contig{i}", codes) for i, codes in enumerate(data)]
     written = twobit_bytes(expected, order)
     assert reference_twobit(written) == expected
-    whole, twobit.PIECE = twobit.PIECE, piece
+    original, twobit.CHUNK = twobit.CHUNK, size
     try:
-        pieces = read_twobit(Path("x.2bit"), io.BytesIO(written), lambda n: None)
-        contigs, counted = joined(pieces)
+        chunks = read_twobit(Path("x.2bit"), io.BytesIO(written), lambda n: None)
+        contigs, counted = joined(chunks)
     finally:
-        twobit.PIECE = whole
+        twobit.CHUNK = original
     assert contigs == expected
     assert [n for n, _ in counted] == [codes.count(4) for codes in data]
 
@@ -112,8 +112,8 @@ def test_counts_do_not_depend_on_cuts_and_threads(contigs, k, threads, cuts):
     )
     letters = "".join(LETTERS[c] for c in codes)
     edges = sorted({0, len(codes), *(cut for cut in cuts if cut < len(codes))})
-    pieces = [codes[a:b] for a, b in itertools.pairwise(edges)]
-    counts = count_chunks(pieces, k, threads=threads)
+    chunks = [codes[a:b] for a, b in itertools.pairwise(edges)]
+    counts = count_chunks(chunks, k, threads=threads)
     for length, table in enumerate(counts.tables, 1):
         assert table.tolist() == reference_counts([letters], length)
 
@@ -123,10 +123,10 @@ def test_counts_do_not_depend_on_cuts_and_threads(contigs, k, threads, cuts):
 def test_counts_of_long_words_in_short_sequences(size, k, seed):
     codes = np.random.default_rng(seed).integers(0, 4, size, dtype=np.uint8)
     table = count_chunks([codes], k, threads=1).tables[-1]
-    found = np.flatnonzero(table)
-    words = ["".join(LETTERS[int(i) >> 2 * (k - 1 - j) & 3] for j in range(k)) for i in found]
+    counted = np.flatnonzero(table)
+    words = ["".join(LETTERS[int(i) >> 2 * (k - 1 - j) & 3] for j in range(k)) for i in counted]
     sequence = "".join(LETTERS[c] for c in codes)
     windows = [sequence[i : i + k] for i in range(size - k + 1)]
-    assert dict(zip(words, table[found].tolist(), strict=True)) == {
+    assert dict(zip(words, table[counted].tolist(), strict=True)) == {
         w: windows.count(w) for w in windows
     }

@@ -90,7 +90,7 @@ def test_another_version_and_a_truncated_store(genome):
     manifest_path.write_text(json.dumps(manifest))
     codes = genome.path / "codes.u8"
     codes.write_bytes(codes.read_bytes()[:-1])
-    assert refusal(genome.path) == f"{codes}: has 13 bytes, the manifest says 14; {again}"
+    assert refusal(genome.path) == f"{codes}: has 13 bytes, wanted 14 as in the manifest; {again}"
     codes.unlink()
     assert refusal(genome.path) == f"{codes}: No such file or directory; {again}"
 
@@ -162,7 +162,7 @@ def test_several_sources_make_one_genome(tmp_path):
     with pytest.raises(UserError) as caught:
         build_genome([a, b, c], tmp_path / "store", progress=False)
     assert str(caught.value) == (
-        f"{c}: line 1: contig 'y' is there twice, first at {b}: line 1; wanted: names that differ"
+        f"{c}: line 1: contig 'y' is listed twice, first at {b}: line 1; wanted: names that differ"
     )
 
 
@@ -225,7 +225,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
 
 
 def test_kernels_work_where_nothing_can_be_written(tmp_path):
-    """A package that cannot be written to, and no home: numba has no place to keep its code."""
+    """A package that cannot be written to, and no home: numba has no folder to save its code in."""
     package = Path(__import__("cmgems").__file__).parent
     copy = shutil.copytree(
         package, tmp_path / "cmgems", ignore=shutil.ignore_patterns("__pycache__", "sample")

@@ -9,7 +9,7 @@ GRID += "hard: {curriculum: {strategies: [global_pmi]}}}, seed: [0, 1]}\n"
 
 
 def interrupt_when(ready, signals):
-    """Send this process signals as soon as something is so."""
+    """Send this process signals as soon as `ready()` is true."""
 
     def watch():
         until = time.monotonic() + 120

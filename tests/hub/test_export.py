@@ -16,15 +16,16 @@ from cmgems.hub.bert_weights import (
     bert_states,
     classifier_states,
     masked_lm_states,
-    name_map,
+    matches,
 )
 from cmgems.hub.folder import write_folder
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.presets import sizes
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import FIRST_TOKEN, PAD
 from cmgems.tokenization.hf import kmer_text
-from cmgems.tokenization.kmers import FIRST_KMER, PAD, token_ids, vocabulary, vocabulary_size
 
 transformers = pytest.importorskip("transformers", reason="wanted: pip install cmgems[peers]")
 transformers.utils.logging.disable_progress_bar()
@@ -35,7 +36,7 @@ def preset_shape(preset, k):
     """A preset's sizes; BERT-base with 2 of its 12 layers, each of which is like the others."""
     layers = 2 if preset == "dnabert" else 0
     return EncoderConfig(
-        **sizes(Model(preset=preset, num_layers=layers)), vocab_size=vocabulary_size(k)
+        **sizes(Model(preset=preset, num_layers=layers)), vocab_size=OverlappingKmers(k).vocab_size
     )
 
 
@@ -58,9 +59,9 @@ def batch(vocabulary):
     generator = torch.Generator().manual_seed(1)
     shape = (len(LENGTHS), max(LENGTHS))
     real = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
-    ids = torch.randint(FIRST_KMER, vocabulary, shape, generator=generator).where(real, PAD)
+    ids = torch.randint(FIRST_TOKEN, vocabulary, shape, generator=generator).where(real, PAD)
     masked = (torch.rand(shape, generator=generator) < 0.3) & real
-    labels = torch.randint(FIRST_KMER, vocabulary, shape, generator=generator).where(masked, -100)
+    labels = torch.randint(FIRST_TOKEN, vocabulary, shape, generator=generator).where(masked, -100)
     return ids, real, labels
 
 
@@ -80,7 +81,13 @@ def assert_alike(ours, theirs):
 
 def write(model, k, folder, **more):
     shape = model.encoder.config
-    write_folder(folder, masked_lm_states(model), bert_config(shape, k, **more), k, "# card\n")
+    write_folder(
+        folder,
+        masked_lm_states(model),
+        bert_config(shape, OverlappingKmers(k), **more),
+        OverlappingKmers(k),
+        "# card\n",
+    )
     return folder
 
 
@@ -93,7 +100,7 @@ def test_an_exported_model_has_our_logits_in_transformers(preset, k, tmp_path):
     assert not any(notes.values()), notes
     assert_alike(ours, theirs.eval())
     back = load_pretrained(folder)
-    assert back.k == k
+    assert back.tokenization == OverlappingKmers(k)
     for name, state in ours.state_dict().items():
         assert torch.equal(back.model.state_dict()[name], state), name
 
@@ -101,18 +108,20 @@ def test_an_exported_model_has_our_logits_in_transformers(preset, k, tmp_path):
 @pytest.mark.parametrize("k", [3, 4, 5, 6])
 @pytest.mark.parametrize("preset", ["small", "logo", "dnabert"])
 def test_a_model_of_transformers_has_its_logits_here(preset, k, tmp_path):
-    config = transformers.BertConfig(**bert_config(preset_shape(preset, k), k))
+    config = transformers.BertConfig(**bert_config(preset_shape(preset, k), OverlappingKmers(k)))
     theirs = scramble(transformers.BertForMaskedLM(config))
     assert theirs.bert.embeddings.token_type_embeddings.weight[0].abs().max() > 0.01
     theirs.save_pretrained(tmp_path)
     write_vocabulary(tmp_path, k)
     ours = load_pretrained(tmp_path)
-    assert ours.k == k
+    assert ours.tokenization == OverlappingKmers(k)
     assert_alike(ours.model, theirs)
 
 
 def write_vocabulary(folder, k):
-    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary(k)))
+    (folder / "vocab.txt").write_text(
+        "".join(f"{token}\n" for token in OverlappingKmers(k).vocabulary)
+    )
 
 
 # As DNABERT's fork of transformers 2.5 wrote it: no model_type, keys of its own.
@@ -159,7 +168,7 @@ def dnabert(tmp_path_factory):
 def test_a_folder_in_dnaberts_form_loads(dnabert):
     folder, theirs = dnabert
     loaded = load_pretrained(folder)
-    assert (loaded.k, loaded.step) == (3, None)
+    assert (loaded.tokenization, loaded.step) == (OverlappingKmers(3), None)
     assert loaded.source == str(folder / "pytorch_model.bin")
     assert_alike(loaded.model, theirs)
 
@@ -167,7 +176,7 @@ def test_a_folder_in_dnaberts_form_loads(dnabert):
 def test_the_vocabulary_may_stand_in_tokenizer_json_alone(tmp_path):
     folder = write(scramble(MaskedLanguageModel(TINY)), 3, tmp_path / "out")
     (folder / "vocab.txt").unlink()
-    assert load_pretrained(folder).k == 3
+    assert load_pretrained(folder).tokenization == OverlappingKmers(3)
 
 
 TINY = EncoderConfig(
@@ -225,7 +234,7 @@ QUERY = "bert.encoder.layer.2.attention.self.query.weight"
         (edit_config(position_embedding_type="relative_key"), "position_embedding_type: found"),
         (edit_config(hidden_act="gelu_new"), "hidden_act: found 'gelu_new'"),
         (edit_config(layer_norm_eps=1e-5), "layer_norm_eps: found 1e-05"),
-        (edit_config(model_type="esm"), "model_type: found 'esm', wanted 'bert'"),
+        (edit_config(model_type="t5"), "model_type: found 't5', wanted one of bert, esm, modern"),
         (edit_config(architectures=["RobertaForMaskedLM"]), "model_type: found ['RobertaForMa"),
         (edit_config(pruned_heads={"0": [1]}), "pruned_heads: found"),
         (edit_config(hidden_size="48"), "hidden_size: found '48'"),
@@ -273,10 +282,11 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path):
 
 
 def test_every_name_is_mapped_once():
-    theirs = [piece for pieces in name_map(3).values() for piece in pieces]
+    theirs = [piece for match in matches(3) for piece in match.theirs]
     assert len(theirs) == len(set(theirs))
     model = MaskedLanguageModel(EncoderConfig(3, 16, 2, 32, 69))
-    assert name_map(3).keys() == model.state_dict().keys()
+    ours = [name for match in matches(3) for name in match.ours]
+    assert sorted(ours) == sorted(model.state_dict())
 
 
 def test_a_weight_that_bert_does_not_have_is_not_dropped():
@@ -294,13 +304,13 @@ def test_a_classifier_has_our_logits_in_transformers(tmp_path):
     labels = {str(number): name for number, name in enumerate(("exon", "donor", "acceptor"))}
     config = bert_config(
         TINY,
-        3,
+        OverlappingKmers(3),
         architectures=["BertForSequenceClassification"],
         id2label=labels,
         label2id={name: int(number) for number, name in labels.items()},
     )
     states = classifier_states(encoder, pooler, classifier)
-    write_folder(tmp_path / "out", states, config, 3, "# card\n")
+    write_folder(tmp_path / "out", states, config, OverlappingKmers(3), "# card\n")
     theirs, notes = transformers.AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "out", output_loading_info=True
     )
@@ -332,7 +342,9 @@ def test_export_writes_a_folder_for_transformers(pretrained_run, tmp_path, capsy
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     sequence = "ACGTACGTTTGNACAGGAT"
     ids = tokenizer(kmer_text(sequence, 6))["input_ids"]
-    assert ids[1:-1] == token_ids(torch.from_numpy(encode_bases(sequence)), 6).tolist()
+    assert (
+        ids[1:-1] == OverlappingKmers(6).encode(torch.from_numpy(encode_bases(sequence))).tolist()
+    )
     assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id) == (2, 3)
     assert (tokenizer.mask_token_id, tokenizer.pad_token_id) == (4, 0)
 
@@ -372,4 +384,4 @@ def test_what_loss_adaptive_keeps_is_not_exported(pretrained_run, tmp_path):
 
     SafeCheckpoints().save_checkpoint(saved, path)
     assert main(["export", str(run), str(tmp_path / "out")]) == 0
-    assert load_pretrained(tmp_path / "out").k == 6
+    assert load_pretrained(tmp_path / "out").tokenization == OverlappingKmers(6)

@@ -7,6 +7,7 @@ import torch
 
 from cmgems.errors import UserError
 from cmgems.hub.pretrained import load_pretrained
+from cmgems.tokenization import OverlappingKmers
 
 
 def test_the_weights_are_those_of_the_best_checkpoint(pretrained_run):
@@ -16,7 +17,8 @@ def test_the_weights_are_those_of_the_best_checkpoint(pretrained_run):
     ours = loaded.model.state_dict()
     assert {f"model.{name}" for name in ours} == {n for n in saved if n.startswith("model.")}
     assert all(torch.equal(saved[f"model.{name}"], value) for name, value in ours.items())
-    assert (loaded.k, loaded.step, loaded.source) == (6, 3, str(path))
+    assert (loaded.tokenization, loaded.step) == (OverlappingKmers(6), 3)
+    assert loaded.source == str(path)
     assert not loaded.model.training
 
 

@@ -11,7 +11,7 @@ from cmgems.inference.embedding import per_token, pooled
 from cmgems.models.attention import SequenceLayout
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.truncation import make_rows
-from cmgems.tokenization.kmers import CLS, SEP, token_ids
+from cmgems.tokenization.base import CLS, SEP
 
 TEXTS = ["ACGTTGCAACGGTCATGGACTTGCA" * 2, "TTGACCATGCAAGT", "ACGTTGNAACGGTCAT"]
 
@@ -31,7 +31,7 @@ def fasta(tmp_path):
 @torch.no_grad()
 def states(model, text):
     """[tokens, D] of one sequence through the packed encoder, [CLS] and [SEP] included."""
-    ids = token_ids(torch.from_numpy(encode_bases(text)), model.k).long()
+    ids = model.tokenization.encode(torch.from_numpy(encode_bases(text))).long()
     row = torch.cat([torch.tensor([CLS]), ids, torch.tensor([SEP])])
     return model.model.encoder(row, SequenceLayout.of((len(row),))).numpy()
 
@@ -44,20 +44,22 @@ def test_pools(model):
         ("max", lambda x: x[1:-1].max(0)),
         ("cls", lambda x: x[0]),
     ):
-        found = pooled(encoder, data, model.k, pool)
+        found = pooled(encoder, data, model.tokenization, pool)
         wanted = np.stack([plain(states(model, text)) for text in TEXTS])
         assert np.allclose(found, wanted, atol=1e-4), pool
 
 
 def test_layers(model):
     data, encoder = pack_codes(map(encode_bases, TEXTS)), model.model.encoder
-    last = pooled(encoder, data, model.k, layer=encoder.config.num_layers)
-    assert np.array_equal(last, pooled(encoder, data, model.k))
-    ids = token_ids(torch.from_numpy(encode_bases(TEXTS[1])), model.k).long()
+    last = pooled(encoder, data, model.tokenization, layer=encoder.config.num_layers)
+    assert np.array_equal(last, pooled(encoder, data, model.tokenization))
+    ids = model.tokenization.encode(torch.from_numpy(encode_bases(TEXTS[1]))).long()
     with torch.no_grad():
         place = torch.arange(1, len(ids) + 1)
         first = encoder.norm(encoder.tokens(ids) + encoder.positions(place)).mean(0)
-    assert np.allclose(pooled(encoder, data, model.k, layer=0)[1], first.numpy(), atol=1e-5)
+    assert np.allclose(
+        pooled(encoder, data, model.tokenization, layer=0)[1], first.numpy(), atol=1e-5
+    )
 
 
 def test_long_sequences_are_covered_by_windows(model):
@@ -67,8 +69,8 @@ def test_long_sequences_are_covered_by_windows(model):
     rows = make_rows(data, 515, "windows")
     parts = [text[s : s + n] for s, n in zip(rows.start, rows.length, strict=True)]
     wanted = np.mean([states(model, part)[1:-1].mean(0) for part in parts], 0)
-    assert np.allclose(pooled(model.model.encoder, data, model.k)[0], wanted, atol=1e-4)
-    tokens = per_token(model.model.encoder, encode_bases(text), model.k)
+    assert np.allclose(pooled(model.model.encoder, data, model.tokenization)[0], wanted, atol=1e-4)
+    tokens = per_token(model.model.encoder, encode_bases(text), model.tokenization)
     assert tokens.shape == (1195, 32)
     assert np.allclose(tokens[:400], states(model, parts[0])[1:401], atol=1e-4)
     assert np.allclose(tokens[-100:], states(model, parts[-1])[-101:-1], atol=1e-4)
@@ -76,7 +78,7 @@ def test_long_sequences_are_covered_by_windows(model):
 
 def test_files(pretrained_run, model, fasta, tmp_path):
     data = pack_codes(map(encode_bases, TEXTS))
-    wanted = pooled(model.model.encoder, data, model.k, "max")
+    wanted = pooled(model.model.encoder, data, model.tokenization, "max")
     for name in ("out.npz", "out.tsv"):
         out = tmp_path / name
         args = ["embed", str(pretrained_run), str(fasta), "--pool", "max", "--out", str(out)]
@@ -105,7 +107,7 @@ def test_tokens_file(pretrained_run, model, fasta, tmp_path):
     [
         (["--out", "x.csv"], "--out: found x.csv, wanted a name that ends with .npz or .tsv"),
         (["--out", "x.tsv", "--pool", "tokens"], "--pool tokens: found a .tsv"),
-        (["--out", "nowhere/x.tsv"], "nowhere is no folder"),
+        (["--out", "nowhere/x.tsv"], "nowhere is not a folder"),
         (["--out", "x.tsv", "--layer", "9"], "--layer: found 9, wanted 0 to 2"),
     ],
 )

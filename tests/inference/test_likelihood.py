@@ -12,7 +12,8 @@ from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.inference.likelihood import base_distribution, pseudo_log_likelihood
 from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
-from cmgems.tokenization.kmers import CLS, MASK, SEP, vocabulary
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import CLS, MASK, SEP
 
 K = 3
 SHAPE = EncoderConfig(
@@ -37,7 +38,7 @@ def model():
 
 def slow_distribution(model, text, place):
     """p(A), p(T), p(C), p(G) at a place: mask what overlaps, sum k-mers by their base, average."""
-    ids = {token: n for n, token in enumerate(vocabulary(K))}
+    ids = {token: n for n, token in enumerate(OverlappingKmers(K).vocabulary)}
     over = [t for t in range(len(text) - K + 1) if t <= place < t + K]
     tokens = [MASK if t in over else ids[text[t : t + K]] for t in range(len(text) - K + 1)]
     row = torch.tensor([CLS, *tokens, SEP])
@@ -46,14 +47,14 @@ def slow_distribution(model, text, place):
         logits = model(row, SequenceLayout.of((len(row),)), at)
     total = dict.fromkeys(BASES, 0.0)
     for t, its in zip(over, logits[:, 5:].softmax(1), strict=True):
-        for kmer, share in zip(vocabulary(K)[5:], its.tolist(), strict=True):
+        for kmer, share in zip(OverlappingKmers(K).vocabulary[5:], its.tolist(), strict=True):
             total[kmer[place - t]] += share / len(over)
     return [total[base] for base in BASES]
 
 
 def test_distribution_equals_the_slow_one(model):
     codes, places = encode_bases(TEXT), np.arange(len(TEXT))
-    found = base_distribution(model, K, np.tile(codes, (len(places), 1)), places)
+    found = base_distribution(model, OverlappingKmers(K), np.tile(codes, (len(places), 1)), places)
     wanted = torch.tensor([slow_distribution(model, TEXT, p) for p in places])
     assert torch.allclose(found, wanted, atol=1e-5)
     assert torch.allclose(found.sum(1), torch.ones(len(places)), atol=1e-5)
@@ -64,7 +65,7 @@ def test_likelihood_is_the_sum_over_the_bases(model):
         math.log(slow_distribution(model, TEXT, p)[BASES.index(base)])
         for p, base in enumerate(TEXT)
     )
-    found = pseudo_log_likelihood(model, K, encode_bases(TEXT))
+    found = pseudo_log_likelihood(model, OverlappingKmers(K), encode_bases(TEXT))
     assert found.bases == len(TEXT)
     assert found.total == pytest.approx(wanted, abs=1e-3)
 
@@ -73,17 +74,17 @@ def test_the_base_itself_is_hidden(model):
     """What stands at the place must not matter to its own distribution."""
     place = np.array([7])
     rows = [encode_bases(TEXT[:7] + base + TEXT[8:])[None] for base in BASES]
-    found = [base_distribution(model, K, row, place) for row in rows]
+    found = [base_distribution(model, OverlappingKmers(K), row, place) for row in rows]
     assert all(torch.equal(one, found[0]) for one in found)
 
 
 def test_unknown_bases_are_not_scored(model):
-    found = pseudo_log_likelihood(model, K, encode_bases("ACGTNNACNGTTACG"))
+    found = pseudo_log_likelihood(model, OverlappingKmers(K), encode_bases("ACGTNNACNGTTACG"))
     # N itself, and the AC between the Ns, of which no 3-mer is known
     assert found.bases == 4 + 6
-    assert pseudo_log_likelihood(model, K, encode_bases("NNNNN")).bases == 0
+    assert pseudo_log_likelihood(model, OverlappingKmers(K), encode_bases("NNNNN")).bases == 0
     with pytest.raises(UserError, match="found a sequence of 50 bases, wanted 3 to 40"):
-        pseudo_log_likelihood(model, K, encode_bases("A" * 50))
+        pseudo_log_likelihood(model, OverlappingKmers(K), encode_bases("A" * 50))
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_variants_of_a_vcf(pretrained_run, genome, tmp_path, capsys):
     assert [row[6] for row in rows] == ["", "", "not a single base"]
     found = load_pretrained(pretrained_run)
     window = encode_bases(one[24:64])[None]
-    shares = base_distribution(found.model, found.k, window, np.array([20]))[0].log()
+    shares = base_distribution(found.model, found.tokenization, window, np.array([20]))[0].log()
     alt, ref = BASES.index(other[one[44]]), BASES.index(one[44])
     assert float(rows[0][5]) == pytest.approx(float(shares[alt] - shares[ref]), abs=1e-4)
 

@@ -13,6 +13,7 @@ from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.inspection.inspect import find_region
 from cmgems.masking.strategies import STRATEGIES
+from cmgems.tokenization import OverlappingKmers
 
 REGION = "chr20:45,000,000-45,002,000"
 
@@ -86,13 +87,13 @@ def test_the_sequence_is_the_regions_and_hidden_bases_are_marked(html, genome):
 
 
 def test_region_by_contig_or_by_chromosome(genome):
-    whole = find_region(genome, "20:44000001-48000000:1,000,001-1,000,100", 6)
+    whole = find_region(genome, "20:44000001-48000000:1,000,001-1,000,100", OverlappingKmers(6))
     for name in ("chr20", "20"):
-        region = find_region(genome, f"{name}:45,000,001-45,000,100", 6)
+        region = find_region(genome, f"{name}:45,000,001-45,000,100", OverlappingKmers(6))
         assert np.array_equal(region.codes(genome), whole.codes(genome))
         assert region.name == f"{name}:45,000,001-45,000,100"
     assert np.array_equal(whole.codes(genome), genome.codes[1_000_000:1_000_100])
-    assert set(find_region(genome, "", 6).codes(genome)) <= set(range(len(BASES)))
+    assert set(find_region(genome, "", OverlappingKmers(6)).codes(genome)) <= set(range(len(BASES)))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_region_by_contig_or_by_chromosome(genome):
 )
 def test_refuses_other_regions(region, message, genome):
     with pytest.raises(UserError) as caught:
-        find_region(genome, region, 6)
+        find_region(genome, region, OverlappingKmers(6))
     assert message in str(caught.value)
 
 
@@ -129,14 +130,13 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
     from cmgems.masking.masker import Masker
     from cmgems.masking.rates import Budget
     from cmgems.runs.experiment import load
-    from cmgems.tokenization.kmers import token_ids
 
     codes = np.array(genome.codes[:1020])
-    corpus_BK = token_ids(torch.from_numpy(codes.reshape(2, 510)), 6)
+    corpus_BK = OverlappingKmers(6).encode(torch.from_numpy(codes.reshape(2, 510)))
     rank_V = torch.arange(1, 4097, dtype=torch.int32)
     codes[100:150] = 4
     experiment = load(EXPERIMENTS / "pretrain/random.yaml")
-    masker = Masker(6, rank_V, Budget(corpus_BK, rank_V, 6))
+    masker = Masker(OverlappingKmers(6), rank_V, Budget(corpus_BK, rank_V, OverlappingKmers(6)))
     contig = Contig("20", 0, 1020, 50)
     gappy = replace(genome, codes=codes, contigs=(contig,))
     found = inspect(experiment, gappy, masker, Region(contig, 0, 1020))

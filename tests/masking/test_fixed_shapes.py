@@ -21,7 +21,8 @@ from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
 from cmgems.models import attention
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
-from cmgems.tokenization.kmers import PAD
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import PAD
 from cmgems.training.metrics import judge
 from cmgems.training.module import Pretraining, predict
 from cmgems.utils.kernels import force_torch_path
@@ -32,7 +33,9 @@ SHAPE = EncoderConfig(3, 32, 4, 48, vocab_size=4101, max_position_embeddings=LON
 
 @pytest.fixture(scope="module")
 def masker(human_ids, human_rank):
-    return Masker(6, human_rank, Budget(human_ids[:, :123], human_rank, 6))
+    return Masker(
+        OverlappingKmers(6), human_rank, Budget(human_ids[:, :123], human_rank, OverlappingKmers(6))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +141,7 @@ def test_there_is_room_for_all_that_is_masked(name, windows_a_batch, masker, win
 
 
 def _of(masker, batch):
-    ids_BK = masker.parts.token_ids(batch.codes_BL, 6)
+    ids_BK = masker.parts.encode(batch.codes_BL)
     return ids_BK, ids_BK > 4, batch.keys_B2
 
 
@@ -169,9 +172,9 @@ def test_largest_fraction_of_a_run():
 
 # Tables that strategies look up, made on the host once: module, function, size.
 TABLES = [
-    ("soft_pmi", "gumbel", 2**14),
-    ("span", "span_lengths", 2**12),
-    ("shuffled_pmi", "_deal", 4096),
+    ("pmi_ranked", "gumbel", 2**14),
+    ("random_spans", "span_lengths", 2**12),
+    ("pmi_ranked", "_deal", 4096),
 ]
 
 
@@ -200,11 +203,11 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
         )
         for module, table, size in TABLES:
             made = torch.empty(size, dtype=torch.int32)
-            module = import_module(f"cmgems.masking.{module}")
+            module = import_module(f"cmgems.masking.strategies.{module}")
             monkeypatch.setattr(module, table, lambda *_, made=made: made)
         rate_L = torch.empty(124)
         monkeypatch.setattr(masker.budget, "rates", lambda *_: rate_L)
-        fake = Masker(6, torch.empty(4096, dtype=torch.int32), masker.budget)
+        fake = Masker(OverlappingKmers(6), torch.empty(4096, dtype=torch.int32), masker.budget)
         masked = fake(there, name, room=room_for(batch))
         model = MaskedLanguageModel(SHAPE)
         for compute in (None, torch.bfloat16):
@@ -247,7 +250,7 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
         model=Model(hidden_size=32, num_heads=2, intermediate_size=64),
         curriculum=Curriculum(schedule="linear", strategies=names),
     )
-    module = Pretraining(experiment, Masker(6, human_rank, masker.budget))
+    module = Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.budget))
     module.rooms = module.rooms._replace(longest=LONGEST)
     graphs = Graphs()
     module.compile_step(backend=graphs)
@@ -276,7 +279,8 @@ def test_a_compiled_step_is_the_step(masker, windows, human_rank):
     torch._dynamo.reset()
     experiment = Experiment(model=Model(hidden_size=32, num_heads=2, intermediate_size=64))
     plain, compiled = (
-        Pretraining(experiment, Masker(6, human_rank, masker.budget)) for _ in range(2)
+        Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.budget))
+        for _ in range(2)
     )
     plain.rooms = compiled.rooms = plain.rooms._replace(longest=LONGEST)
     compiled.compile_step(backend="aot_eager")

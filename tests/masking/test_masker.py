@@ -11,13 +11,16 @@ from cmgems.masking.packing import ALL_MASKED
 from cmgems.masking.rates import Budget
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
-from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP, token_ids
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import CLS, FIRST_TOKEN, MASK, SEP
 from cmgems.utils.kernels import force_torch_path
 
 
 @pytest.fixture(scope="module")
 def masker(human_ids, human_rank):
-    return Masker(6, human_rank, Budget(human_ids, human_rank, 6))
+    return Masker(
+        OverlappingKmers(6), human_rank, Budget(human_ids, human_rank, OverlappingKmers(6))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +29,8 @@ def windows(genome):
 
 
 def mask_of(masker, batch, name):
-    ids_BK = token_ids(batch.codes_BL, 6)
-    return masker.mask(ids_BK, ids_BK >= FIRST_KMER, batch.keys_B2, name)
+    ids_BK = OverlappingKmers(6).encode(batch.codes_BL)
+    return masker.mask(ids_BK, ids_BK >= FIRST_TOKEN, batch.keys_B2, name)
 
 
 def test_packs_tokens_between_cls_and_sep(masker, windows):
@@ -40,7 +43,7 @@ def test_packs_tokens_between_cls_and_sep(masker, windows):
         batch.codes_BL, batch.bases, masked.layout.seqlens, strict=True
     ):
         sequence = original[first : first + length]
-        assert sequence.tolist() == [CLS, *token_ids(codes[:bases], 6).tolist(), SEP]
+        assert sequence.tolist() == [CLS, *OverlappingKmers(6).encode(codes[:bases]).tolist(), SEP]
         assert masked.layout.position_ids[first : first + length].tolist() == list(range(length))
         first += length
     assert first == len(original)
@@ -63,8 +66,8 @@ def test_corrupts_80_10_10(masker, windows):
     expected = torch.tensor([0.8, 0.1 * 4095 / 4096, 0.1 + 0.1 / 4096]) * len(seen)
     assert ((counts - expected) ** 2 / expected).sum() < 9.21  # 2 degrees of freedom, p = 0.01
     other = seen[replaced]
-    assert other.min() >= FIRST_KMER
-    bins = torch.bincount((other - FIRST_KMER).long() // 64, minlength=64).double()
+    assert other.min() >= FIRST_TOKEN
+    bins = torch.bincount((other - FIRST_TOKEN).long() // 64, minlength=64).double()
     wanted = len(other) / 64
     assert ((bins - wanted) ** 2 / wanted).sum() < 92.0  # 63 degrees of freedom, p = 0.01
 
@@ -85,9 +88,11 @@ def test_never_masks_unknown_bases(masker, genome):
     codes[::97] = 4
     pieces = gather(codes, _pieces([0, 500, 1000], 400), np.arange(6, dtype=np.int32).reshape(3, 2))
     masked = masker(pieces, "global_pmi")
-    assert (masked.targets_M >= FIRST_KMER).all()
+    assert (masked.targets_M >= FIRST_TOKEN).all()
     assert len(masked.targets_M) > 0
-    assert int(masked.maskable) == int((token_ids(pieces.codes_BL, 6) >= FIRST_KMER).sum())
+    assert int(masked.maskable) == int(
+        (OverlappingKmers(6).encode(pieces.codes_BL) >= FIRST_TOKEN).sum()
+    )
 
 
 def _pieces(starts, length):

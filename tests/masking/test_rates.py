@@ -11,7 +11,8 @@ from cmgems.masking.masker import Masker
 from cmgems.masking.rates import Budget, paper_rate, share_curves, solve_rates
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
-from cmgems.tokenization.kmers import FIRST_KMER, token_ids
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import FIRST_TOKEN
 from cmgems.utils.rng import derive_key, sequence_keys
 
 WINDOW = 510
@@ -35,7 +36,11 @@ def masker_for(codes):
     order = np.random.default_rng(0).permutation(windows)
     all_codes = torch.from_numpy(codes[: windows * WINDOW].reshape(-1, WINDOW)[order])
     corpus, other = all_codes[:1024], all_codes[1024:]
-    return Masker(6, rank_V, Budget(token_ids(corpus, 6), rank_V, 6)), other
+    return Masker(
+        OverlappingKmers(6),
+        rank_V,
+        Budget(OverlappingKmers(6).encode(corpus), rank_V, OverlappingKmers(6)),
+    ), other
 
 
 @pytest.fixture(scope="module", params=["human", "random", "AT-rich"])
@@ -50,9 +55,9 @@ def share_at(masker, codes_BL, name, lengths):
     totals = np.zeros(2)
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
-        ids = token_ids(codes_BL[torch.from_numpy(rows), : int(length) + 5], 6)
+        ids = OverlappingKmers(6).encode(codes_BL[torch.from_numpy(rows), : int(length) + 5])
         keys = torch.from_numpy(sequence_keys(derive_key(7, "budget test"), rows))
-        mask = masker.mask(ids, ids >= FIRST_KMER, keys, name)
+        mask = masker.mask(ids, ids >= FIRST_TOKEN, keys, name)
         totals += int(mask.sum()), mask.numel()
     return totals[0] / totals[1]
 
@@ -88,9 +93,9 @@ def test_below_64_tokens_the_share_holds_in_the_mean(name, length, dna):
 
 def test_a_sequence_no_longer_than_a_wide_window_is_masked_whole_or_not_at_all(dna):
     masker, codes_BL = dna
-    ids = token_ids(codes_BL[:, :11], 6)  # 6 tokens: any wide window covers all
+    ids = OverlappingKmers(6).encode(codes_BL[:, :11])  # 6 tokens: any wide window covers all
     keys = torch.from_numpy(sequence_keys(derive_key(7, "budget test"), np.arange(len(ids))))
-    masked = masker.mask(ids, ids >= FIRST_KMER, keys, "random_wide").sum(1)
+    masked = masker.mask(ids, ids >= FIRST_TOKEN, keys, "random_wide").sum(1)
     assert set(masked.tolist()) == {0, 6}
     assert float((masked == 6).double().mean()) == pytest.approx(0.15, abs=0.03)
 
@@ -98,7 +103,7 @@ def test_a_sequence_no_longer_than_a_wide_window_is_masked_whole_or_not_at_all(d
 def test_the_share_is_kept_when_ranks_by_loss_change(genome):
     """Ranks that crowd: after a refresh the rates are solved for them."""
     plain, codes_BL = masker_for(np.array(genome.codes[:3_000_000]))
-    masker = Masker(6, plain.rank_V, plain.budget, follow_loss=True)
+    masker = Masker(OverlappingKmers(6), plain.rank_V, plain.budget, follow_loss=True)
     lengths = np.full(len(codes_BL), 505)
     before = share_at(masker, codes_BL, "loss_adaptive", lengths)
     # k-mers that begin with A or T are hard: they stand in crowds
@@ -120,7 +125,9 @@ def expected_share_of_random(rate, length, k=6):
 @pytest.mark.parametrize("length", [6, 20, 64, 200, 505])
 def test_solved_rate_of_random_is_the_analytic_one(length, share, human_ids, human_rank):
     settings = Settings(mask_ratio=share)
-    curves = share_curves(STRATEGIES["random"], human_ids, human_rank, human_rank, 6, settings)
+    curves = share_curves(
+        STRATEGIES["random"], human_ids, human_rank, human_rank, OverlappingKmers(6), settings
+    )
     rates = solve_rates(curves, share)
     found = expected_share_of_random(float(rates[length]), length)
     assert found == pytest.approx(share, rel=0.03)
@@ -128,20 +135,20 @@ def test_solved_rate_of_random_is_the_analytic_one(length, share, human_ids, hum
 
 def test_paper_rates():
     """0.15 / 6, 0.15 / 8.5 and 0.15 / 11 for k = 6."""
-    assert paper_rate("random", 6) == pytest.approx(0.025)
-    assert paper_rate("genemask", 6) == pytest.approx(0.15 / 8.5)
-    assert paper_rate("global_pmi", 6) == pytest.approx(0.15 / 11)
-    assert paper_rate("random", 3) == pytest.approx(0.05)
+    assert paper_rate("random", OverlappingKmers(6)) == pytest.approx(0.025)
+    assert paper_rate("genemask", OverlappingKmers(6)) == pytest.approx(0.15 / 8.5)
+    assert paper_rate("global_pmi", OverlappingKmers(6)) == pytest.approx(0.15 / 11)
+    assert paper_rate("random", OverlappingKmers(3)) == pytest.approx(0.05)
 
 
 def test_paper_budget_is_the_paper_rate_at_every_length(human_ids, human_rank):
-    budget = Budget(human_ids, human_rank, 6, paper=True)
+    budget = Budget(human_ids, human_rank, OverlappingKmers(6), paper=True)
     rates = budget.rates("random", STRATEGIES["random"], Settings(), torch.device("cpu"))
     assert rates.tolist() == [pytest.approx(0.025)] * 506
 
 
 def test_rates_follow_the_settings_that_a_strategy_reads(human_ids, human_rank):
-    budget, cpu = Budget(human_ids[:64], human_rank, 6), torch.device("cpu")
+    budget, cpu = Budget(human_ids[:64], human_rank, OverlappingKmers(6)), torch.device("cpu")
 
     def rate(name, **tuned):
         return float(budget.rates(name, STRATEGIES[name], Settings(**tuned), cpu)[300])

@@ -7,6 +7,7 @@ from cmgems.masking import rates_cache
 from cmgems.masking.rates import Budget
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import Settings
+from cmgems.tokenization import OverlappingKmers
 
 CPU = torch.device("cpu")
 
@@ -17,7 +18,9 @@ def corpus(human_ids):
 
 
 def rates_of(corpus, rank, folder, name="genemask", settings=Settings()):  # noqa: B008
-    return Budget(corpus, rank, 6, folder=folder).rates(name, STRATEGIES[name], settings, CPU)
+    return Budget(corpus, rank, OverlappingKmers(6), folder=folder).rates(
+        name, STRATEGIES[name], settings, CPU
+    )
 
 
 def test_kept_rates_equal_solved_ones(corpus, human_rank, tmp_path, monkeypatch):
@@ -50,6 +53,6 @@ def test_a_damaged_file_is_solved_anew(corpus, human_rank, tmp_path):
 
 
 def test_a_user_strategy_is_not_kept(corpus, human_rank, tmp_path):
-    budget = Budget(corpus, human_rank, 6, folder=tmp_path)
+    budget = Budget(corpus, human_rank, OverlappingKmers(6), folder=tmp_path)
     budget.rates("my_masks:random", STRATEGIES["random"], Settings(), CPU)
     assert not list(tmp_path.iterdir())

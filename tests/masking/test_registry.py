@@ -11,6 +11,7 @@ from cmgems.masking.registry import strategy
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
+from cmgems.tokenization import OverlappingKmers
 
 MY_MASKS = """
 import torch
@@ -63,7 +64,11 @@ def my_masks(tmp_path, monkeypatch):
 
 
 def failed(name, human_ids, human_rank):
-    return [c.name for c in check_strategy(name, human_ids, human_rank, 6) if c.problem]
+    return [
+        c.name
+        for c in check_strategy(name, human_ids, human_rank, OverlappingKmers(6))
+        if c.problem
+    ]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -5,37 +5,45 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references.masking import REFERENCES, draw, drawn_centres, rank_table
+from references.masking import REFERENCES, Bases, Kmers, draw, drawn_centres, rank_table
 
 from cmgems.masking.ops import draw_centres
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import _deal
 from cmgems.masking.types import CENTRES, Settings, Tokens
-from cmgems.tokenization.kmers import FIRST_KMER, UNK
+from cmgems.tokenization import OverlappingKmers, SingleBases
+from cmgems.tokenization.base import FIRST_TOKEN, UNK
 from cmgems.utils.kernels import force_torch_path
 from cmgems.utils.rng import derive_key, sequence_keys
 
+KMERS, BASES = OverlappingKmers(6), SingleBases(6)
+SLOW = {OverlappingKmers: Kmers, SingleBases: Bases}
 PMI_STRATEGIES = ("genemask", "global_pmi", "shuffled_pmi", "inverse_pmi", "soft_pmi")
 RANDOM_STRATEGIES = ("uniform", "random", "random_wide", "span")
 STATIC_STRATEGIES = ("global_pmi", "shuffled_pmi", "inverse_pmi")
 
 
-def tokens_of(ids_BT, rank_V, k=6, rate=0.02, seed=0, first_place=0, **others):
+def tokens_of(ids_BT, rank_V, tokenization=KMERS, rate=0.02, seed=0, first_place=0, **others):
     keys_B2 = torch.from_numpy(sequence_keys(derive_key(seed, "masks"), np.arange(len(ids_BT))))
-    maskable_BT = ids_BT >= FIRST_KMER
+    maskable_BT = tokenization.is_maskable(ids_BT)
     rate_B1 = torch.full((len(ids_BT), 1), rate)
     centres_BT = draw_centres(maskable_BT, keys_B2, rate_B1, CENTRES, first_place)
-    tokens = Tokens(k, ids_BT, maskable_BT, centres_BT, keys_B2, rank_V, rank_V)
+    tokens = Tokens(tokenization, ids_BT, maskable_BT, centres_BT, keys_B2, rank_V, rank_V)
     return tokens._replace(first_place=first_place, **others)
 
 
-def with_unknown(ids_BT, seed=0):
-    """A few [UNK] runs, and padding at the right of some rows."""
+def unknown_of(tokenization):
+    """What unknown bases become: [UNK] or N."""
+    return int(tokenization.encode(torch.full((6,), 4, dtype=torch.uint8))[0])
+
+
+def with_unknown(ids_BT, unknown=UNK, seed=0):
+    """A few runs of unknown tokens, and padding at the right of some rows."""
     generator = torch.Generator().manual_seed(seed)
     ids_BT = ids_BT.clone()
     for row in range(len(ids_BT)):
         start = int(torch.randint(0, ids_BT.shape[1] - 8, (), generator=generator))
-        ids_BT[row, start : start + row % 8] = UNK
+        ids_BT[row, start : start + row % 8] = unknown
         if row % 3 == 0:
             ids_BT[row, ids_BT.shape[1] - row % 40 :] = 0
     return ids_BT
@@ -52,17 +60,20 @@ def reference_mask(name, tokens, row, rate):
         rank_V = rank_V[_deal(len(rank_V), rank_V.device)]
     key = [int(word) % 2**32 for word in tokens.keys_B2[row]]
     ids = tokens.ids_BT[row].tolist()
-    centres = drawn_centres(ids, key, float(np.float32(rate)))
-    return REFERENCES[name](ids, centres, rank_V.tolist(), tokens.k, key, tokens.settings)
+    tok = SLOW[type(tokens.tokenization)](tokens.tokenization.k)
+    centres = drawn_centres(ids, tok, key, float(np.float32(rate)))
+    return REFERENCES[name](ids, centres, rank_V.tolist(), tok, key, tokens.settings)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("rate", [0.005, 0.02, 0.1])
 @pytest.mark.parametrize("k", [3, 4, 5, 6])
-def test_equals_the_slow_reference(name, rate, k, human_ids):
-    ids_BT = with_unknown(human_ids[:20]).clamp(max=FIRST_KMER + 4**k - 1)
+@pytest.mark.parametrize("kind", SLOW)
+def test_equals_the_slow_reference(name, rate, k, kind, human_codes):
+    tokenization = kind(k)
+    ids_BT = with_unknown(tokenization.encode(human_codes[:20]), unknown_of(tokenization))
     rank_V = torch.tensor(rank_table(k, seed=k), dtype=torch.int32)
-    tokens = tokens_of(ids_BT, rank_V, k, rate, settings=Settings(0.15, 2.5, 0.2))
+    tokens = tokens_of(ids_BT, rank_V, tokenization, rate, settings=Settings(0.15, 2.5, 0.2))
     mask_BT = STRATEGIES[name](tokens)
     for row in range(len(ids_BT)):
         assert places(mask_BT[row]) == reference_mask(name, tokens, row, rate)
@@ -70,26 +81,35 @@ def test_equals_the_slow_reference(name, rate, k, human_ids):
 
 @st.composite
 def batches(draw_):
-    """Short sequences of few different k-mers (equal ranks are the hard case), with [UNK]."""
-    k = draw_(st.sampled_from([3, 6]))
+    """Short sequences of few different tokens (equal ranks are the hard case), with unknown."""
+    tokenization = draw_(st.sampled_from(list(SLOW)))(draw_(st.sampled_from([3, 6])))
     width = draw_(st.integers(1, 40))
-    kmers = st.sampled_from([UNK, 0, *range(FIRST_KMER, FIRST_KMER + draw_(st.integers(1, 30)))])
-    rows = draw_(st.lists(st.lists(kmers, min_size=width, max_size=width), min_size=1, max_size=4))
+    several = min(draw_(st.integers(1, 30)), 2**tokenization.replacement_bits)
+    tokens = st.sampled_from(
+        [unknown_of(tokenization), 0, *range(FIRST_TOKEN, FIRST_TOKEN + several)]
+    )
+    rows = draw_(st.lists(st.lists(tokens, min_size=width, max_size=width), min_size=1, max_size=4))
     rate = draw_(st.sampled_from([0.0, 0.03, 0.2, 0.7, 1.0]))
     tuned = Settings(0.15, draw_(st.floats(1, 9)), draw_(st.sampled_from([0.001, 0.1, 10.0])))
-    return k, torch.tensor(rows, dtype=torch.int32), rate, tuned, draw_(st.integers(0, 10**6))
+    return (
+        tokenization,
+        torch.tensor(rows, dtype=torch.int32),
+        rate,
+        tuned,
+        draw_(st.integers(0, 10**6)),
+    )
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @given(batches())
 @settings(max_examples=40, deadline=None)
 def test_both_paths_equal_the_slow_reference(name, batch):
-    k, ids_BT, rate, tuned, seed = batch
-    rank_V = torch.tensor(rank_table(k, seed), dtype=torch.int32)
-    tokens = tokens_of(ids_BT, rank_V, k, rate, seed, settings=tuned)
+    tokenization, ids_BT, rate, tuned, seed = batch
+    rank_V = torch.tensor(rank_table(tokenization.k, seed), dtype=torch.int32)
+    tokens = tokens_of(ids_BT, rank_V, tokenization, rate, seed, settings=tuned)
     compiled_BT = STRATEGIES[name](tokens)
     with force_torch_path():
-        again = tokens_of(ids_BT, rank_V, k, rate, seed, settings=tuned)
+        again = tokens_of(ids_BT, rank_V, tokenization, rate, seed, settings=tuned)
         assert torch.equal(again.centres_BT, tokens.centres_BT)
         assert torch.equal(STRATEGIES[name](again), compiled_BT)
     for row in range(len(ids_BT)):
@@ -107,16 +127,17 @@ def test_draws_equal_the_slow_reference():
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_moves_with_the_sequence(name, human_ids, human_rank):
+@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+def test_moves_with_the_sequence(name, tokenization, human_codes, human_rank):
     """The defect of the released code: its mask stays where it is, whatever the sequence.
 
-    The sequence lies between stretches of [UNK]; both and the draws are moved together.
+    The sequence lies between stretches of unknown tokens; both and the draws are moved together.
     """
-    inner_BT = human_ids[:100, :300]
+    inner_BT, unknown = tokenization.encode(human_codes[:100])[:, :300], unknown_of(tokenization)
     masks = []
     for left in (0, 7, 90):
-        ids_BT = torch.nn.functional.pad(inner_BT, (left, 90 - left), value=UNK)
-        tokens = tokens_of(ids_BT, human_rank, first_place=-left)
+        ids_BT = torch.nn.functional.pad(inner_BT, (left, 90 - left), value=unknown)
+        tokens = tokens_of(ids_BT, human_rank, tokenization, first_place=-left)
         masks.append(STRATEGIES[name](tokens)[:, left : left + 300])
     assert masks[0].any(1).float().mean() > 0.9
     assert torch.equal(masks[1], masks[0])
@@ -124,26 +145,30 @@ def test_moves_with_the_sequence(name, human_ids, human_rank):
 
 
 @pytest.mark.parametrize("name", PMI_STRATEGIES)
-def test_depends_on_the_sequence(name, human_ids, human_rank):
-    one, other = human_ids[:100], human_ids[100:200]
-    tokens = tokens_of(one, human_rank)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+def test_depends_on_the_sequence(name, tokenization, human_codes, human_rank):
+    one, other = tokenization.encode(human_codes[:200]).split(100)
+    tokens = tokens_of(one, human_rank, tokenization)
     masks = STRATEGIES[name](tokens), STRATEGIES[name](tokens._replace(ids_BT=other))
     changed = (masks[0] != masks[1]).any(1) & tokens.centres_BT.any(1)
     assert changed.sum() == tokens.centres_BT.any(1).sum()
 
 
 @pytest.mark.parametrize("name", PMI_STRATEGIES)
-def test_depends_on_the_rank_table(name, human_ids, human_rank):
-    tokens = tokens_of(human_ids[:100], human_rank)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+def test_depends_on_the_rank_table(name, tokenization, human_codes, human_rank):
+    tokens = tokens_of(tokenization.encode(human_codes[:100]), human_rank, tokenization)
     permuted = human_rank[torch.randperm(4096, generator=torch.Generator().manual_seed(1))]
     masks = STRATEGIES[name](tokens), STRATEGIES[name](tokens._replace(rank_V=permuted))
     assert (masks[0] != masks[1]).any(1).float().mean() > 0.95
 
 
 @pytest.mark.parametrize("name", RANDOM_STRATEGIES)
-def test_random_places_do_not_depend_on_content(name, human_ids, human_rank):
-    tokens = tokens_of(human_ids[:100], human_rank)
-    other = tokens._replace(ids_BT=human_ids[100:200], rank_V=human_rank.flip(0))
+@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+def test_random_places_do_not_depend_on_content(name, tokenization, human_codes, human_rank):
+    ids_BT = tokenization.encode(human_codes[:200])
+    tokens = tokens_of(ids_BT[:100], human_rank, tokenization)
+    other = tokens._replace(ids_BT=ids_BT[100:], rank_V=human_rank.flip(0))
     assert torch.equal(STRATEGIES[name](tokens), STRATEGIES[name](other))
 
 
@@ -152,15 +177,16 @@ def test_global_pmi_masks_the_best_ranked(human_ids, human_rank):
     tokens = tokens_of(human_ids[:50], human_rank)
     mask_BT = STRATEGIES["global_pmi"](tokens)
     for ids, centres, mask in zip(tokens.ids_BT, tokens.centres_BT, mask_BT, strict=True):
-        best = human_rank[ids - FIRST_KMER].argsort(stable=True)[: int(centres.sum())]
+        best = human_rank[ids - FIRST_TOKEN].argsort(stable=True)[: int(centres.sum())]
         assert mask[best].all()
         for place in mask.nonzero()[:, 0]:
             assert (best - place).abs().min() <= 5
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_batch_and_padding_change_nothing(name, human_ids, human_rank):
-    tokens = tokens_of(human_ids[:20], human_rank)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+def test_batch_and_padding_change_nothing(name, tokenization, human_codes, human_rank):
+    tokens = tokens_of(tokenization.encode(human_codes[:20]), human_rank, tokenization)
     together = STRATEGIES[name](tokens)
     for row in range(20):
         part = slice(row, row + 1)
@@ -180,26 +206,33 @@ def test_batch_and_padding_change_nothing(name, human_ids, human_rank):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_no_centre_no_mask_and_nothing_special_is_masked(name, human_ids, human_rank):
-    ids_BT = with_unknown(human_ids[:60])
-    assert not STRATEGIES[name](tokens_of(ids_BT, human_rank, rate=0.0)).any()
-    everything = STRATEGIES[name](tokens_of(ids_BT, human_rank, rate=1.0))
-    assert torch.equal(everything, ids_BT >= FIRST_KMER)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+def test_no_centre_no_mask_and_nothing_special_is_masked(
+    name, tokenization, human_codes, human_rank
+):
+    unknown = unknown_of(tokenization)
+    ids_BT = with_unknown(tokenization.encode(human_codes[:60]), unknown)
+    assert not STRATEGIES[name](tokens_of(ids_BT, human_rank, tokenization, rate=0.0)).any()
+    everything = STRATEGIES[name](tokens_of(ids_BT, human_rank, tokenization, rate=1.0))
+    assert torch.equal(everything, (ids_BT >= FIRST_TOKEN) & (ids_BT != unknown))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_empty_and_one_token(name, human_rank):
-    empty = tokens_of(torch.empty((2, 0), dtype=torch.int32), human_rank)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+def test_empty_and_one_token(name, tokenization, human_rank):
+    empty = tokens_of(torch.empty((2, 0), dtype=torch.int32), human_rank, tokenization)
     with force_torch_path():
         assert STRATEGIES[name](empty).shape == (2, 0)
     assert STRATEGIES[name](empty).shape == (2, 0)
-    tokens = tokens_of(torch.full((2, 1), FIRST_KMER, dtype=torch.int32), human_rank)
+    one_BT = torch.full((2, 1), FIRST_TOKEN, dtype=torch.int32)
+    tokens = tokens_of(one_BT, human_rank, tokenization)
     tokens = tokens._replace(centres_BT=torch.tensor([[True], [False]]))
     assert STRATEGIES[name](tokens).tolist() == [[True], [False]]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_traces_as_one_graph_and_once(name, human_ids, human_rank):
+@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+def test_traces_as_one_graph_and_once(name, tokenization, human_codes, human_rank):
     """The tensor code neither waits for the device nor is compiled anew at another rate."""
     graphs = []
 
@@ -210,7 +243,7 @@ def test_traces_as_one_graph_and_once(name, human_ids, human_rank):
     torch._dynamo.reset()
     traced = torch.compile(STRATEGIES[name], backend=backend, fullgraph=True)
     for rate in (0.01, 0.02, 0.03):
-        tokens = tokens_of(human_ids[:8], human_rank, rate=rate)
+        tokens = tokens_of(tokenization.encode(human_codes[:8]), human_rank, tokenization, rate)
         assert torch.equal(traced(tokens), STRATEGIES[name](tokens))
     assert len(graphs) == 1
 
@@ -226,7 +259,7 @@ def test_shuffled_pmi_is_a_permutation():
 def test_soft_pmi_lies_between_global_and_random(temperature, like, human_ids, human_rank):
     """By the mean rank of the centres of masked windows, at both ends of the temperature."""
     tokens = tokens_of(human_ids, human_rank)
-    rank_BT = human_rank[tokens.ids_BT - FIRST_KMER].float()
+    rank_BT = human_rank[tokens.ids_BT - FIRST_TOKEN].float()
 
     def mean_rank(name, **tuned):
         mask_BT = STRATEGIES[name](tokens._replace(settings=Settings(**tuned)))

@@ -6,7 +6,8 @@ import torch
 from cmgems.config.schema import Data, Experiment, FastStart, Model
 from cmgems.models.build import build_model
 from cmgems.models.initialization import AMPLITUDE, FOCUS, NOISE
-from cmgems.tokenization.kmers import FIRST_KMER, vocabulary
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import FIRST_TOKEN
 
 
 def built(preset="small", k=6, init="fast_start", seed=0, **sizes):
@@ -17,8 +18,8 @@ def built(preset="small", k=6, init="fast_start", seed=0, **sizes):
 @pytest.mark.parametrize("k", [3, 6])
 def test_kmers_that_share_bases_lie_near_each_other(k):
     """Cosine of two k-mers' base parts: the share of offsets at which their bases agree."""
-    weight = built(k=k).encoder.tokens.weight[FIRST_KMER:, :64].detach()
-    words = vocabulary(k)[FIRST_KMER:]
+    weight = built(k=k).encoder.tokens.weight[FIRST_TOKEN:, :64].detach()
+    words = OverlappingKmers(k).vocabulary[FIRST_TOKEN:]
     centred = weight - weight.mean(0)
     for shared in range(k):
         other = words.index("A" * shared + "T" * (k - shared))
@@ -85,7 +86,7 @@ def test_each_part_can_be_left_out(part):
     tokens, positions = without.encoder.tokens.weight, without.encoder.positions.weight
     layer = without.encoder.layers[0]
     if part == "embeddings":
-        centred = tokens[FIRST_KMER:, : width // 2].detach()
+        centred = tokens[FIRST_TOKEN:, : width // 2].detach()
         assert centred.std() == pytest.approx((AMPLITUDE**2 + NOISE**2) ** 0.5, rel=0.02)
         alike = torch.cosine_similarity(centred[0], centred[1:5], dim=-1).abs()
         assert alike.max() < 0.4  # AAAAAA and AAAAAT share five bases

@@ -13,7 +13,7 @@ class Refused(Exception):
 def reference_fasta(data: bytes) -> list[tuple[str, list[int]]]:
     """Names and base codes of the contigs of a FASTA file, or Refused."""
     contigs: list[tuple[str, list[int]]] = []
-    letters = []
+    letters: list[str] = []
     for line in data.split(b"\n"):
         line = line.removesuffix(b"\r")
         if line.startswith(b">"):
@@ -43,7 +43,7 @@ def _name(header: bytes) -> str:
     return name
 
 
-def _refuse_oddities(contigs, letters) -> None:
+def _refuse_oddities(contigs: list[tuple[str, list[int]]], letters: list[str]) -> None:
     names = [name for name, _ in contigs]
     if not contigs or len(set(names)) < len(names) or not all(codes for _, codes in contigs):
         raise Refused("no contigs, names twice, or a contig without sequence")
@@ -71,9 +71,9 @@ def reference_twobit(data: bytes) -> list[tuple[str, list[int]]]:
 def _sequence(data: bytes, order: str, at: int) -> list[int]:
     def integers(count: int) -> tuple[int, ...]:
         nonlocal at
-        found = struct.unpack_from(f"{order}{count}I", data, at)
+        values = struct.unpack_from(f"{order}{count}I", data, at)
         at += 4 * count
-        return found
+        return values
 
     (size,) = integers(1)
     blocks = []

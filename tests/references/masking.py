@@ -1,21 +1,61 @@
 """Masking strategies, slow and obvious: one sequence, Python lists, straight from the papers.
 
-A sequence is a list of token ids, `rank[id - 5]` the rank of a k-mer (1 = first to mask), `centres`
-the places that were drawn, `key` the two 32-bit words that key the sequence's draws, `settings` has
-`span_width` and `temperature`. Each returns the set of masked places.
+A sequence is a list of token ids, `rank[i]` the rank of a k-mer (1 = first to mask), `centres` the
+positions that were drawn, `tok` what a token is (`Kmers` or `Bases`), `key` the two 32-bit words
+that key the sequence's draws, `params` has `span_width` and `temperature`. Each returns the set of
+masked positions.
 """
 
 import math
 import random as python_random
 
-PLAIN = {3: (-1, 1), 4: (-1, 2), 5: (-2, 2), 6: (-2, 3)}
+MASK_LIST = {3: (-1, 1), 4: (-1, 2), 5: (-2, 2), 6: (-2, 3)}
 STRATEGY = 3
+LETTERS = "ATCG"  # in the order of ids and of k-mers
 
 
-def draw(key, place, purpose):
+class Kmers:
+    """Overlapping k-mers: k masked in a row hide one base, 2k - 1 hide k bases."""
+
+    def __init__(self, k):
+        self.k, self.plain, self.search, self.wide = k, MASK_LIST[k], MASK_LIST[k], (1 - k, k - 1)
+        self.overlap = k - 1  # masked tokens more than hidden bases
+
+    def maskable(self, id_):
+        return id_ >= 5
+
+    def rank_at(self, ids, position, rank):
+        return rank[ids[position] - 5]
+
+
+class Bases:
+    """Single bases: a masked base is hidden. Its k-mer is the one that has it in the middle."""
+
+    def __init__(self, k):
+        first, last = MASK_LIST[k]
+        self.k, self.plain, self.wide = k, (0, 0), (first, last)
+        self.search = -last, -first  # bases whose k-mers contain this one
+        self.overlap = 0
+
+    def maskable(self, id_):
+        return 5 <= id_ <= 8
+
+    def rank_at(self, ids, position, rank):
+        """None where the k-mer is cut off by an end of the sequence, or has an N."""
+        first = position + MASK_LIST[self.k][0]
+        kmer = ids[first : first + self.k] if first >= 0 else []
+        if len(kmer) < self.k or not all(self.maskable(id_) for id_ in kmer):
+            return None
+        index = 0
+        for id_ in kmer:
+            index = 4 * index + LETTERS.index("ATCG"[id_ - 5])
+        return rank[index]
+
+
+def draw(key, position, purpose):
     """32 random bits: multiply-xorshift rounds keyed by 64 bits."""
     word = 2**32
-    x = (place * 0x9E3779B1 + key[0] + purpose * 0x85EBCA6B) % word
+    x = (position * 0x9E3779B1 + key[0] + purpose * 0x85EBCA6B) % word
     x = ((x ^ x >> 17) * 0xED5AD4BB) % word
     x ^= key[1]
     x = ((x ^ x >> 11) * 0xAC4C1B51) % word
@@ -23,45 +63,53 @@ def draw(key, place, purpose):
     return x ^ x >> 14
 
 
-def drawn_centres(ids, key, rate):
-    return [p for p in range(len(ids)) if ids[p] >= 5 and draw(key, p, 0) % 2**24 < rate * 2**24]
+def maskable(ids, tok):
+    return [p for p in range(len(ids)) if tok.maskable(ids[p])]
 
 
-def window(place, offsets, ids):
-    """Places of a window that exist and are k-mers."""
+def drawn_centres(ids, tok, key, rate):
+    return [p for p in maskable(ids, tok) if draw(key, p, 0) % 2**24 < rate * 2**24]
+
+
+def window(position, offsets, ids, tok):
+    """Positions of a window that exist and can be masked."""
     first, last = offsets
-    places = range(max(0, place + first), min(len(ids) - 1, place + last) + 1)
-    return {p for p in places if ids[p] >= 5}
+    positions = range(max(0, position + first), min(len(ids) - 1, position + last) + 1)
+    return {p for p in positions if tok.maskable(ids[p])}
 
 
-def windows(places, offsets, ids):
-    return set().union(*(window(p, offsets, ids) for p in places))
+def windows(positions, offsets, ids, tok):
+    return set().union(*(window(p, offsets, ids, tok) for p in positions))
 
 
-def first_by(order, ids, count):
-    """The `count` k-mers of lowest order, the leftmost of equal ones."""
-    places = [p for p in range(len(ids)) if ids[p] >= 5]
-    return sorted(places, key=lambda p: (order(p), p))[:count]
+def first_by(score, ids, tok, count):
+    """The `count` maskable tokens of lowest score, the leftmost of equal ones."""
+    return sorted(maskable(ids, tok), key=lambda p: (score(p), p))[:count]
 
 
-def uniform(ids, centres, rank, k, key, settings):
+def behind(rank, sign=1):
+    """A rank to sort by: tokens without one are behind all others, from whichever end."""
+    return math.inf if rank is None else sign * rank
+
+
+def uniform(ids, centres, rank, tok, key, params):
     return set(centres)
 
 
-def random(ids, centres, rank, k, key, settings):
-    return windows(centres, PLAIN[k], ids)
+def random(ids, centres, rank, tok, key, params):
+    return windows(centres, tok.plain, ids, tok)
 
 
-def random_wide(ids, centres, rank, k, key, settings):
-    return windows(centres, (1 - k, k - 1), ids)
+def random_wide(ids, centres, rank, tok, key, params):
+    return windows(centres, tok.wide, ids, tok)
 
 
-def span(ids, centres, rank, k, key, settings):
-    lengths = span_lengths(settings.span_width)
+def span(ids, centres, rank, tok, key, params):
+    lengths = span_lengths(params.span_width)
     masked = set()
     for c in centres:
         hidden = lengths[draw(key, c, STRATEGY) % 4096]
-        masked |= window(c, (0, hidden + k - 2), ids)
+        masked |= window(c, (0, hidden + tok.overlap - 1), ids, tok)
     return masked
 
 
@@ -85,49 +133,51 @@ def span_lengths(mean):
     return quantiles
 
 
-def global_pmi(ids, centres, rank, k, key, settings):
-    best = first_by(lambda p: rank[ids[p] - 5], ids, len(centres))
-    return windows(best, (1 - k, k - 1), ids)
+def global_pmi(ids, centres, rank, tok, key, params):
+    best = first_by(lambda p: behind(tok.rank_at(ids, p, rank)), ids, tok, len(centres))
+    return windows(best, tok.wide, ids, tok)
 
 
-def shuffled_pmi(ids, centres, rank, k, key, settings):
+def shuffled_pmi(ids, centres, rank, tok, key, params):
     """Any permutation that the strategy names; see `test_shuffled_pmi_is_a_permutation`."""
-    return global_pmi(ids, centres, rank, k, key, settings)
+    return global_pmi(ids, centres, rank, tok, key, params)
 
 
-def inverse_pmi(ids, centres, rank, k, key, settings):
-    best = first_by(lambda p: -rank[ids[p] - 5], ids, len(centres))
-    return windows(best, (1 - k, k - 1), ids)
+def inverse_pmi(ids, centres, rank, tok, key, params):
+    best = first_by(lambda p: behind(tok.rank_at(ids, p, rank), -1), ids, tok, len(centres))
+    return windows(best, tok.wide, ids, tok)
 
 
-def soft_pmi(ids, centres, rank, k, key, settings):
-    def order(p):
-        unit, rank_share = 2**20, (rank[ids[p] - 5] - 1) / (len(rank) - 1)
+def soft_pmi(ids, centres, rank, tok, key, params):
+    def score(p):
+        unit, its_rank = 2**20, tok.rank_at(ids, p, rank)
         uniform = (draw(key, p, STRATEGY) % 2**14 + 0.5) / 2**14
         gumbel = -math.log(-math.log(uniform))
-        return math.floor(min(rank_share / settings.temperature * unit, 2**30)) - round(
-            gumbel * unit
-        )
+        if its_rank is None:
+            return 2**30 - round(gumbel * unit)
+        rank_share = (its_rank - 1) / (len(rank) - 1)
+        return math.floor(min(rank_share / params.temperature * unit, 2**30)) - round(gumbel * unit)
 
-    best = first_by(order, ids, len(centres))
-    return windows(best, (1 - k, k - 1), ids)
+    return windows(first_by(score, ids, tok, len(centres)), tok.wide, ids, tok)
 
 
-def genemask(ids, centres, rank, k, key, settings):
+def genemask(ids, centres, rank, tok, key, params):
+    def rank_at(p):
+        return behind(tok.rank_at(ids, p, rank))
+
     def best_of(centre):
-        return min(window(centre, PLAIN[k], ids), key=lambda p: (rank[ids[p] - 5], p))
+        return min(window(centre, tok.search, ids, tok), key=lambda p: (rank_at(p), p))
 
-    by_rank = sorted(centres, key=lambda c: (rank[ids[best_of(c)] - 5], c))
+    by_rank = sorted(centres, key=lambda c: (rank_at(best_of(c)), c))
     better = (len(centres) + 1) // 2
     # "all of them if ceil(n / 2) < 5" at 512 tokens, in proportion at other lengths
-    maskable = sum(id_ >= 5 for id_ in ids)
-    wide = len(centres) if better < 5 * maskable / 512 else better
+    wide = len(centres) if better < 5 * len(maskable(ids, tok)) / 512 else better
     masked = set()
     for number, centre in enumerate(by_rank):
         if number < wide:
-            masked |= window(best_of(centre), (1 - k, k - 1), ids)
+            masked |= window(best_of(centre), tok.wide, ids, tok)
         else:
-            masked |= window(centre, PLAIN[k], ids)
+            masked |= window(centre, tok.plain, ids, tok)
     return masked
 
 

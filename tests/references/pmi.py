@@ -22,25 +22,27 @@ def reference_counts(contigs: list[str], k: int) -> list[int]:
 
 
 def segmentations(word: str) -> list[list[str]]:
-    """Every way to cut a word in two or more contiguous pieces: 2**(k-1) - 1 of them."""
-    found = []
+    """Every way to cut a word into two or more segments: 2**(k-1) - 1 of them."""
+    segmented = []
     for cuts in itertools.product((False, True), repeat=len(word) - 1):
         if any(cuts):
             edges = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), len(word)]
-            found.append([word[a:b] for a, b in itertools.pairwise(edges)])
-    return found
+            segmented.append([word[a:b] for a, b in itertools.pairwise(edges)])
+    return segmented
 
 
-def reference_pmi(word: str, counts: dict[str, int], totals: dict[int, int], definition: str):
+def reference_pmi(
+    word: str, counts: dict[str, int], totals: dict[int, int], definition: str
+) -> float:
     """PMI of a word by the formula, over all segmentations; `counts` holds words of all lengths."""
     halved = 2 if definition == "published" else 1
     longest = 2 if definition == "published" else len(word)
 
-    def p(piece: str) -> float:
-        return counts[piece] / (halved * totals[len(piece)])
+    def p(segment: str) -> float:
+        return counts[segment] / (halved * totals[len(segment)])
 
     return min(
-        math.log(p(word) / math.prod(p(piece) for piece in pieces))
-        for pieces in segmentations(word)
-        if max(map(len, pieces)) <= longest
+        math.log(p(word) / math.prod(map(p, segments)))
+        for segments in segmentations(word)
+        if max(map(len, segments)) <= longest
     )

@@ -1,4 +1,4 @@
-"""scripts/evidence.sh: what it calls, with a stand-in for `cmgems` that notes its words."""
+"""scripts/evidence.sh: what it calls, with a stand-in for `cmgems` that records its arguments."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems.evaluation.config import load_evaluation
 from cmgems.sweeps.config import read_sweep
-from cmgems.sweeps.plan import plan, points
+from cmgems.sweeps.plan import cross_axes, plan_runs
 
 ROOT = EXPERIMENTS.parent
 STAND_IN = """#!{python}
@@ -54,12 +54,12 @@ def test_without_labelled_tasks(evidence, tmp_path):
         assert call[1] == f"experiments/sweep/{name}.yaml"
         file = read_sweep(ROOT / call[1], call[2:])
         assert file.sweep.jobs == 1
-        runs = plan(file, points(file))
+        runs = plan_runs(file, cross_axes(file))
         assert {run.experiment.data.genome for run in runs} == {f"{tmp_path}/runs/genome"}
         assert {run.folder.parent for run in runs} == {tmp_path / "runs" / name}
 
 
-def test_judged_by_labelled_tasks_too(evidence, tmp_path):
+def test_scored_on_labelled_tasks_too(evidence, tmp_path):
     code, calls, _ = evidence("a.fa", TASKS="labelled", PAPER="1")
     assert code == 0
     _, sweep, few_shot, probe, whole, curriculum = calls
@@ -67,10 +67,12 @@ def test_judged_by_labelled_tasks_too(evidence, tmp_path):
     models = f"models=[{tmp_path}/runs/paper/*/checkpoints/last.ckpt]"
     assert models in few_shot
     for call, protocol in ((probe, "probe"), (few_shot, "few_shot")):
-        found = load_evaluation(ROOT / call[1], [word for word in call[2:] if word != models])
-        assert (found.protocol, found.tasks.root) == (protocol, "labelled")
-        assert found.run.dir == f"{tmp_path}/runs/scores/paper-{protocol}"
-        assert (found.run.dir in whole) == (found.run.dir in curriculum) == (call is few_shot)
+        overrides = [word for word in call[2:] if word != models]
+        evaluation = load_evaluation(ROOT / call[1], overrides)
+        assert (evaluation.protocol, evaluation.tasks.root) == (protocol, "labelled")
+        folder = evaluation.run.dir
+        assert folder == f"{tmp_path}/runs/scores/paper-{protocol}"
+        assert (folder in whole) == (folder in curriculum) == (call is few_shot)
 
 
 def test_needs_a_genome(evidence):

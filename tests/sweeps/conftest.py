@@ -12,8 +12,8 @@ from cmgems.sweeps.config import read_sweep
 BASE = EXPERIMENTS / "pretrain/base.yaml"
 
 
-# In the place of `cmgems pretrain` where only the sweep is tested: three steps in three sittings at
-# most; the figure is a function of the experiment.
+# Instead of `cmgems pretrain` where only the sweep is tested: two steps; the results are a function
+# of the experiment.
 STAND_IN = """
 import json, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -31,24 +31,24 @@ with open(folder / "metrics.csv", "a") as handle:
     handle.write("step,name,value\\n1,train/loss,8.0\\n2,train/loss,7.0\\n")
 if folder.name in behaviour.get("hang", []):
     time.sleep(600)
-rate, seed = config["optim"]["learning_rate"], config["seed"]
-figures = {"perplexity": 100.0 + seed, "hidden_base_bits": (rate - 0.002) ** 2}
-after = {"random": figures, "random_wide": figures}
-(folder / "results.json").write_text(json.dumps({"final": after, "training_seconds": 1.0}))
+learning_rate, seed = config["optim"]["learning_rate"], config["seed"]
+metrics = {"perplexity": 100.0 + seed, "hidden_base_bits": (learning_rate - 0.002) ** 2}
+final = {"random": metrics, "random_wide": metrics}
+(folder / "results.json").write_text(json.dumps({"final": final, "training_seconds": 1.0}))
 """
 
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
-    """Every run is the stand-in; returns a function that says which runs fail or hang."""
+    """Every run is the stand-in; returns a function that sets which runs fail or hang."""
 
     def command(run):
         return [sys.executable, "-c", STAND_IN, str(run.folder)]
 
-    monkeypatch.setattr(local, "command", command)
-    monkeypatch.setattr(cluster, "command", command)
-    monkeypatch.setattr("cmgems.sweeps.drive.LOOK_EVERY", 0.02)
-    monkeypatch.setattr("cmgems.sweeps.local.visible_gpus", list)
+    monkeypatch.setattr(local, "pretrain_command", command)
+    monkeypatch.setattr(cluster, "pretrain_command", command)
+    monkeypatch.setattr("cmgems.sweeps.scheduler.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("cmgems.sweeps.run.visible_gpus", list)
 
     def behave(**behaviour):
         (tmp_path / "sweep").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Sweeps: what is run, what is refused, what is run again; stopped, killed and gone on with."""
+"""Sweeps: what is run, what is refused, what is run again; stopped, killed and resumed."""
 
 import json
 import os
@@ -15,20 +15,20 @@ from helpers.sweeps import GRID, interrupt_when
 from cmgems.errors import RunFailed, SweepStopped, UserError
 from cmgems.runs.experiment import load
 from cmgems.sweeps.config import Sweep, read_sweep
-from cmgems.sweeps.local import share_of
-from cmgems.sweeps.plan import matching, plan, points
+from cmgems.sweeps.local import slot_environment
+from cmgems.sweeps.plan import cross_axes, plan_runs, select_runs
 from cmgems.sweeps.run import run_sweep
-from cmgems.sweeps.search import Trials, range_ends
-from cmgems.sweeps.state import State, failure, state, steps_done
+from cmgems.sweeps.search import Trials, plan_range_ends
+from cmgems.sweeps.state import State, read_failure, run_state, steps_done
 
 
 def names(file):
-    return [run.name for run in plan(file, points(file))]
+    return [run.name for run in plan_runs(file, cross_axes(file))]
 
 
 def test_a_grid_crosses_its_axes_and_names_what_varies(sweep_file):
     file = sweep_file(GRID, "train.max_steps=500")
-    planned = plan(file, points(file))
+    planned = plan_runs(file, cross_axes(file))
     assert [run.name for run in planned] == [
         "easy-seed0",
         "easy-seed1",
@@ -41,13 +41,16 @@ def test_a_grid_crosses_its_axes_and_names_what_varies(sweep_file):
     assert hard.run.dir.endswith("sweep/hard-seed1")
 
 
-def test_a_list_goes_side_by_side(sweep_file):
+def test_a_list_takes_the_axes_together(sweep_file):
     axes = "mode: list\naxes: {optim.learning_rate: [1e-3, 2e-3], model.init: [bert, fast_start]}\n"
     file = sweep_file(axes)
-    found = [(run.name, run.experiment.optim.learning_rate) for run in plan(file, points(file))]
-    assert found == [("learning_rate0.001-bert", 0.001), ("learning_rate0.002-fast_start", 0.002)]
+    planned = plan_runs(file, cross_axes(file))
+    assert [(run.name, run.experiment.optim.learning_rate) for run in planned] == [
+        ("learning_rate0.001-bert", 0.001),
+        ("learning_rate0.002-fast_start", 0.002),
+    ]
     with pytest.raises(UserError, match="found 2, 1 points, mode list wants the same number"):
-        points(sweep_file("mode: list\naxes: {seed: [0, 1], data.k: [6]}\n"))
+        cross_axes(sweep_file("mode: list\naxes: {seed: [0, 1], data.k: [6]}\n"))
 
 
 def test_axes_can_be_overridden(sweep_file):
@@ -55,7 +58,7 @@ def test_axes_can_be_overridden(sweep_file):
     file = sweep_file("axes: {seed: [0]}\n", "axes.optim.learning_rate=[1e-3,1e-2]")
     assert names(file) == ["seed0-learning_rate0.001", "seed0-learning_rate0.01"]
     file = sweep_file(GRID, "only=hard-*")
-    assert [run.name for run in matching(file, plan(file, points(file)))] == [
+    assert [run.name for run in select_runs(file, plan_runs(file, cross_axes(file)))] == [
         "hard-seed0",
         "hard-seed1",
     ]
@@ -121,8 +124,8 @@ def test_finished_runs_are_skipped_and_failed_ones_tried_again_on_request(
     with pytest.raises(RunFailed) as failed:
         run_sweep(sweep_file(GRID, "jobs=2"))
     assert str(failed.value).splitlines()[1] == "  easy-seed1: data.genome: found nothing"
-    assert state(folder / "easy-seed1") is State.FAILED
-    assert state(folder / "hard-seed1") is State.FINISHED
+    assert run_state(folder / "easy-seed1") is State.FAILED
+    assert run_state(folder / "hard-seed1") is State.FINISHED
     ran = (folder / "order.txt").read_text().splitlines()
     assert sorted(ran) == ["easy-seed0", "easy-seed1", "hard-seed0", "hard-seed1"]
 
@@ -132,7 +135,7 @@ def test_finished_runs_are_skipped_and_failed_ones_tried_again_on_request(
     assert (folder / "order.txt").read_text().splitlines() == ran
     run_sweep(sweep_file(GRID, "retry=true"))
     assert (folder / "order.txt").read_text().splitlines() == [*ran, "easy-seed1"]
-    assert state(folder / "easy-seed1") is State.FINISHED
+    assert run_state(folder / "easy-seed1") is State.FINISHED
     assert "4 of 4 runs are finished" in capsys.readouterr().out
 
 
@@ -150,11 +153,11 @@ def test_a_run_that_is_killed_has_failed_and_says_so(sweep_file, tmp_path, stand
     threading.Thread(target=kill_it, daemon=True).start()
     with pytest.raises(RunFailed, match="seed0: killed by signal 9"):
         run_sweep(sweep_file("axes: {seed: [0]}\n"))
-    assert failure(tmp_path / "sweep/seed0").startswith("killed by signal 9")
+    assert read_failure(tmp_path / "sweep/seed0").startswith("killed by signal 9")
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_all_runs_and_the_same_command_goes_on(
+def test_a_signal_stops_all_runs_and_the_same_command_resumes_them(
     which, sweep_file, tmp_path, stand_in
 ):
     folder = tmp_path / "sweep"
@@ -165,8 +168,8 @@ def test_a_signal_stops_all_runs_and_the_same_command_goes_on(
         run_sweep(sweep_file(GRID, "jobs=2"))
     assert stopped.value.signal_number == which
     assert "2 runs under way" in str(stopped.value)
-    assert state(folder / "hard-seed0") is State.STOPPED
-    assert state(folder / "hard-seed1") is State.NEW
+    assert run_state(folder / "hard-seed0") is State.STOPPED
+    assert run_state(folder / "hard-seed1") is State.NEW
 
     stand_in()
     run_sweep(sweep_file(GRID))
@@ -218,17 +221,21 @@ def test_a_run_that_an_earlier_sweep_left_behind_is_waited_for(sweep_file, tmp_p
     assert not (tmp_path / "sweep/order.txt").exists()
 
 
-def test_cores_and_gpus_are_shared_out(monkeypatch):
+def test_cores_and_gpus_are_divided_among_slots(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert share_of(1, jobs=2, devices=1, all_cores=8, gpus=[])["OMP_NUM_THREADS"] == "4"
-    assert share_of(0, jobs=4, devices=1, all_cores=2, gpus=[])["OMP_NUM_THREADS"] == "1"
+    assert (
+        slot_environment(1, num_slots=2, devices=1, num_cores=8, gpus=[])["OMP_NUM_THREADS"] == "4"
+    )
+    assert (
+        slot_environment(0, num_slots=4, devices=1, num_cores=2, gpus=[])["OMP_NUM_THREADS"] == "1"
+    )
     gpus = ["0", "1", "2", "3"]
-    shares = [share_of(place, 2, 2, 8, gpus)["CUDA_VISIBLE_DEVICES"] for place in range(2)]
-    assert shares == ["0,1", "2,3"]
-    shares = [share_of(place, 3, 1, 8, ["5"])["CUDA_VISIBLE_DEVICES"] for place in range(3)]
-    assert shares == ["5", "5", "5"]
+    visible = [slot_environment(slot, 2, 2, 8, gpus)["CUDA_VISIBLE_DEVICES"] for slot in range(2)]
+    assert visible == ["0,1", "2,3"]
+    visible = [slot_environment(slot, 3, 1, 8, ["5"])["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert visible == ["5", "5", "5"]
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert share_of(0, 2, 1, 8, [])["OMP_NUM_THREADS"] == "3"
+    assert slot_environment(0, 2, 1, 8, [])["OMP_NUM_THREADS"] == "3"
 
 
 def test_steps_done_reads_the_last_whole_line(tmp_path):
@@ -249,14 +256,14 @@ def values(folder):
     ]
 
 
-def test_a_search_goes_on_where_it_stopped(sweep_file, tmp_path, stand_in, capsys):
+def test_a_search_is_resumed_where_it_stopped(sweep_file, tmp_path, stand_in, capsys):
     """Stopped twice, it proposes what it would have proposed."""
     folder = tmp_path / "sweep"
     run_sweep(sweep_file(SEARCH))
     whole = values(folder)
     assert len(whole) == 6
     assert "best of 6 trials" in capsys.readouterr().out
-    assert len({rate for _, rate, _ in whole}) == 6
+    assert len({learning_rate for _, learning_rate, _ in whole}) == 6
     shutil.rmtree(folder)
     for trial in ("trial-001", "trial-003"):
         stand_in(hang=[trial])
@@ -275,7 +282,7 @@ def test_a_search_that_changed_is_refused(sweep_file, tmp_path, stand_in):
     file = sweep_file(SEARCH.replace("1e-4", "1e-3"))
     with pytest.raises(UserError, match=r"search.keys: the search in .* wanted the same"):
         run_sweep(file)
-    assert [run.name for run in range_ends(file)] == ["trial-low", "trial-high"]
+    assert [run.name for run in plan_range_ends(file)] == ["trial-low", "trial-high"]
     file = sweep_file(SEARCH, "search.metric=final.random.nothing")
     with pytest.raises(UserError, match=r"no nothing in results.json, there is perplexity"):
         run_sweep(file)
@@ -288,25 +295,25 @@ def test_submitit_runs_a_sweep(sweep_file, tmp_path, stand_in):
     stand_in(fail={"easy-seed0": "no luck"})
     with pytest.raises(RunFailed, match="easy-seed0: no luck"):
         run_sweep(sweep_file(GRID, "executor=submitit-local", "jobs=2", "only=?*-seed0"))
-    assert state(folder / "hard-seed0") is State.FINISHED
+    assert run_state(folder / "hard-seed0") is State.FINISHED
     stand_in(hang=["easy-seed0"])
     interrupt_when((folder / "easy-seed0/metrics.csv").exists, [signal.SIGTERM])
     again = ("executor=submitit-local", "only=?*-seed0", "retry=true")
     with pytest.raises(SweepStopped):
         run_sweep(sweep_file(GRID, *again))
-    assert state(folder / "easy-seed0") is State.STOPPED
+    assert run_state(folder / "easy-seed0") is State.STOPPED
     stand_in()
     run_sweep(sweep_file(GRID, *again))
-    assert state(folder / "easy-seed0") is State.FINISHED
+    assert run_state(folder / "easy-seed0") is State.FINISHED
 
 
 def test_killed_and_restarted_twice_it_ends_with_the_same_results(
     tiny, sweep_file, tmp_path, monkeypatch
 ):
-    """A real run: one sitting ends with SIGTERM, one with a second signal, which kills."""
+    """A real run: one session ends with SIGTERM, one with a second signal, which kills."""
     from cmgems.pretraining import pretrain
 
-    monkeypatch.setattr("cmgems.sweeps.drive.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("cmgems.sweeps.scheduler.POLL_SECONDS", 0.05)
     folder = tmp_path / "sweep/random"
     steps = ["train.max_steps=15", "validation.windows=2"]
     file = sweep_file("axes: {curriculum: {strategies: [[random]]}}\n", *tiny, *steps)
@@ -315,26 +322,30 @@ def test_killed_and_restarted_twice_it_ends_with_the_same_results(
         interrupt_when(lambda n=before: steps_done(folder) > n + 3, signals)
         with pytest.raises(SweepStopped):
             run_sweep(file)
-        assert state(folder) is State.STOPPED
+        assert run_state(folder) is State.STOPPED
         assert before < steps_done(folder) < 15
     run_sweep(file)
     whole = tmp_path / "whole"
     pretrain(load(EXPERIMENTS / "pretrain/random.yaml", [*tiny, *steps, f"run.dir={whole}"]))
-    found, wanted = (json.loads((f / "results.json").read_text()) for f in (folder, whole))
+    resumed, uninterrupted = (
+        json.loads((path / "results.json").read_text()) for path in (folder, whole)
+    )
     for name in ("initial", "final", "masked_fraction", "tokens", "best_step"):
-        assert found[name] == wanted[name], name
+        assert resumed[name] == uninterrupted[name], name
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("sweep/*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_sweep_is_sound(path):
     file = read_sweep(path, [])
-    planned = range_ends(file) if file.sweep.search.trials else plan(file, points(file))
+    planned = (
+        plan_range_ends(file) if file.sweep.search.trials else plan_runs(file, cross_axes(file))
+    )
     assert len({run.name for run in planned}) == len(planned) > 1
 
 
 def test_help_shows_every_key_of_a_sweep(capsys):
     from cmgems.cli import main
-    from cmgems.config.schema import iter_keys
+    from cmgems.config.options import iter_keys
 
     with pytest.raises(SystemExit):
         main(["sweep", "--help"])

@@ -7,15 +7,15 @@ from helpers.labelled_samples import random_sequences
 
 from cmgems.genome.alphabet import encode_bases
 from cmgems.tasks.dataset import pack_codes
-from cmgems.tasks.truncation import make_rows, mean_over_windows, most_bases
-from cmgems.tokenization.kmers import token_ids
+from cmgems.tasks.truncation import make_rows, mean_over_windows
+from cmgems.tokenization import OverlappingKmers
 
 
 def test_a_long_sequence_is_cut_to_its_middle():
     (text,) = random_sequences(1, 301)
     data = pack_codes(map(encode_bases, [text, text[:50]]))
-    most = most_bases(positions=64, k=6)
-    assert token_ids(torch.zeros(most, dtype=torch.uint8), 6).shape[-1] + 2 == 64
+    most = OverlappingKmers(6).max_bases(64)
+    assert OverlappingKmers(6).encode(torch.zeros(most, dtype=torch.uint8)).shape[-1] + 2 == 64
     rows = make_rows(data, most)
     assert rows.length.tolist() == [67, 50]
     assert rows.start.tolist() == [117, 301]

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmgems.masking.mask_statistics import dust_scores, mask_statistics
-from cmgems.tokenization.hidden import base_probabilities, hidden_bases, in_short_runs, leak
-from cmgems.tokenization.kmers import FIRST_KMER, token_ids
+from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import FIRST_TOKEN
+from cmgems.tokenization.hidden import mask_exposure, runs_up_to
 from cmgems.training.metrics import HiddenBases
 
 
@@ -30,13 +31,19 @@ def mask_from(text):
     ],
 )
 def test_hidden_bases_by_hand(mask, k, hidden):
-    assert hidden_bases(mask_from(mask), k)[0].tolist() == [letter == "x" for letter in hidden]
+    assert OverlappingKmers(k).hidden_bases(mask_from(mask))[0].tolist() == [
+        letter == "x" for letter in hidden
+    ]
 
 
 def test_unknown_tokens_show_nothing():
     """[UNK] at both sides of three masked tokens: no base of theirs is shown by a k-mer."""
     maskable = mask_from(".xxx.")
-    assert hidden_bases(mask_from(".xxx."), 3, maskable)[0].tolist() == [False, *[True] * 5, False]
+    assert OverlappingKmers(3).hidden_bases(mask_from(".xxx."), maskable)[0].tolist() == [
+        False,
+        *[True] * 5,
+        False,
+    ]
 
 
 masks = st.integers(1, 40).flatmap(
@@ -53,15 +60,15 @@ masks = st.integers(1, 40).flatmap(
 def test_equals_the_definition(drawn):
     masked, known, k = drawn
     masked = [m and u for m, u in zip(masked, known, strict=True)]
-    found = leak(torch.tensor([masked]), k, torch.tensor([known]))
+    found = mask_exposure(OverlappingKmers(k), torch.tensor([masked]), torch.tensor([known]))
     for base in range(len(masked) + k - 1):
         over = [t for t in range(base - k + 1, base + 1) if 0 <= t < len(masked)]
         hidden = any(masked[t] for t in over) and not any(known[t] and not masked[t] for t in over)
         assert bool(found.hidden_BL[0, base]) == hidden
     for token, is_masked in enumerate(masked):
         inside = int(found.hidden_BL[0, token : token + k].sum())
-        assert int(found.hidden_BK[0, token]) == (inside if is_masked else 0)
-        assert bool(found.readable_BK[0, token]) == (is_masked and inside == 0)
+        assert int(found.hidden_BT[0, token]) == (inside if is_masked else 0)
+        assert bool(found.copyable_BT[0, token]) == (is_masked and inside == 0)
     assert found.masked == sum(masked)
 
 
@@ -69,28 +76,30 @@ def test_equals_the_definition(drawn):
 def test_m_masked_kmers_hide_m_less_k_plus_1_bases(run, hidden):
     mask = torch.zeros(1, 60, dtype=torch.bool)
     mask[:, 20 : 20 + run] = True
-    found = leak(mask, 6)
+    found = mask_exposure(OverlappingKmers(6), mask)
     assert found.hidden_bases == hidden
-    assert found.readable == (run if run < 6 else 0)
+    assert found.copyable == (run if run < 6 else 0)
 
 
 def test_perplexity_floor():
     """One hidden base in each of 6 tokens: 2 bits a token if DNA is unknown, that is 4."""
     mask = torch.zeros(1, 60, dtype=torch.bool)
     mask[:, 20:26] = True
-    assert leak(mask, 6).perplexity_floor(2.0) == pytest.approx(4.0)
+    assert mask_exposure(OverlappingKmers(6), mask).perplexity_floor(2.0) == pytest.approx(4.0)
     mask[:, 20:31] = True  # a window of 11: 36 hidden bases in 11 tokens
-    assert leak(mask, 6).perplexity_floor(2.0) == pytest.approx(4 ** (36 / 11))
-    assert leak(mask & False, 6).perplexity_floor() == 1.0
+    assert mask_exposure(OverlappingKmers(6), mask).perplexity_floor(2.0) == pytest.approx(
+        4 ** (36 / 11)
+    )
+    assert mask_exposure(OverlappingKmers(6), mask & False).perplexity_floor() == 1.0
 
 
 def test_runs():
     hidden = mask_from("xx.xxx.xxxx.x")
-    assert in_short_runs(hidden, 2)[0].tolist() == mask_from("xx..........x")[0].tolist()
-    assert torch.equal(in_short_runs(hidden, 4), hidden)
+    assert runs_up_to(hidden, 2)[0].tolist() == mask_from("xx..........x")[0].tolist()
+    assert torch.equal(runs_up_to(hidden, 4), hidden)
     # a run does not go on in the next row
     two = torch.cat([mask_from("..xx"), mask_from("xx..")])
-    assert torch.equal(in_short_runs(two, 2), two)
+    assert torch.equal(runs_up_to(two, 2), two)
 
 
 def sequence_and_mask(k=3, seed=0):
@@ -98,7 +107,7 @@ def sequence_and_mask(k=3, seed=0):
     codes_BL = torch.randint(0, 4, (3, 60), generator=generator).to(torch.uint8)
     mask_BK = torch.zeros(3, 60 - k + 1, dtype=torch.bool)
     mask_BK[0, 10 : 10 + 2 * k - 1] = mask_BK[1, 30 : 30 + k] = mask_BK[2, :4] = True
-    return codes_BL, token_ids(codes_BL, k), mask_BK
+    return codes_BL, OverlappingKmers(k).encode(codes_BL), mask_BK
 
 
 def test_a_model_that_knows_pays_nothing_and_one_that_does_not_pays_two_bits():
@@ -106,10 +115,10 @@ def test_a_model_that_knows_pays_nothing_and_one_that_does_not_pays_two_bits():
     targets_M = ids_BK[mask_BK].long()
     everything = torch.ones_like(mask_BK)
     for logit, bits, accuracy in ((50.0, 0.0, 1.0), (0.0, 2.0, None)):
-        logits_MV = torch.zeros(len(targets_M), FIRST_KMER + 64)
+        logits_MV = torch.zeros(len(targets_M), FIRST_TOKEN + 64)
         logits_MV[torch.arange(len(targets_M)), targets_M] = logit
-        logits_MV[:, :FIRST_KMER] = 90.0  # special tokens are no answer
-        metric = HiddenBases(3)
+        logits_MV[:, :FIRST_TOKEN] = 90.0  # special tokens are no answer
+        metric = HiddenBases(OverlappingKmers(3))
         metric.update(logits_MV, targets_M, codes_BL, mask_BK, everything)
         found = metric.compute()
         assert found.hidden_base_bits == pytest.approx(bits, abs=1e-5)
@@ -120,12 +129,12 @@ def test_a_model_that_knows_pays_nothing_and_one_that_does_not_pays_two_bits():
 
 def test_base_probabilities_are_those_of_summed_kmers():
     codes_BL, _, mask_BK = sequence_and_mask()
-    logits_MV = torch.randn(int(mask_BK.sum()), FIRST_KMER + 64)
-    wanted_BL = in_short_runs(hidden_bases(mask_BK, 3), 3)
-    found = base_probabilities(logits_MV, mask_BK, wanted_BL, 3)
+    logits_MV = torch.randn(int(mask_BK.sum()), FIRST_TOKEN + 64)
+    wanted_BL = runs_up_to(OverlappingKmers(3).hidden_bases(mask_BK), 3)
+    found = OverlappingKmers(3).base_probabilities(logits_MV, mask_BK, wanted_BL)
     assert found.sum(1).tolist() == [pytest.approx(1.0, abs=1e-5)] * len(found)
     # the single hidden base of row 1, place 32: the last of token 30, the first of token 32
-    chance = logits_MV[:, FIRST_KMER:].softmax(1)
+    chance = logits_MV[:, FIRST_TOKEN:].softmax(1)
     before = int(mask_BK[0].sum())
     by_hand = torch.zeros(4)
     for token, offset in ((0, 2), (1, 1), (2, 0)):
@@ -148,11 +157,11 @@ def test_dust_scores():
 def test_mask_statistics_on_what_is_known():
     """GC-rich left half, AT-rich right half, and a mask on the left alone."""
     codes_BL = torch.cat([torch.full((2, 50), 2), torch.full((2, 50), 0)], dim=1).to(torch.uint8)
-    ids_BK = token_ids(codes_BL, 6)
+    ids_BK = OverlappingKmers(6).encode(codes_BL)
     mask_BK = torch.zeros_like(ids_BK, dtype=torch.bool)
     mask_BK[:, 10:21] = True
     rank_V = torch.arange(1, 4097, dtype=torch.int32)
-    found = mask_statistics(codes_BL, ids_BK, mask_BK, rank_V, 6)
+    found = mask_statistics(codes_BL, ids_BK, mask_BK, rank_V, OverlappingKmers(6))
     assert found.share == pytest.approx(11 / 95)
     assert found.hidden_fraction == pytest.approx(6 / 100)
     assert (found.gc_hidden, found.gc_others) == (1.0, pytest.approx(44 / 94))

@@ -49,7 +49,7 @@ def test_text_is_read_plain_and_packed(tmp_path, pack):
         (gzip.compress(b"ACGT" * 100)[:-9], "the gzip file is damaged"),
     ],
 )
-def test_what_is_no_text_is_told_in_one_line(tmp_path, content, message):
+def test_what_is_not_text_is_refused_in_one_line(tmp_path, content, message):
     if content is not None:
         (tmp_path / "t").write_bytes(content)
     with pytest.raises(UserError, match=message):

@@ -9,34 +9,34 @@ from cmgems.utils.intervals import bootstrap_means, holm_correction, mean_interv
 WORLDS = 2000  # simulated experiments: the coverage is then known to within 0.01 (two errors)
 
 
-def covered(interval_of, count, rng):
-    """Share of experiments of `count` repetitions whose interval holds the true mean."""
+def coverage(compute_interval, count, rng):
+    """Fraction of experiments of `count` repetitions whose interval holds the true mean."""
     hits = 0
     for _ in range(WORLDS):
-        low, high = interval_of(rng.normal(3.0, 2.0, count))
+        low, high = compute_interval(rng.normal(3.0, 2.0, count))
         hits += low <= 3.0 <= high
     return hits / WORLDS
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])
-def test_a_mean_is_covered_as_often_as_said(count):
+def test_a_mean_is_covered_as_often_as_its_level(count):
     rng = np.random.default_rng(count)
-    share = covered(lambda values: mean_interval(values)[1:3], count, rng)
-    assert share == pytest.approx(0.95, abs=0.015)
+    covered = coverage(lambda values: mean_interval(values)[1:3], count, rng)
+    assert covered == pytest.approx(0.95, abs=0.015)
 
 
 def test_resampling_three_seeds_would_not_cover():
-    """Why the bootstrap here draws with Student's weights."""
+    """Why `bootstrap_means` has Student's weights."""
     rng = np.random.default_rng(0)
 
     def percentiles(values):
         means = rng.choice(values, (500, len(values))).mean(1)
         return np.quantile(means, [0.025, 0.975])
 
-    assert covered(percentiles, 3, rng) < 0.82
+    assert coverage(percentiles, 3, rng) < 0.82
 
 
-def test_drawn_means_cover_at_each_place_and_for_sums_over_places():
+def test_bootstrap_means_cover_at_each_step_and_for_sums_over_steps():
     rng = np.random.default_rng(1)
     scale_T = np.array([0.5, 1.0, 4.0])
     sum_T = np.array([1.0, -2.0, 0.3])
@@ -44,33 +44,33 @@ def test_drawn_means_cover_at_each_place_and_for_sums_over_places():
     for _ in range(WORLDS):
         shared_R1 = rng.standard_normal((3, 1))  # seeds differ over the whole curve
         curves_RT = scale_T * (shared_R1 + 0.3 * rng.standard_normal((3, 3)))
-        means_DT = bootstrap_means(curves_RT, 400, rng)
-        figures_D4 = np.column_stack([means_DT, means_DT @ sum_T])
-        low, high = np.quantile(figures_D4, [0.025, 0.975], axis=0)
+        means_ST = bootstrap_means(curves_RT, 400, rng)
+        values_S4 = np.column_stack([means_ST, means_ST @ sum_T])
+        low, high = np.quantile(values_S4, [0.025, 0.975], axis=0)
         hits += (low <= 0) & (high >= 0)
     assert hits / WORLDS == pytest.approx(np.full(4, 0.95), abs=0.02)
 
 
-def test_drawn_means_follow_student():
+def test_bootstrap_means_follow_student():
     values = np.array([1.0, 2.0, 6.0])
-    drawn = bootstrap_means(values[:, None], 20_000, np.random.default_rng(2))[:, 0]
+    means = bootstrap_means(values[:, None], 20_000, np.random.default_rng(2))[:, 0]
     error = values.std(ddof=1) / np.sqrt(3)
-    assert stats.kstest((drawn - 3.0) / error, "t", args=(2,)).pvalue > 0.01
+    assert stats.kstest((means - 3.0) / error, "t", args=(2,)).pvalue > 0.01
     with pytest.raises(ValueError, match="found 1 repetitions"):
         bootstrap_means(values[None], 10, np.random.default_rng(0))
 
 
-def test_paired_is_the_test_of_the_differences():
+def test_the_paired_t_test_is_the_test_of_the_differences():
     rng = np.random.default_rng(3)
-    one, other = rng.normal(size=5), rng.normal(size=5)
-    found = paired_t_test(one, other)
-    wanted = stats.ttest_rel(one, other)
-    assert found.p == pytest.approx(wanted.pvalue)
-    assert found.difference[1:3] == pytest.approx(tuple(wanted.confidence_interval()))
-    assert found.difference.mean == pytest.approx((one - other).mean())
+    a, b = rng.normal(size=5), rng.normal(size=5)
+    test = paired_t_test(a, b)
+    expected = stats.ttest_rel(a, b)
+    assert test.p == pytest.approx(expected.pvalue)
+    assert test.difference[1:3] == pytest.approx(tuple(expected.confidence_interval()))
+    assert test.difference.mean == pytest.approx((a - b).mean())
 
 
-def test_paired_raises_false_alarms_as_often_as_said():
+def test_the_paired_t_test_raises_false_alarms_as_often_as_its_level():
     rng = np.random.default_rng(4)
     alarms = [
         paired_t_test(seed + rng.normal(size=3), seed + rng.normal(size=3)).p < 0.05
@@ -89,9 +89,9 @@ def test_one_repetition_has_no_interval():
 def test_holm_equals_its_definition():
     assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm_correction([0.5, 0.9, 0.6]) == pytest.approx([1.0, 1.0, 1.0])
-    found = holm_correction([0.02, np.nan, 0.01])
-    assert found[[0, 2]] == pytest.approx([0.02, 0.02])
-    assert np.isnan(found[1])
+    corrected = holm_correction([0.02, np.nan, 0.01])
+    assert corrected[[0, 2]] == pytest.approx([0.02, 0.02])
+    assert np.isnan(corrected[1])
 
 
 def test_holm_bounds_the_chance_of_any_false_alarm():

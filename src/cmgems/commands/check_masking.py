@@ -1,37 +1,59 @@
-"""`cmgems check-masking`: does a strategy keep to the rules?"""
+"""`cmgems check-masking`: does a masking strategy keep to the rules?"""
 
 import argparse
+from typing import TYPE_CHECKING
 
+from cmgems.config.schema import Data
+from cmgems.errors import UserError
 from cmgems.utils.text_table import text_table
 
-WINDOWS, WINDOW = 1024, 510
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cmgems.tokenization import Tokenization
+
+NUM_WINDOWS, WINDOW_LENGTH = 1024, 510  # bases
 
 DESCRIPTION = """\
-Try a masking strategy on windows of a genome: its masks must be of the right shape, never touch
-special tokens, repeat themselves, belong to the sequence and not to batch, padding or place, and
-meet the budget of 15 % at every length.
+Check a masking strategy on windows of a genome: its masks must have the right shape, never cover
+special tokens, be reproducible, depend on the sequence alone and not on the batch, the padding or
+the position, and meet the budget of 15 % of the tokens at every length.
 """
 EXAMPLES = """\
 examples:
   cmgems check-masking my_masks:pairs              # function or class in ./my_masks.py
   cmgems check-masking soft_pmi --genome chr20.fa
+  cmgems check-masking soft_pmi --tokenization bases
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
-    parser.add_argument("strategy", metavar="STRATEGY", help="package.module:Name, or a name")
-    parser.add_argument("--genome", default="sample", help="default: the sample")
-    parser.add_argument("--k", type=int, default=6, choices=(3, 4, 5, 6), help="default: 6")
+    parser.add_argument(
+        "strategy", metavar="STRATEGY", help="package.module:Name, or the name of a built-in one"
+    )
+    parser.add_argument(
+        "--genome",
+        default="sample",
+        help="a store, a sequence file or `sample` (default), 4 Mb of human chromosome 20",
+    )
+    parser.add_argument(
+        "--tokenization", default="kmers", choices=("kmers", "bases"), help="default: kmers"
+    )
+    parser.add_argument(
+        "--k", type=int, default=6, choices=(3, 4, 5, 6), help="bases per k-mer (default 6)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.errors import UserError
+    # Heavy imports are inside the functions: `--help` must answer at once.
     from cmgems.masking.checks import check_strategy
+    from cmgems.tokenization import build_tokenization
 
-    corpus_BK, rank_V = corpus(args.genome, args.k)
-    checks = check_strategy(args.strategy, corpus_BK, rank_V, args.k)
+    tokenization = build_tokenization(Data(tokenization=args.tokenization, k=args.k))
+    ids_BK, rank_V = sample_tokens(args.genome, tokenization)
+    checks = check_strategy(args.strategy, ids_BK, rank_V, tokenization)
     print(text_table([("FAIL" if c.problem else "ok  ", c.name, c.found) for c in checks]))
     failed = [check for check in checks if check.problem]
     if failed:
@@ -42,22 +64,23 @@ def run(args: argparse.Namespace) -> None:
         )
 
 
-def corpus(source: str, k: int):
-    """Token ids of windows spread over a genome, and its ranks."""
+def sample_tokens(source: str, tokenization: "Tokenization") -> "tuple[Tensor, Tensor]":
+    """Token ids (int32 [B, K]) of windows spread over a genome, and its rank table (int32 [V])."""
     import torch
 
     from cmgems.data_modules.windows import sample_windows
     from cmgems.difficulty.pmi import compute_pmi_table
-    from cmgems.errors import UserError
     from cmgems.genome.cache import load_genome
     from cmgems.genome.spans import unambiguous_spans
-    from cmgems.tokenization.kmers import token_ids
 
     genome = load_genome(source)
     spans = unambiguous_spans(genome.codes)
-    if int(((spans.end - spans.start) // WINDOW).sum()) < WINDOWS:
-        raise UserError(f"{genome.name}: wanted {WINDOWS} windows of {WINDOW} known bases")
-    codes_BL = sample_windows(genome.codes, spans, WINDOWS, WINDOW)
-    return token_ids(torch.from_numpy(codes_BL), k), torch.from_numpy(
-        compute_pmi_table(genome, k).rank
-    )
+    num_windows = int(((spans.end - spans.start) // WINDOW_LENGTH).sum())
+    if num_windows < NUM_WINDOWS:
+        raise UserError(
+            f"{genome.name}: found {num_windows} windows of {WINDOW_LENGTH} known bases, wanted "
+            f"{NUM_WINDOWS}"
+        )
+    codes_BL = sample_windows(genome.codes, spans, NUM_WINDOWS, WINDOW_LENGTH)
+    rank_V = torch.from_numpy(compute_pmi_table(genome, tokenization.k).rank)
+    return tokenization.encode(torch.from_numpy(codes_BL)), rank_V

@@ -1,17 +1,19 @@
-"""`cmgems compare`: what finished runs say about each other."""
+"""`cmgems compare`: finished runs against each other."""
 
 import argparse
+from pathlib import Path
 
-from cmgems.commands import own_words
+from cmgems.commands import split_options
+from cmgems.errors import UserError
 
 DESCRIPTION = """\
-Compare finished runs, or all runs of a sweep, with one of them: final figures over seeds, paired
+Compare finished runs, or all runs of a sweep, with one of them: final values over seeds, paired
 differences with intervals and corrected p values, the steps at which a run is as good as the
 baseline at its end, learning curves, the keys that differ, and a verdict in words. Prints tables;
 writes compare.html (one page, no network), compare.md with curves.png, and runs.csv.
 
 Runs that differ in their seed alone are one experiment. The folder of an evaluation of the runs
-(cmgems evaluate) adds its scores as measures, and its baselines beside them.
+(cmgems evaluate) adds its scores as metrics, and those of its baselines.
 """
 EXAMPLES = """\
 examples:
@@ -26,26 +28,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
     parser.add_argument(
-        "words", metavar="RUN | SWEEP | EVALUATION | baseline=NAME | out=FOLDER", nargs="+"
+        "arguments",
+        metavar="RUN | SWEEP | EVALUATION | baseline=NAME | out=FOLDER",
+        nargs="+",
+        help="folders, the experiment to compare with (default: constant `random` masks), and "
+        "where to write (default: `comparison` in a single sweep, else runs/comparison)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from cmgems.errors import UserError
-
-    own, others = own_words(args.words, "baseline", "out")
-    paths = [Path(word) for word in others]
+    options, folders = split_options(args.arguments, "baseline", "out")
+    paths = [Path(folder) for folder in folders]
     if not paths:
         raise UserError("found no run, wanted a run folder or a sweep folder")
 
+    # Heavy imports are in here: `--help` must answer at once.
     from cmgems.comparison.compare import compare
     from cmgems.comparison.records import read_runs
     from cmgems.comparison.write import as_terminal_text, write_comparison
 
-    comparison = compare(read_runs(paths), own["baseline"])
-    out = Path(own["out"] or (paths[0] / "comparison" if len(paths) == 1 else "runs/comparison"))
+    comparison = compare(read_runs(paths), options["baseline"])
+    default = paths[0] / "comparison" if len(paths) == 1 else Path("runs/comparison")
+    out = Path(options["out"]) if options["out"] else default
     title = paths[0].resolve().name if len(paths) == 1 else out.name
     print(as_terminal_text(comparison))
     print()

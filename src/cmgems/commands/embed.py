@@ -1,17 +1,19 @@
-"""`cmgems embed`: sequences as vectors."""
+"""`cmgems embed`: embeddings of sequences."""
 
 import argparse
 from pathlib import Path
 
+from cmgems.errors import UserError
+
 DESCRIPTION = """\
-Write a vector for each sequence of a file, from a pretrained model.
+Embed each sequence of a file with a pretrained model.
 
 MODEL is a run folder, a checkpoint in one, or a Hugging Face folder. SEQUENCES is FASTA (plain,
 gzip, bgzip), 2bit, GenBank or EMBL. A sequence longer than the model's positions is covered by
 windows, over which pooled vectors are averaged.
 
 FILE ends with .tsv (name, then the numbers) or with .npz: arrays `names` and `vectors` [N, D]; with
---pool tokens an array [k-mers, D] for each sequence, under `0`, `1`, ... in the order of `names`.
+--pool tokens an array [tokens, D] per sequence, under `0`, `1`, ... in the order of `names`.
 """
 EXAMPLES = """\
 examples:
@@ -27,22 +29,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL")
     add("sequences", type=Path, metavar="SEQUENCES")
-    add("--out", type=Path, required=True, metavar="FILE", help=".npz or .tsv")
+    add("--out", type=Path, required=True, metavar="FILE", help="file to write, .npz or .tsv")
     add("--pool", choices=POOLS, default="mean",
-        help="mean (default) or max of the k-mers, [CLS], or every k-mer's state")  # fmt: skip
-    add("--layer", type=int, metavar="N", help="0: the embeddings, 1, ...; default: the last")
+        help="mean (default) or max over tokens, [CLS], or every token's hidden state")  # fmt: skip
+    add("--layer", type=int, metavar="N",
+        help="hidden states of this layer; 0: the input embeddings; default: the last")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.errors import UserError
-
     if args.out.suffix not in (".npz", ".tsv"):
         raise UserError(f"--out: found {args.out}, wanted a name that ends with .npz or .tsv")
     if args.pool == "tokens" and args.out.suffix == ".tsv":
         raise UserError("--pool tokens: found a .tsv, wanted --out FILE.npz")
     if not args.out.absolute().parent.is_dir():
-        raise UserError(f"--out: {args.out.parent} is no folder, wanted one that is there")
+        raise UserError(f"--out: {args.out.parent} is not a folder, wanted one that exists")
 
+    # Heavy imports are in here: `--help` must answer at once.
     from cmgems.hub.pretrained import load_pretrained
     from cmgems.inference.embed_file import embed_file
 

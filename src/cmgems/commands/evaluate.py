@@ -1,13 +1,14 @@
-"""`cmgems evaluate`: what a pretrained model is worth on labelled tasks."""
+"""`cmgems evaluate`: pretrained models scored on labelled tasks."""
 
 import argparse
 
 from cmgems.commands import describe_keys
+from cmgems.evaluation.config import Evaluation, load_evaluation
 
 DESCRIPTION = """\
-Score pretrained models on labelled tasks, beside baselines, as an experiment file says: few-shot,
-full fine-tuning, a probe of frozen states, or zero-shot. Overrides `key.path=value` win over the
-file. What is done in run.dir is not done again: after Ctrl-C, the same command goes on.
+Score pretrained models, and baselines, on labelled tasks as an experiment file says: few-shot, full
+fine-tuning, a probe of frozen hidden states, or zero-shot. Overrides `key.path=value` win over the
+file. What is finished in run.dir is not repeated: after Ctrl-C, the same command resumes.
 """
 EXAMPLES = """\
 examples:
@@ -19,8 +20,6 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from cmgems.evaluation.config import Evaluation
-
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES + "\nkeys:\n" + describe_keys(Evaluation)
     parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
@@ -28,10 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.evaluation.config import load_evaluation
-
     evaluation = load_evaluation(args.experiment, args.overrides)
 
-    from cmgems.evaluation.run import evaluate  # seconds
+    # Heavy imports are in here: `--help` and an error in the file must answer at once.
+    from cmgems.evaluation.run import evaluate
 
     evaluate(evaluation)

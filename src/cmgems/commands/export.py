@@ -1,12 +1,15 @@
 """`cmgems export`: a model as a folder that Hugging Face's transformers reads."""
 
 import argparse
+from pathlib import Path
 
 DESCRIPTION = """\
 Write a pretrained model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
-vocab.txt, and a model card with the figures of the run. Its logits in transformers'
-BertForMaskedLM equal ours. A classifier that `cmgems evaluate` saved (save_classifiers=true)
-becomes a BertForSequenceClassification; its head must be cls.
+vocab.txt, and a model card with the results of the run. Its logits in transformers equal those of
+cmgems. BERT's blocks become a BertForMaskedLM, pre-norm with rotary positions an EsmForMaskedLM
+(model.embedding_norm=false) or, with model.mlp=geglu, a ModernBertForMaskedLM; transformers has no
+class for other encoders. A classifier that `cmgems evaluate` saved (save_classifiers=true) becomes
+a BertForSequenceClassification; its head must be cls.
 """
 EXAMPLES = """\
 examples:
@@ -24,28 +27,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run",
         metavar="RUN",
-        help="a run folder (its best checkpoint), a checkpoint in one, or a kept classifier",
+        help="a run folder (its best checkpoint), a checkpoint in one, or a saved classifier",
     )
     parser.add_argument("folder", metavar="DIR", help="a new or empty folder")
 
 
 def run(args: argparse.Namespace) -> None:
-    from pathlib import Path
+    source, folder = Path(args.run), Path(args.folder)
+    # Heavy imports are inside the functions: `--help` must answer at once.
+    from cmgems.hub.folder import check_empty
 
-    from cmgems.hub.bert_weights import bert_config, masked_lm_states
-    from cmgems.hub.folder import check_empty, write_folder
+    check_empty(folder)
+    if (source / "classifier.json").is_file():
+        from cmgems.evaluation.finetuning.classifier import export_classifier
+
+        export_classifier(source, folder)
+        auto_class = "AutoModelForSequenceClassification"
+    else:
+        export_pretrained(source, folder)
+        auto_class = "AutoModelForMaskedLM"
+    print(f'{folder}: {auto_class}.from_pretrained("{folder}") reads it')
+
+
+def export_pretrained(source: Path, folder: Path) -> None:
+    from cmgems.hub.families import family_of
+    from cmgems.hub.folder import write_folder
     from cmgems.hub.model_card import render_card
     from cmgems.hub.pretrained import load_pretrained
 
-    folder = Path(args.folder)
-    check_empty(folder)
-    if (Path(args.run) / "classifier.json").is_file():
-        from cmgems.evaluation.finetuning.classifier import export_classifier
-
-        export_classifier(Path(args.run), folder)
-        print(f'{folder}: AutoModelForSequenceClassification.from_pretrained("{folder}") reads it')
-        return
-    found = load_pretrained(args.run)
-    states, config = masked_lm_states(found.model), bert_config(found.model.encoder.config, found.k)
-    write_folder(folder, states, config, found.k, render_card(found, folder.resolve().name))
-    print(f'{folder}: AutoModelForMaskedLM.from_pretrained("{folder}") reads it')
+    pretrained = load_pretrained(source)
+    family = family_of(pretrained.model.encoder.config)
+    config = family.config(pretrained.model.encoder.config, pretrained.tokenization)
+    card = render_card(pretrained, folder.resolve().name)
+    weights = family.weights(pretrained.model)
+    write_folder(folder, weights, config, pretrained.tokenization, card)

@@ -1,12 +1,20 @@
 """`cmgems genome`: build a genome store."""
 
 import argparse
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from cmgems.errors import UserError
+from cmgems.genome.genome import Genome, build_genome, open_genome
+from cmgems.genome.store import read_manifest, verify_codes
 from cmgems.utils.text_table import text_table
 
+if TYPE_CHECKING:
+    from cmgems.genome.genome import Genome
+
 DESCRIPTION = """\
-Build a genome store: base codes on disk, one byte a base, mapped into memory when used.
+Build a genome store: base codes on disk, one byte per base, memory-mapped when used.
 Sources may be FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL; several make one genome.
 """
 EXAMPLES = """\
@@ -15,6 +23,7 @@ examples:
   cmgems genome chr20.fa chrX.fa --out stores/two
   cmgems genome --check stores/hg38
 """
+MAX_CONTIGS_SHOWN = 25
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,43 +35,41 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    import time
-
-    from cmgems.errors import UserError
-    from cmgems.genome.genome import build_genome
-
     if args.check:
         check(args.check)
         return
     if not args.sources or args.out is None:
-        raise UserError("wanted: SOURCE... --out DIR, or --check DIR (see --help)")
+        raise UserError("wanted SOURCE... --out DIR, or --check DIR (see --help)")
     if args.threads < 1:
-        raise UserError(f"--threads is {args.threads}; wanted: 1 or more")
-    began = time.perf_counter()
+        raise UserError(f"--threads: found {args.threads}, wanted 1 or more")
+    start = time.perf_counter()
     genome = build_genome(args.sources, args.out, threads=args.threads)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     print(describe(genome))
-    print(f"built in {seconds:.2f} s, {genome.bases / seconds / 1e6:,.0f} million bases a second")
+    print(f"built in {seconds:.2f} s, {genome.bases / seconds / 1e6:,.0f} million bases per second")
 
 
 def check(path: Path) -> None:
-    from cmgems.genome.genome import open_genome
-    from cmgems.genome.store import read_manifest, verify_codes
-
     genome = open_genome(path)
     verify_codes(path, read_manifest(path), genome.codes)
-    print(f"{path}: all {len(genome.contigs):,} contigs are as they were built")
+    print(f"{path}: verified, {_count_contigs(genome)} as built")
 
 
-def describe(genome) -> str:
-    iupac = sum(c.iupac_count for c in genome.contigs)
-    share = 100 * genome.n_count / genome.bases
+def describe(genome: Genome) -> str:
+    iupac = sum(contig.iupac_count for contig in genome.contigs)
+    percent_n = 100 * genome.n_count / genome.bases
+    shown = genome.contigs[:MAX_CONTIGS_SHOWN]
     lines = [
         f"{genome.path}: {genome.name}",
-        f"  {len(genome.contigs):,} contigs, {genome.bases:,} bases, {share:.2f} % N"
+        f"  {_count_contigs(genome)}, {genome.bases:,} bases, {percent_n:.2f} % N"
         + (f" (of which {iupac:,} IUPAC codes)" if iupac else ""),
-        text_table([(c.name, f"{c.length:,}") for c in genome.contigs[:25]], "<>", indent="  "),
+        text_table([(c.name, f"{c.length:,}") for c in shown], "<>", indent="  "),
     ]
-    if len(genome.contigs) > 25:
-        lines.append(f"  … and {len(genome.contigs) - 25:,} more")
+    if len(genome.contigs) > MAX_CONTIGS_SHOWN:
+        lines.append(f"  … and {len(genome.contigs) - MAX_CONTIGS_SHOWN:,} more")
     return "\n".join([*lines, f"  sha256 {genome.sha256}"])
+
+
+def _count_contigs(genome: Genome) -> str:
+    number = len(genome.contigs)
+    return "1 contig" if number == 1 else f"{number:,} contigs"

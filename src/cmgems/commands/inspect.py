@@ -1,13 +1,18 @@
-"""`cmgems inspect`: what the masks of an experiment do, as an HTML page."""
+"""`cmgems inspect`: the masks of an experiment on real sequence, as an HTML page."""
 
 import argparse
+from pathlib import Path
 
-from cmgems.commands import own_words
+from cmgems.commands import split_options
+from cmgems.config.schema import Experiment
+from cmgems.errors import UserError
+from cmgems.runs.experiment import load
+from cmgems.utils.files import atomic_write
 
 DESCRIPTION = """\
 Mask real sequence as an experiment does, at several steps of its curriculum and with every
-strategy of the catalogue, and write one HTML page that shows what is masked and what is hidden.
-Nothing is trained. Overrides `key.path=value` win over the file.
+registered strategy, and write one HTML page that shows which tokens are masked and which bases are
+hidden. Nothing is trained. Overrides `key.path=value` win over the file.
 """
 EXAMPLES = """\
 examples:
@@ -29,32 +34,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from cmgems.errors import UserError
-    from cmgems.runs.experiment import load
-
-    own, overrides = own_words(args.overrides, "region", "out")
+    options, overrides = split_options(args.overrides, "region", "out")
     experiment = load(args.experiment, overrides)
-    out = Path(own["out"] or f"{experiment.name}.html")
+    out = Path(options["out"] or f"{experiment.name}.html")
     if not out.parent.is_dir() or out.is_dir():
         raise UserError(f"out: found {out}, wanted a file in a folder that exists")
-    write_page(experiment, own["region"], out)
+    write_page(experiment, options["region"], out)
     print(f"{out}: open it in a browser")
 
 
-def write_page(experiment, region: str, out) -> None:
+def write_page(experiment: Experiment, region_text: str, out: Path) -> None:
+    # Heavy imports are in here: `--help` and an error in the file must answer at once.
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.genome.cache import load_genome
     from cmgems.inspection.inspect import find_region, inspect
     from cmgems.inspection.page import page
     from cmgems.pretraining import build_masker, load_difficulty
-    from cmgems.utils.files import atomic_write
+    from cmgems.tokenization import build_tokenization
 
     genome = load_genome(experiment.data.genome)
-    found_region = find_region(genome, region, experiment.data.k)
+    region = find_region(genome, region_text, build_tokenization(experiment.data))
     data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, load_difficulty(experiment, genome))
-    text = page(inspect(experiment, genome, masker, found_region))
+    text = page(inspect(experiment, genome, masker, region))
     with atomic_write(out) as handle:
         handle.write(text)

@@ -5,9 +5,10 @@ import argparse
 from cmgems.commands import describe_keys
 from cmgems.config.schema import Experiment
 from cmgems.errors import RunFailed
+from cmgems.runs.experiment import load
 
 DESCRIPTION = """\
-Pretrain a gene transformer with masked language modelling, as an experiment file says.
+Pretrain a gene transformer by masked language modeling, as an experiment file says.
 Overrides `key.path=value` win over the file.
 """
 EXAMPLES = """\
@@ -17,7 +18,7 @@ examples:
   cmgems pretrain experiments/pretrain/cm_gems.yaml run.dir=runs/chr20 run.resume=true
   cmgems pretrain experiments/pretrain/random.yaml optim.learning_rate=2e-3 train.max_steps=1000
 
-Ctrl-C saves the run and stops it; the same command with run.resume=true goes on.
+Ctrl-C saves the run and stops it; the same command with run.resume=true resumes it.
 """
 
 
@@ -29,31 +30,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.runs.experiment import load
-
     experiment = load(args.experiment, args.overrides)
 
-    from cmgems.pretraining import (
-        pretrain,  # seconds, so not before the experiment is known to be good
-    )
+    # Heavy imports are in here: `--help` and an error in the file must answer at once.
+    from cmgems.pretraining import pretrain
 
     try:
         pretrain(experiment)
     except (MemoryError, RuntimeError) as error:
-        if args.traceback or not out_of_memory(error):
+        if args.traceback or not is_out_of_memory(error):
             raise
-        raise RunFailed(f"out of memory: {advice(experiment)}") from None
+        raise RunFailed(f"out of memory: {advise(experiment)}") from None
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether a device had no memory left; torch has no class of its own for a CPU's."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device had no memory left; torch has no error class for the memory of a CPU."""
     import torch
 
     cpu = "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or cpu
 
 
-def advice(experiment: Experiment) -> str:
+def advise(experiment: Experiment) -> str:
     from cmgems.cost.device import training_device
     from cmgems.cost.plan import memory_advice
 

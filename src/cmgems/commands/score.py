@@ -1,14 +1,16 @@
-"""`cmgems score`: what a pretrained model says of sequences and variants, without training."""
+"""`cmgems score`: zero-shot scores of sequences and variants by a pretrained model."""
 
 import argparse
 from pathlib import Path
 
-DESCRIPTION = """\
-Zero-shot scores of a pretrained model, as a table (tab-separated).
+from cmgems.errors import UserError
 
-Of sequences: the pseudo-log-likelihood, the sum over the bases of ln p(base | all others), each
-base hidden by masking all k k-mers over it. Of variants: ln p(alternative) - ln p(reference) at
-their place; below 0, the model finds the reference likelier.
+DESCRIPTION = """\
+Zero-shot scores by a pretrained model, as a tab-separated table.
+
+The score of a sequence is its pseudo-log-likelihood: the sum over the bases of ln p(base | all
+others), where each base is hidden by masking all tokens that cover it. The score of a variant is
+ln p(alternative) - ln p(reference) at its position; below 0, the reference is likelier.
 
 MODEL is a run folder, a checkpoint in one, or a Hugging Face folder.
 """
@@ -26,24 +28,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--sequences", type=Path, metavar="FILE", help="FASTA, 2bit, GenBank or EMBL")
     add("--variants", type=Path, metavar="FILE",
         help="VCF, or a table with the columns chrom, pos, ref, alt; plain or gzip")  # fmt: skip
-    add("--genome", metavar="GENOME", help="of the variants: a store, a sequence file or `sample`")
+    add(
+        "--genome",
+        metavar="GENOME",
+        help="genome of the variants: a store, a sequence file or `sample`",
+    )
     add("--window", type=int, default=0, metavar="BASES",
-        help="around a variant; default: as many as the model has positions for")  # fmt: skip
-    add("--out", type=Path, metavar="FILE.tsv", help="default: print it")
+        help="bases around a variant; default: as many as the model has positions for")  # fmt: skip
+    add("--out", type=Path, metavar="FILE.tsv", help="file to write (default: print the table)")
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.errors import UserError
-
     if (args.sequences is None) == (args.variants is None):
-        raise UserError("wanted: --sequences FILE, or --variants FILE with --genome GENOME")
+        raise UserError("wanted --sequences FILE, or --variants FILE with --genome GENOME")
     if args.variants is not None and not args.genome:
         raise UserError("--variants: wanted --genome GENOME, on which they were called")
     if args.window < 0:
         raise UserError(f"--window: found {args.window}, wanted 1 or more bases")
     if args.out and not args.out.absolute().parent.is_dir():
-        raise UserError(f"--out: {args.out.parent} is no folder, wanted one that is there")
+        raise UserError(f"--out: {args.out.parent} is not a folder, wanted one that exists")
 
+    # Heavy imports are in here: `--help` must answer at once.
     from cmgems.hub.pretrained import load_pretrained
     from cmgems.inference.score_files import sequence_lines, variant_lines, write_lines
 

@@ -3,12 +3,13 @@
 import argparse
 
 from cmgems.commands import describe_keys
+from cmgems.sweeps.config import Sweep, read_sweep
 
 DESCRIPTION = """\
 Run what a sweep file describes: a base experiment and what varies, or a search. All runs are
-checked before the first one starts. What is finished is not run again, what was stopped goes on,
-what failed is listed and tried again with retry=true. Overrides of config keys go to every run,
-the others to the sweep.
+checked before the first one starts. Finished runs are not run again, stopped ones are resumed,
+failed ones are listed and tried again with retry=true. Overrides of config keys go to every run,
+all others to the sweep.
 """
 EXAMPLES = """\
 examples:
@@ -18,13 +19,11 @@ examples:
   cmgems sweep experiments/sweep/rate_search.yaml search.trials=30
   cmgems sweep experiments/sweep/maskings.yaml executor=slurm slurm.gpus=1 slurm.partition=gpu
 
-Ctrl-C saves and stops all runs; the same command goes on.
+Ctrl-C saves and stops all runs; the same command resumes them.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from cmgems.sweeps.config import Sweep
-
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES + "\nkeys of a sweep:\n" + describe_keys(Sweep)
     parser.add_argument("sweep", metavar="SWEEP.yaml")
@@ -32,10 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.sweeps.config import read_sweep
+    sweep_file = read_sweep(args.sweep, args.overrides)
 
-    file = read_sweep(args.sweep, args.overrides)
+    # Heavy imports are in here: `--help` and an error in the file must answer at once.
+    from cmgems.sweeps.run import run_sweep
 
-    from cmgems.sweeps.run import run_sweep  # seconds
-
-    run_sweep(file)
+    run_sweep(sweep_file)

@@ -24,6 +24,7 @@ from cmgems.utils.rng import derive_key
 # Runs that differ in one of these are validated on other windows, or on other tokens.
 VALIDATION_KEYS = (
     "data.genome",
+    "data.tokenization",
     "data.k",
     "data.window_length",
     "data.min_window_length",

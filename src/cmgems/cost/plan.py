@@ -18,6 +18,7 @@ from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
 from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig
 from cmgems.models.presets import encoder_config
+from cmgems.tokenization import build_tokenization
 from cmgems.utils.rng import seed_torch
 
 ASSUMED_EFFICIENCY = 0.5  # of the rate of matrix products
@@ -118,9 +119,8 @@ def memory_per_process(experiment: Experiment, device: torch.device) -> Memory:
 def estimate_windows(experiment: Experiment) -> Windows:
     """Expected lengths; stretches between gaps that end a window early are left out of account."""
     data, special = experiment.data, 2
-    longest, shortest = (
-        bases - data.k + 1 + special for bases in (data.window_length, data.min_window_length)
-    )
+    tokenization = build_tokenization(data)
+    longest, shortest = map(tokenization.num_tokens, (data.window_length, data.min_window_length))
     uniform = torch.arange(shortest, longest + 1, dtype=torch.float64)
     share = data.full_length_fraction
     mean = share * longest + (1 - share) * float(uniform.mean())
@@ -190,10 +190,11 @@ def _random_batch(
     device: torch.device,
 ) -> tuple[torch.Tensor, SequenceLayout, torch.Tensor]:
     data, size = experiment.data, experiment.train.micro_batch_size
+    shortest = build_tokenization(data).num_tokens(data.min_window_length)
     with torch.random.fork_rng(devices=[]):
         seed_torch(number, "plan")
         full = torch.rand(size) < data.full_length_fraction
-        drawn = torch.randint(data.min_window_length - data.k + 3, windows.longest + 1, (size,))
+        drawn = torch.randint(shortest, windows.longest + 1, (size,))
         lengths = drawn.where(~full, windows.longest).sort(descending=True).values.tolist()
         ids_T = torch.randint(5, shape.vocab_size, (sum(lengths),), dtype=torch.int32)
         at_M = (torch.rand(sum(lengths)) < windows.masked).nonzero()[:, 0]

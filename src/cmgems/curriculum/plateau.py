@@ -6,12 +6,18 @@ from math import exp
 
 from cmgems.config.schema import Plateau
 
-# The first plateau of a k-mer model is the unigram entropy; below this share of it, it is left.
+# The first plateau of a model of overlapping k-mers is the unigram entropy; below this share of it,
+# it is left: the model copies bases from neighbours. Without overlap there is nothing to copy, and
+# a loss below the entropy is knowledge of context.
 LEFT_FIRST_PLATEAU = 0.85
 
 
 def is_plateau(
-    losses: Sequence[float], plateau: Plateau, unigram_entropy: float, first_stage: bool = True
+    losses: Sequence[float],
+    plateau: Plateau,
+    unigram_entropy: float,
+    first_stage: bool = True,
+    copies: bool = True,
 ) -> bool:
     """Whether a stage has flattened at the last of its validations.
 
@@ -33,22 +39,26 @@ def is_plateau(
     first_stage : bool
         The stage began without knowledge of context: its first drop is that from the unigram
         entropy, not from the untrained model, which is worse.
+    copies : bool
+        Most masked tokens can be copied from neighbours: the tokens overlap.
     """
     if plateau.rule == "paper":
         return len(losses) > 1 and exp(losses[-2]) - exp(losses[-1]) < plateau.threshold
     since_start = [unigram_entropy, *losses] if first_stage else losses
-    last = _flat_by_relative_drop(since_start, plateau, unigram_entropy)[-plateau.patience :]
+    last = _flat_by_relative_drop(since_start, plateau, unigram_entropy, copies)[
+        -plateau.patience :
+    ]
     return len(last) == plateau.patience and all(last)
 
 
 def _flat_by_relative_drop(
-    losses: Sequence[float], plateau: Plateau, unigram_entropy: float
+    losses: Sequence[float], plateau: Plateau, unigram_entropy: float, copies: bool
 ) -> list[bool]:
     """For each validation but the first."""
     smooth = smoothed([min(loss, unigram_entropy) for loss in losses], plateau.smoothing)
     perplexity = [exp(loss) for loss in smooth]
     drops = [before - now for before, now in pairwise(perplexity)]
-    left = LEFT_FIRST_PLATEAU * unigram_entropy
+    left = (LEFT_FIRST_PLATEAU if copies else 1.0) * unigram_entropy
     return [
         loss < left and drop < plateau.threshold * steepest
         for loss, drop, steepest in zip(smooth[1:], drops, accumulate(drops, max), strict=True)

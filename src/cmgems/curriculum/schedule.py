@@ -14,6 +14,7 @@ import numpy as np
 from cmgems.config.schema import Curriculum, Masking, Ramp
 from cmgems.masking.masker import Plan
 from cmgems.masking.types import Settings
+from cmgems.tokenization.base import SpanWindows, width
 from cmgems.utils.rng import derive_key, generator, uniform
 
 EXPONENTIAL_BASE = 100.0  # `exponential` has a tenth of its way behind it at 51 % of the run
@@ -132,11 +133,11 @@ def largest_fraction(curriculum: Curriculum, masking: Masking) -> float:
     return max(masking.mask_ratio, 0.0 if ramp.schedule == "constant" else ramp.end)
 
 
-def largest_width(curriculum: Curriculum, masking: Masking, k: int) -> float:
+def largest_width(curriculum: Curriculum, masking: Masking, windows: SpanWindows) -> float:
     """Tokens that a strategy masks together: the mean of their squares over their mean, at most."""
     ramp = curriculum.ramps.span_width
     hidden = max(masking.span_width, 0.0 if ramp.schedule == "constant" else ramp.end)
-    return max(2 * k - 1, k + 1.5 * hidden)
+    return max(width(windows.wide), windows.overlap + 1 + 1.5 * hidden)
 
 
 def start_settings(masking: Masking) -> Settings:

@@ -5,21 +5,30 @@
     [3, 1, 0, 0]
 
 A k-mer is an index: its bases as digits in base 4, A T C G = 0 1 2 3, the first base highest,
-which is its token id less 5. Windows with N or another IUPAC code, and windows over the end of a
+which is its token id less 5. Windows with N or another IUPAC code, and windows across the end of a
 contig, are not counted.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import numpy as np
 
 from cmgems.difficulty.count_kernels import MAX_K, count_starts, fold_words, shorter_offset
 from cmgems.utils.cores import available_cores
 
-_PIECE = 1 << 22  # codes that a thread takes at a time
+_CHUNK = 1 << 22  # codes that a thread counts at a time
+
+
+class CountedGenome(TypedDict):
+    """A genome whose k-mers were counted."""
+
+    name: str
+    sha256: str
+    bases: int
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class KmerCounts:
 
     tables: tuple[np.ndarray, ...]  # int64 [4], [16], ... [4**k]
     both_strands: bool = False  # each k-mer pooled with its reverse complement
-    genomes: tuple[dict, ...] = field(default=())  # of each: name, sha256, bases
+    genomes: tuple[CountedGenome, ...] = field(default=())
 
     @property
     def k(self) -> int:
@@ -45,7 +54,7 @@ class KmerCounts:
         return KmerCounts(tables, self.both_strands, self.genomes + other.genomes)
 
     def pooled(self) -> "KmerCounts":
-        """The counts on both strands: f(w) + f(reverse complement of w), for each w.
+        """The counts on both strands: f(w) + f(reverse complement of w) per word w.
 
         That is the count in the genome and its reverse complement together, so a k-mer that is
         its own reverse complement counts twice.
@@ -72,7 +81,7 @@ def count_kmers(codes: np.ndarray, k: int, *, threads: int | None = None) -> np.
     ----------
     codes : uint8 [n], A T C G = 0 1 2 3, anything else 4
     k : 1 to 12
-    threads : None for as many as there are cores
+    threads : None for one per core
 
     Returns
     -------
@@ -82,85 +91,89 @@ def count_kmers(codes: np.ndarray, k: int, *, threads: int | None = None) -> np.
 
 
 def count_words(
-    codes: np.ndarray, k: int, *, threads: int | None = None, advance=lambda n: None
+    codes: np.ndarray,
+    k: int,
+    *,
+    threads: int | None = None,
+    advance: Callable[[int], object] = lambda n: None,
 ) -> KmerCounts:
     """Count all words of 1, 2, ... k bases of a sequence.
 
-    Parameters as for `count_kmers`; `advance` is called with the number of bases that were taken
-    up since the last call.
+    Parameters as for `count_kmers`; `advance` is called with the number of bases that threads
+    began to count since the last call.
     """
 
-    def pieces():
-        for start in range(0, len(codes), _PIECE):
-            yield codes[start : start + _PIECE]
-            advance(min(_PIECE, len(codes) - start))
+    def chunks() -> Iterator[np.ndarray]:
+        for start in range(0, len(codes), _CHUNK):
+            yield codes[start : start + _CHUNK]
+            advance(min(_CHUNK, len(codes) - start))
 
-    return count_chunks(pieces(), k, threads=threads)
+    return count_chunks(chunks(), k, threads=threads)
 
 
-def count_chunks(pieces: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
-    """Count all words of 1, 2, ... k bases of a sequence that comes in consecutive pieces.
+def count_chunks(chunks: Iterable[np.ndarray], k: int, *, threads: int | None = None) -> KmerCounts:
+    """Count all words of 1, 2, ... k bases of a sequence that comes in consecutive chunks.
 
-    Each thread takes the next piece, counts it and comes back for another. A piece is made on the
-    thread that takes it, one at a time, and may be overwritten when that thread takes the next.
+    Each thread asks for the next chunk, counts it and asks again. A chunk is made on the thread
+    that asks for it, one at a time, and may be overwritten when that thread asks for the next.
     """
     if not 1 <= k <= MAX_K:
         raise ValueError(f"k is {k}; wanted: 1 to {MAX_K}")
-    counter = _Counter(pieces, k)
+    counter = _Counter(chunks, k)
     helpers = (threads or available_cores()) - 1
     with ThreadPoolExecutor(max(helpers, 1)) as pool:
         try:
-            others = [pool.submit(counter.work) for _ in range(helpers)]
-            first = counter.work() or _Tables(k)
-            counter.end(first)
-            parts = [first, *filter(None, (other.result() for other in others))]
+            futures = [pool.submit(counter.work) for _ in range(helpers)]
+            tables = counter.work() or _Tables(k)
+            counter.finish(tables)
+            per_thread = [tables, *filter(None, (future.result() for future in futures))]
         except BaseException:
             counter.stopped = True
             raise
-    return _together(parts)
+    return _merge(per_thread)
 
 
 class _Counter:
-    """Hands out pieces, each to one thread; counts the words that lie on their cuts."""
+    """Gives each chunk to one thread, and counts the words across the cuts."""
 
-    def __init__(self, pieces: Iterable[np.ndarray], k: int):
+    def __init__(self, chunks: Iterable[np.ndarray], k: int) -> None:
         self.stopped = False
-        self._pieces, self._k = iter(pieces), k
-        self._turn = threading.Lock()
-        self._carry = np.empty(0, np.uint8)  # the k - 1 codes behind which the next piece goes on
+        self._chunks, self._k = iter(chunks), k
+        self._lock = threading.Lock()
+        self._carry = np.empty(0, np.uint8)  # the last k - 1 codes before the next chunk
 
     def work(self) -> "_Tables | None":
-        """Count pieces until there are no more; None if there was none for this thread."""
+        """Count chunks until there are no more; None if there was none for this thread."""
         tables = None
         while not self.stopped:
-            with self._turn:
-                piece = next(self._pieces, None)
-                if piece is None:
+            with self._lock:
+                chunk = next(self._chunks, None)
+                if chunk is None:
                     break
                 tables = tables or _Tables(self._k)
-                self._join(piece, tables)
-            tables.count(piece)
+                self._count_across_cut(chunk, tables)
+            tables.count(chunk)
         if tables:
             tables.fold()
         return tables
 
-    def end(self, tables: "_Tables") -> None:
-        """Count the words that nothing follows. Once there are no more pieces."""
-        self._join(np.full(self._k, 4, np.uint8), tables)  # the end is a break
+    def finish(self, tables: "_Tables") -> None:
+        """Count the last words, once there are no more chunks."""
+        self._count_across_cut(np.full(self._k, 4, np.uint8), tables)  # the end is a break
 
-    def _join(self, piece: np.ndarray, tables: "_Tables") -> None:
-        """Count the words that begin before this piece and end in it."""
-        # these few codes go straight to `counts`, so it may come behind `fold_words`, too
-        keep = self._k - 1
-        tables.count(np.concatenate([self._carry, piece[:keep]]))
-        last = np.concatenate([self._carry, piece[max(len(piece) - keep, 0) :]])
-        self._carry = last[max(len(last) - keep, 0) :]
+    def _count_across_cut(self, chunk: np.ndarray, tables: "_Tables") -> None:
+        """Count the words that begin before this chunk and end in it."""
+        # so few codes are counted in `counts` directly: this may follow `fold_words`
+        overlap = self._k - 1
+        tables.count(np.concatenate([self._carry, chunk[:overlap]]))
+        last = np.concatenate([self._carry, chunk[max(len(chunk) - overlap, 0) :]])
+        self._carry = last[max(len(last) - overlap, 0) :]
 
 
 class _Tables:
-    """What one thread counts into: see `kmer_kernels`."""
+    """The tables of one thread: see `cmgems.difficulty.count_kernels`."""
 
-    def __init__(self, k: int):
+    def __init__(self, k: int) -> None:
         self.k = k
         self.words = np.zeros(4 ** (k + 1), np.uint8)
         self.counts = np.zeros(4**k, np.int64)
@@ -170,22 +183,22 @@ class _Tables:
         count_starts(codes, self.k, self.words, self.counts, self.shorter)
 
     def fold(self) -> None:
-        """Have all that was counted in `counts`. Once, at the end."""
+        """Complete `counts`; to be called once, at the end."""
         fold_words(self.words, self.counts)
 
 
-def _together(parts: list[_Tables]) -> KmerCounts:
+def _merge(per_thread: list[_Tables]) -> KmerCounts:
     """The counts of all threads; those of the shorter words follow from the longest."""
-    counts, shorter = parts[0].counts, parts[0].shorter
-    for part in parts[1:]:
-        counts += part.counts
-        shorter += part.shorter
-    tables = [counts]
-    for j in range(parts[0].k - 1, 0, -1):
-        # the first j bases of each k-mer, and the words too close to a break to have one
+    counts, shorter = per_thread[0].counts, per_thread[0].shorter
+    for tables in per_thread[1:]:
+        counts += tables.counts
+        shorter += tables.shorter
+    by_length = [counts]
+    for j in range(per_thread[0].k - 1, 0, -1):
+        # the first j bases of each k-mer, and the words too close to a break for a k-mer
         counts = _without_last_base(counts)
-        tables.append(counts + shorter[shorter_offset(j) : shorter_offset(j + 1)])
-    return KmerCounts(tuple(reversed(tables)))
+        by_length.append(counts + shorter[shorter_offset(j) : shorter_offset(j + 1)])
+    return KmerCounts(tuple(reversed(by_length)))
 
 
 def _without_last_base(table: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
-"""The table of the difficulty of all k-mers, whatever it was computed or read from."""
+"""The difficulty of all k-mers as a table, whether it was computed or read from a file."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from cmgems.genome.alphabet import BASES
 
 MIN_K, MAX_K = 2, 12
 MIN_COUNT = 101
@@ -14,7 +16,7 @@ class PmiTable:
 
     k: int
     definition: str  # exact, published, or "foreign" for a table from elsewhere
-    counts: np.ndarray  # int64 [4**k]; -1 where a foreign table does not say
+    counts: np.ndarray  # int64 [4**k]; -1 where a foreign table has no counts
     pmi: np.ndarray  # float64 [4**k], nats; nan where there is no score
     npmi: np.ndarray  # float64 [4**k], nats; nan where there is no score
     rank: np.ndarray  # int32 [4**k], a permutation of 1..4**k; 1 = highest NPMI
@@ -22,7 +24,7 @@ class PmiTable:
     both_strands: bool = False  # counted on both strands
     genome_name: str = ""
     genome_sha256: str = ""
-    notes: dict = field(default_factory=dict)  # further lines of the header of its file
+    notes: dict[str, str] = field(default_factory=dict)  # further lines of the file's header
 
 
 def rank_scores(scores: np.ndarray) -> np.ndarray:
@@ -31,3 +33,17 @@ def rank_scores(scores: np.ndarray) -> np.ndarray:
     rank = np.empty(len(scores), np.int32)
     rank[order] = np.arange(1, len(scores) + 1, dtype=np.int32)
     return rank
+
+
+def decode_kmers(ids: np.ndarray, k: int) -> np.ndarray:
+    """The k-mers with these ids, as bytes, S{k} [n]."""
+    letters = np.empty((len(ids), k), np.uint8)
+    bases = np.frombuffer(BASES.encode(), np.uint8)
+    for i in range(k):
+        letters[:, i] = bases[ids >> 2 * (k - 1 - i) & 3]
+    return letters.view(f"S{k}").ravel()
+
+
+def all_kmers(k: int) -> np.ndarray:
+    """All k-mers in the order of their ids, as bytes, S{k} [4**k]."""
+    return decode_kmers(np.arange(4**k), k)

@@ -14,19 +14,22 @@ needs a header line with a k-mer column and a column with a rank or a score.
 import csv
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from cmgems import __version__
-from cmgems.difficulty.table import MAX_K, MIN_K, PmiTable, rank_scores
+from cmgems.difficulty.table import MAX_K, MIN_K, PmiTable, decode_kmers, rank_scores
 from cmgems.errors import UserError
+from cmgems.genome.alphabet import BASES
 from cmgems.utils.files import atomic_write
 from cmgems.utils.progress import progress_bar
 
 TITLE = "# cmgems PMI table, version 1"
 COLUMNS = ("kmer", "count", "pmi", "npmi", "rank")
-BASES = "ATCG"
+_WANTED = "wanted: a PMI table (TSV or CSV)"
 _ROWS = 1 << 16  # written together
 _KMER_NAMES = ("kmer", "k-mer", "k_mer", "word", "token", "sequence", "ngram")
 _SCORE_NAMES = (
@@ -38,24 +41,11 @@ _SCORE_NAMES = (
     "pmi",
     "difficulty",
 )
+_COUNT_NAMES = ("count", "counts", "frequency", "freq")
 _NO_SCORE = ("", "nan", "na", "none", "null", "-")
 
 
-def decode_kmers(ids: np.ndarray, k: int) -> np.ndarray:
-    """The k-mers with these ids, as bytes, S{k} [n]."""
-    letters = np.empty((len(ids), k), np.uint8)
-    bases = np.frombuffer(BASES.encode(), np.uint8)
-    for i in range(k):
-        letters[:, i] = bases[ids >> 2 * (k - 1 - i) & 3]
-    return letters.view(f"S{k}").ravel()
-
-
-def all_kmers(k: int) -> np.ndarray:
-    """All k-mers in the order of their ids, as bytes, S{k} [4**k]."""
-    return decode_kmers(np.arange(4**k), k)
-
-
-def write_table(table: PmiTable, path: str | os.PathLike) -> None:
+def write_table(table: PmiTable, path: str | os.PathLike[str]) -> None:
     """Write a table as tab-separated text, rank 1 first, with its provenance in comment lines."""
     order = np.argsort(table.rank)
     with atomic_write(path) as handle, progress_bar(len(order), "writing", " k-mers") as advance:
@@ -65,16 +55,16 @@ def write_table(table: PmiTable, path: str | os.PathLike) -> None:
         handle.write("\t".join(COLUMNS) + "\n")
         for start in range(0, len(order), _ROWS):
             rows = order[start : start + _ROWS]
-            numbers = (table.counts, table.pmi, table.npmi, table.rank)
             kmers = decode_kmers(rows, table.k).astype(str)
-            columns = [kmers.tolist(), *(n[rows].tolist() for n in numbers)]
+            arrays = (kmers, *(a[rows] for a in (table.counts, table.pmi, table.npmi, table.rank)))
             handle.writelines(
-                f"{w}\t{f}\t{p!r}\t{n!r}\t{r}\n" for w, f, p, n, r in zip(*columns, strict=True)
+                f"{kmer}\t{count}\t{pmi!r}\t{npmi!r}\t{rank}\n"
+                for kmer, count, pmi, npmi, rank in zip(*(a.tolist() for a in arrays), strict=True)
             )
             advance(len(rows))
 
 
-def _provenance(table: PmiTable) -> dict:
+def _provenance(table: PmiTable) -> dict[str, object]:
     known = {
         "k": table.k,
         "definition": table.definition,
@@ -86,79 +76,107 @@ def _provenance(table: PmiTable) -> dict:
     return {**known, "cmgems": __version__, "numpy": np.__version__, **table.notes}
 
 
-def read_table(path: str | os.PathLike, k: int | None = None) -> PmiTable:
-    """A PMI table from a file, ours or a TSV or CSV with a score or a rank column.
+def read_table(path: str | os.PathLike[str], k: int | None = None) -> PmiTable:
+    """A PMI table from a file: one of cmgems, or a TSV or CSV with a score or a rank column.
 
     Raises
     ------
     UserError
-        With file and line, if it is no table of all k-mers, or of another k than is wanted.
+        With file and line, if it is not a table of all k-mers, or of another k than is wanted.
     """
     path = Path(path)
     try:
         with open(path, encoding="utf-8", newline="") as handle:
             lines = handle.read().splitlines()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; wanted: a PMI table (TSV or CSV)") from error
+        raise UserError(f"{path}: {error.strerror}; {_WANTED}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not text; wanted: a PMI table (TSV or CSV)") from error
+        raise UserError(f"{path}: is not text; {_WANTED}") from error
     comments = [line for line in lines if line.startswith("#")]
     first = next((i for i, line in enumerate(lines) if line and not line.startswith("#")), None)
     if first is None:
-        raise UserError(f"{path}: is empty; wanted: a PMI table (TSV or CSV)")
-    delimiter = "\t" if "\t" in lines[first] else ","
-    rows = csv.reader(lines[first:], delimiter=delimiter)
-    table = None
+        raise UserError(f"{path}: is empty; {_WANTED}")
+    rows = csv.reader(lines[first:], delimiter="\t" if "\t" in lines[first] else ",")
     try:
-        for number, row in enumerate(rows, first + 1):
-            if table is None:
-                table = _Rows(path, _Columns(path, row), k)
-            elif row:
-                table.add(number, row)
+        return _read_rows(path, rows, first + 1, k).finish(comments)
     except csv.Error as error:
         raise UserError(f"{path}: line {first + rows.line_num}: {error}") from error
-    return table.finish(comments)
+
+
+def _read_rows(
+    path: Path, rows: Iterator[list[str]], line: int, wanted_k: int | None
+) -> "_TableBuilder":
+    """Read the rows, whose header is in this line."""
+    columns = _Columns(path, next(rows))
+    builder = None
+    for number, row in enumerate(rows, line + 1):
+        if not row:
+            continue
+        if len(row) != columns.number:
+            _refuse(path, number, f"has {len(row)} columns, the header has {columns.number}")
+        if builder is None:
+            k = _check_k(path, number, len(row[columns.kmer].strip().upper()), wanted_k)
+            builder = _TableBuilder(path, columns, k)
+        builder.add(number, row)
+    if builder is None:
+        raise UserError(f"{path}: has a header and no k-mers; wanted: a PMI table")
+    return builder
+
+
+def _check_k(path: Path, line: int, k: int, wanted_k: int | None) -> int:
+    if wanted_k is not None and k != wanted_k:
+        _refuse(path, line, f"holds a {k}-mer; wanted: k = {wanted_k}")
+    if not MIN_K <= k <= MAX_K:
+        _refuse(path, line, f"holds a k-mer of {k} bases; wanted: {MIN_K} to {MAX_K}")
+    return k
+
+
+def _refuse(path: Path, line: int, fault: str) -> NoReturn:
+    raise UserError(f"{path}: line {line}: {fault}")
 
 
 class _Columns:
-    """Which column holds what."""
+    """Which column holds what: an index, or None."""
 
-    def __init__(self, path: Path, header: list[str]):
+    def __init__(self, path: Path, header: list[str]) -> None:
         names = [name.strip().lower() for name in header]
-        self.count = len(names)
-        self.kmer = _first(names, _KMER_NAMES)
-        self.rank = _first(names, ("rank",))
-        self.score = _first(names, _SCORE_NAMES)
-        self.pmi = _first(names, ("pmi",))
-        self.counts = _first(names, ("count", "counts", "frequency", "freq"))
-        if self.kmer is None or (self.rank is None and self.score is None):
+        self.number = len(names)
+        kmer = _find_column(names, _KMER_NAMES)
+        self.rank = _find_column(names, ("rank",))
+        self.score = _find_column(names, _SCORE_NAMES)
+        self.pmi = _find_column(names, ("pmi",))
+        self.counts = _find_column(names, _COUNT_NAMES)
+        if kmer is None or (self.rank is None and self.score is None):
             raise UserError(
                 f"{path}: has columns {', '.join(header)}; wanted: a header line with `kmer` and"
                 " `rank` or `npmi` (also: score, pmi)"
             )
+        self.kmer = kmer
 
 
-def _first(names: list[str], wanted: tuple[str, ...]) -> int | None:
-    return next((names.index(name) for name in wanted if name in names), None)
+def _find_column(names: list[str], candidates: tuple[str, ...]) -> int | None:
+    return next((names.index(name) for name in candidates if name in names), None)
 
 
-class _Rows:
+class _TableBuilder:
     """Fills the arrays of a table, row by row."""
 
-    def __init__(self, path: Path, columns: _Columns, k: int | None):
-        self.path, self.columns, self.wanted_k = path, columns, k
-        self.k: int | None = None
+    def __init__(self, path: Path, columns: _Columns, k: int) -> None:
+        self.path, self.columns, self.k = path, columns, k
+        self.line = np.zeros(4**k, np.int64)  # of each k-mer; 0: not read yet
+        self.rank = np.zeros(4**k, np.int32)
+        self.counts = np.full(4**k, -1, np.int64)
+        self.pmi = np.full(4**k, np.nan)
+        self.npmi = np.full(4**k, np.nan)
 
     def add(self, number: int, row: list[str]) -> None:
+        """Add a row, which is in line `number` of the file."""
         columns = self.columns
-        if len(row) != columns.count:
-            self._refuse(number, f"has {len(row)} columns, the header has {columns.count}")
         word = row[columns.kmer].strip().upper()
-        if self.k is None:
-            self._begin(number, word)
         index = self._index(number, word)
         if self.line[index]:
-            self._refuse(number, f"k-mer {word} is there twice, first in line {self.line[index]}")
+            fault = f"k-mer {word} is listed twice, first in line {self.line[index]}"
+            _refuse(self.path, number, fault)
         self.line[index] = number
         if columns.rank is not None:
             self.rank[index] = self._integer(number, row[columns.rank], 1, 4**self.k, "rank")
@@ -170,8 +188,7 @@ class _Rows:
             self.counts[index] = self._integer(number, row[columns.counts], 0, 2**62, "count")
 
     def finish(self, comments: list[str]) -> PmiTable:
-        if self.k is None:
-            raise UserError(f"{self.path}: has a header and no k-mers; wanted: a PMI table")
+        """The table; refused if k-mers are missing or the ranks are not a permutation."""
         missing = np.flatnonzero(self.line == 0)
         if len(missing):
             word = decode_kmers(missing[:1], self.k)[0].decode()
@@ -185,64 +202,53 @@ class _Rows:
         return self._table(comments)
 
     def _table(self, comments: list[str]) -> PmiTable:
-        said = {}
+        notes: dict[str, str] = {}
         for comment in comments:
             key, colon, value = comment[1:].partition(":")
             if colon:
-                said[key.strip()] = value.strip()
-        ours = bool(comments) and comments[0] == TITLE
-        if ours and not np.array_equal(self.rank, rank_scores(self.npmi)):
+                notes[key.strip()] = value.strip()
+        is_own = bool(comments) and comments[0] == TITLE
+        if is_own and not np.array_equal(self.rank, rank_scores(self.npmi)):
             raise UserError(f"{self.path}: the ranks do not follow from npmi; make the table again")
         for key in ("k", "cmgems", "numpy"):
-            said.pop(key, None)
-        min_count = said.pop("min_count", "0")
-        if ours and not min_count.isdecimal():
+            notes.pop(key, None)
+        min_count = notes.pop("min_count", "0")
+        if is_own and not min_count.isdecimal():
             raise UserError(f"{self.path}: min_count {min_count!r}; wanted: a whole number")
         return PmiTable(
             self.k,
-            said.pop("definition", "foreign") if ours else "foreign",
+            notes.pop("definition", "foreign") if is_own else "foreign",
             self.counts,
             self.pmi,
             self.npmi,
             self.rank,
-            min_count=int(min_count) if ours else 0,
-            both_strands=said.pop("both_strands", "no") == "yes",
-            genome_name=said.pop("genome", ""),
-            genome_sha256=said.pop("genome_sha256", ""),
-            notes=said,
+            min_count=int(min_count) if is_own else 0,
+            both_strands=notes.pop("both_strands", "no") == "yes",
+            genome_name=notes.pop("genome", ""),
+            genome_sha256=notes.pop("genome_sha256", ""),
+            notes=notes,
         )
-
-    def _begin(self, number: int, word: str) -> None:
-        k = len(word)
-        if self.wanted_k is not None and k != self.wanted_k:
-            self._refuse(number, f"holds a {k}-mer; wanted: k = {self.wanted_k}")
-        if not MIN_K <= k <= MAX_K:
-            self._refuse(number, f"holds a k-mer of {k} bases; wanted: {MIN_K} to {MAX_K}")
-        self.k = k
-        self.line = np.zeros(4**k, np.int64)
-        self.rank = np.zeros(4**k, np.int32)
-        self.counts = np.full(4**k, -1, np.int64)
-        self.pmi = np.full(4**k, np.nan)
-        self.npmi = np.full(4**k, np.nan)
 
     def _index(self, number: int, word: str) -> int:
         if len(word) != self.k:
-            self._refuse(number, f"holds {word!r}, the lines before hold {self.k}-mers")
+            fault = f"holds {word!r}, the lines before hold {self.k}-mers"
+            _refuse(self.path, number, fault)
         index = 0
         for base in word:
             code = BASES.find(base)
             if code < 0:
-                self._refuse(number, f"holds {word!r}; wanted: a k-mer of A, C, G and T")
+                _refuse(self.path, number, f"holds {word!r}; wanted: a k-mer of A, C, G and T")
             index = 4 * index + code
         return index
 
-    def _integer(self, number: int, text: str, low: int, high: int, what: str) -> int:
+    def _integer(self, number: int, text: str, low: int, high: int, name: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            self._refuse(number, f"{what} {text!r}; wanted: a whole number from {low} to {high}")
+            fault = f"{name} {text!r}; wanted: a whole number from {low} to {high}"
+            _refuse(self.path, number, fault)
         return value
 
     def _score(self, number: int, text: str) -> float:
@@ -254,18 +260,16 @@ class _Rows:
         except ValueError:
             value = math.inf
         if not math.isfinite(value):
-            self._refuse(number, f"score {text!r}; wanted: a finite number, or nan for no score")
+            fault = f"score {text!r}; wanted: a finite number, or nan for no score"
+            _refuse(self.path, number, fault)
         return value
 
     def _check_permutation(self) -> None:
         order = np.argsort(self.rank, kind="stable")
-        twice = np.flatnonzero(np.diff(self.rank[order]) == 0)
-        if len(twice):
-            a, b = order[twice[0]], order[twice[0] + 1]
+        equal = np.flatnonzero(np.diff(self.rank[order]) == 0)
+        if len(equal):
+            a, b = order[equal[0]], order[equal[0] + 1]
             raise UserError(
                 f"{self.path}: lines {self.line[a]} and {self.line[b]} both have rank"
                 f" {self.rank[a]}; wanted: each rank from 1 to {4**self.k} once"
             )
-
-    def _refuse(self, number: int, what: str) -> None:
-        raise UserError(f"{self.path}: line {number}: {what}")

@@ -6,7 +6,7 @@ from glob import glob
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import option
+from cmgems.config.options import option
 from cmgems.errors import UserError
 from cmgems.models.presets import PRESETS
 
@@ -81,7 +81,8 @@ class Untrained:
     """The encoder without pretraining, where no pretrained model gives its sizes."""
 
     preset: str = option("small", "its sizes", choices=tuple(PRESETS))
-    k: int = option(6, "bases in a token", choices=(3, 4, 5, 6))
+    tokenization: str = option("kmers", "what a token is", choices=("kmers", "bases"))
+    k: int = option(6, "bases of a k-mer", choices=(3, 4, 5, 6))
     init: str = option("bert", "its weights", choices=("bert", "fast_start"))
 
 

@@ -74,8 +74,8 @@ class JobContext(NamedTuple):
 
     @property
     def min_length(self) -> int:
-        """Bases that every sequence must have: the largest k of all models."""
-        return max((source.k for source in self.sources), default=1)
+        """Bases that every sequence must have to be a token of every model."""
+        return max((source.tokenization.min_bases for source in self.sources), default=1)
 
 
 class Result(NamedTuple):
@@ -111,25 +111,25 @@ def cached_task(name: str) -> Task:
 
 
 @lru_cache(maxsize=8)
-def split(name: str, which: str, root: str, k: int) -> LabelledSequences:
+def split(name: str, which: str, root: str, min_length: int) -> LabelledSequences:
     """A split of a task, once per process."""
-    return splits.read_split(cached_task(name), which, root, min_length=k)
+    return splits.read_split(cached_task(name), which, root, min_length=min_length)
 
 
 def training_examples(
-    evaluation: Evaluation, task: Task, trial: TrialSpec, k: int
+    evaluation: Evaluation, task: Task, trial: TrialSpec, min_length: int
 ) -> LabelledSequences:
     """What a trial trains on."""
     root = evaluation.tasks.root
     if trial.shots == FULL:
-        return split(trial.task, "train", root, k)
+        return split(trial.task, "train", root, min_length)
     replicate = None if trial.replicate == PUBLISHED else trial.replicate
-    return splits.few_shot(task, trial.shots, replicate, root, min_length=k)
+    return splits.few_shot(task, trial.shots, replicate, root, min_length=min_length)
 
 
-def test_examples(evaluation: Evaluation, name: str, k: int) -> LabelledSequences:
+def test_examples(evaluation: Evaluation, name: str, min_length: int) -> LabelledSequences:
     """What the trials of a task are tested on."""
-    return split(name, "test", evaluation.tasks.root, k)
+    return split(name, "test", evaluation.tasks.root, min_length)
 
 
 def choose_recipe(evaluation: Evaluation, task: Task, shots: int) -> Recipe:
@@ -163,7 +163,7 @@ def _finetune(context: JobContext, task: Task, batch: TrialBatch) -> list[Result
     evaluation, source = context.evaluation, context.source(batch.model)
     encoders = [load_encoder(source, trial.seed, context.device) for trial in batch.trials]
     trained = train_trials(context, task, batch, encoders)
-    test = test_examples(evaluation, batch.task, source.k)
+    test = test_examples(evaluation, batch.task, source.tokenization.min_bases)
     examples = _prepare(context, task, source, encoders[0], test)
     loader = evaluation_loader(EvaluationData(examples))
     logits = predict_logits(trained.model, loader, context.bf16)
@@ -216,24 +216,26 @@ def _data_module(
 ) -> tuple[ClassificationDataModule, LabelScale]:
     """What a batch trains on, and chooses on where that is dev."""
     evaluation, source = context.evaluation, context.source(batch.model)
-    table, index_GN = _training_table(evaluation, task, batch, source.k)
+    table, index_GN = _training_table(evaluation, task, batch, source.tokenization.min_bases)
     scale = LabelScale.fit(table.labels, task.kind)
     examples = _prepare(context, task, source, encoder, table)
     seeds = [trial_seed(trial) for trial in batch.trials]
     train_data = TrainData(examples, scale.targets(table.labels), index_GN, seeds)
     dev_data = None
     if batch.shots == FULL:
-        dev = split(batch.task, "dev", evaluation.tasks.root, source.k)
+        dev = split(batch.task, "dev", evaluation.tasks.root, source.tokenization.min_bases)
         dev_examples = _prepare(context, task, source, encoder, dev)
         dev_data = EvaluationData(dev_examples, torch.from_numpy(dev.labels))
     return ClassificationDataModule(train_data, batch_size, dev_data), scale
 
 
 def _training_table(
-    evaluation: Evaluation, task: Task, batch: TrialBatch, k: int
+    evaluation: Evaluation, task: Task, batch: TrialBatch, min_length: int
 ) -> tuple[LabelledSequences, np.ndarray]:
     """The examples of all replicates, and int64 [G, N] which of them each trial trains on."""
-    replicates = {t.replicate: training_examples(evaluation, task, t, k) for t in batch.trials}
+    replicates = {
+        t.replicate: training_examples(evaluation, task, t, min_length) for t in batch.trials
+    }
     starts = dict(zip(replicates, np.cumsum([0, *map(len, replicates.values())]), strict=False))
     rows = {number: starts[number] + np.arange(len(data)) for number, data in replicates.items()}
     index_GN = np.stack([rows[trial.replicate] for trial in batch.trials])
@@ -248,7 +250,7 @@ def _prepare(
     data: LabelledSequences,
 ) -> Examples:
     """Examples as the classifiers of this evaluation take them."""
-    tokens = tokenise(data, source.k, source.shape.max_position_embeddings)
+    tokens = tokenise(data, source.tokenization, source.shape.max_position_embeddings)
     return prepare_examples(
         encoder, make_finetune_config(context.evaluation, task), tokens, context.bf16
     )
@@ -269,9 +271,9 @@ def _save_classifiers(
 
 def _probe(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     evaluation, source = context.evaluation, context.source(trial.model)
-    examples = training_examples(evaluation, task, trial, source.k)
+    examples = training_examples(evaluation, task, trial, source.tokenization.min_bases)
     target = Target(examples.labels, task.kind, len(task.classes))
-    test = test_examples(evaluation, trial.task, source.k)
+    test = test_examples(evaluation, trial.task, source.tokenization.min_bases)
     scores = probe(
         _features(context, source, trial.seed, examples),
         target,
@@ -286,7 +288,12 @@ def _probe(context: JobContext, task: Task, trial: TrialSpec) -> Result:
 @lru_cache(maxsize=4)
 def _test_features(context: JobContext, source: ModelSource, seed: int, name: str) -> np.ndarray:
     """Features of the test split: they are the same for all replicates."""
-    return _features(context, source, seed, test_examples(context.evaluation, name, source.k))
+    return _features(
+        context,
+        source,
+        seed,
+        test_examples(context.evaluation, name, source.tokenization.min_bases),
+    )
 
 
 def _features(
@@ -295,14 +302,13 @@ def _features(
     config = context.evaluation.probe
     layer = None if config.layer == -1 else config.layer
     encoder = load_encoder(source, seed, context.device)
-    return pooled(encoder, data, source.k, config.pool, layer, context.bf16)
+    return pooled(encoder, data, source.tokenization, config.pool, layer, context.bf16)
 
 
 def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     evaluation = context.evaluation
-    k = context.min_length
-    train_on = training_examples(evaluation, task, trial, k)
-    test = test_examples(evaluation, trial.task, k)
+    train_on = training_examples(evaluation, task, trial, context.min_length)
+    test = test_examples(evaluation, trial.task, context.min_length)
     fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[trial.model]
     prediction = fit(train_on, test, task.kind, len(task.classes))
     scores = score(prediction.logits, test.labels, task.kind)
@@ -312,10 +318,10 @@ def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:
 def _zero_shot(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     """Likelihood per base as the score of class 1 against class 0, whichever way it points."""
     source = context.source(trial.model)
-    test = test_examples(context.evaluation, trial.task, source.k)
+    test = test_examples(context.evaluation, trial.task, source.tokenization.min_bases)
     model = load_language_model(source, trial.seed).to(context.device)
-    likelihood = np.array(
-        [pseudo_log_likelihood(model, source.k, test.sequence(i)).mean for i in range(len(test))]
-    )
+    sequences = map(test.sequence, range(len(test)))
+    likelihoods = [pseudo_log_likelihood(model, source.tokenization, codes) for codes in sequences]
+    likelihood = np.array([sequence.mean for sequence in likelihoods])
     logits = np.stack([np.zeros(len(test)), likelihood - np.median(likelihood)], 1)
     return Result(trial, score(logits, test.labels, task.kind), float("nan"), 0.0, {})

@@ -55,7 +55,8 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     summary = {
         "protocol": evaluation.protocol,
         "models": [
-            source._asdict() | {"shape": asdict(source.shape)} for source in context.sources
+            source._asdict() | {"shape": asdict(source.shape)} | source.tokens
+            for source in context.sources
         ],
         "device": context.device,
         "precision": "bf16" if context.bf16 else "32-true",
@@ -160,12 +161,13 @@ def shots_by_task(
 
 
 def find_shortage(
-    evaluation: Evaluation, task: Task, shots: int, k: int
+    evaluation: Evaluation, task: Task, shots: int, min_length: int
 ) -> splits.TooFewExamples | None:
     """The error of a replicate for which there are too few examples."""
     root = evaluation.tasks.root
     try:
-        splits.few_shot(task, shots, None if evaluation.few_shot.published else 0, root, 0, k)
+        replicate = None if evaluation.few_shot.published else 0
+        splits.few_shot(task, shots, replicate, root, min_length=min_length)
     except splits.TooFewExamples as error:
         return error
     return None
@@ -194,7 +196,7 @@ def hash_batch(context: JobContext, task: Task, batch: TrialBatch) -> str:
     if context.has_encoder(batch.model):
         source = context.source(batch.model)
         parts |= {
-            "source": [source.sha256, source.k, asdict(source.shape), source.init],
+            "source": [source.sha256, source.tokens, asdict(source.shape), source.init],
             "classifier": asdict(evaluation.classifier),
             "recipe": asdict(jobs.choose_recipe(evaluation, task, batch.shots)),
             "probe": asdict(evaluation.probe),

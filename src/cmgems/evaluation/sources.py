@@ -11,7 +11,7 @@ from cmgems.hub.pretrained import Pretrained, load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
 from cmgems.models.presets import BERT_BLOCKS, sizes
-from cmgems.tokenization.kmers import vocabulary_size
+from cmgems.tokenization import Tokenization, build_tokenization
 
 
 class ModelSource(NamedTuple):
@@ -20,9 +20,14 @@ class ModelSource(NamedTuple):
     name: str  # as the user wrote it, or `untrained`
     sha256: str  # of the weights' file; empty for an untrained model, which the seed defines
     step: int | None
-    k: int
+    tokenization: Tokenization
     shape: EncoderConfig
     init: str  # how the weights of an untrained model are drawn; else empty
+
+    @property
+    def tokens(self) -> dict[str, str | int]:
+        """The tokenization, as the keys of a file."""
+        return {"tokenization": self.tokenization.name, "k": self.tokenization.k}
 
 
 def load_sources(evaluation: Evaluation) -> list[ModelSource]:
@@ -37,7 +42,7 @@ def load_sources(evaluation: Evaluation) -> list[ModelSource]:
     for name in evaluation.models:
         model = cached_pretrained(name)
         shape = model.model.encoder.config
-        sources.append(ModelSource(name, model.sha256, model.step, model.k, shape, ""))
+        sources.append(ModelSource(name, model.sha256, model.step, model.tokenization, shape, ""))
     if UNTRAINED in evaluation.baselines:
         sources.append(_untrained(evaluation, sources[0] if sources else None))
     return sources
@@ -46,13 +51,14 @@ def load_sources(evaluation: Evaluation) -> list[ModelSource]:
 def _untrained(evaluation: Evaluation, like: ModelSource | None) -> ModelSource:
     config = evaluation.untrained
     if like:
-        return ModelSource(UNTRAINED, "", 0, like.k, like.shape, config.init)
+        return ModelSource(UNTRAINED, "", 0, like.tokenization, like.shape, config.init)
+    tokenization = build_tokenization(Data(tokenization=config.tokenization, k=config.k))
     shape = EncoderConfig(
         **sizes(Model(preset=config.preset)),
-        vocab_size=vocabulary_size(config.k),
+        vocab_size=tokenization.vocab_size,
         max_position_embeddings=512,
     )
-    return ModelSource(UNTRAINED, "", 0, config.k, shape, config.init)
+    return ModelSource(UNTRAINED, "", 0, tokenization, shape, config.init)
 
 
 @lru_cache(maxsize=4)
@@ -68,7 +74,7 @@ def load_language_model(source: ModelSource, seed: int) -> MaskedLanguageModel:
     shape = source.shape
     experiment = Experiment(
         seed=seed,
-        data=Data(k=source.k),
+        data=Data(tokenization=source.tokenization.name, k=source.tokenization.k),
         model=Model(
             num_layers=shape.num_layers,
             hidden_size=shape.hidden_size,

@@ -3,8 +3,6 @@
 import numpy as np
 
 BASES = "ATCG"
-
-
 AMBIGUOUS = 4  # the base code of N and of everything else that is not A, T, C or G
 
 

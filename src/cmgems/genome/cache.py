@@ -1,11 +1,11 @@
-"""The genome that a user names; stores that are built once for a file and kept in a cache.
+"""The genome that a user names; stores that are built once per file and stay in a cache.
 
     >>> genome = load_genome("sample")
     >>> genome.name, len(genome.codes)
     ('GRCh37_20_44000001-48000000', 4000000)
 
-Whenever a store is added, the cache is tidied: see `tidy`. A process that has a store open holds
-a shared lock on its manifest for as long as it lives; what is locked is not removed.
+Whenever a store is added, others may be evicted: see `evict`. A process that has a store open holds
+a shared lock on its manifest until it ends; a locked store is not removed.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ from pathlib import Path
 
 from cmgems.errors import UserError
 from cmgems.genome.formats.base import open_source
-from cmgems.genome.genome import Genome, build_unlocked, genome_name, open_genome
+from cmgems.genome.genome import Genome, genome_name, open_genome, write_store
 from cmgems.genome.store import MANIFEST, store_lock
 from cmgems.utils.files import is_same_file
 
 SAMPLE = "GRCh37_20_44000001-48000000.2bit"
 _STORE = re.compile(r"-([0-9a-f]{16})$")
 _LEFTOVER = re.compile(r"^\.(.+-[0-9a-f]{16})\.(part|old)$")
-_WITHOUT_SOURCE = 7 * 24 * 3600  # seconds that a store outlives its last use: a disk may come back
+_ORPHAN_SECONDS = 7 * 24 * 3600  # that a store without source outlives its last use
 _LIMIT_GB = 50
-_held: dict[Path, int] = {}  # descriptors of the manifests that this process has locked
+_shared_locks: dict[Path, int] = {}  # store -> descriptor of its manifest, locked by this process
 
 
 def load_genome(source: str) -> Genome:
@@ -46,7 +46,7 @@ def load_genome(source: str) -> Genome:
 
 
 def cache_folder() -> Path:
-    """$CMGEMS_CACHE, else $XDG_CACHE_HOME/cmgems, else ~/.cache/cmgems."""
+    """The cache: $CMGEMS_CACHE, else $XDG_CACHE_HOME/cmgems, else ~/.cache/cmgems."""
     if folder := os.environ.get("CMGEMS_CACHE"):
         return Path(folder).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -59,61 +59,61 @@ def sample_path() -> Path:
 
 
 def cached_genome(source: Path) -> Genome:
-    """The store of a sequence file; built first if it is not there or cannot be used any more.
+    """The store of a sequence file; built first if it is missing or can no longer be used.
 
-    A file that was replaced, by an older one too, gets another store.
+    A file that was replaced, even by an older one, gets another store.
     """
     with open_source(source):
         digest = _digest(source)
-    limit = _limit()
+    limit = _limit_bytes()
     store = cache_folder() / "genomes" / f"{genome_name([source])}-{digest}"
-    if (usable := _opened(store)) is not None:
-        return usable
+    if (genome := _try_open(store)) is not None:
+        return genome
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
         with store_lock(store, wait=True):
-            if _opened(store) is None:  # else another process has built it while we waited
-                build_unlocked([source], store, threads=2, progress=True)
-            _hold(store)
+            if _try_open(store) is None:  # else another process has built it while we waited
+                write_store([source], store, threads=2, progress=True)
+            _acquire_shared_lock(store)
     except OSError as error:
         raise UserError(
             f"{store}: {error.strerror}; set CMGEMS_CACHE to a folder with room"
         ) from error
-    with contextlib.suppress(OSError):  # another process tidies, or we may not remove
-        tidy(store.parent, keep=store, limit=limit)
+    with contextlib.suppress(OSError):  # another process evicts, or we may not remove
+        evict(store.parent, except_store=store, limit=limit)
     return open_genome(store)
 
 
-def tidy(folder: Path, keep: Path, limit: float) -> None:
-    """Remove from the cache what is of no use any more, and more than fits.
+def evict(folder: Path, except_store: Path, limit: float) -> None:
+    """Remove obsolete stores from the cache, and the least recently used ones that do not fit.
 
-    Removed are stores whose source has changed since, stores whose source is gone and that nobody
+    Obsolete are stores whose source has changed since, stores whose source is gone and that nobody
     has used for a week, and what builders that were killed have left. If the rest exceeds `limit`
-    bytes, the stores that were not used for the longest time go. A store that a process has open
-    or builds stays, and so does `keep`.
+    bytes, the least recently used stores go. A store that a process has open or builds stays, and
+    so does `except_store`.
     """
     for leftover in folder.iterdir():
-        if found := _LEFTOVER.search(leftover.name):
-            with contextlib.suppress(UserError), store_lock(folder / found[1]):
+        if match := _LEFTOVER.search(leftover.name):
+            with contextlib.suppress(UserError), store_lock(folder / match[1]):
                 shutil.rmtree(leftover, ignore_errors=True)
-    stores = [path for path in folder.iterdir() if _STORE.search(path.name) and path != keep]
-    useful = [store for store in stores if not _is_obsolete(store) or not _removed(store)]
-    taken = _size(keep)
-    for store in sorted(useful, key=_last_use, reverse=True):
+    stores = [p for p in folder.iterdir() if _STORE.search(p.name) and p != except_store]
+    remaining = [store for store in stores if not _is_obsolete(store) or not _try_remove(store)]
+    used = _size(except_store)
+    for store in sorted(remaining, key=_last_use, reverse=True):
         size = _size(store)
-        if taken + size <= limit or not _removed(store):
-            taken += size
+        if used + size <= limit or not _try_remove(store):
+            used += size
 
 
 def _digest(source: Path) -> str:
-    """What tells a store from those of other files, and of other states of the same file."""
-    found = source.stat()
-    key = f"{source.resolve()}\n{found.st_size}\n{found.st_mtime_ns}\n{found.st_ino}"
+    """A key that differs between files, and between states of the same file."""
+    status = source.stat()
+    key = f"{source.resolve()}\n{status.st_size}\n{status.st_mtime_ns}\n{status.st_ino}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _limit() -> float:
-    """Bytes that the cache may hold."""
+def _limit_bytes() -> float:
+    """The size that the cache may have."""
     text = os.environ.get("CMGEMS_CACHE_GB", str(_LIMIT_GB))
     try:
         limit = float(text)
@@ -124,34 +124,34 @@ def _limit() -> float:
     return 1e9 * limit
 
 
-def _opened(store: Path) -> Genome | None:
-    """The genome of a store; None if it is not there, or damaged, and has to be built."""
+def _try_open(store: Path) -> Genome | None:
+    """Open and lock a store; None if it is missing or damaged and has to be built."""
     try:
-        _hold(store)
+        _acquire_shared_lock(store)
         return open_genome(store)
     except UserError:
         return None
 
 
-def _hold(store: Path) -> None:
-    """Keep a store, if it is there, from being removed while this process lives."""
-    with contextlib.suppress(OSError):  # not there; or a file system without locks
+def _acquire_shared_lock(store: Path) -> None:
+    """Prevent other processes from removing a store, if it exists, until this process ends."""
+    with contextlib.suppress(OSError):  # it is missing, or the file system has no locks
         while True:
             manifest = os.open(store / MANIFEST, os.O_RDONLY)
             fcntl.flock(manifest, fcntl.LOCK_SH)
             if is_same_file(store / MANIFEST, manifest):
                 break
             os.close(manifest)  # it was removed or built again while we waited
-        if store in _held:
-            os.close(_held[store])
-        _held[store] = manifest
+        if store in _shared_locks:
+            os.close(_shared_locks[store])
+        _shared_locks[store] = manifest
         os.utime(store)  # its last use
 
 
-def let_go() -> None:
-    """Let others remove the stores that this process has opened."""
-    while _held:
-        os.close(_held.popitem()[1])
+def release_all() -> None:
+    """Allow other processes to remove the stores that this process has opened."""
+    while _shared_locks:
+        os.close(_shared_locks.popitem()[1])
 
 
 def _last_use(store: Path) -> float:
@@ -163,21 +163,22 @@ def _size(store: Path) -> int:
 
 
 def _is_obsolete(store: Path) -> bool:
-    """Whether no source leads to this store any more."""
+    """Whether its source has another content by now, or is gone for good."""
+    name = _STORE.search(store.name)
     try:
         source = Path(json.loads((store / MANIFEST).read_bytes())["sources"][0]["path"])
     except (OSError, ValueError, LookupError, TypeError):
         return True  # damaged; it would be built again
     try:
-        return _digest(source) != _STORE.search(store.name)[1]
-    except (FileNotFoundError, NotADirectoryError):
-        return time.time() - _last_use(store) > _WITHOUT_SOURCE
+        return name is None or _digest(source) != name[1]
+    except (FileNotFoundError, NotADirectoryError):  # or on a disk that is not mounted now
+        return time.time() - _last_use(store) > _ORPHAN_SECONDS
     except OSError:
         return False
 
 
-def _removed(store: Path) -> bool:
-    """Remove a store unless somebody uses or builds it; returns whether it is gone."""
+def _try_remove(store: Path) -> bool:
+    """Remove a store unless a process uses or builds it; returns whether it is gone."""
     old = store.with_name(f".{store.name}.old")
     with contextlib.suppress(UserError, OSError), store_lock(store):
         with open(store / MANIFEST, "rb") as handle:

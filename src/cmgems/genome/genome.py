@@ -1,7 +1,7 @@
 """Genomes as base codes on disk: build a store, open one.
 
-Codes are uint8, A T C G = 0 1 2 3 and 4 for N and every other IUPAC code. Exactly one code 4 lies
-between neighbouring contigs, so no window and no k-mer joins two of them.
+Codes are uint8, A T C G = 0 1 2 3 and 4 for N and every other IUPAC code. Exactly one code 4
+separates neighboring contigs, so no window and no k-mer joins two of them.
 """
 
 import os
@@ -17,11 +17,13 @@ from cmgems.genome.formats.base import open_source
 from cmgems.genome.store import (
     CODES,
     MANIFEST,
-    folder_replacing,
+    ContigEntry,
+    SourceIdentity,
     genome_hash,
     map_codes,
     read_manifest,
     refuse_stale,
+    replace_folder,
     store_lock,
     write_manifest,
 )
@@ -38,8 +40,8 @@ class Contig:
     name: str
     start: int  # offset of its first base in Genome.codes
     length: int  # bases
-    n_count: int  # of them with code 4: N and every other IUPAC code
-    iupac_count: int = 0  # of them IUPAC codes other than N
+    n_count: int  # bases with code 4: N and every other IUPAC code
+    iupac_count: int = 0  # bases with an IUPAC code other than A C G T U N
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,11 @@ class Genome:
         return sum(c.n_count for c in self.contigs)
 
     def contig(self, name: str) -> Contig:
+        """The contig of this name; a `UserError` lists some names if there is none."""
         for contig in self.contigs:
             if contig.name == name:
                 return contig
-        some = ", ".join(c.name for c in self.contigs[:5])
+        some = ", ".join(contig.name for contig in self.contigs[:5])
         more = ", …" if len(self.contigs) > 5 else ""
         raise UserError(f"{self.path}: has no contig {name!r}; it has {some}{more}")
 
@@ -84,46 +87,50 @@ def build_genome(
     Raises
     ------
     UserError
-        If a source cannot be used or `out` is something else than a store.
+        If a source cannot be used, or `out` is something other than a store.
     """
-    sources = [Path(s) for s in sources]
+    sources = [Path(source) for source in sources]
     out = Path(out)
-    _refuse_as_target(out)
+    _check_target(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with store_lock(out):
-            build_unlocked(sources, out, threads, progress)
+            write_store(sources, out, threads, progress)
     except OSError as error:
         raise UserError(
-            f"{out}: {error.strerror}; wanted: a folder that can be written, with room for a byte"
-            " a base"
+            f"{out}: {error.strerror}; wanted: a folder that can be written, with room for one byte"
+            " per base"
         ) from error
     return open_genome(out)
 
 
-def open_genome(path) -> Genome:
+def open_genome(path: str | os.PathLike[str]) -> Genome:
     """Open a genome store.
 
     Raises
     ------
     UserError
-        If it is no store, is damaged or truncated, of another format version, or if a source of
-        it has changed since it was built.
+        If it is not a store, is damaged or truncated, of another format version, or if one of its
+        sources has changed since it was built.
     """
     path = Path(path)
     manifest = read_manifest(path)
     refuse_stale(path, manifest)
     codes = map_codes(path, manifest)
-    contigs, start = [], 0
-    for c in manifest["contigs"]:
-        contigs.append(Contig(c["name"], start, c["length"], c["n_count"], c["iupac_count"]))
-        start += c["length"] + 1
+    contigs: list[Contig] = []
+    start = 0
+    for entry in manifest["contigs"]:
+        contig = Contig(
+            entry["name"], start, entry["length"], entry["n_count"], entry["iupac_count"]
+        )
+        contigs.append(contig)
+        start += contig.length + 1
     return Genome(path, manifest["name"], tuple(contigs), codes, manifest["sha256"])
 
 
 def genome_name(sources: Sequence[Path]) -> str:
     """A name from the names of the files: `chr20` of `/data/chr20.fa.gz`."""
-    stems = []
+    stems: list[str] = []
     for source in sources:
         stem = source.name
         while Path(stem).suffix.lower() in _SUFFIXES:
@@ -132,7 +139,7 @@ def genome_name(sources: Sequence[Path]) -> str:
     return "+".join(stems) if len(stems) <= 3 else f"{stems[0]}+{len(stems) - 1}_more"
 
 
-def _refuse_as_target(out: Path) -> None:
+def _check_target(out: Path) -> None:
     if out.is_dir():
         if any(out.iterdir()) and not (out / MANIFEST).exists():
             raise UserError(f"{out}: is a folder that is not a genome store; give another --out")
@@ -140,25 +147,25 @@ def _refuse_as_target(out: Path) -> None:
         raise UserError(f"{out}: is a file; --out wants a folder")
 
 
-def build_unlocked(sources: list[Path], out: Path, threads: int, progress: bool) -> None:
-    """Build a store whose lock the caller holds."""
-    with folder_replacing(out) as folder, ThreadPoolExecutor(max(threads - 1, 1)) as pool:
+def write_store(sources: list[Path], out: Path, threads: int, progress: bool) -> None:
+    """Build a store whose lock the caller holds (`cmgems.genome.store.store_lock`)."""
+    with replace_folder(out) as folder, ThreadPoolExecutor(max(threads - 1, 1)) as pool:
         identities = [source_identity(source) for source in sources]
-        sums = pool.map(hash_file, sources) if threads > 1 else map(hash_file, sources)
+        digests = pool.map(hash_file, sources) if threads > 1 else map(hash_file, sources)
         try:
             contigs = _write_codes(sources, folder / CODES, progress)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        for source, identity, total in zip(sources, identities, sums, strict=True):
+        for source, identity, digest in zip(sources, identities, digests, strict=True):
             if source_identity(source) != identity:
                 raise UserError(f"{source}: changed while it was read")
-            identity["sha256"] = total
+            identity["sha256"] = digest
         write_manifest(
             folder,
             {
                 "name": genome_name(sources),
-                "bases": sum(c["length"] for c in contigs),
+                "bases": sum(contig["length"] for contig in contigs),
                 "contigs": contigs,
                 "sha256": genome_hash(contigs),
                 "sources": identities,
@@ -166,17 +173,17 @@ def build_unlocked(sources: list[Path], out: Path, threads: int, progress: bool)
         )
 
 
-def source_identity(source: Path) -> dict:
-    """What tells whether a source is still the same file."""
+def source_identity(source: Path) -> SourceIdentity:
+    """Path, size and time of a source: they differ if it is no longer the same file."""
     with open_source(source):
-        found = source.stat()
+        status = source.stat()
     path = str(source.resolve())
-    return {"path": path, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+    return {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
-    """Write the codes, and return what the manifest says of each contig."""
-    # compiled; a store that is there already needs none of this
+def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[ContigEntry]:
+    """Write the codes, and return the contigs for the manifest."""
+    # heavy (numba), and not needed where the store exists already
     from cmgems.genome.contigs import ContigList
     from cmgems.genome.formats.reader import read_chunks
 
@@ -187,11 +194,11 @@ def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[dict]:
         progress_bar(total, "reading", "B", progress) as advance,
     ):
         for source in sources:
-            for piece in read_chunks(source, advance):
-                codes = piece.codes if contigs.begun else piece.codes[1:]
-                contigs.add(source, piece)
-                handle.write(codes)
-            contigs.close(source)
+            for chunk in read_chunks(source, advance):
+                codes = chunk.codes[1:] if contigs.is_empty else chunk.codes
+                contigs.add(source, chunk)
+                handle.write(codes.data)
+            contigs.close()
         handle.flush()
         os.fsync(handle.fileno())
     return contigs.finish()

@@ -6,7 +6,7 @@ import numpy as np
 
 from cmgems.genome.alphabet import AMBIGUOUS
 
-SCAN_BLOCK = 1 << 24
+SCAN_BLOCK = 1 << 24  # codes that are scanned at a time
 
 
 class Spans(NamedTuple):
@@ -22,7 +22,7 @@ class Spans(NamedTuple):
 
 def unambiguous_spans(codes: np.ndarray) -> Spans:
     """The stretches of A, C, G and T between gaps, in one pass with bounded memory."""
-    edges = []
+    edges: list[np.ndarray] = []
     previous = False
     for offset in range(0, len(codes), SCAN_BLOCK):
         known = codes[offset : offset + SCAN_BLOCK] < AMBIGUOUS
@@ -37,20 +37,19 @@ def unambiguous_spans(codes: np.ndarray) -> Spans:
     return Spans(turns[0::2], turns[1::2])
 
 
-def split_spans(spans: Spans, share: float, block: int) -> tuple[Spans, Spans]:
+def split_spans(spans: Spans, fraction: float, block: int) -> tuple[Spans, Spans]:
     """Training and validation spans that never overlap.
 
-    The genome is cut in blocks of `block` bases at fixed places; every (1 / share)-th of them is
-    for validation. No seed enters, so all runs on a genome share their validation DNA.
+    The genome is cut into blocks of `block` bases at fixed positions; every (1 / fraction)-th of
+    them is for validation. No seed enters, so all runs on a genome share their validation DNA.
     """
     cuts = np.unique(np.concatenate([spans.start, *_block_edges(spans, block)]))
     owner = np.searchsorted(spans.start, cuts, side="right") - 1
     ends = np.minimum(np.append(cuts[1:], spans.end[-1:]), spans.end[owner])
     number = cuts // block
-    validation = np.floor((number + 1) * share) > np.floor(number * share)
-    return _merged(cuts[~validation], ends[~validation]), _merged(
-        cuts[validation], ends[validation]
-    )
+    held_out = np.floor((number + 1) * fraction) > np.floor(number * fraction)
+    training = _merge(cuts[~held_out], ends[~held_out])
+    return training, _merge(cuts[held_out], ends[held_out])
 
 
 def _block_edges(spans: Spans, block: int) -> list[np.ndarray]:
@@ -61,7 +60,7 @@ def _block_edges(spans: Spans, block: int) -> list[np.ndarray]:
     ]
 
 
-def _merged(start: np.ndarray, end: np.ndarray) -> Spans:
+def _merge(start: np.ndarray, end: np.ndarray) -> Spans:
     """Join intervals that touch."""
     if not len(start):
         return Spans(start, end)

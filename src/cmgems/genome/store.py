@@ -1,12 +1,12 @@
 """The genome store on disk: a folder with `codes.u8` and `genome.json`.
 
-codes.u8     base codes, one byte a base, A T C G = 0 1 2 3, other = 4; contig after contig,
-             exactly one code 4 between neighbours
+codes.u8     base codes, one byte per base, A T C G = 0 1 2 3, other = 4; contig after contig,
+             exactly one code 4 between neighbors
 genome.json  the manifest: format, version, dtype, name, bases, contigs (name, length, N, IUPAC
              codes, checksum as in `cmgems.genome.checksum`), sha256 of the genome, sources (path,
              size, mtime, sha256), the size and time of codes.u8, and a checksum over all of that
 
-A store is never changed in place: it is written as a folder beside, synced and renamed.
+A store is never changed in place: a temporary folder is written next to it, synced and renamed.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -29,18 +30,38 @@ VERSION = 2
 CODES, MANIFEST = "codes.u8", "genome.json"
 
 
-def genome_hash(contigs: list[dict]) -> str:
+class ContigEntry(TypedDict):
+    """A contig in the manifest."""
+
+    name: str
+    length: int  # bases
+    n_count: int  # bases with code 4
+    iupac_count: int  # bases with an IUPAC code other than A C G T U N
+    sha256: str
+
+
+class SourceIdentity(TypedDict):
+    """A source in the manifest."""
+
+    path: str
+    size: int  # bytes
+    mtime_ns: int
+    sha256: NotRequired[str]  # known once the source has been read
+
+
+def genome_hash(contigs: list[ContigEntry]) -> str:
     """sha256 over the names, lengths and checksums of the contigs, in order."""
     lines = (f"{c['name']}\t{c['length']}\t{c['sha256']}\n" for c in contigs)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _checksum(manifest: dict) -> str:
+def _checksum(manifest: dict[str, Any]) -> str:
     rest = {key: value for key, value in manifest.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def write_manifest(folder: Path, manifest: dict) -> None:
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest of a store whose codes are complete."""
     codes = (folder / CODES).stat()
     manifest = {
         "format": FORMAT,
@@ -55,109 +76,117 @@ def write_manifest(folder: Path, manifest: dict) -> None:
         handle.write("\n")
 
 
-def read_manifest(folder: Path) -> dict:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a store, checked against itself and against the size of the codes."""
-    again = f"build it again: cmgems genome SOURCE --out {folder}"
+    remedy = _rebuild(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest: Any = json.loads((folder / MANIFEST).read_bytes())
     except FileNotFoundError as error:
-        what = "is not a genome store" if folder.is_dir() else "does not exist"
-        raise UserError(f"{folder}: {what} (no {MANIFEST} in it); {again}") from error
+        fault = "is not a genome store" if folder.is_dir() else "does not exist"
+        raise UserError(f"{folder}: {fault} (no {MANIFEST} in it); {remedy}") from error
     except OSError as error:
-        raise UserError(f"{folder / MANIFEST}: {error.strerror}; {again}") from error
+        raise UserError(f"{folder / MANIFEST}: {error.strerror}; {remedy}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder / MANIFEST}: is damaged (not JSON); {again}") from error
+        raise UserError(f"{folder / MANIFEST}: is damaged (not JSON); {remedy}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{folder / MANIFEST}: is not the manifest of a genome store; {again}")
-    if manifest.get("version") != VERSION:
-        found = manifest.get("version")
+        raise UserError(f"{folder / MANIFEST}: is not the manifest of a genome store; {remedy}")
+    version = manifest.get("version")
+    if version != VERSION:
         raise UserError(
-            f"{folder}: is a store of version {found!r}, this cmgems reads {VERSION}; {again}"
+            f"{folder}: is a store of version {version!r}, this cmgems reads {VERSION}; {remedy}"
         )
     if manifest.get("checksum") != _checksum(manifest):
-        raise UserError(f"{folder / MANIFEST}: is damaged (its checksum is wrong); {again}")
+        raise UserError(f"{folder / MANIFEST}: is damaged (its checksum is wrong); {remedy}")
     return manifest
 
 
-def map_codes(folder: Path, manifest: dict) -> np.ndarray:
+def _rebuild(folder: Path, source: str | Path = "SOURCE") -> str:
+    """The remedy that a message ends with."""
+    return f"build it again: cmgems genome {source} --out {folder}"
+
+
+def map_codes(folder: Path, manifest: dict[str, Any]) -> np.ndarray:
     """The codes as a read-only memory map; verified in full unless untouched since the build."""
-    again = f"build it again: cmgems genome SOURCE --out {folder}"
     path = folder / CODES
     size = manifest["codes"]["size"]
     try:
-        found = path.stat()
-        if found.st_size != size:
-            raise UserError(f"{path}: has {found.st_size} bytes, the manifest says {size}; {again}")
+        status = path.stat()
+        if status.st_size != size:
+            raise UserError(
+                f"{path}: has {status.st_size} bytes, wanted {size} as in the manifest;"
+                f" {_rebuild(folder)}"
+            )
         codes = np.memmap(path, np.uint8, "r", shape=(size,))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; {again}") from error
-    if found.st_mtime_ns != manifest["codes"]["mtime_ns"]:
+        raise UserError(f"{path}: {error.strerror}; {_rebuild(folder)}") from error
+    if status.st_mtime_ns != manifest["codes"]["mtime_ns"]:
         verify_codes(folder, manifest, codes)
     return codes
 
 
-def verify_codes(folder: Path, manifest: dict, codes: np.ndarray) -> None:
+def verify_codes(folder: Path, manifest: dict[str, Any], codes: np.ndarray) -> None:
     """Compare every contig with its checksum."""
-    # compiled; a store that is as it was needs none of this
+    # heavy (numba), and not needed where the store is as it was built
     from cmgems.genome.checksum import hash_codes
 
     start = 0
     with progress_bar(len(codes), f"verifying {folder.name}", "b") as advance:
         for contig in manifest["contigs"]:
             stop = start + contig["length"]
-            found = hash_codes(codes[start:stop], advance)
-            if found != contig["sha256"] or (stop < len(codes) and codes[stop] != 4):
+            digest = hash_codes(codes[start:stop], advance)
+            if digest != contig["sha256"] or (stop < len(codes) and codes[stop] != 4):
                 raise UserError(
                     f"{folder / CODES}: contig {contig['name']!r} is damaged (its checksum is"
-                    f" wrong); build it again: cmgems genome SOURCE --out {folder}"
+                    f" wrong); {_rebuild(folder)}"
                 )
             start = stop + 1
 
 
-def refuse_stale(folder: Path, manifest: dict) -> None:
-    """A store whose source has other content by now is not used in silence.
+def refuse_stale(folder: Path, manifest: dict[str, Any]) -> None:
+    """Refuse a store if the content of one of its sources has changed.
 
-    The time may differ in either direction (a file put back from a backup is older); only then,
-    and where the size is the same, the content decides. A source that is gone is no fault.
+    The time of a source may differ in either direction (a file restored from a backup is older);
+    only then, and where the size is the same, the content decides. A source that no longer exists
+    is accepted.
     """
     for source in manifest["sources"]:
         path = Path(source["path"])
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError:
             continue
-        same = found.st_size == source["size"]
-        if same and found.st_mtime_ns == source["mtime_ns"]:
+        same = status.st_size == source["size"]
+        if same and status.st_mtime_ns == source["mtime_ns"]:
             continue
         with contextlib.suppress(PermissionError):
             same = same and hash_file(path) == source["sha256"]
         if not same:
             raise UserError(
                 f"{folder}: is stale: {path} has changed since it was built;"
-                f" build it again: cmgems genome {path} --out {folder}"
+                f" {_rebuild(folder, path)}"
             )
 
 
 def store_lock(path: Path, *, wait: bool = False) -> AbstractContextManager[None]:
-    """The lock of a store that is to be built or removed at `path`; it lies beside the folder."""
+    """The lock of a store that is to be built or removed at `path`: a file next to the folder."""
     busy = f"{path}: another process is building this store"
     return file_lock(path.with_name(f".{path.name}.lock"), busy, wait=wait)
 
 
 @contextmanager
-def folder_replacing(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that takes its place when the block ends without an error."""
-    beside, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
-    for leftover in (beside, old):  # of a builder that was killed; the lock is ours
+def replace_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `path` when the block ends without an error."""
+    temporary, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
+    for leftover in (temporary, old):  # of a builder that was killed: we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        beside.mkdir(parents=True)
-        yield beside
-        fsync_folder(beside)
+        temporary.mkdir(parents=True)
+        yield temporary
+        fsync_folder(temporary)
         if path.exists():
             os.rename(path, old)
-        os.rename(beside, path)
+        os.rename(temporary, path)
         fsync_folder(path.parent)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

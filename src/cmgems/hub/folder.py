@@ -1,8 +1,8 @@
 """Folders that Hugging Face's `from_pretrained` reads: written from our models, and read as ours.
 
-config.json               sizes, under BERT's names
+config.json               sizes and architecture, under their names
 model.safetensors         weights; `pytorch_model.bin` is read as well, with weights_only=True
-tokenizer.json            k-mer text -> ids, with tokenizer_config.json for AutoTokenizer
+tokenizer.json            text -> ids, with tokenizer_config.json for AutoTokenizer
 vocab.txt                 the same tokens, one a line, as DNABERT ships them
 README.md                 the model card
 """
@@ -17,10 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cmgems.errors import UserError
-from cmgems.hub.bert_weights import States, from_bert, shape_of
+from cmgems.hub.conversion import Weights
+from cmgems.hub.families import family_of_folder
 from cmgems.models.encoder import MaskedLanguageModel
-from cmgems.tokenization.hf import kmer_tokenizer
-from cmgems.tokenization.kmers import K_VALUES, SPECIAL_TOKENS, vocabulary
+from cmgems.tokenization import OverlappingKmers, SingleBases, Tokenization
+from cmgems.tokenization.base import SPECIAL_TOKENS
+from cmgems.tokenization.hf import fast_tokenizer
+from cmgems.tokenization.kmers import K_VALUES
 from cmgems.utils.files import atomic_folder
 
 CONFIG = "config.json"
@@ -32,7 +35,7 @@ class ReadFolder(NamedTuple):
     """What a folder holds."""
 
     model: MaskedLanguageModel
-    k: int
+    tokenization: Tokenization
     weights: Path  # the file they were read from
 
 
@@ -49,19 +52,25 @@ def check_empty(folder: Path) -> None:
         raise UserError(f"{folder}: found a folder that holds something, wanted a new or empty one")
 
 
-def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, card: str) -> None:
+def write_folder(
+    folder: Path,
+    weights: Weights,
+    config: dict[str, Any],
+    tokenization: Tokenization,
+    card: str,
+) -> None:
     """Write a model; nothing is there before all of it is.
 
     Parameters
     ----------
     folder : Path
         New or empty.
-    states : dict of tensors
-        From `cmgems.hub.bert_weights`: `masked_lm_states` or `classifier_states`, or `bert_states`
-        and a head.
+    weights : dict of tensors
+        From a family of `cmgems.hub.families`, or from `cmgems.hub.bert_weights`:
+        `classifier_states`, or `bert_states` and a head.
     config : dict
-        From `cmgems.hub.bert_weights.bert_config`.
-    k : int
+        From the same family, or from `cmgems.hub.bert_weights.bert_config`.
+    tokenization : Tokenization
     card : str
         The model card, Markdown.
     """
@@ -69,14 +78,14 @@ def write_folder(folder: Path, states: States, config: dict[str, Any], k: int, c
     with atomic_folder(folder) as beside:
         (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         # not save_file: that makes the file unreadable to others, whatever the umask
-        (beside / WEIGHTS).write_bytes(save(states, metadata={"format": "pt"}))
-        write_tokenizer(beside, k, config["max_position_embeddings"])
+        (beside / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
+        write_tokenizer(beside, tokenization, config["max_position_embeddings"])
         (beside / "README.md").write_text(card)
 
 
-def write_tokenizer(folder: Path, k: int, positions: int = 512) -> None:
-    """Add what AutoTokenizer needs; it takes k-mer text (`cmgems.tokenization.hf.kmer_text`)."""
-    kmer_tokenizer(k).save(str(folder / "tokenizer.json"))
+def write_tokenizer(folder: Path, tokenization: Tokenization, positions: int = 512) -> None:
+    """Add what AutoTokenizer needs (`cmgems.tokenization.hf` says what text it takes)."""
+    fast_tokenizer(tokenization).save(str(folder / "tokenizer.json"))
     roles = dict(zip(ROLES, SPECIAL_TOKENS, strict=True))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -86,7 +95,7 @@ def write_tokenizer(folder: Path, k: int, positions: int = 512) -> None:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "special_tokens_map.json").write_text(json.dumps(roles, indent=2) + "\n")
-    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary(k)))
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokenization.vocabulary))
 
 
 def is_hugging_face_folder(path: Path) -> bool:
@@ -95,7 +104,8 @@ def is_hugging_face_folder(path: Path) -> bool:
 
 
 def read_folder(folder: Path) -> ReadFolder:
-    """Read a BERT on k-mers, ours or DNABERT's.
+    """Read a model on k-mers or single bases: one of ours, DNABERT's, or another of a class that
+    `cmgems.hub.families` lists.
 
     Raises
     ------
@@ -104,23 +114,24 @@ def read_folder(folder: Path) -> ReadFolder:
     """
     config = _read_json(folder / CONFIG)
     try:
-        shape = shape_of(config)
+        family = family_of_folder(config)
+        shape = family.read_config(config)
     except UserError as error:
         raise UserError(f"{folder / CONFIG}: {error}") from error
     tokens = _read_vocabulary(folder)
-    k = _k_of(*tokens)
-    if shape.vocab_size != len(vocabulary(k)):
+    tokenization = _tokenization_of(*tokens)
+    if shape.vocab_size != tokenization.vocab_size:
         raise UserError(
             f"{folder / CONFIG}: vocab_size: found {shape.vocab_size}, but {tokens[0].name} has "
-            f"{len(vocabulary(k))} tokens"
+            f"{tokenization.vocab_size} tokens"
         )
     weights = _weights_file(folder)
     model = MaskedLanguageModel(shape)
     try:
-        _fill(model, from_bert(_read_states(weights), shape.num_layers))
+        _fill(model, family.read_weights(_read_weights(weights), shape))
     except UserError as error:
         raise UserError(f"{weights}: {error}") from error
-    return ReadFolder(model, k, weights)
+    return ReadFolder(model, tokenization, weights)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -148,22 +159,23 @@ def _read_vocabulary(folder: Path) -> tuple[Path, list[str]]:
     return fast, sorted(ids, key=ids.get)
 
 
-def _k_of(path: Path, tokens: list[str]) -> int:
-    """k, if these are all k-mers in our order: another order would give ids another meaning."""
-    sizes = {len(vocabulary(k)): k for k in K_VALUES}
+def _tokenization_of(path: Path, tokens: list[str]) -> Tokenization:
+    """The one with these tokens in this order: another order would give ids another meaning."""
+    known = (*map(OverlappingKmers, K_VALUES), SingleBases())
+    sizes = {tokenization.vocab_size: tokenization for tokenization in known}
     if len(tokens) not in sizes:
         raise UserError(
             f"{path}: found {len(tokens)} tokens, wanted {', '.join(map(str, sizes))} "
-            f"(5 special tokens and all k-mers of 3, 4, 5 or 6 bases)"
+            f"(5 special tokens and all k-mers of 3, 4, 5 or 6 bases, or A, T, C, G and N)"
         )
-    k = sizes[len(tokens)]
-    for id_, (found, wanted) in enumerate(zip(tokens, vocabulary(k), strict=True)):
+    tokenization = sizes[len(tokens)]
+    for id_, (found, wanted) in enumerate(zip(tokens, tokenization.vocabulary, strict=True)):
         if found != wanted:
             raise UserError(
-                f"{path}: found {found} as token {id_}, wanted {wanted}: k-mers in another order "
+                f"{path}: found {found} as token {id_}, wanted {wanted}: tokens in another order "
                 f"have other ids (wanted base order A T C G)"
             )
-    return k
+    return tokenization
 
 
 def _weights_file(folder: Path) -> Path:
@@ -175,7 +187,7 @@ def _weights_file(folder: Path) -> Path:
     raise UserError(f"{folder}: no weights there, wanted {WEIGHTS} or {PICKLED_WEIGHTS}")
 
 
-def _read_states(path: Path) -> States:
+def _read_weights(path: Path) -> Weights:
     try:
         if path.name == WEIGHTS:
             states = load_file(path)
@@ -185,11 +197,11 @@ def _read_states(path: Path) -> States:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"damaged, or not tensors alone ({reason[:120]})") from error
     if not isinstance(states, dict) or not all(map(torch.is_tensor, states.values())):
-        raise UserError("found no table of named tensors, wanted the weights of a BERT")
+        raise UserError("found no table of named tensors, wanted the weights of a model")
     return states
 
 
-def _fill(model: MaskedLanguageModel, states: States) -> None:
+def _fill(model: MaskedLanguageModel, states: Weights) -> None:
     for name, own in model.state_dict().items():
         if states[name].shape != own.shape:
             raise UserError(

@@ -8,6 +8,7 @@ from cmgems import __version__
 from cmgems.config.loading import dump
 from cmgems.config.schema import Experiment, Run
 from cmgems.cost.flops import parameters
+from cmgems.hub.families import family_of
 from cmgems.hub.pretrained import Pretrained
 from cmgems.runs.folder import RunFolder
 from cmgems.runs.summary import MASK_NAMES
@@ -16,12 +17,13 @@ HEAD = """\
 ---
 library_name: transformers
 pipeline_tag: fill-mask
-tags: [dna, genomics, bert, masked-lm, cmgems]
+tags: [dna, genomics, {model_type}, masked-lm, cmgems]
 ---
 
 # {title}
 
-A BERT for DNA, pretrained on masked overlapping {k}-mers with cmgems {version}.
+An encoder for DNA, pretrained on masked {tokens} with cmgems {version}; in transformers it is a
+{model_class}.
 
 | layers | width | heads | feed-forward | tokens at most | vocabulary | parameters |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -29,8 +31,7 @@ A BERT for DNA, pretrained on masked overlapping {k}-mers with cmgems {version}.
 
 ## Use
 
-The tokenizer takes {k}-mers between blanks, one for every base that begins one; the ids are those
-of DNABERT's vocabulary. A {k}-mer with anything but A, C, G, T (upper case) is [UNK].
+{text}
 
 ```python
 from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -38,24 +39,40 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("PATH")
 model = AutoModelForMaskedLM.from_pretrained("PATH").eval()
 sequence = "{example}"
-kmers = [sequence[i : i + {k}] for i in range(len(sequence) - {k} + 1)]
-kmers[3 : 3 + {k}] = [tokenizer.mask_token] * {k}  # fewer could be read off their neighbours
-logits = model(**tokenizer(" ".join(kmers), return_tensors="pt")).logits
+{masked}
 ```
 
 cmgems reads the folder as well, wherever it takes a run.
 """
+KMER_TEXT = """\
+The tokenizer takes {k}-mers between blanks, one for every base that begins one; the ids are those
+of DNABERT's vocabulary. A {k}-mer with anything but A, C, G, T (upper case) is [UNK]."""
+KMERS_MASKED = """\
+kmers = [sequence[i : i + {k}] for i in range(len(sequence) - {k} + 1)]
+kmers[3 : 3 + {k}] = [tokenizer.mask_token] * {k}  # fewer could be read off their neighbours
+logits = model(**tokenizer(" ".join(kmers), return_tensors="pt")).logits"""
+BASE_TEXT = """\
+The tokenizer takes plain DNA in either case, one token per base; what is not A, C, G or T is N."""
+BASES_MASKED = """\
+masked = sequence[:3] + tokenizer.mask_token + sequence[4:]
+logits = model(**tokenizer(masked, return_tensors="pt")).logits"""
+USES = {"kmers": (KMER_TEXT, KMERS_MASKED), "bases": (BASE_TEXT, BASES_MASKED)}
 EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 
 
 def render_card(pretrained: Pretrained, title: str) -> str:
     """The model card; with the figures and the experiment of its run, if it comes from one."""
-    shape = pretrained.model.encoder.config
-    names = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
-    names += ("max_position_embeddings", "vocab_size")
+    shape, tokens = pretrained.model.encoder.config, pretrained.tokenization
+    family, (text, masked) = family_of(shape), USES[tokens.name]
+    names = ["num_layers", "hidden_size", "num_heads", "intermediate_size"]
+    names += ["max_position_embeddings", "vocab_size"]
     text = HEAD.format(
         title=title,
-        k=pretrained.k,
+        model_type=family.model_type,
+        model_class=family.model_class,
+        tokens=tokens.description,
+        text=text.format(k=tokens.k),
+        masked=masked.format(k=tokens.k),
         version=__version__,
         parameters=parameters(shape),
         example=EXAMPLE,
@@ -134,7 +151,7 @@ def _figures(results: dict[str, Any], experiment: Experiment) -> list[str]:
     if bits is not None and reference:
         lines += [
             "",
-            f"Bases that no visible k-mer shows cost {bits:.3f} bits each; base composition alone "
+            f"Bases that no visible token shows cost {bits:.3f} bits each; base composition alone "
             f"{reference['composition_bits']:.3f}, the best Markov model (order "
             f"{reference['markov_order']}) {reference['markov_bits']:.3f}.",
         ]

@@ -13,6 +13,7 @@ from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.runs.experiment import load
 from cmgems.runs.io import read_checkpoint
+from cmgems.tokenization import Tokenization, build_tokenization
 from cmgems.utils.files import hash_file
 
 SOURCES = "a run folder, a checkpoint in one, or a Hugging Face folder (config.json)"
@@ -23,7 +24,7 @@ class Pretrained(NamedTuple):
     """A model with its weights, on the CPU, in float32."""
 
     model: MaskedLanguageModel
-    k: int
+    tokenization: Tokenization
     source: str  # the file that it was read from
     sha256: str  # of that file
     step: int | None  # optimizer steps it was trained for, where that is known
@@ -31,7 +32,7 @@ class Pretrained(NamedTuple):
 
 def load_pretrained(source: str | Path) -> Pretrained:
     """Read a model from a run folder (its best checkpoint), a checkpoint in one, or a Hugging Face
-    folder with a BERT on k-mers (DNABERT's, or what `cmgems export` wrote).
+    folder with a BERT on k-mers or bases (DNABERT's, or what `cmgems export` wrote).
 
     Raises
     ------
@@ -45,7 +46,9 @@ def load_pretrained(source: str | Path) -> Pretrained:
     if is_hugging_face_folder(path):
         folder = read_folder(path)
         sha256 = hash_file(folder.weights)
-        return Pretrained(folder.model.eval(), folder.k, str(folder.weights), sha256, step=None)
+        return Pretrained(
+            folder.model.eval(), folder.tokenization, str(folder.weights), sha256, step=None
+        )
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
@@ -66,5 +69,13 @@ def _from_run(path: Path, config: Path) -> Pretrained:
         for name, weight in checkpoint["state_dict"].items()
         if name.startswith(PREFIX)
     }
-    model.load_state_dict(weights)
-    return Pretrained(model.eval(), experiment.data.k, str(path), sha256, checkpoint["global_step"])
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path}: found weights of another model than {config} describes ({reason}), wanted a "
+            f"checkpoint in its own run folder"
+        ) from error
+    tokenization = build_tokenization(experiment.data)
+    return Pretrained(model.eval(), tokenization, str(path), sha256, checkpoint["global_step"])

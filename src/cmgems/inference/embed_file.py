@@ -11,25 +11,27 @@ from cmgems.errors import UserError
 from cmgems.genome.formats.reader import Sequence, read_sequences
 from cmgems.hub.pretrained import Pretrained
 from cmgems.inference.embedding import per_token, pooled
+from cmgems.models.encoder import Encoder
 from cmgems.tasks.dataset import pack_codes
+from cmgems.tokenization import Tokenization
 from cmgems.utils.files import atomic_write
 
 AT_ONCE = 256  # sequences
 
 
-def model_sequences(path: Path, k: int) -> Iterator[Sequence]:
-    """The sequences of a file, each checked to be long enough for a model of k-mers.
+def model_sequences(path: Path, tokenization: Tokenization) -> Iterator[Sequence]:
+    """The sequences of a file, each checked to be long enough to have a token.
 
     Raises
     ------
     UserError
-        If the file cannot be used, or a sequence has fewer than `k` bases.
+        If the file cannot be used, or a sequence is too short.
     """
     for sequence in read_sequences(path):
-        if len(sequence.codes) < k:
+        if len(sequence.codes) < tokenization.min_bases:
             raise UserError(
-                f"{path}: {sequence.name} has {len(sequence.codes)} bases, wanted at least {k}, "
-                f"the k of the model"
+                f"{path}: {sequence.name} has {len(sequence.codes)} bases, wanted at least "
+                f"{tokenization.min_bases}: the model's tokens are {tokenization.description}"
             )
         yield sequence
 
@@ -45,22 +47,28 @@ def embed_file(
     pool : mean, cls, max, or tokens (.npz only)
     layer : 0 the embeddings, 1 the first layer, ...; None: the last
     """
-    encoder, k = model.model.encoder, model.k
+    encoder, tokenization = model.model.encoder, model.tokenization
     if layer is not None and not 0 <= layer <= encoder.config.num_layers:
         raise UserError(f"--layer: found {layer}, wanted 0 to {encoder.config.num_layers}")
-    found = model_sequences(path, k)
+    found = model_sequences(path, tokenization)
     with atomic_write(out, "wb") as handle:
         if pool == "tokens":
-            states = ((s.name, per_token(encoder, s.codes, k, layer)) for s in found)
+            states = ((s.name, per_token(encoder, s.codes, tokenization, layer)) for s in found)
             return _write_tokens(handle, states)
-        rows = _pooled_rows(encoder, found, k, pool, layer)
+        rows = _pooled_rows(encoder, found, tokenization, pool, layer)
         return _write_tsv(handle, rows) if out.suffix == ".tsv" else _write_npz(handle, rows)
 
 
-def _pooled_rows(encoder, found, k, pool, layer) -> Iterator[tuple[list[str], np.ndarray]]:
+def _pooled_rows(
+    encoder: Encoder,
+    found: Iterator[Sequence],
+    tokenization: Tokenization,
+    pool: str,
+    layer: int | None,
+) -> Iterator[tuple[list[str], np.ndarray]]:
     while part := list(islice(found, AT_ONCE)):
         data = pack_codes(s.codes for s in part)
-        yield [s.name for s in part], pooled(encoder, data, k, pool, layer)
+        yield [s.name for s in part], pooled(encoder, data, tokenization, pool, layer)
 
 
 def _write_tsv(handle, rows) -> int:

@@ -1,9 +1,11 @@
 """Sequences as vectors: pooled or per token, of any layer.
 
 A sequence longer than the positions is covered by windows that overlap by a quarter or more; pooled
-vectors are means over the windows (`max`: the largest), of `tokens` each k-mer has the state of the
+vectors are means over the windows (`max`: the largest), of `tokens` each token has the state of the
 first window in which it stands.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,7 +15,8 @@ from cmgems.inference.encode import arithmetic, compute_hidden_states, inner
 from cmgems.models.encoder import Encoder
 from cmgems.tasks.dataset import Sequences, pack_codes
 from cmgems.tasks.tokens import batches, tokenise
-from cmgems.tasks.truncation import Rows, make_rows, mean_over_windows, most_bases
+from cmgems.tasks.truncation import Rows, make_rows, mean_over_windows
+from cmgems.tokenization import Tokenization
 
 POOLS = ("mean", "cls", "max")
 
@@ -21,7 +24,7 @@ POOLS = ("mean", "cls", "max")
 def pooled(
     encoder: Encoder,
     data: Sequences,
-    k: int,
+    tokenization: Tokenization,
     pool: str = "mean",
     layer: int | None = None,
     bf16: bool = False,
@@ -30,17 +33,17 @@ def pooled(
 
     Parameters
     ----------
-    pool : `mean` and `max` over the k-mers, without [CLS] and [SEP]; `cls`: the state of [CLS]
+    pool : `mean` and `max` over the tokens, without [CLS] and [SEP]; `cls`: the state of [CLS]
     layer : 0 the embeddings, 1 the first layer, ...; None: the last
 
     Raises
     ------
     UserError
-        If a sequence has fewer than k bases.
+        If a sequence is too short to have a token.
     """
-    rows = make_rows(data, most_bases(encoder.config.max_position_embeddings, k), "windows")
+    rows = _windows(encoder, data, tokenization)
     vectors = torch.empty(len(rows.start), encoder.config.hidden_size)
-    for numbers, states, real in _states(encoder, data, rows, k, layer, bf16):
+    for numbers, states, real in _states(encoder, data, rows, tokenization, layer, bf16):
         vectors[numbers] = pool_states(states, real, pool)
     if pool == "max":
         out = np.full((len(data), encoder.config.hidden_size), -np.inf, np.float32)
@@ -60,15 +63,22 @@ def pool_states(states_BLD: Tensor, real_BL: Tensor, pool: str) -> Tensor:
 
 
 def per_token(
-    encoder: Encoder, codes: np.ndarray, k: int, layer: int | None = None, bf16: bool = False
+    encoder: Encoder,
+    codes: np.ndarray,
+    tokenization: Tokenization,
+    layer: int | None = None,
+    bf16: bool = False,
 ) -> np.ndarray:
-    """float32 [L - k + 1, D]: the state of each k-mer of one sequence, base codes uint8 [L]."""
+    """float32 [T, D]: the state of each token of one sequence, base codes uint8 [L]."""
     data = pack_codes([codes])
-    rows = make_rows(data, most_bases(encoder.config.max_position_embeddings, k), "windows")
-    out = np.empty((len(codes) - k + 1, encoder.config.hidden_size), np.float32)
+    rows = _windows(encoder, data, tokenization)
+    out = np.empty(
+        (tokenization.content_tokens(len(codes)), encoder.config.hidden_size), np.float32
+    )
     filled = np.zeros(len(out), bool)
-    for numbers, states, real in _states(encoder, data, rows, k, layer, bf16):
+    for numbers, states, real in _states(encoder, data, rows, tokenization, layer, bf16):
         for number, its, tokens in zip(numbers.tolist(), states, inner(real), strict=True):
+            # a token begins at each base, but for the last few
             place = rows.start[number] + np.arange(int(tokens.sum()))
             new = ~filled[place]
             out[place[new]] = its[tokens].numpy()[new]
@@ -76,15 +86,28 @@ def per_token(
     return out
 
 
+def _windows(encoder: Encoder, data: Sequences, tokenization: Tokenization) -> Rows:
+    """Windows that the encoder has positions for."""
+    most = tokenization.max_bases(encoder.config.max_position_embeddings)
+    return make_rows(data, most, "windows")
+
+
 @torch.no_grad()
-def _states(encoder: Encoder, data: Sequences, rows: Rows, k: int, layer: int | None, bf16: bool):
+def _states(
+    encoder: Encoder,
+    data: Sequences,
+    rows: Rows,
+    tokenization: Tokenization,
+    layer: int | None,
+    bf16: bool,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (numbers of the rows, states float32 [B, L, D], real tokens [B, L]) on the CPU."""
     device = encoder.tokens.weight.device
     windows = pack_codes(
         data.codes[start : start + length]
         for start, length in zip(rows.start.tolist(), rows.length.tolist(), strict=True)
     )
-    tokens = tokenise(windows, k, encoder.config.max_position_embeddings)
+    tokens = tokenise(windows, tokenization, encoder.config.max_position_embeddings)
     for numbers in batches(tokens):
         batch = tokens.select(numbers)
         with arithmetic(device, bf16):

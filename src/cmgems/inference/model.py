@@ -15,6 +15,7 @@ from cmgems.inference.variants import Variant, read_variants, score_variants
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.user_sequences import encode_user_sequences
+from cmgems.tokenization import Tokenization
 
 
 class PretrainedModel:
@@ -26,8 +27,8 @@ class PretrainedModel:
     Attributes
     ----------
     network : torch module with the weights, in evaluation mode, float32
-    k : int
-        Bases per token, and of the shortest sequence.
+    tokenization : Tokenization
+        What its tokens are; `tokenization.min_bases` are the bases of the shortest sequence.
     max_bases : int
         Bases of the longest sequence that the model sees at once.
     hidden_size, num_layers : int
@@ -38,19 +39,21 @@ class PretrainedModel:
     --------
     >>> import cmgems
     >>> cmgems.load_pretrained("runs/quickstart")  # doctest: +ELLIPSIS
-    PretrainedModel('runs/quickstart/checkpoints/best.ckpt', k=6, ...)
+    PretrainedModel('runs/quickstart/checkpoints/best.ckpt', overlapping 6-mers, ...)
     """
 
     def __init__(self, pretrained: Pretrained, device: str = "cpu"):
         self.network: MaskedLanguageModel = pretrained.model.to(choose_device(device, "device"))
-        self.k, self.source, self.step = pretrained.k, pretrained.source, pretrained.step
+        self.tokenization: Tokenization = pretrained.tokenization
+        self.source, self.step = pretrained.source, pretrained.step
         shape = self.network.encoder.config
         self.hidden_size, self.num_layers = shape.hidden_size, shape.num_layers
-        self.max_bases = shape.max_position_embeddings - 2 + self.k - 1
+        self.max_bases = self.tokenization.max_bases(shape.max_position_embeddings)
 
     def __repr__(self) -> str:
         return (
-            f"PretrainedModel({self.source!r}, k={self.k}, num_layers={self.num_layers}, "
+            f"PretrainedModel({self.source!r}, {self.tokenization.description}, "
+            f"num_layers={self.num_layers}, "
             f"hidden_size={self.hidden_size}, max_bases={self.max_bases})"
         )
 
@@ -61,7 +64,7 @@ class PretrainedModel:
 
         Parameters
         ----------
-        sequences : N sequences of any length from k on
+        sequences : N sequences of any length from `tokenization.min_bases` on
             One longer than `max_bases` is covered by windows, over which vectors are averaged.
         pool : `mean` or `max` over the tokens, or `cls`, the state of [CLS]
         layer : 0 the embeddings, 1 the first layer, ...; None: the last
@@ -82,13 +85,13 @@ class PretrainedModel:
         >>> model.embed(["ACGTACGTAC", "TTTTTTGGG"]).shape == (2, model.hidden_size)
         True
         """
-        codes = encode_user_sequences(sequences, self.k)
+        codes = encode_user_sequences(sequences, self.tokenization.min_bases)
         if pool not in POOLS:
             raise UserError(f"pool: found {pool!r}, wanted one of {', '.join(POOLS)}")
         self._check_layer(layer)
         if not codes:
             return np.empty((0, self.hidden_size), np.float32)
-        return pooled(self.network.encoder, pack_codes(codes), self.k, pool, layer)
+        return pooled(self.network.encoder, pack_codes(codes), self.tokenization, pool, layer)
 
     def embed_tokens(
         self, sequences: Sequence[str | np.ndarray], layer: int | None = None
@@ -101,7 +104,7 @@ class PretrainedModel:
 
         Returns
         -------
-        per sequence float32 [K, D]: K overlapping k-mers, L - k + 1 of L bases
+        per sequence float32 [K, D]: K tokens, of overlapping k-mers L - k + 1 for L bases
 
         Raises
         ------
@@ -115,9 +118,9 @@ class PretrainedModel:
         >>> [states.shape[0] for states in model.embed_tokens(["ACGTACGTAC", "TTTTTTGGG"])]
         [5, 4]
         """
-        codes = encode_user_sequences(sequences, self.k)
+        codes = encode_user_sequences(sequences, self.tokenization.min_bases)
         self._check_layer(layer)
-        return [per_token(self.network.encoder, each, self.k, layer) for each in codes]
+        return [per_token(self.network.encoder, each, self.tokenization, layer) for each in codes]
 
     def log_likelihood(
         self, sequences: Sequence[str | np.ndarray], per_base: bool = False
@@ -130,7 +133,7 @@ class PretrainedModel:
 
         Parameters
         ----------
-        sequences : N sequences of k to `max_bases` bases
+        sequences : N sequences of `tokenization.min_bases` to `max_bases` bases
         per_base : mean over the scored bases in place of the sum; nan where there is none
 
         Returns
@@ -150,14 +153,14 @@ class PretrainedModel:
         >>> scores.shape, bool((scores < 0).all())
         ((2,), True)
         """
-        codes = encode_user_sequences(sequences, self.k)
+        codes = encode_user_sequences(sequences, self.tokenization.min_bases)
         for number, each in enumerate(codes):
             if len(each) > self.max_bases:
                 raise UserError(
                     f"sequences[{number}]: has {len(each):,} bases, wanted at most "
                     f"{self.max_bases:,}, the positions of the model"
                 )
-        found = [pseudo_log_likelihood(self.network, self.k, each) for each in codes]
+        found = [pseudo_log_likelihood(self.network, self.tokenization, each) for each in codes]
         return np.array([each.mean if per_base else each.total for each in found], np.float64)
 
     def score_variants(
@@ -199,10 +202,10 @@ class PretrainedModel:
         if window < 0:
             raise UserError(f"window: found {window}, wanted 0 or more bases")
         if isinstance(variants, str | Path):
-            source, called = str(variants), read_variants(Path(variants))
+            called = read_variants(Path(variants))
         else:
-            source, called = "variants", [_variant(n, each) for n, each in enumerate(variants, 1)]
-        scores = score_variants(self.network, self.k, genome, called, source, window)
+            called = [_variant(f"variants[{n}]", fields) for n, fields in enumerate(variants)]
+        scores = score_variants(self.network, self.tokenization, genome, called, window)
         return np.array([each.score for each in scores], np.float64)
 
     def _check_layer(self, layer: int | None) -> None:
@@ -210,17 +213,14 @@ class PretrainedModel:
             raise UserError(f"layer: found {layer}, wanted 0 to {self.num_layers}")
 
 
-def _variant(number: int, fields: tuple[str, int, str, str]) -> Variant:
-    """A variant of a list, whose number stands for the line of a file."""
+def _variant(origin: str, fields: tuple[str, int, str, str]) -> Variant:
+    """A variant of a list."""
     wanted = [str, int, str, str]
     if not isinstance(fields, tuple) or [type(field) for field in fields] != wanted:
         raise UserError(
-            f"variants: line {number}: found {fields!r}, wanted (contig, position, reference, "
-            f"alternative)"
+            f"{origin}: found {fields!r}, wanted (contig, position, reference, alternative)"
         )
     chrom, pos, ref, alt = fields
     if pos < 1 or not ref or not alt:
-        raise UserError(
-            f"variants: line {number}: found {fields!r}, wanted a position from 1 and two alleles"
-        )
-    return Variant(chrom, pos, "", ref.upper(), alt.upper(), number)
+        raise UserError(f"{origin}: found {fields!r}, wanted a position from 1 and two alleles")
+    return Variant(chrom, pos, "", ref.upper(), alt.upper(), origin)

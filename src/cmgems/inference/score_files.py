@@ -17,11 +17,11 @@ from cmgems.utils.progress import progress_bar
 def sequence_lines(model: Pretrained, path: Path) -> Iterator[str]:
     """A header, then a line for each sequence."""
     yield "name\tbases\tscored\tlog_likelihood\tper_base"
-    most = model.model.encoder.config.max_position_embeddings - 2 + model.k - 1
-    for name, codes in model_sequences(path, model.k):
+    most = model.tokenization.max_bases(model.model.encoder.config.max_position_embeddings)
+    for name, codes in model_sequences(path, model.tokenization):
         if len(codes) > most:
             raise UserError(f"{path}: {name} has {len(codes):,} bases, wanted at most {most:,}")
-        found = pseudo_log_likelihood(model.model, model.k, codes)
+        found = pseudo_log_likelihood(model.model, model.tokenization, codes)
         mean = f"{found.mean:.6f}" if found.bases else ""
         yield f"{name}\t{len(codes)}\t{found.bases}\t{found.total:.6f}\t{mean}"
 
@@ -30,7 +30,7 @@ def variant_lines(model: Pretrained, path: Path, genome: str, window: int) -> It
     """A header, then a line for each alternative; `score` is empty where `why` says why."""
     variants, opened = read_variants(path), load_genome(genome)
     yield "chrom\tpos\tid\tref\talt\tscore\twhy"
-    found = score_variants(model.model, model.k, opened, variants, str(path), window)
+    found = score_variants(model.model, model.tokenization, opened, variants, window)
     with progress_bar(len(variants), "scoring", "variants") as advance:
         for variant, score, why in found:
             figure = "" if why else f"{score:.6f}"

@@ -17,8 +17,7 @@ from cmgems.genome.region import Region, parse_region
 from cmgems.masking.mask_statistics import MaskStatistics, mask_statistics, rank_shares
 from cmgems.masking.masker import Masker, Plan
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.tokenization.hidden import hidden_bases
-from cmgems.tokenization.kmers import FIRST_KMER, token_ids
+from cmgems.tokenization import Tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
 DRAWS = 100
@@ -34,6 +33,7 @@ class Portrait(NamedTuple):
     title: str
     figures: MaskStatistics  # over all windows and draws
     mask_K: np.ndarray  # bool: the first window in one draw
+    masked_L: np.ndarray  # bool: its bases under masked tokens
     hidden_L: np.ndarray  # bool: its hidden bases
     often_K: np.ndarray  # share of draws in which each token of the first window is masked
     rank_masked: np.ndarray  # ranks (0 to 1) of masked tokens, over all windows and draws
@@ -43,10 +43,11 @@ class Inspection(NamedTuple):
     """All that the page shows."""
 
     experiment: Experiment
+    tokenization: Tokenization
     genome: str
     region: Region
     window_L: np.ndarray  # uint8, the window whose bases are shown
-    rank_K: np.ndarray  # ranks of its tokens, 0 to 1; nan for [UNK]
+    rank_K: np.ndarray  # ranks of its tokens, 0 to 1; nan for what has no k-mer
     rank_all: np.ndarray  # ranks of all k-mers of the region
     windows: int  # that the region is cut in
     strategies: list[Portrait]
@@ -60,9 +61,9 @@ def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Regi
     windows = _windows(region.codes(genome), experiment.data.window_length)
     names = list(STRATEGIES)
     names += [name for name in experiment.curriculum.strategies if name not in STRATEGIES]
-    ids_BK = token_ids(windows.codes_BL, masker.k)
-    rank_BK = rank_shares(ids_BK, masker.rank_V)
-    known_BK = ids_BK >= FIRST_KMER
+    tokenization = masker.tokenization
+    ids_BK = tokenization.encode(windows.codes_BL)
+    rank_BK = rank_shares(ids_BK, masker.rank_V, tokenization)
     curriculum, max_steps = experiment.curriculum, experiment.train.max_steps
     planned = curriculum.schedule != "plateau"
     switches = () if planned else _evenly(len(curriculum.strategies), max_steps)
@@ -70,11 +71,12 @@ def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Regi
     places = [place(curriculum, t, max_steps, switches, seed) for t in range(max_steps)]
     return Inspection(
         experiment=experiment,
+        tokenization=tokenization,
         genome=genome.name,
         region=region,
         window_L=windows.codes_BL[0].numpy(),
-        rank_K=rank_BK.masked_fill(~known_BK, float("nan"))[0].numpy(),
-        rank_all=rank_BK[known_BK].numpy(),
+        rank_K=rank_BK[0].numpy(),
+        rank_all=rank_BK[~rank_BK.isnan()].numpy(),
         windows=len(ids_BK),
         strategies=[_portrait(name, _plan(masker, name), windows, masker) for name in names],
         moments=_moments(experiment, switches, windows, masker),
@@ -110,34 +112,41 @@ def _moments(experiment: Experiment, switches, windows: WindowBatch, masker: Mas
 
 def _portrait(title: str, plan: Plan, windows: WindowBatch, masker: Masker) -> Portrait:
     count = len(windows.bases)
-    ids_BK = token_ids(windows.codes_BL, masker.k)
-    rank_BK = rank_shares(ids_BK, masker.rank_V)
+    tokenization = masker.tokenization
+    ids_BK = tokenization.encode(windows.codes_BL)
+    rank_BK = rank_shares(ids_BK, masker.rank_V, tokenization)
+    ranked_BK = ~rank_BK.isnan()
     often, ranks, first = np.zeros(ids_BK.shape[1]), [], None
     for number in range(DRAWS):
         keys = sequence_keys(derive_key(number, "inspection"), np.arange(count))
         mask_BK = masker(windows._replace(keys_B2=torch.from_numpy(keys)), plan).mask_BK
         first = mask_BK if first is None else first
         often += mask_BK[0].numpy()
-        ranks.append(rank_BK[mask_BK].numpy())
-    hidden_BL = hidden_bases(first, masker.k, ids_BK >= FIRST_KMER)
+        ranks.append(rank_BK[mask_BK & ranked_BK].numpy())
+    hidden_BL = tokenization.hidden_bases(first, tokenization.is_maskable(ids_BK))
+    masked_BL = tokenization.bases_of_tokens(first)
     return Portrait(
         title=title,
         figures=_figures(windows, ids_BK, plan, masker),
         mask_K=first[0].numpy(),
+        masked_L=masked_BL[0].numpy(),
         hidden_L=hidden_BL[0].numpy(),
         often_K=often / DRAWS,
         rank_masked=np.concatenate(ranks),
     )
 
 
-def _figures(windows: WindowBatch, ids_BK, plan: Plan, masker: Masker) -> MaskStatistics:
+def _figures(
+    windows: WindowBatch, ids_BK: torch.Tensor, plan: Plan, masker: Masker
+) -> MaskStatistics:
     """Over several draws at once: the windows stand there once for each."""
     draws = max(1, FIGURE_WINDOWS // len(ids_BK))
     codes_BL = windows.codes_BL.repeat(draws, 1)
     keys = sequence_keys(derive_key(0, "inspection"), np.arange(len(codes_BL)))
     batch = WindowBatch(codes_BL, windows.bases * draws, torch.from_numpy(keys))
     mask_BK = masker(batch, plan).mask_BK
-    return mask_statistics(codes_BL, ids_BK.repeat(draws, 1), mask_BK, masker.rank_V, masker.k)
+    ids_BK = ids_BK.repeat(draws, 1)
+    return mask_statistics(codes_BL, ids_BK, mask_BK, masker.rank_V, masker.tokenization)
 
 
 def _windows(codes: np.ndarray, window: int) -> WindowBatch:
@@ -149,7 +158,7 @@ def _windows(codes: np.ndarray, window: int) -> WindowBatch:
     return WindowBatch(torch.from_numpy(codes), (length,) * count, keys)
 
 
-def find_region(genome: Genome, text: str, k: int) -> Region:
+def find_region(genome: Genome, text: str, tokenization: Tokenization) -> Region:
     """The region that a user names (see `parse_region`), or a default one.
 
     Raises
@@ -161,8 +170,8 @@ def find_region(genome: Genome, text: str, k: int) -> Region:
     codes = region.codes(genome)
     if len(codes) > LONGEST_REGION:
         raise UserError(f"region: found {text!r}, wanted 1 to {LONGEST_REGION:,} bases")
-    if len(codes) < k or (codes > 3).all():
-        raise UserError(f"region: {region.name} has no {k}-mer, wanted known bases")
+    if len(codes) < tokenization.min_bases or (codes > 3).all():
+        raise UserError(f"region: {region.name} has no {tokenization.token}, wanted known bases")
     return region
 
 

@@ -9,9 +9,7 @@ import torch
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS, BASES
 from cmgems.masking.masker import Masker
-from cmgems.tokenization.hidden import hidden_bases
-from cmgems.tokenization.kmers import FIRST_KMER, token_ids, vocabulary
-from cmgems.utils.rng import sequence_keys, stream
+from cmgems.utils.rng import derive_key, sequence_keys
 
 HIDDEN = "_"  # in place of a base that no visible token shows
 
@@ -59,15 +57,16 @@ def mask_sequences(
     if not sequences:
         return []
     codes_BL = _padded(sequences)
-    ids_BK = token_ids(codes_BL, masker.k)
-    maskable_BK = ids_BK >= FIRST_KMER
-    keys_B2 = torch.from_numpy(sequence_keys(stream(seed, "mask"), np.arange(len(ids_BK))))
+    tokenization = masker.tokenization
+    ids_BK = tokenization.encode(codes_BL)
+    maskable_BK = tokenization.is_maskable(ids_BK)
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(seed, "mask"), np.arange(len(ids_BK))))
     mask_BK = masker.mask(ids_BK, maskable_BK, keys_B2, strategy)
-    hidden_BL = hidden_bases(mask_BK, masker.k, maskable_BK)
-    names, letters = vocabulary(masker.k), BASES + "N"
+    hidden_BL = tokenization.hidden_bases(mask_BK, maskable_BK)
+    names, letters = tokenization.vocabulary, BASES + "N"
     found = []
     for row, codes in enumerate(sequences):
-        tokens = len(codes) - masker.k + 1
+        tokens = tokenization.content_tokens(len(codes))
         ids = ids_BK[row, :tokens].numpy()
         found.append(
             MaskedSequence(

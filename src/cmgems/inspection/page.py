@@ -9,6 +9,7 @@ import numpy as np
 from cmgems.curriculum.plot import schedule_figure
 from cmgems.genome.alphabet import BASES
 from cmgems.inspection.inspect import DRAWS, Inspection, Portrait
+from cmgems.tokenization.base import width
 from cmgems.utils.html import html_page, html_table
 
 LINE = 102  # bases a line
@@ -69,21 +70,27 @@ def page(found: Inspection) -> str:
 
 
 def _where(found: Inspection) -> str:
-    data = found.experiment.data
     return (
         f"{found.region.name} of {found.genome}: {found.windows} windows of "
-        f"{len(found.window_L)} bases, k = {data.k}"
+        f"{len(found.window_L)} bases, tokens are {found.tokenization.description}"
     )
 
 
 def _introduction(found: Inspection) -> str:
-    k = found.experiment.data.k
+    windows, tokens = found.tokenization.windows, found.tokenization.description
+    hidden = found.tokenization.max_hidden_run
+    if not windows.overlap:
+        return (
+            f'<p>Tokens are {tokens}: every masked base is <span class="h">hidden</span>. The rank '
+            f"of a base is that of the {hidden} bases around it, and a strategy that goes by rank "
+            f"masks these {hidden} bases.</p>"
+        )
     return (
-        f"<p>Each token is a word of {k} bases that overlaps the next by {k - 1}. A base is "
+        f"<p>Tokens are {tokens}: each overlaps the next by {windows.overlap} bases. A base is "
         f'<span class="h">hidden</span> only where every token over it is masked; in a '
         f'<span class="m">masked</span> token without a hidden base the model can copy each base '
-        f"from unmasked neighbours. {k} masked tokens in a row hide 1 base, {2 * k - 1} hide {k}."
-        "</p>"
+        f"from unmasked neighbours. {width(windows.plain)} masked tokens in a row hide 1 base, "
+        f"{width(windows.wide)} hide {hidden}.</p>"
     )
 
 
@@ -142,9 +149,7 @@ def _numbers(shown: Portrait) -> str:
 
 def _bases(found: Inspection, shown: Portrait) -> str:
     """The first bases of the window, marked."""
-    k = found.experiment.data.k
-    in_masked_L = np.convolve(shown.mask_K, np.ones(k)) > 0
-    classes = np.where(shown.hidden_L, "h", np.where(in_masked_L, "m", ""))
+    classes = np.where(shown.hidden_L, "h", np.where(shown.masked_L, "m", ""))
     classes = np.where(found.window_L > 3, "n", classes)
     lines = []
     for start in range(0, min(SHOWN, len(classes)), LINE):

@@ -1,8 +1,9 @@
 """Does a masking strategy keep to the rules? For users' own strategies, and for the catalogue.
 
->>> from cmgems.commands.check_masking import corpus
->>> corpus_BK, rank_V = corpus("sample", 6)
->>> [c.name for c in check_strategy("random", corpus_BK, rank_V, 6) if c.problem]
+>>> from cmgems.commands.check_masking import sample_tokens
+>>> from cmgems.tokenization.kmers import OverlappingKmers
+>>> corpus_BK, rank_V = sample_tokens("sample", OverlappingKmers(6))
+>>> [c.name for c in check_strategy("random", corpus_BK, rank_V, OverlappingKmers(6)) if c.problem]
 []
 """
 
@@ -18,7 +19,7 @@ from cmgems.masking.ops import draw_centres
 from cmgems.masking.rates import Budget
 from cmgems.masking.registry import strategy
 from cmgems.masking.types import CENTRES, Settings, Tokens
-from cmgems.tokenization.kmers import FIRST_KMER, PAD, UNK
+from cmgems.tokenization.base import PAD, UNK, Tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
 LENGTHS = (64, 128, 200, 333)  # at which the budget is checked, and at the longest
@@ -40,14 +41,14 @@ class Subject(NamedTuple):
     name: str
     ids_BK: Tensor  # int32, windows without [UNK]
     rank_V: Tensor
-    k: int
+    tokenization: Tokenization
 
     def tokens(self, ids_BK: Tensor, rate: float = 0.02, first_place: int = 0) -> Tokens:
         keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "check"), np.arange(len(ids_BK))))
-        maskable_BK = ids_BK >= FIRST_KMER
+        maskable_BK = self.tokenization.is_maskable(ids_BK)
         rate_B1 = torch.full((len(ids_BK), 1), rate)
         return Tokens(
-            k=self.k,
+            tokenization=self.tokenization,
             ids_BT=ids_BK,
             maskable_BT=maskable_BK,
             centres_BT=draw_centres(maskable_BK, keys_B2, rate_B1, CENTRES, first_place),
@@ -58,7 +59,9 @@ class Subject(NamedTuple):
         )
 
 
-def check_strategy(name: str, corpus_BK: Tensor, rank_V: Tensor, k: int) -> list[Check]:
+def check_strategy(
+    name: str, corpus_BK: Tensor, rank_V: Tensor, tokenization: Tokenization
+) -> list[Check]:
     """Try a strategy, named as in an experiment, on windows of a genome.
 
     Parameters
@@ -67,14 +70,14 @@ def check_strategy(name: str, corpus_BK: Tensor, rank_V: Tensor, k: int) -> list
     corpus_BK : int32 [N, K]
         Token ids of at least 200 windows without [UNK], K at least 64.
     rank_V : int32 [4**k]
-    k : int
+    tokenization : Tokenization
 
     Raises
     ------
     UserError
         If the strategy cannot be loaded.
     """
-    subject = Subject(strategy(name), name, corpus_BK, rank_V, k)
+    subject = Subject(strategy(name), name, corpus_BK, rank_V, tokenization)
     shape = _shape(subject)
     if shape.problem:
         return [shape]  # the others would only fail in less obvious ways
@@ -102,8 +105,8 @@ def _specials(subject: Subject) -> Check:
     ids_BK[:, 60:] = PAD
     ids_BK[::2, 50:] = subject.ids_BK[:50:2, 50:]
     masked = [subject.masks(subject.tokens(ids_BK, rate)) for rate in (0.02, 0.3, 1.0)]
-    wrong = sum(int((mask & (ids_BK < FIRST_KMER)).sum()) for mask in masked)
-    problem = "mask & tokens.maskable_BT keeps to k-mers" if wrong else ""
+    wrong = sum(int((mask & ~subject.tokenization.is_maskable(ids_BK)).sum()) for mask in masked)
+    problem = "mask & tokens.maskable_BT keeps to known bases" if wrong else ""
     return Check("leaves special tokens alone", f"{wrong} [UNK] or padding masked", problem)
 
 
@@ -168,7 +171,7 @@ def _edges(subject: Subject) -> Check:
 
 def _budget(subject: Subject) -> Check:
     longest, cpu = subject.ids_BK.shape[1], torch.device("cpu")
-    budget = Budget(subject.ids_BK, subject.rank_V, subject.k)
+    budget = Budget(subject.ids_BK, subject.rank_V, subject.tokenization)
     rates = budget.rates(subject.name, subject.masks, Settings(), cpu)
     found = {}
     for length in (*(n for n in LENGTHS if n < longest), longest):

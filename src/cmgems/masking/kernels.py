@@ -9,13 +9,15 @@ Shapes: B sequences, T tokens, N packed tokens, M masked ones, V = 4**k k-mers, 
 
 import numpy as np
 
-from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, SEP
+from cmgems.tokenization.base import CLS, FIRST_TOKEN, MASK, SEP
 from cmgems.utils.kernels import kernel
 
 _U1, _U2, _U3, _U4 = (np.uint32(c) for c in (0x9E3779B1, 0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))
 _PURPOSE = np.uint32(0x85EBCA6B)
 FIRST = np.int32(-0x80000000)
 LAST = np.int32(0x7FFFFFFF)  # the order of tokens that cannot be masked: behind all others
+# Of maskable tokens without a k-mer: behind all k-mers in any table, with noise before LAST.
+UNRANKED = np.int32(1 << 30)
 
 
 @kernel
@@ -42,12 +44,13 @@ def draw_centres(maskable_BT, keys_B2, first_place, purpose, rate_B, centres_BT)
 
 
 @kernel
-def look_up(ids_BT, maskable_BT, table_V, order_BT):
-    """The table's value of each k-mer; LAST where nothing can be masked."""
-    for b in range(len(ids_BT)):
-        for t in range(ids_BT.shape[1]):
-            id_ = max(ids_BT[b, t] - np.int32(FIRST_KMER), np.int32(0))
-            order_BT[b, t] = table_V[id_] if maskable_BT[b, t] else LAST
+def look_up(kmers_BT, maskable_BT, table_V, order_BT):
+    """The table's value of each k-mer; UNRANKED for no k-mer, LAST where nothing can be masked."""
+    for b in range(len(kmers_BT)):
+        for t in range(kmers_BT.shape[1]):
+            index = kmers_BT[b, t] - np.int32(FIRST_TOKEN)
+            order = table_V[max(index, np.int32(0))] if index >= 0 else UNRANKED
+            order_BT[b, t] = order if maskable_BT[b, t] else LAST
 
 
 @kernel
@@ -180,10 +183,10 @@ def mark(places_BT, which_BT, marked_BT):
 def pack(ids_BT, mask_BT, lengths_B, keys_B2, bits, purpose, limits, ids_N, place_N, at_M, true_M):
     """Drop padding, put [CLS] and [SEP] around each sequence, corrupt what is masked.
 
-    limits : a draw of 24 bits below the first becomes [MASK], one below the second a random k-mer.
+    limits : a draw of 24 bits below the first becomes [MASK], one below the second a random token.
     """
     n = m = 0
-    kmers = np.uint32((1 << bits) - 1)
+    others = np.uint32((1 << bits) - 1)
     for b in range(len(ids_BT)):
         low, high = keys_B2[b, 0], keys_B2[b, 1]
         length = lengths_B[b]
@@ -203,7 +206,7 @@ def pack(ids_BT, mask_BT, lengths_B, keys_B2, bits, purpose, limits, ids_N, plac
                 if lot < limits[0]:
                     ids_N[at] = MASK
                 elif lot < limits[1]:
-                    other = draw(low, high, place, purpose + np.uint32(1)) & kmers
-                    ids_N[at] = FIRST_KMER + np.int32(other)
+                    other = draw(low, high, place, purpose + np.uint32(1)) & others
+                    ids_N[at] = FIRST_TOKEN + np.int32(other)
         ids_N[n + length + 1] = SEP
         n += length + 2

@@ -1,6 +1,6 @@
 """What a mask selects: figures for TensorBoard and for `cmgems inspect`.
 
-Shapes: B sequences, K k-mer tokens, L = K + k - 1 bases, V = 4**k k-mers.
+Shapes: B sequences, K tokens, L bases, V = 4**k k-mers.
 """
 
 from typing import NamedTuple
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmgems.tokenization.hidden import HUMAN_BITS, leak
-from cmgems.tokenization.kmers import FIRST_KMER
+from cmgems.tokenization.base import FIRST_TOKEN, Tokenization
+from cmgems.tokenization.hidden import HUMAN_BITS, mask_exposure
 
 DUST_WINDOW = 32  # bases
 DUST_LOW = 2.0  # score above which DNA counts as of low complexity (dustmasker's level 20)
@@ -33,7 +33,11 @@ class MaskStatistics(NamedTuple):
 
 
 def mask_statistics(
-    codes_BL: Tensor, ids_BK: Tensor, mask_BK: Tensor, rank_V: Tensor, k: int
+    codes_BL: Tensor,
+    ids_BK: Tensor,
+    mask_BK: Tensor,
+    rank_V: Tensor,
+    tokenization: Tokenization,
 ) -> MaskStatistics:
     """Figures of masks on the sequences that they were made for.
 
@@ -43,24 +47,25 @@ def mask_statistics(
     ids_BK : int32
     mask_BK : bool
     rank_V : int32, 1 = first to mask
-    k : int
+    tokenization : Tokenization
     """
-    maskable_BK = ids_BK >= FIRST_KMER
-    leaked = leak(mask_BK, k, maskable_BK)
+    maskable_BK = tokenization.is_maskable(ids_BK)
+    exposure = mask_exposure(tokenization, mask_BK, maskable_BK)
     known_BL = codes_BL < 4
-    hidden_BL, others_BL = leaked.hidden_BL & known_BL, ~leaked.hidden_BL & known_BL
-    rank_BK = rank_shares(ids_BK, rank_V)
+    hidden_BL, others_BL = exposure.hidden_BL & known_BL, ~exposure.hidden_BL & known_BL
+    rank_BK = rank_shares(ids_BK, rank_V, tokenization)
+    ranked_BK = ~rank_BK.isnan()
     gc_BL = (codes_BL >= 2).double()  # A T C G = 0 1 2 3
     low_BL = torch.from_numpy(dust_scores(codes_BL.cpu().numpy()) > DUST_LOW).double()
     low_BL = low_BL.to(codes_BL.device)
     return MaskStatistics(
         share=_mean(mask_BK.double(), maskable_BK),
         hidden_fraction=_mean(hidden_BL.double(), known_BL),
-        copyable_fraction=leaked.readable / max(leaked.masked, 1),
-        hidden_per_masked=leaked.hidden_per_masked,
-        perplexity_floor=leaked.perplexity_floor(HUMAN_BITS),
-        rank_masked=_mean(rank_BK, mask_BK),
-        rank_others=_mean(rank_BK, maskable_BK & ~mask_BK),
+        copyable_fraction=exposure.copyable / max(exposure.masked, 1),
+        hidden_per_masked=exposure.hidden_per_masked,
+        perplexity_floor=exposure.perplexity_floor(HUMAN_BITS),
+        rank_masked=_mean(rank_BK, mask_BK & ranked_BK),
+        rank_others=_mean(rank_BK, maskable_BK & ~mask_BK & ranked_BK),
         gc_hidden=_mean(gc_BL, hidden_BL),
         gc_others=_mean(gc_BL, others_BL),
         low_complexity_hidden=_mean(low_BL, hidden_BL),
@@ -68,10 +73,12 @@ def mask_statistics(
     )
 
 
-def rank_shares(ids_BK: Tensor, rank_V: Tensor) -> Tensor:
-    """float64 [B, K]: rank of each token, 0 for the best-ranked k-mer, 1 for the last."""
-    index_BK = (ids_BK - FIRST_KMER).clamp(min=0)
-    return (rank_V[index_BK] - 1).double() / max(len(rank_V) - 1, 1)
+def rank_shares(ids_BK: Tensor, rank_V: Tensor, tokenization: Tokenization) -> Tensor:
+    """float64 [B, K]: rank of each token, 0 for the best-ranked k-mer, 1 for the last; nan where a
+    token has no k-mer."""
+    index_BK = tokenization.kmer_ids(ids_BK) - FIRST_TOKEN
+    rank_BK = (rank_V[index_BK.clamp(min=0)] - 1).double() / max(len(rank_V) - 1, 1)
+    return rank_BK.masked_fill(index_BK < 0, float("nan"))
 
 
 def _mean(values: Tensor, where: Tensor) -> float:

@@ -1,6 +1,6 @@
 """From base codes to what the encoder reads and has to predict, on the device of the codes.
 
-Shapes: B windows, L bases, K k-mer tokens of the longest window, T packed tokens ([CLS] and [SEP]
+Shapes: B windows, L bases, K tokens of the longest window, T packed tokens ([CLS] and [SEP]
 included), M masked tokens, V = 4**k k-mers.
 """
 
@@ -19,7 +19,7 @@ from cmgems.masking.registry import strategy
 from cmgems.masking.strategies import STRATEGIES, Strategy
 from cmgems.masking.types import CENTRES, MIXING, Settings, Tokens
 from cmgems.models.attention import SequenceLayout
-from cmgems.tokenization.kmers import FIRST_KMER, token_ids
+from cmgems.tokenization.base import Tokenization
 from cmgems.utils.rng import uniform_tensor
 
 DEFAULTS = Settings()
@@ -55,7 +55,7 @@ class Masker(nn.Module):
 
     Parameters
     ----------
-    k : int
+    tokenization : Tokenization
     rank_V : int32 tensor [4**k]
         Rank of each k-mer, 1 = first to mask.
     budget : Budget
@@ -67,18 +67,18 @@ class Masker(nn.Module):
 
     def __init__(
         self,
-        k: int,
+        tokenization: Tokenization,
         rank_V: Tensor,
         budget: Budget,
         follow_loss: bool = False,
         settings: Settings = DEFAULTS,
     ):
         super().__init__()
-        self.k, self.budget, self.settings = k, budget, settings
+        self.tokenization, self.budget, self.settings = tokenization, budget, settings
         # Derived from the genome and the experiment, both of which a resumed run reads again.
         self.register_buffer("rank_V", rank_V, persistent=False)
         self.losses = KmerLosses(rank_V) if follow_loss else None
-        self.parts = Parts()
+        self.parts = Parts(tokenization.encode)
         if self.losses is not None:
             self.losses.register_load_state_dict_post_hook(lambda *_: self._renew_budget())
 
@@ -88,10 +88,12 @@ class Masker(nn.Module):
         They are apart so that nothing is compiled anew when the strategy changes. Batches need a
         room from then on.
         """
-        compiled = (
-            torch.compile(part, fullgraph=True, dynamic=False, **options) for part in Parts()
+        self.parts = Parts(
+            *(
+                torch.compile(part, fullgraph=True, dynamic=False, **options)
+                for part in Parts(self.tokenization.encode)
+            )
         )
-        self.parts = Parts(*compiled)
 
     def _renew_budget(self) -> None:
         self.budget.renew(self.losses.rank_V)
@@ -117,18 +119,18 @@ class Masker(nn.Module):
         room: Room | None = None,
     ) -> MaskedBatch:
         """Mask a batch; with a `room` its shapes are fixed and the host waits for nothing."""
-        ids_BK = self.parts.token_ids(batch.codes_BL, self.k)
+        ids_BK, bits = self.parts.encode(batch.codes_BL), self.tokenization.replacement_bits
         if isinstance(plan, str):
             plan = Plan((plan,), settings=self.settings)
         mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan)
         if room is None:
-            lengths = tuple(bases - self.k + 1 for bases in batch.bases)
-            packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, self.k, shares)
+            lengths = tuple(map(self.tokenization.content_tokens, batch.bases))
+            packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, bits, shares)
             layout = self._layout(lengths, packed.place_T)
         else:
-            lengths_B = batch.bases_B - self.k + 1
+            lengths_B = self.tokenization.content_tokens(batch.bases_B)
             packed, layout = self.parts.pack_into(
-                room, ids_BK, mask_BK, lengths_B, batch.keys_B2, self.k, shares
+                room, ids_BK, mask_BK, lengths_B, batch.keys_B2, bits, shares
             )
         return MaskedBatch(
             packed.ids_T, layout, packed.at_M, packed.true_M, mask_BK, maskable_BK, counts_S2
@@ -138,7 +140,7 @@ class Masker(nn.Module):
         self, ids_BK: Tensor, keys_B2: Tensor, plan: Plan
     ) -> tuple[Tensor, Tensor, Tensor]:
         """mask_BK, maskable_BK, counts_S2"""
-        maskable_BK = ids_BK >= FIRST_KMER
+        maskable_BK = self.tokenization.is_maskable(ids_BK)
         masks = [
             self.mask(ids_BK, maskable_BK, keys_B2, name, plan.settings) for name in plan.strategies
         ]
@@ -170,7 +172,7 @@ class Masker(nn.Module):
         return mask_by(
             masks,
             rate_L,
-            k=self.k,
+            tokenization=self.tokenization,
             ids_BK=ids_BK,
             maskable_BK=maskable_BK,
             keys_B2=keys_B2,
@@ -180,7 +182,7 @@ class Masker(nn.Module):
         )
 
     def _layout(self, lengths: tuple[int, ...], place_T: Tensor) -> SequenceLayout:
-        """Of sequences of so many k-mer tokens."""
+        """Of sequences of so many tokens, [CLS] and [SEP] not counted."""
         lengths = tuple(length + 2 for length in lengths)
         if place_T.device.type == "cpu":
             return SequenceLayout(place_T, lengths)
@@ -191,7 +193,7 @@ def mask_by_strategy(
     masks: Strategy,
     rate_L: Tensor,
     *,
-    k: int,
+    tokenization: Tokenization,
     ids_BK: Tensor,
     maskable_BK: Tensor,
     keys_B2: Tensor,
@@ -202,7 +204,7 @@ def mask_by_strategy(
     """bool [B, K]: draw centres at the rate of each sequence's length, and mask around them."""
     rate_B1 = rate_L[maskable_BK.sum(1, keepdim=True)]
     tokens = Tokens(
-        k=k,
+        tokenization=tokenization,
         ids_BT=ids_BK,
         maskable_BT=maskable_BK,
         centres_BT=draw_centres(maskable_BK, keys_B2, rate_B1, CENTRES),
@@ -217,6 +219,6 @@ def mask_by_strategy(
 class Parts(NamedTuple):
     """The functions between which the host decides: each becomes graphs of its own."""
 
-    token_ids: Callable[..., Tensor] = token_ids
+    encode: Callable[[Tensor], Tensor]
     mask_by_strategy: Callable[..., Tensor] = mask_by_strategy
     pack_into: Callable[..., tuple[Packed, SequenceLayout]] = pack_into

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from cmgems.masking import kernels
 from cmgems.masking.types import STRATEGY, Tokens
-from cmgems.tokenization.kmers import FIRST_KMER
+from cmgems.tokenization.base import FIRST_TOKEN
 from cmgems.utils.kernels import as_numpy, as_uint32, use_cpu_kernels
 from cmgems.utils.rng import random_bits, uniform_tensor
 
-LAST = int(kernels.LAST)
+LAST, UNRANKED = int(kernels.LAST), int(kernels.UNRANKED)
 STRATEGY_DRAW = np.uint32(STRATEGY)
 
 
@@ -46,18 +46,19 @@ def draw_centres(
 
 
 def order_by(table_V: Tensor, tokens: Tokens) -> Tensor:
-    """int32 [B, T]: the value of each k-mer in a table; LAST for what cannot be masked."""
-    if use_cpu_kernels(tokens.ids_BT):
-        order_BT = torch.empty(tokens.ids_BT.shape, dtype=torch.int32)
+    """int32 [B, T]: the value in a table of the k-mer of each token; UNRANKED where a token has no
+    k-mer, LAST where it cannot be masked."""
+    kmers_BT = tokens.tokenization.kmer_ids(tokens.ids_BT)
+    if use_cpu_kernels(kmers_BT):
+        order_BT = torch.empty(kmers_BT.shape, dtype=torch.int32)
         kernels.look_up(
-            as_numpy(tokens.ids_BT),
-            as_numpy(tokens.maskable_BT),
-            as_numpy(table_V),
-            as_numpy(order_BT),
+            as_numpy(kmers_BT), as_numpy(tokens.maskable_BT), as_numpy(table_V), as_numpy(order_BT)
         )
         return order_BT
-    index_BT = (tokens.ids_BT - FIRST_KMER).clamp_(min=0)
-    return torch.where(tokens.maskable_BT, table_V[index_BT], LAST)
+    order_BT = torch.where(
+        kmers_BT >= FIRST_TOKEN, table_V[(kmers_BT - FIRST_TOKEN).clamp_(min=0)], UNRANKED
+    )
+    return torch.where(tokens.maskable_BT, order_BT, LAST)
 
 
 def subtract_noise(order_BT: Tensor, noise_Q: Tensor, tokens: Tokens) -> Tensor:

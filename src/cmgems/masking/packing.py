@@ -1,6 +1,6 @@
 """From masks to what the encoder reads: packing, and corruption of the masked tokens.
 
-Of the masked tokens 80 % become [MASK], 10 % a random k-mer (never a special token), and 10 % stay.
+Of the masked tokens 80 % become [MASK], 10 % a random token (never a special one), and 10 % stay.
 Shapes: B sequences, K k-mer tokens of the longest, T packed tokens ([CLS] and [SEP] included),
 M masked tokens.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from cmgems.masking import kernels
 from cmgems.masking.types import CORRUPTION
 from cmgems.models.attention import SequenceLayout
-from cmgems.tokenization.kmers import CLS, FIRST_KMER, MASK, PAD, SEP
+from cmgems.tokenization.base import CLS, FIRST_TOKEN, MASK, PAD, SEP, Tokenization
 from cmgems.utils.kernels import as_numpy, as_uint32, use_cpu_kernels
 from cmgems.utils.rng import random_bits
 
@@ -29,7 +29,7 @@ class Shares(NamedTuple):
 
     @property
     def limits(self) -> tuple[int, int]:
-        """A draw of 24 bits below the first becomes [MASK], one below the second a random k-mer."""
+        """A draw of 24 bits below the first becomes [MASK], one below the second a random token."""
         return math.ceil(self.masked * 2**24), math.ceil((self.masked + self.random) * 2**24)
 
 
@@ -53,24 +53,24 @@ def pack(
     mask_BK: Tensor,
     lengths: tuple[int, ...],
     keys_B2: Tensor,
-    k: int,
+    bits: int,
     shares: Shares = BERT,
 ) -> Packed:
     """Drop the padding, put [CLS] in front and [SEP] behind each sequence, corrupt the masked.
 
-    `lengths` are the sequences' tokens, at least 0 each; a random replacement is drawn from all
-    4**k k-mers.
+    `lengths` are the sequences' tokens, at least 0 each; a random replacement is one of the 2**bits
+    tokens behind the special ones (`Tokenization.replacement_bits`).
     """
     if use_cpu_kernels(ids_BK):
-        return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares)
+        return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, shares)
     ids_T, mask_T, row_T, place_T = _concatenate(ids_BK, mask_BK, lengths)
     at_M = mask_T.nonzero()[:, 0]
     true_M = ids_T[at_M]
-    ids_T[at_M] = corrupted(true_M, keys_B2[row_T[at_M]], place_T[at_M].int(), k, shares)
+    ids_T[at_M] = corrupted(true_M, keys_B2[row_T[at_M]], place_T[at_M].int(), bits, shares)
     return Packed(ids_T, place_T, at_M, true_M.long())
 
 
-def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
+def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, shares) -> Packed:
     total, masked = sum(lengths) + 2 * len(lengths), int(np.count_nonzero(as_numpy(mask_BK)))
     packed = Packed(
         torch.empty(total, dtype=torch.int32),
@@ -83,7 +83,7 @@ def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
         as_numpy(mask_BK),
         np.array(lengths),
         as_uint32(keys_B2),
-        2 * k,
+        bits,
         np.uint32(CORRUPTION),
         np.array(shares.limits, np.uint32),
         *(as_numpy(part) for part in packed),
@@ -91,7 +91,9 @@ def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, k, shares) -> Packed:
     return packed
 
 
-def corrupted(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, shares: Shares) -> Tensor:
+def corrupted(
+    ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, bits: int, shares: Shares
+) -> Tensor:
     """int32 [M]: what the encoder sees in place of the masked tokens.
 
     Parameters
@@ -99,10 +101,11 @@ def corrupted(ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, k: int, shares: 
     ids_M : int32 [M], the masked tokens' own ids
     keys_M2 : int32 [M, 2], the draw keys of their sequences
     places_M : int32 [M], their places in their sequences
+    bits : a random replacement is one of the 2**bits tokens behind the special ones
     """
     masked_below, random_below = shares.limits
     lot_M = random_bits(keys_M2, places_M, CORRUPTION, bits=24)
-    other_M = FIRST_KMER + random_bits(keys_M2, places_M, CORRUPTION + 1, bits=2 * k)
+    other_M = FIRST_TOKEN + random_bits(keys_M2, places_M, CORRUPTION + 1, bits)
     replaced_M = torch.where(lot_M < random_below, other_M, ids_M)
     return torch.where(lot_M < masked_below, MASK, replaced_M)
 
@@ -169,14 +172,14 @@ class Room(NamedTuple):
 class RoomPolicy(NamedTuple):
     """How much room the batches of a run get: the same whatever is in force."""
 
-    k: int
+    tokenization: Tokenization
     longest: int  # tokens that a window can have, [CLS] and [SEP] included
     share: float  # the largest expected share of masked tokens
     width: float  # tokens that are masked together, at most
 
     def room(self, bases: tuple[int, ...]) -> Room:
         """For windows of so many bases."""
-        lengths = tuple(count - self.k + 3 for count in bases)
+        lengths = tuple(map(self.tokenization.num_tokens, bases))
         return Room.of(lengths, self.longest, self.share, self.width)
 
 
@@ -186,10 +189,11 @@ def pack_into(
     mask_BK: Tensor,
     lengths_B: Tensor,
     keys_B2: Tensor,
-    k: int,
+    bits: int,
     shares: Shares,
 ) -> tuple[Packed, SequenceLayout]:
-    """`cmgems.masking.packing.pack` with every shape fixed; `lengths_B` (int64) are k-mer tokens.
+    """`cmgems.masking.packing.pack` with every shape fixed; `lengths_B` (int64) are
+    tokens without [CLS] and [SEP].
 
     Behind the sequences follow [PAD] tokens. Positions that do not count have the target IGNORED;
     they are taken from the first unmasked tokens, so that no sequence has more than its length.
@@ -203,7 +207,7 @@ def pack_into(
     wide_ids = wide_ids.scatter(1, lengths_B[:, None] + 1, SEP)
     ids_T = torch.where(real_T, wide_ids[row_T, place_T], PAD)
     mask_T = F.pad(mask_BK, (1, 1))[row_T, place_T] & real_T
-    changed_T = corrupted(ids_T, keys_B2[row_T], place_T.int(), k, shares)
+    changed_T = corrupted(ids_T, keys_B2[row_T], place_T.int(), bits, shares)
     at_M = _places(mask_T, room.masked)
     targets_M = torch.where(mask_T[at_M], ids_T[at_M], IGNORED).long()
     packed = Packed(torch.where(mask_T, changed_T, ids_T), place_T, at_M, targets_M)

@@ -19,6 +19,7 @@ from cmgems.masking.rates_cache import KeptRates
 from cmgems.masking.strategies import READS, STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import LENGTH_A_CENTRE
 from cmgems.masking.types import Settings, Tokens
+from cmgems.tokenization.base import Tokenization, width
 from cmgems.utils.rng import derive_key, sequence_keys, uniform_tensor
 
 EVERY_LENGTH_TO = 16  # solved for one by one; a window is as long as the sequence there
@@ -42,7 +43,7 @@ def share_curves(
     corpus_BT: Tensor,
     rank_V: Tensor,
     loss_rank_V: Tensor,
-    k: int,
+    tokenization: Tokenization,
     settings: Settings,
 ) -> list[ShareCurve]:
     """Measure S(n) for lengths from 1 to that of the corpus.
@@ -53,13 +54,13 @@ def share_curves(
     corpus_BT : int32 [N, T]
         Ids of windows without [UNK], of the most tokens that a sequence has.
     rank_V, loss_rank_V : int32 [V]
-    k : int
+    tokenization : Tokenization
     settings : Settings
         `mask_ratio` is the largest share of interest, the others are the strategy's.
     """
     lengths = _lengths(corpus_BT.shape[1])
     return [
-        _share_curve(strategy, corpus_BT[:, :length], rank_V, loss_rank_V, k, settings)
+        _share_curve(strategy, corpus_BT[:, :length], rank_V, loss_rank_V, tokenization, settings)
         for length in lengths.tolist()
     ]
 
@@ -85,7 +86,12 @@ def solve_rates(curves: list[ShareCurve], share: float) -> Tensor:
 
 
 def _share_curve(
-    strategy: Callable, corpus_BT: Tensor, rank_V: Tensor, loss_rank_V: Tensor, k: int, settings
+    strategy: Callable[[Tokens], Tensor],
+    corpus_BT: Tensor,
+    rank_V: Tensor,
+    loss_rank_V: Tensor,
+    tokenization: Tokenization,
+    settings: Settings,
 ) -> ShareCurve:
     """S(n) up to where it no longer matters."""
     length = corpus_BT.shape[1]
@@ -101,7 +107,7 @@ def _share_curve(
     shares = [0.0]
     for count in counts.tolist():
         tokens = Tokens(
-            k=k,
+            tokenization=tokenization,
             ids_BT=ids_BT,
             maskable_BT=torch.ones_like(ids_BT, dtype=torch.bool),
             centres_BT=place_BT < count,
@@ -175,7 +181,7 @@ class Budget:
     corpus_BT : int32 [N, T], on the host
         Windows of the training genome without [UNK].
     rank_V : int32 [V]
-    k : int
+    tokenization : Tokenization
     paper : bool
         The paper's fixed rates, whatever share they mask.
     folder : Path, optional
@@ -186,13 +192,14 @@ class Budget:
         self,
         corpus_BT: Tensor,
         rank_V: Tensor,
-        k: int,
+        tokenization: Tokenization,
         paper: bool = False,
         folder: Path | None = None,
     ):
-        self.corpus_BT, self.rank_V, self.k, self.paper = corpus_BT, rank_V, k, paper
+        self.corpus_BT, self.rank_V = corpus_BT, rank_V
+        self.tokenization, self.paper = tokenization, paper
         self.loss_rank_V = rank_V
-        self._kept = KeptRates(folder, corpus_BT, rank_V, k) if folder else None
+        self._kept = KeptRates(folder, corpus_BT, rank_V, tokenization) if folder else None
         self._curves: dict[CurveKey, list[ShareCurve]] = {}
         self._rates: dict[RateKey, Tensor] = {}
 
@@ -206,7 +213,7 @@ class Budget:
     def _solved(self, key: RateKey, strategy, settings: Settings) -> Tensor:
         name = key.curves.name
         if self.paper:
-            return torch.full((self.corpus_BT.shape[1] + 1,), paper_rate(name, self.k))
+            return torch.full((self.corpus_BT.shape[1] + 1,), paper_rate(name, self.tokenization))
         # A user's strategy may do anything, and ranks by the loss are never the same again.
         once = name == "loss_adaptive" and self.loss_rank_V is not self.rank_V
         if self._kept is None or name not in STRATEGIES or once:
@@ -219,7 +226,7 @@ class Budget:
         curves = self._curves.get(key)
         if curves is None or curves[-1].shares[-1] < min(0.99, 2 * settings.mask_ratio):
             curves = self._curves[key] = share_curves(
-                strategy, self.corpus_BT, self.rank_V, self.loss_rank_V, self.k, settings
+                strategy, self.corpus_BT, self.rank_V, self.loss_rank_V, self.tokenization, settings
             )
         return solve_rates(curves, settings.mask_ratio)
 
@@ -230,8 +237,8 @@ class Budget:
         self._rates = {key: kept for key, kept in self._rates.items() if not key.curves.by_loss}
 
 
-def paper_rate(name: str, k: int) -> float:
+def paper_rate(name: str, tokenization: Tokenization) -> float:
     """0.15 over the mean width of a strategy's windows, as if windows never overlapped."""
-    plain, wide = k, 2 * k - 1
+    plain, wide = (width(w) for w in (tokenization.windows.plain, tokenization.windows.wide))
     widths = {"uniform": 1, "random": plain, "genemask": (plain + wide) / 2}
     return 0.15 / widths.get(name, wide)

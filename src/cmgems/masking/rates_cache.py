@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmgems.tokenization.base import Tokenization
 from cmgems.utils.files import atomic_write
 
 # To be raised whenever a strategy, the draws, the tokens or the solver change what they give for
@@ -27,12 +28,12 @@ class KeptRates:
         Made if needed; if it cannot be written to, nothing is kept.
     corpus_BT : int32 [N, T]
     rank_V : int32 [V]
-    k : int
+    tokenization : Tokenization
     """
 
-    def __init__(self, folder: Path, corpus_BT: Tensor, rank_V: Tensor, k: int):
+    def __init__(self, folder: Path, corpus_BT: Tensor, rank_V: Tensor, tokenization: Tokenization):
         self.folder = folder
-        self._digest = hashlib.sha256(f"{k} {tuple(corpus_BT.shape)} {VERSION}".encode())
+        self._digest = hashlib.sha256(f"{tokenization} {tuple(corpus_BT.shape)} {VERSION}".encode())
         for tensor in (corpus_BT, rank_V):
             self._digest.update(tensor.contiguous().numpy())
 

@@ -1,7 +1,7 @@
-"""What a masking strategy sees, and the windows it masks.
+"""What a masking strategy sees.
 
-Shapes: B sequences, T k-mer tokens of the longest of them. The tokens are k-mers and [UNK] alone,
-without [CLS] and [SEP]; shorter sequences are padded on the right. V = 4**k k-mers.
+Shapes: B sequences, T tokens of the longest of them, without [CLS] and [SEP]; shorter sequences are
+padded on the right. V = 4**k k-mers.
 """
 
 from typing import NamedTuple
@@ -9,16 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Offsets of the window around a masked centre, first and last included (DNABERT's MASK_LIST).
-PLAIN_WINDOW = {3: (-1, 1), 4: (-1, 2), 5: (-2, 2), 6: (-2, 3)}
+from cmgems.tokenization.base import SpanWindows, Tokenization
 
 # Purposes of draws: each tells apart one use of a token's random bits. Corruption takes two.
 CENTRES, CORRUPTION, STRATEGY, MIXING = 0, 1, 3, 4
-
-
-def wide_window(k: int) -> tuple[int, int]:
-    """2k - 1 tokens: all that overlap the middle one, so that its k bases are truly hidden."""
-    return 1 - k, k - 1
 
 
 class Settings(NamedTuple):
@@ -37,15 +31,20 @@ class Tokens(NamedTuple):
     the purpose `STRATEGY`.
     """
 
-    k: int
+    tokenization: Tokenization
     ids_BT: Tensor  # int32 token ids
-    maskable_BT: Tensor  # bool, False for [UNK] and padding
+    maskable_BT: Tensor  # bool, False for [UNK], N and padding
     centres_BT: Tensor  # bool, maskable tokens drawn as centres
     keys_B2: Tensor  # int32, key the sequences' draws
     rank_V: Tensor  # int32, rank of each k-mer by PMI, 1 = first to mask
     loss_rank_V: Tensor  # int32, the same by the model's own running loss
     settings: Settings = Settings()
     first_place: int = 0  # place of the first token, for draws
+
+    @property
+    def windows(self) -> SpanWindows:
+        """How far to mask around a centre."""
+        return self.tokenization.windows
 
     @property
     def places_T(self) -> Tensor:

@@ -29,8 +29,10 @@ from torch import Tensor
 from cmgems.config.schema import FastStart, Model
 from cmgems.errors import UserError
 from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialize_bert
+from cmgems.models.positions import Learned
 from cmgems.models.presets import fast_start_problem
-from cmgems.tokenization.kmers import FIRST_KMER
+from cmgems.tokenization.base import FIRST_TOKEN, Tokenization
+from cmgems.tokenization.kmers import OverlappingKmers
 
 AMPLITUDE = 0.08  # of a k-mer's base part and of a sinusoid, 4 times BERT's deviation
 NOISE = 0.016  # tells apart k-mers beyond the sum of their bases
@@ -40,7 +42,7 @@ REACH = 256  # tokens to each side, among which it finds it
 LARGEST_GAIN = 16.0  # for a head with so few frequencies that none makes it reach `FOCUS`
 
 
-def initialize(model: MaskedLanguageModel, settings: Model, k: int) -> None:
+def initialize(model: MaskedLanguageModel, settings: Model, tokenization: Tokenization) -> None:
     """Initialize in place from torch's global generator, as `settings.init` says.
 
     Raises
@@ -53,18 +55,31 @@ def initialize(model: MaskedLanguageModel, settings: Model, k: int) -> None:
         problem = fast_start_problem(settings)
         if problem:
             raise UserError(problem)
-        fast_start(model.encoder, k, settings.fast_start)
+        fast_start(model.encoder, tokenization, settings.fast_start)
 
 
 @torch.no_grad()
-def fast_start(encoder: Encoder, k: int, parts: FastStart) -> None:
-    """Overwrite BERT's initial weights; see the head of this module."""
+def fast_start(encoder: Encoder, tokenization: Tokenization, parts: FastStart) -> None:
+    """Overwrite BERT's initial weights; see the head of this module.
+
+    Raises
+    ------
+    UserError
+        If the tokens do not overlap: then there are no neighbours to copy from.
+    """
+    if not isinstance(tokenization, OverlappingKmers):
+        raise UserError(
+            f"model.init: found fast_start, which is made for overlapping k-mers, and tokens that "
+            f"are {tokenization.description}; wanted model.init: bert"
+        )
     width = encoder.config.hidden_size
     half = width // 2
     frequencies = _frequencies(half // 2)
-    _write_kmers(encoder.tokens.weight, k, half, parts.embeddings)
+    _write_kmers(encoder.tokens.weight, tokenization, half, parts.embeddings)
+    assert isinstance(encoder.positions, Learned)
     _write_positions(encoder.positions.weight, frequencies, half, parts.positions)
     for number, layer in enumerate(encoder.layers):
+        assert isinstance(layer, Layer)
         if parts.transport:
             # Variance 1 in (behind a LayerNorm), variance 1 out.
             layer.attention.key_value.weight[width:].normal_(std=width**-0.5)
@@ -73,16 +88,18 @@ def fast_start(encoder: Encoder, k: int, parts: FastStart) -> None:
             _aim_heads(layer, frequencies, half, first_offset=1 + number % 2)
 
 
-def _write_kmers(weight_VD: Tensor, k: int, half: int, composed: bool) -> None:
+def _write_kmers(
+    weight_VD: Tensor, tokenization: OverlappingKmers, half: int, composed: bool
+) -> None:
     weight_VD.normal_(std=NOISE)
+    kmers_VD = weight_VD[FIRST_TOKEN:, :half]
     if not composed:
-        weight_VD[FIRST_KMER:, :half] += torch.randn(4**k, half) * AMPLITUDE
+        kmers_VD += torch.randn(len(kmers_VD), half) * AMPLITUDE
         return
-    base_KBD = torch.randn(k, 4, half) * (AMPLITUDE / math.sqrt(k))
-    index_V = torch.arange(4**k)
-    for offset in range(k):
-        base_V = (index_V >> 2 * (k - 1 - offset)) & 3
-        weight_VD[FIRST_KMER:, :half] += base_KBD[offset, base_V]
+    codes_KV = tokenization.codes_of_tokens()
+    base_KBD = torch.randn(len(codes_KV), 4, half) * (AMPLITUDE / math.sqrt(len(codes_KV)))
+    for base_BD, codes_V in zip(base_KBD, codes_KV, strict=True):
+        kmers_VD += base_BD[codes_V]
 
 
 def _frequencies(count: int) -> Tensor:

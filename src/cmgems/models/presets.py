@@ -27,7 +27,7 @@ BERT_BLOCKS: dict[str, Any] = {
 }
 
 
-def sizes(model: Model) -> dict[str, int]:
+def sizes(model: Model) -> dict[str, Any]:
     """The preset's sizes, each replaced where the experiment gives its own."""
     preset = PRESETS[model.preset]
     return {name: getattr(model, name) or size for name, size in preset.items()}
@@ -49,15 +49,14 @@ def fast_start_problem(model: Model) -> str | None:
 
 def encoder_config(experiment: Experiment) -> "EncoderConfig":
     """The encoder of an experiment."""
-    from cmgems.models.encoder import (
-        EncoderConfig,  # imports torch; the rules of a config need sizes alone
-    )
-    from cmgems.tokenization.kmers import vocabulary_size
+    # torch: seconds, and the rules of a config need sizes alone
+    from cmgems.models.encoder import EncoderConfig
+    from cmgems.tokenization import build_tokenization
 
     model = experiment.model
     return EncoderConfig(
         **sizes(model),
-        vocab_size=vocabulary_size(experiment.data.k),
+        vocab_size=build_tokenization(experiment.data).vocab_size,
         max_position_embeddings=model.max_position_embeddings,
         dropout=model.dropout,
         **blocks(model),

@@ -1,2 +1,2 @@
-"""Many runs from one file: what to run (`plan`, `search`), where (`local`, `cluster`), and how far
-it has come (`state`, `drive`)."""
+"""Many runs from one file: what to run (`plan`, `search`), where (`local`, `cluster`), when
+(`scheduler`), and how far each run has come (`state`)."""

@@ -1,41 +1,42 @@
-"""What the drive loop knows of a place where runs are computed."""
+"""What the scheduler knows of where runs are computed: the protocol of an executor."""
 
 import sys
 from typing import NamedTuple, Protocol
 
-from cmgems.sweeps.plan import Planned
+from cmgems.sweeps.plan import PlannedRun
 
 
-class Ended(NamedTuple):
-    """A run whose process is over."""
+class FinishedJob(NamedTuple):
+    """A run whose process has ended."""
 
-    run: Planned
-    code: int | None  # exit code; None where it is not known
-    word: str = ""  # of the cluster, where the run's own output says nothing
+    run: PlannedRun
+    exit_code: int | None  # None where it is not known
+    cluster_message: str = ""  # where the run's own output does not say why it ended
 
 
-class Jobs(Protocol):
-    """Runs that are being computed."""
+class Executor(Protocol):
+    """Computes runs, several at once."""
 
-    running: dict[str, Planned]  # by name
+    running: dict[str, PlannedRun]  # by name
 
-    def room(self) -> int:
-        """How many more can be started now."""
+    def free_slots(self) -> int:
+        """How many more runs can be started now."""
 
-    def start(self, run: Planned) -> None: ...
+    def start(self, run: PlannedRun) -> None:
+        """Begin a run, or resume it."""
 
-    def ended(self) -> list[Ended]:
-        """Those that are over since the last call; they are not running any more."""
+    def collect(self) -> list[FinishedJob]:
+        """The runs that have ended since the last call; they are no longer in `running`."""
 
     def stop(self) -> None:
-        """Ask all to save and stop."""
+        """Ask all runs to save themselves and stop."""
 
     def kill(self) -> None:
-        """End all at once."""
+        """End all runs at once."""
 
 
-def command(run: Planned) -> list[str]:
-    """Begin or go on with a run; its folder holds its config.yaml."""
+def pretrain_command(run: PlannedRun) -> list[str]:
+    """The command that begins or resumes a run; its folder holds its config.yaml."""
     config = str(run.folder / "config.yaml")
-    own = [f"run.dir={run.folder}", "run.resume=true"]
-    return [sys.executable, "-m", "cmgems", "pretrain", config, *own]
+    overrides = [f"run.dir={run.folder}", "run.resume=true"]
+    return [sys.executable, "-m", "cmgems", "pretrain", config, *overrides]

@@ -4,56 +4,56 @@ import os
 import signal
 import subprocess
 
-from cmgems.sweeps.jobs import Ended, command
-from cmgems.sweeps.plan import Planned
+from cmgems.sweeps.jobs import FinishedJob, pretrain_command
+from cmgems.sweeps.plan import PlannedRun
 from cmgems.sweeps.state import OUTPUT
 from cmgems.utils.cores import available_cores
 
 
-class LocalJobs:
-    """Up to `jobs` runs at once.
+class LocalExecutor:
+    """Up to `num_slots` runs at once.
 
     Parameters
     ----------
-    jobs : places for runs
+    num_slots : runs at once
     gpus : their names, as in CUDA_VISIBLE_DEVICES; empty on a machine without
     """
 
-    def __init__(self, jobs: int, gpus: list[str]):
-        self.jobs, self.gpus = jobs, gpus
-        self.running: dict[str, Planned] = {}
-        self._processes: dict[int, tuple[Planned, subprocess.Popen]] = {}  # by place
+    def __init__(self, num_slots: int, gpus: list[str]):
+        self.num_slots, self.gpus = num_slots, gpus
+        self.running: dict[str, PlannedRun] = {}
+        self._processes: dict[int, tuple[PlannedRun, subprocess.Popen[bytes]]] = {}  # by slot
 
-    def room(self) -> int:
-        return self.jobs - len(self.running)
+    def free_slots(self) -> int:
+        return self.num_slots - len(self.running)
 
-    def start(self, run: Planned) -> None:
-        place = min(set(range(self.jobs)) - set(self._processes))
-        train = run.experiment.train
-        shares = share_of(place, self.jobs, train.devices, available_cores(), self.gpus)
+    def start(self, run: PlannedRun) -> None:
+        slot = min(set(range(self.num_slots)) - set(self._processes))
+        devices = run.experiment.train.devices
+        environment = slot_environment(slot, self.num_slots, devices, available_cores(), self.gpus)
         with open(run.folder / OUTPUT, "ab") as output:
             process = subprocess.Popen(
-                command(run),
+                pretrain_command(run),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **shares},
-                # Ctrl-C on the terminal is for the sweep, which tells its runs.
+                env={**os.environ, **environment},
+                # Ctrl-C on the terminal goes to the sweep alone, which passes it on to its runs.
                 start_new_session=True,
             )
         self.running[run.name] = run
-        self._processes[place] = (run, process)
+        self._processes[slot] = (run, process)
 
-    def ended(self) -> list[Ended]:
-        over = []
-        for place, (run, process) in list(self._processes.items()):
-            if (code := process.poll()) is not None:
-                del self._processes[place], self.running[run.name]
-                over.append(Ended(run, code))
-        return over
+    def collect(self) -> list[FinishedJob]:
+        finished = []
+        for slot, (run, process) in list(self._processes.items()):
+            if (exit_code := process.poll()) is not None:
+                del self._processes[slot], self.running[run.name]
+                finished.append(FinishedJob(run, exit_code))
+        return finished
 
     def stop(self) -> None:
-        """The first rank of a run tells the others."""
+        """The first rank of a run passes the signal on to the others."""
         for _, process in self._processes.values():
             process.terminate()
 
@@ -66,27 +66,36 @@ class LocalJobs:
             process.wait()
 
 
-def share_of(
-    place: int, jobs: int, devices: int, all_cores: int, gpus: list[str]
+def slot_environment(
+    slot: int, num_slots: int, devices: int, num_cores: int, gpus: list[str]
 ) -> dict[str, str]:
-    """The environment of the run in a place: its threads and GPUs.
+    """The environment variables of the run in a slot: its threads and GPUs.
 
-    With more runs than GPUs, several runs share one. What the user set for threads stays.
+    With more runs than GPUs, several runs share a GPU. A number of threads that the user has set
+    stays.
+
+    Parameters
+    ----------
+    slot : 0 .. num_slots - 1
+    num_slots : runs at once
+    devices : processes per run
+    num_cores : that the runs may use together
+    gpus : their names, as in CUDA_VISIBLE_DEVICES
     """
-    threads = str(max(1, all_cores // (jobs * devices)))
-    shares = {"TQDM_DISABLE": "1"}  # the sweep has one bar for all
+    threads = str(max(1, num_cores // (num_slots * devices)))
+    environment = {"TQDM_DISABLE": "1"}  # the sweep has one bar for all
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        shares[name] = os.environ.get(name, threads)
+        environment[name] = os.environ.get(name, threads)
     if gpus:
-        own = [gpus[(place * devices + number) % len(gpus)] for number in range(devices)]
-        shares["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(own))
-    return shares
+        slot_gpus = [gpus[(slot * devices + device) % len(gpus)] for device in range(devices)]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(slot_gpus))
+    return environment
 
 
 def visible_gpus() -> list[str]:
     """As in CUDA_VISIBLE_DEVICES, where that is set."""
     if (listed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in listed.split(",") if name.strip()]
-    import torch
+    import torch  # seconds: only where the variable does not answer
 
-    return [str(number) for number in range(torch.cuda.device_count())]
+    return [str(device) for device in range(torch.cuda.device_count())]

@@ -1,4 +1,4 @@
-"""The runs of a sweep, from its axes; every one is checked before the first starts."""
+"""The runs of a sweep, from its axes; all are checked before the first one starts."""
 
 import json
 from fnmatch import fnmatchcase
@@ -6,133 +6,137 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cmgems.config.schema import Experiment, iter_keys
+from cmgems.config.options import iter_keys
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import load
-from cmgems.sweeps.config import SweepFile, sweep_folder
+from cmgems.sweeps.config import SweepFile
 
-SHOWN = 3  # names of runs in a message
+MAX_NAMES_SHOWN = 3  # of runs, in a message
 
 
 class Point(NamedTuple):
-    """A place on an axis, or where several axes cross."""
+    """Settings of config keys: one point of an axis, or of several axes together."""
 
     name: str
     values: dict[str, Any]  # by dotted config key
 
 
-class Planned(NamedTuple):
-    """A run that is to be."""
+class PlannedRun(NamedTuple):
+    """A run of the sweep, whether it has begun or not."""
 
     name: str
     folder: Path
     experiment: Experiment
 
 
-def points(file: SweepFile) -> list[Point]:
-    """Where the axes cross: all with all in a grid, side by side in a list.
+def cross_axes(sweep_file: SweepFile) -> list[Point]:
+    """One point per run: all with all in a grid, the n-th of each axis together in a list.
 
     Raises
     ------
     UserError
-        If an axis is not what it has to be, or two runs would have one name.
+        If an axis is not what it has to be, or two runs would have the same name.
     """
-    axes = [_axis(file.path, name, value) for name, value in _named_axes(file.sweep.axes)]
-    if file.sweep.mode == "list":
+    path = sweep_file.path
+    axes = [_parse_axis(path, name, value) for name, value in _named_axes(sweep_file.sweep.axes)]
+    if sweep_file.sweep.mode == "list":
         lengths = [len(axis) for axis in axes]
         if len(set(lengths)) > 1:
             raise UserError(
-                f"{file.path}: axes: found {', '.join(map(str, lengths))} points, mode list wants "
-                f"the same number on each axis"
+                f"{path}: axes: found {', '.join(map(str, lengths))} points, mode list wants the "
+                f"same number on each axis"
             )
-        crossings = list(zip(*axes, strict=True))
+        combinations = list(zip(*axes, strict=True))
     else:
-        crossings = list(product(*axes))
-    found = [_joined(crossing) for crossing in crossings]
-    names = [point.name for point in found]
+        combinations = list(product(*axes))
+    points = [_combine(combination) for combination in combinations]
+    names = [point.name for point in points]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{file.path}: axes: two runs would be named {name}, wanted one")
-    return found
+            raise UserError(f"{path}: axes: two runs would be named {name}, wanted one")
+    return points
 
 
-def plan(file: SweepFile, chosen: list[Point]) -> list[Planned]:
-    """The experiment of each point, resolved and checked, in its folder.
+def plan_runs(sweep_file: SweepFile, points: list[Point]) -> list[PlannedRun]:
+    """The experiment of each point, resolved and checked, with its folder.
 
     Raises
     ------
     UserError
-        With all problems of all runs; one that several runs share is told once.
+        With all problems of all runs; a problem that several runs share is reported once.
     """
-    planned, problems = [], {}
-    for point in chosen:
+    planned = []
+    runs_by_problem: dict[str, list[str]] = {}
+    for point in points:
         try:
-            planned.append(_planned(file, point))
+            planned.append(_plan_run(sweep_file, point))
         except UserError as error:
             for line in str(error).splitlines():
-                problems.setdefault(line, []).append(point.name)
-    if problems:
-        raise UserError("\n".join(f"{_runs(names)}: {line}" for line, names in problems.items()))
+                runs_by_problem.setdefault(line, []).append(point.name)
+    if runs_by_problem:
+        lines = (f"{_list_names(names)}: {line}" for line, names in runs_by_problem.items())
+        raise UserError("\n".join(lines))
     return planned
 
 
-def matching(file: SweepFile, planned: list[Planned]) -> list[Planned]:
-    """Those that `only` names; all, if it is empty."""
-    pattern = file.sweep.only
-    kept = [run for run in planned if fnmatchcase(run.name, pattern or "*")]
-    if not kept:
-        names = ", ".join(run.name for run in planned[:SHOWN])
+def select_runs(sweep_file: SweepFile, planned: list[PlannedRun]) -> list[PlannedRun]:
+    """The runs that the key `only` names; all, if it is empty."""
+    pattern = sweep_file.sweep.only
+    selected = [run for run in planned if fnmatchcase(run.name, pattern or "*")]
+    if not selected:
+        names = ", ".join(run.name for run in planned[:MAX_NAMES_SHOWN])
         raise UserError(f"only: found {pattern!r}, which no run matches; they are named {names}, …")
-    return kept
+    return selected
 
 
-def flat(values: dict, prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as dotted keys."""
-    found = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = value
-    return found
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
-def _planned(file: SweepFile, point: Point) -> Planned:
-    folder = sweep_folder(file) / point.name
-    values = flat(file.sweep.set) | point.values
-    own = [key for key in (*values, *file.overrides) if key.startswith(("run.", "name"))]
-    if own:
-        raise UserError(f"{own[0]}: a sweep names its runs and their folders itself")
-    overrides = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    # Behind the file's own, but never over what an axis says.
-    varied = set(point.values)
-    clash = [text for text in file.overrides if text.partition("=")[0] in varied]
+def _plan_run(sweep_file: SweepFile, point: Point) -> PlannedRun:
+    folder = sweep_file.folder / point.name
+    values = flatten(sweep_file.sweep.set) | point.values
+    reserved = [key for key in (*values, *sweep_file.overrides) if key.startswith(("run.", "name"))]
+    if reserved:
+        raise UserError(f"{reserved[0]}: a sweep names its runs and their folders itself")
+    clash = [text for text in sweep_file.overrides if text.partition("=")[0] in point.values]
     if clash:
         raise UserError(f"`{clash[0]}`: this key is an axis of the sweep")
-    overrides += [*file.overrides, f"name={json.dumps(point.name)}"]
+    # Later overrides win: those of the command line over those of the file.
+    overrides = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    overrides += [*sweep_file.overrides, f"name={json.dumps(point.name)}"]
     overrides.append(f"run.dir={json.dumps(str(folder))}")
-    return Planned(point.name, folder, load(file.path.parent / file.sweep.base, overrides))
+    base = sweep_file.path.parent / sweep_file.sweep.base
+    return PlannedRun(point.name, folder, load(base, overrides))
 
 
-def _named_axes(axes: dict) -> list[tuple[str, Any]]:
-    """An override `axes.optim.learning_rate=[...]` comes nested: as a dotted key."""
-    keys = {key for key, _ in iter_keys()}
-    found: dict[str, Any] = {}
+def _named_axes(axes: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Axes by name; an override `axes.optim.learning_rate=[...]`, which is nested, by its key."""
+    keys = {key for key, _ in iter_keys(Experiment)}
+    named: dict[str, Any] = {}
     for name, value in axes.items():
-        nested = flat({name: value})
-        found |= nested if nested and keys.issuperset(nested) else {name: value}
-    return list(found.items())
+        flat = flatten({name: value})
+        named |= flat if flat and keys.issuperset(flat) else {name: value}
+    return list(named.items())
 
 
-def _axis(path: Path, name: str, value: Any) -> list[Point]:
-    keys = {key for key, _ in iter_keys()}
+def _parse_axis(path: Path, name: str, value: Any) -> list[Point]:
+    keys = {key for key, _ in iter_keys(Experiment)}
     if isinstance(value, dict) and value and name not in keys:
         for point, settings in value.items():
             if not isinstance(settings, dict):
                 raise UserError(
                     f"{path}: axes.{name}.{point}: found {settings!r}, wanted `key: value` lines"
                 )
-        return [Point(str(point), flat(settings)) for point, settings in value.items()]
+        return [Point(str(point), flatten(settings)) for point, settings in value.items()]
     if not isinstance(value, list) or not value:
         wanted = "a list of values" if name in keys else "named points, or a config key as name"
         raise UserError(f"{path}: axes.{name}: found {value!r}, wanted {wanted}")
@@ -140,7 +144,7 @@ def _axis(path: Path, name: str, value: Any) -> list[Point]:
 
 
 def _value_name(key: str, value: Any) -> str:
-    """A word for the run's name: text stands for itself, a number needs to say what it is of."""
+    """The part of a run's name for a value: text as it is, a number with the key's last word."""
     if isinstance(value, list):
         return "+".join(map(str, value))
     if isinstance(value, str):
@@ -148,13 +152,13 @@ def _value_name(key: str, value: Any) -> str:
     return f"{key.rpartition('.')[2]}{json.dumps(value)}"
 
 
-def _joined(crossing: tuple[Point, ...]) -> Point:
+def _combine(points: tuple[Point, ...]) -> Point:
     values: dict[str, Any] = {}
-    for point in crossing:
+    for point in points:
         values |= point.values
-    return Point("-".join(point.name for point in crossing), values)
+    return Point("-".join(point.name for point in points), values)
 
 
-def _runs(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def _list_names(names: list[str]) -> str:
+    more = len(names) - MAX_NAMES_SHOWN
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

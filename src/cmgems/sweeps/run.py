@@ -10,16 +10,26 @@ from tqdm import tqdm
 from cmgems.config.schema import Experiment
 from cmgems.errors import RunFailed, UserError
 from cmgems.runs.folder import LOCK, RunFolder
-from cmgems.sweeps.config import SweepFile, sweep_folder, sweep_name
-from cmgems.sweeps.drive import Outcome, drive
-from cmgems.sweeps.jobs import Jobs
-from cmgems.sweeps.plan import Planned, matching, plan, points
-from cmgems.sweeps.search import Trials, range_ends
-from cmgems.sweeps.state import State, check_unchanged, failure, forget_failure, state, steps_done
+from cmgems.runs.tensorboard import write_experiment
+from cmgems.sweeps.cluster import SubmititExecutor
+from cmgems.sweeps.config import SweepFile
+from cmgems.sweeps.jobs import Executor
+from cmgems.sweeps.local import LocalExecutor, visible_gpus
+from cmgems.sweeps.plan import PlannedRun, cross_axes, plan_runs, select_runs
+from cmgems.sweeps.scheduler import RunOutcome, is_locked, run_scheduler
+from cmgems.sweeps.search import Trials, plan_range_ends
+from cmgems.sweeps.state import (
+    State,
+    check_unchanged,
+    clear_failure,
+    read_failure,
+    run_state,
+    steps_done,
+)
 from cmgems.utils.files import file_lock
 
 
-def run_sweep(file: SweepFile) -> None:
+def run_sweep(sweep_file: SweepFile) -> None:
     """Check everything, then run what is not finished.
 
     Raises
@@ -27,111 +37,111 @@ def run_sweep(file: SweepFile) -> None:
     UserError
         If a run could not begin; nothing was started.
     RunFailed
-        If runs failed, with a line for each.
+        If runs failed, with one line per run.
     SweepStopped
         After Ctrl-C or SIGTERM, when the runs have saved themselves.
     """
-    searches = bool(file.sweep.search.trials)
-    if searches:
-        planned = range_ends(file)
+    is_search = bool(sweep_file.sweep.search.trials)
+    if is_search:
+        planned = plan_range_ends(sweep_file)
     else:
-        planned = matching(file, plan(file, points(file)))
+        planned = select_runs(sweep_file, plan_runs(sweep_file, cross_axes(sweep_file)))
         check_unchanged(planned)
-    check_inputs([run.experiment for run in planned], here=file.sweep.executor != "slurm")
-    folder = sweep_folder(file)
+    experiments = [run.experiment for run in planned]
+    check_inputs(experiments, on_this_machine=sweep_file.sweep.executor != "slurm")
+    folder = sweep_file.folder
     folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / LOCK, f"dir: {folder} is in use by another sweep"):
-        from cmgems.runs.tensorboard import write_experiment
-
-        jobs = _jobs(file)
-        write_experiment(folder, [run.experiment for run in planned])
-        if searches:
-            _search(file, planned, jobs)
+        executor = _make_executor(sweep_file)
+        write_experiment(folder, experiments)
+        if is_search:
+            _run_search(sweep_file, planned, executor)
         else:
-            _grid(file, planned, jobs)
+            _run_grid(sweep_file, planned, executor)
 
 
-def _grid(file: SweepFile, planned: list[Planned], jobs: Jobs) -> None:
-    states = {run.name: state(run.folder) for run in planned}
-    if file.sweep.retry:
+def _run_grid(sweep_file: SweepFile, planned: list[PlannedRun], executor: Executor) -> None:
+    _print_states(sweep_file, planned)
+    if sweep_file.sweep.retry:
         for run in planned:
-            forget_failure(run.folder)
-    todo = [run for run in planned if state(run.folder) in (State.NEW, State.STOPPED)]
-    # Those under way first: what is begun comes to an end.
-    todo.sort(key=lambda run: state(run.folder) is State.NEW)
-    counts = Counter(states.values())
-    listed = ", ".join(f"{counts[each]} {each.value}" for each in State if counts[each])
-    print(f"{sweep_name(file)}: {len(planned)} runs: {listed}", flush=True)
+            clear_failure(run.folder)
+    todo = [run for run in planned if run_state(run.folder) in (State.NEW, State.STOPPED)]
+    # Runs that have begun come first, so that they are finished first.
+    todo.sort(key=lambda run: run_state(run.folder) is State.NEW)
     total = sum(run.experiment.train.max_steps for run in planned)
     waiting = iter(todo)
-    with _bar(total, sum(steps_done(run.folder) for run in planned)) as bar:
-        if file.sweep.executor == "slurm" and not file.sweep.slurm.wait:
-            _submit(todo, jobs)
+    with _step_bar(total, sum(steps_done(run.folder) for run in planned)) as bar:
+        if sweep_file.sweep.executor == "slurm" and not sweep_file.sweep.slurm.wait:
+            _submit_and_leave(todo, executor)
             return
-        drive(lambda: next(waiting, None), jobs, _teller(bar), bar)
-    _conclude(file, planned)
+        run_scheduler(lambda: next(waiting, None), executor, outcome_printer(bar), bar)
+    _summarize(sweep_file, planned)
 
 
-def _search(file: SweepFile, ends: list[Planned], jobs: Jobs) -> None:
-    trials = Trials(file)
-    steps = max(run.experiment.train.max_steps for run in ends)
-    with _bar(steps * file.sweep.search.trials, 0) as bar:
-        tell = _teller(bar)
+def _print_states(sweep_file: SweepFile, planned: list[PlannedRun]) -> None:
+    counts = Counter(run_state(run.folder) for run in planned)
+    listed = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
+    print(f"{sweep_file.name}: {len(planned)} runs: {listed}", flush=True)
 
-        def over(outcome: Outcome) -> None:
-            trials.tell(outcome.run)
-            tell(outcome)
 
-        drive(trials.next, jobs, over, bar)
+def _run_search(sweep_file: SweepFile, range_ends: list[PlannedRun], executor: Executor) -> None:
+    trials = Trials(sweep_file)
+    max_steps = max(run.experiment.train.max_steps for run in range_ends)
+    with _step_bar(max_steps * sweep_file.sweep.search.trials, 0) as bar:
+        print_outcome = outcome_printer(bar)
+
+        def on_end(outcome: RunOutcome) -> None:
+            trials.report(outcome.run)
+            print_outcome(outcome)
+
+        run_scheduler(trials.next, executor, on_end, bar)
     print(trials.summary())
 
 
-def _submit(todo: list[Planned], jobs: Jobs) -> None:
+def _submit_and_leave(todo: list[PlannedRun], executor: Executor) -> None:
     for run in todo:
-        if not RunFolder(run.folder).in_use():
+        if not is_locked(run):
             RunFolder(run.folder).write_config(run.experiment)
-            jobs.start(run)
+            executor.start(run)
     print(f"{len(todo)} runs are in the queue; the same command shows how far they are")
 
 
-def _jobs(file: SweepFile) -> Jobs:
-    sweep = file.sweep
-    if sweep.executor != "local":
-        from cmgems.sweeps.cluster import ClusterJobs
-
-        cluster = "slurm" if sweep.executor == "slurm" else "local"
-        return ClusterJobs(sweep_folder(file) / ".submitit", cluster, sweep.slurm, sweep.jobs)
-    from cmgems.sweeps.local import LocalJobs, visible_gpus
-
-    return LocalJobs(sweep.jobs, visible_gpus())
+def _make_executor(sweep_file: SweepFile) -> Executor:
+    sweep = sweep_file.sweep
+    if sweep.executor == "local":
+        return LocalExecutor(sweep.jobs, visible_gpus())
+    cluster = "slurm" if sweep.executor == "slurm" else "local"
+    return SubmititExecutor(sweep_file.folder / ".submitit", cluster, sweep.slurm, sweep.jobs)
 
 
-def check_inputs(experiments: list[Experiment], here: bool) -> None:
+def check_inputs(experiments: list[Experiment], on_this_machine: bool) -> None:
     """Read every genome and difficulty table that the runs need, once, before any of them.
 
     Parameters
     ----------
     experiments : of all runs
-    here : whether they are computed on this machine, and need what it has
+    on_this_machine : whether the runs are computed here, and need the devices that they name
 
     Raises
     ------
     UserError
-        With a line for each that cannot be used.
+        With one line per input that cannot be used.
     """
+    # torch and lightning take seconds: what is wrong with the sweep's file is reported before.
     from cmgems.cost.device import training_device
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.genome.cache import load_genome
     from cmgems.pretraining import load_difficulty
 
-    problems, seen = [], []
+    problems: list[str] = []
+    checked: list[tuple[Any, ...]] = []
     for experiment in experiments:
-        parts = (experiment.data, experiment.pmi, experiment.train, experiment.validation)
-        if parts in seen:
+        inputs = (experiment.data, experiment.pmi, experiment.train, experiment.validation)
+        if inputs in checked:
             continue
-        seen.append(parts)
+        checked.append(inputs)
         try:
-            if here:
+            if on_this_machine:
                 training_device(experiment.train)
             genome = load_genome(experiment.data.genome)
             GenomeDataModule(experiment, genome)
@@ -142,7 +152,7 @@ def check_inputs(experiments: list[Experiment], here: bool) -> None:
         raise UserError("\n".join(problems))
 
 
-def _bar(total: int, done: int) -> tqdm:
+def _step_bar(total: int, done: int) -> tqdm:
     return tqdm(
         total=total,
         initial=done,
@@ -153,42 +163,50 @@ def _bar(total: int, done: int) -> tqdm:
     )
 
 
-def _teller(bar: tqdm) -> Callable[[Outcome], None]:
-    """Says a line for each run that ends."""
+def outcome_printer(bar: tqdm) -> Callable[[RunOutcome], None]:
+    """A function that prints one line per run that has ended, above the bar."""
 
-    def tell(outcome: Outcome) -> None:
-        bar.write(f"{outcome.run.name}: {_word(outcome)}", file=sys.stdout)
+    def print_outcome(outcome: RunOutcome) -> None:
+        bar.write(f"{outcome.run.name}: {format_outcome(outcome)}", file=sys.stdout)
         sys.stdout.flush()
 
-    return tell
+    return print_outcome
 
 
-def _word(outcome: Outcome) -> str:
+def format_outcome(outcome: RunOutcome) -> str:
     if outcome.state is not State.FINISHED:
         return f"{outcome.state.value} {outcome.reason}".strip()
     results: dict[str, Any] = RunFolder(outcome.run.folder).read_results()
-    after = results["final"]
+    final = results["final"]
     return (
         f"finished in {results['training_seconds']:.0f} s, "
-        f"perplexity {after['random']['perplexity']:.1f} (random masks), "
-        f"{after['random_wide']['perplexity']:.1f} (wide), "
-        f"{after['random_wide']['hidden_base_bits']:.3f} bits a hidden base"
+        f"perplexity {final['random']['perplexity']:.1f} (random masks), "
+        f"{final['random_wide']['perplexity']:.1f} (wide), "
+        f"{final['random_wide']['hidden_base_bits']:.3f} bits per hidden base"
     )
 
 
-def _conclude(file: SweepFile, planned: list[Planned]) -> None:
-    folder = sweep_folder(file)
-    by_state: dict[State, list[Planned]] = {}
+def _summarize(sweep_file: SweepFile, planned: list[PlannedRun]) -> None:
+    """Print where the results are and what is left; failed runs are an error.
+
+    Raises
+    ------
+    RunFailed
+        If runs failed, with one line per run.
+    """
+    folder = sweep_file.folder
+    by_state: dict[State, list[PlannedRun]] = {}
     for run in planned:
-        by_state.setdefault(state(run.folder), []).append(run)
-    finished = len(by_state.get(State.FINISHED, []))
-    print(f"\n{finished} of {len(planned)} runs are finished, in {folder}")
+        by_state.setdefault(run_state(run.folder), []).append(run)
+    num_finished = len(by_state.get(State.FINISHED, []))
+    print(f"\n{num_finished} of {len(planned)} runs are finished, in {folder}")
     print(f"  cmgems compare {folder}")
     print(f"  tensorboard --logdir {folder}")
     if stopped := by_state.get(State.STOPPED):
-        print(f"  stopped: {', '.join(run.name for run in stopped)}; the same command goes on")
+        names = ", ".join(run.name for run in stopped)
+        print(f"  stopped: {names}; the same command resumes them")
     if failed := by_state.get(State.FAILED):
-        reasons = "".join(f"\n  {run.name}: {failure(run.folder)}" for run in failed)
+        reasons = "".join(f"\n  {run.name}: {read_failure(run.folder)}" for run in failed)
         raise RunFailed(
             f"{len(failed)} of {len(planned)} runs failed (retry=true tries them again):{reasons}"
         )

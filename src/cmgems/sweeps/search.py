@@ -1,55 +1,60 @@
-"""A hyper-parameter search with Optuna; what it knows lies in the sweep's folder.
+"""A hyper-parameter search with Optuna, whose memory is stored in the sweep's folder.
 
-The sampler of a trial is seeded by the number of the trial and reads what earlier trials have
-found, so a search that was stopped and goes on proposes what it would have proposed, as long as
-one run goes on at a time.
+The sampler of a trial is seeded by the number of the trial and reads the results of earlier
+trials. So a search that was stopped and resumed proposes what it would have proposed without the
+stop, as long as one run is computed at a time.
 """
 
 import json
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cmgems.errors import UserError
-from cmgems.sweeps.config import Search, SweepFile, sweep_folder, sweep_name
-from cmgems.sweeps.plan import Planned, Point, plan
-from cmgems.sweeps.state import State, state
+from cmgems.sweeps.config import Search, SweepFile
+from cmgems.sweeps.plan import PlannedRun, Point, plan_runs
+from cmgems.sweeps.state import State, run_state
 from cmgems.utils.rng import derive_key
 from cmgems.utils.text_table import text_table
 
 STORAGE = "search.journal"
+NUM_BEST = 5  # trials in the summary
 
 
-def range_ends(file: SweepFile) -> list[Planned]:
+def plan_range_ends(sweep_file: SweepFile) -> list[PlannedRun]:
     """Two runs, at the low and at the high ends of all ranges, checked like any other.
 
     Raises
     ------
     UserError
-        With a line for each problem.
+        With one line per problem.
     """
-    problems, lows, highs = [], {}, {}
-    for key, limits in file.sweep.search.keys.items():
-        problem = _problem(limits)
+    path, ranges = sweep_file.path, sweep_file.sweep.search.keys
+    problems = []
+    lows: dict[str, Any] = {}
+    highs: dict[str, Any] = {}
+    for key, limits in ranges.items():
+        problem = _range_problem(limits)
         if problem:
-            problems.append(f"{file.path}: search.keys.{key}: {problem}")
+            problems.append(f"{path}: search.keys.{key}: {problem}")
         else:
             choices = limits.get("choices") or [limits["low"], limits["high"]]
             lows[key], highs[key] = choices[0], choices[-1]
-    if not file.sweep.search.keys:
-        problems.append(f"{file.path}: search.keys: found none, wanted at least one config key")
+    if not ranges:
+        problems.append(f"{path}: search.keys: found none, wanted at least one config key")
     if problems:
         raise UserError("\n".join(problems))
-    return plan(file, [Point("trial-low", lows), Point("trial-high", highs)])
+    return plan_runs(sweep_file, [Point("trial-low", lows), Point("trial-high", highs)])
 
 
-def _problem(limits: Any) -> str | None:
+def _range_problem(limits: Any) -> str | None:
     wanted = "wanted {low, high, log} or {choices: [...]}"
     if not isinstance(limits, dict):
         return f"found {limits!r}, {wanted}"
     if set(limits) == {"choices"}:
-        fine = isinstance(limits["choices"], list) and limits["choices"]
-        return None if fine else f"found {limits!r}, wanted a list of choices"
+        valid = isinstance(limits["choices"], list) and limits["choices"]
+        return None if valid else f"found {limits!r}, wanted a list of choices"
     if not {"low", "high"} <= set(limits) <= {"low", "high", "log"}:
         return f"found {limits!r}, {wanted}"
     low, high = limits["low"], limits["high"]
@@ -63,48 +68,50 @@ def _problem(limits: Any) -> str | None:
 class Trials:
     """The runs of a search, proposed one after the other.
 
-    `next` gives a run or None when none is left to begin now, `tell` says that one is over.
+    `next` gives a run, or None when there is none to begin now; `report` passes the result of a
+    run that has ended to the sampler.
     """
 
-    def __init__(self, file: SweepFile):
-        self.file, self.search = file, file.sweep.search
-        self.optuna = _optuna()
-        folder = sweep_folder(file)
+    def __init__(self, sweep_file: SweepFile):
+        self.sweep_file, self.search = sweep_file, sweep_file.sweep.search
+        self.optuna = _import_optuna()
+        folder = sweep_file.folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.study = _study(self.optuna, folder / STORAGE, sweep_name(file), self.search)
-        self._check_keys(folder)
-        known = self.study.get_trials(deepcopy=False)
-        # Those of an earlier sitting that were not told: go on with them first.
+        self.study = _open_study(self.optuna, folder / STORAGE, sweep_file.name, self.search)
+        self._check_ranges(folder)
+        # Trials of an earlier session without a result are resumed first.
         running = self.optuna.trial.TrialState.RUNNING
-        self._open = [trial.number for trial in known if trial.state == running]
-        self.trials: dict[str, int] = {}
+        self._unfinished = [trial.number for trial in self._trials() if trial.state == running]
+        self._numbers: dict[str, int] = {}  # of trials, by the name of their run
 
-    def _check_keys(self, folder: Path) -> None:
+    def _trials(self) -> list[Any]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _check_ranges(self, folder: Path) -> None:
         """A search whose ranges changed is another search."""
         wanted = json.loads(json.dumps(self.search.keys))
-        found = self.study.user_attrs.get("keys")
-        if found is None:
+        stored = self.study.user_attrs.get("keys")
+        if stored is None:
             self.study.set_user_attr("keys", wanted)
-        elif found != wanted:
+        elif stored != wanted:
             raise UserError(
-                f"search.keys: the search in {folder} has {found}, found {wanted}; wanted the same "
-                f"or another folder (dir=PATH)"
+                f"search.keys: the search in {folder} has {stored}, found {wanted}; wanted the "
+                f"same or another folder (dir=PATH)"
             )
 
-    def next(self) -> Planned | None:
-        if self._open:
-            number = self._open.pop(0)
-        elif len(self.study.get_trials(deepcopy=False)) < self.search.trials:
+    def next(self) -> PlannedRun | None:
+        if self._unfinished:
+            number = self._unfinished.pop(0)
+        elif len(self._trials()) < self.search.trials:
             number = self._propose()
         else:
             return None
-        trial = self.study.get_trials(deepcopy=False)[number]
-        run = self._planned(number, trial.user_attrs["values"])
-        self.trials[run.name] = number
+        run = self._plan_trial(number, self._trials()[number].user_attrs["values"])
+        self._numbers[run.name] = number
         return run
 
     def _propose(self) -> int:
-        number = len(self.study.get_trials(deepcopy=False))
+        number = len(self._trials())
         search = self.search
         self.study.sampler = self.optuna.samplers.TPESampler(
             seed=derive_key(search.seed, f"trial {number}") % 2**32, n_startup_trials=search.startup
@@ -114,66 +121,67 @@ class Trials:
         trial.set_user_attr("values", values)
         return trial.number
 
-    def _planned(self, number: int, values: dict[str, Any]) -> Planned:
-        return plan(self.file, [Point(f"trial-{number:03d}", values)])[0]
+    def _plan_trial(self, number: int, values: dict[str, Any]) -> PlannedRun:
+        return plan_runs(self.sweep_file, [Point(f"trial-{number:03d}", values)])[0]
 
-    def tell(self, run: Planned) -> None:
-        """A run is over: its figure, or that it failed, becomes known to the sampler."""
-        number = self.trials[run.name]
-        if state(run.folder) is State.FINISHED:
+    def report(self, run: PlannedRun) -> None:
+        """Pass the result of a run, or that it failed, to the sampler; a stopped run has none."""
+        number = self._numbers[run.name]
+        state = run_state(run.folder)
+        if state is State.FINISHED:
             results = json.loads((run.folder / "results.json").read_text())
-            self.study.tell(number, figure(results, self.search.metric))
-        elif state(run.folder) is State.FAILED:
+            self.study.tell(number, read_metric(results, self.search.metric))
+        elif state is State.FAILED:
             self.study.tell(number, state=self.optuna.trial.TrialState.FAIL)
 
     def summary(self) -> str:
-        """The best trials, best first, and those that failed."""
+        """The best trials, best first."""
         complete = self.optuna.trial.TrialState.COMPLETE
-        done = [t for t in self.study.get_trials(deepcopy=False) if t.state == complete]
-        done.sort(key=lambda t: t.value, reverse=self.search.direction == "maximize")
+        trials = [trial for trial in self._trials() if trial.state == complete]
+        trials.sort(key=lambda trial: trial.value, reverse=self.search.direction == "maximize")
         rows = []
-        for trial in done[:5]:
+        for trial in trials[:NUM_BEST]:
             values = ", ".join(
-                f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
-                for k, v in trial.user_attrs["values"].items()
+                f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+                for key, value in trial.user_attrs["values"].items()
             )
             rows.append((f"trial-{trial.number:03d}", f"{trial.value:.4f}", values))
-        head = f"best of {len(done)} trials by {self.search.metric}:"
+        head = f"best of {len(trials)} trials by {self.search.metric}:"
         return f"{head}\n{text_table(rows, '<><', indent='  ')}".rstrip()
 
 
-def figure(results: dict, dotted: str) -> float:
-    """A figure of results.json.
+def read_metric(results: dict[str, Any], dotted: str) -> float:
+    """A number of results.json, by its dotted path.
 
     Raises
     ------
     UserError
-        If there is none of this name.
+        If there is no number of this name.
     """
-    found: Any = results
+    value: Any = results
     for name in dotted.split("."):
-        if not isinstance(found, dict) or name not in found:
-            known = ", ".join(found) if isinstance(found, dict) else "a number"
+        if not isinstance(value, dict) or name not in value:
+            known = ", ".join(value) if isinstance(value, dict) else "a number"
             raise UserError(f"search.metric: {dotted}: no {name} in results.json, there is {known}")
-        found = found[name]
-    if not isinstance(found, int | float):
-        raise UserError(f"search.metric: {dotted}: found {found!r}, wanted a number")
-    return float(found)
+        value = value[name]
+    if not isinstance(value, int | float):
+        raise UserError(f"search.metric: {dotted}: found {value!r}, wanted a number")
+    return float(value)
 
 
-def _suggest(trial: Any, key: str, limits: dict) -> Any:
+def _suggest(trial: Any, key: str, limits: dict[str, Any]) -> Any:
     if "choices" in limits:
-        # by place: a choice may be a list of names
-        place = trial.suggest_categorical(key, list(range(len(limits["choices"]))))
-        return limits["choices"][place]
+        # by index: a choice may be a list of names
+        index = trial.suggest_categorical(key, list(range(len(limits["choices"]))))
+        return limits["choices"][index]
     low, high, log = limits["low"], limits["high"], bool(limits.get("log"))
     if type(low) is int and type(high) is int:
         return trial.suggest_int(key, low, high, log=log)
     return trial.suggest_float(key, float(low), float(high), log=log)
 
 
-def _study(optuna: Any, path: Path, name: str, search: Search) -> Any:
-    from optuna.storages import JournalStorage
+def _open_study(optuna: ModuleType, path: Path, name: str, search: Search) -> Any:
+    from optuna.storages import JournalStorage  # optional dependency
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     with warnings.catch_warnings():
@@ -185,9 +193,9 @@ def _study(optuna: Any, path: Path, name: str, search: Search) -> Any:
         )
 
 
-def _optuna() -> Any:
+def _import_optuna() -> ModuleType:
     try:
-        import optuna
+        import optuna  # optional dependency
     except ImportError:
         raise UserError("search: optuna is not installed; pip install 'cmgems[search]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)

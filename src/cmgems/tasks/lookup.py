@@ -1,4 +1,10 @@
-"""Tasks by name, by pattern, or from a file."""
+"""Tasks by name, by pattern, or from a file.
+
+>>> find_task("gue/prom/prom_core_all").metric
+'mcc'
+>>> [task.name for task in find_tasks("prom-*")]
+['prom-core', 'prom-300']
+"""
 
 import difflib
 from fnmatch import fnmatchcase

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cmgems.errors import UserError
 from cmgems.tasks.dataset import Sequences
-from cmgems.tasks.truncation import make_rows, most_bases
-from cmgems.tokenization.kmers import CLS, PAD, SEP, token_ids
+from cmgems.tasks.truncation import make_rows
+from cmgems.tokenization.base import CLS, PAD, SEP, Tokenization
 
 TOKENS_PER_BATCH = 4096  # without training; the states of more fit no cache
 
@@ -37,28 +37,31 @@ class Tokens(NamedTuple):
         return torch.arange(self.ids_NL.shape[-1]) < self.lengths_N[..., None]
 
 
-def tokenise(data: Sequences, k: int, positions: int) -> Tokens:
+def tokenise(data: Sequences, tokenization: Tokenization, positions: int) -> Tokens:
     """Token ids of all sequences; of those with too many tokens the middle.
 
     Raises
     ------
     UserError
-        If a sequence has fewer than k bases.
+        If a sequence is too short to have a token.
     """
-    starts, lengths, _ = make_rows(data, most_bases(positions, k))
-    if len(lengths) and lengths.min() < k:
+    starts, lengths, _ = make_rows(data, tokenization.max_bases(positions))
+    min_length = tokenization.min_bases
+    if len(lengths) and lengths.min() < min_length:
         i = int(np.argmin(lengths))
         raise UserError(
-            f"sequence {i + 1}: found {lengths[i]} bases, wanted at least {k}, the k of the model"
+            f"sequence {i + 1}: found {lengths[i]} bases, wanted at least {min_length}: the "
+            f"model's tokens are {tokenization.description}"
         )
-    longest = int(lengths.max()) if len(lengths) else k
-    ids_NL = torch.full((len(lengths), longest - k + 3), PAD, dtype=torch.int16)
+    longest = int(lengths.max()) if len(lengths) else min_length
+    ids_NL = torch.full((len(lengths), tokenization.num_tokens(longest)), PAD, dtype=torch.int16)
     ids_NL[:, 0] = CLS
     for length in np.unique(lengths).tolist():
         rows = np.flatnonzero(lengths == length)
         codes = data.codes[starts[rows][:, None] + np.arange(length)]
-        ids_NL[rows, 1 : length - k + 2] = token_ids(torch.from_numpy(codes), k).to(torch.int16)
-    tokens_N = torch.from_numpy(lengths - k + 3)
+        ids = tokenization.encode(torch.from_numpy(codes)).to(torch.int16)
+        ids_NL[rows, 1 : ids.shape[1] + 1] = ids
+    tokens_N = torch.from_numpy(tokenization.num_tokens(lengths))
     ids_NL[torch.arange(len(ids_NL)), tokens_N - 1] = SEP
     return Tokens(ids_NL, tokens_N)
 

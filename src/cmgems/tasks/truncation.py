@@ -21,18 +21,13 @@ class Rows(NamedTuple):
     example: np.ndarray
 
 
-def most_bases(positions: int, k: int) -> int:
-    """Bases of the longest sequence whose k-mers fit, with [CLS] and [SEP]."""
-    return positions - 2 + k - 1
-
-
 def make_rows(data: Sequences, max_bases: int, over: str = "middle") -> Rows:
     """Each sequence as rows of at most `max_bases` bases.
 
     Parameters
     ----------
     data : sequences
-    max_bases : see `most_bases`
+    max_bases : see `Tokenization.max_bases`
     over : `middle` cuts a longer sequence to its middle; `windows` covers it with as few windows
         of `max_bases` bases as overlap by a quarter or more, spread evenly from end to end
     """

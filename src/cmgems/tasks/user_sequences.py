@@ -10,7 +10,7 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS
-from cmgems.tasks.readers import bases_of
+from cmgems.tasks.readers import parse_sequence
 
 
 def encode_user_sequences(
@@ -43,7 +43,7 @@ def encode_user_sequences(
 
 def _encode(where: str, sequence: str | np.ndarray) -> np.ndarray:
     if isinstance(sequence, str):
-        return bases_of(where, sequence.encode("latin-1", "replace"))
+        return parse_sequence(where, sequence.encode("latin-1", "replace"))
     if not isinstance(sequence, np.ndarray) or sequence.dtype != np.uint8 or sequence.ndim != 1:
         kind = type(sequence).__name__
         if isinstance(sequence, np.ndarray):
@@ -51,4 +51,4 @@ def _encode(where: str, sequence: str | np.ndarray) -> np.ndarray:
         raise UserError(f"{where}: found {kind}, wanted text or an array of base codes, uint8 [L]")
     if sequence.size and sequence.max() > AMBIGUOUS:
         raise UserError(f"{where}: found the base code {sequence.max()}, wanted 0 to {AMBIGUOUS}")
-    return np.asarray(sequence)
+    return np.array(sequence)  # a slice of a genome cannot be written, which torch warns of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import option
+from cmgems.config.options import option
 from cmgems.errors import UserError
 from cmgems.tasks.readers import KINDS, READERS
 from cmgems.tasks.task import Files, Task, metric_names

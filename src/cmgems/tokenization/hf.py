@@ -1,13 +1,15 @@
-"""The k-mer vocabulary as a `tokenizers` file, for tools of the Hugging Face family.
+"""Vocabularies as `tokenizers` files, for tools of the Hugging Face family.
 
-Its text is DNABERT's: overlapping k-mers between blanks, as `kmer_text` writes them. (A fast
+The ids equal those of `Tokenization.encode`. Single bases are read from plain DNA. The text of
+overlapping k-mers is DNABERT's: k-mers between blanks, as `kmer_text` writes them. (A fast
 tokenizer cannot cut overlapping pieces out of plain text: each character belongs to one token.)
-The ids equal those of `cmgems.tokenization.kmers.token_ids`.
 """
 
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from cmgems.tokenization.kmers import CLS, SEP, SPECIAL_TOKENS, vocabulary
+from cmgems.genome.alphabet import BASES
+from cmgems.tokenization.base import CLS, SEP, SPECIAL_TOKENS, Tokenization
+from cmgems.tokenization.bases import SingleBases
 
 
 def kmer_text(sequence: str, k: int) -> str:
@@ -15,13 +17,31 @@ def kmer_text(sequence: str, k: int) -> str:
     return " ".join(sequence[i : i + k] for i in range(len(sequence) - k + 1))
 
 
-def kmer_tokenizer(k: int) -> Tokenizer:
-    """A tokenizer of k-mer text that puts [CLS] in front and [SEP] behind."""
-    ids = {token: id_ for id_, token in enumerate(vocabulary(k))}
+def input_text(tokenization: Tokenization) -> str:
+    """What text the tokenizer takes, in words."""
+    if isinstance(tokenization, SingleBases):
+        return "plain DNA in either case; what is not A, C, G or T is N"
+    example = kmer_text("ACGTACG", tokenization.k)
+    return f"k-mers between blanks: `ACGTACG` is `{example}` for k = {tokenization.k}"
+
+
+def fast_tokenizer(tokenization: Tokenization) -> Tokenizer:
+    """A tokenizer that puts [CLS] in front and [SEP] behind."""
+    ids = {token: id_ for id_, token in enumerate(tokenization.vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if isinstance(tokenization, SingleBases):
+        tokenizer.normalizer = _upper_case_bases()
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )
     return tokenizer
+
+
+def _upper_case_bases() -> normalizers.Normalizer:
+    """Either case, and N for all that is no base, as in `encode_bases`."""
+    upper = [normalizers.Replace(base.lower(), base) for base in BASES]
+    return normalizers.Sequence([*upper, normalizers.Replace(Regex(f"[^{BASES}]"), "N")])

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from cmgems.masking.packing import IGNORED
-from cmgems.tokenization.hidden import base_probabilities, hidden_bases, in_short_runs
+from cmgems.tokenization.base import Tokenization
+from cmgems.tokenization.hidden import runs_up_to
 
 
 class Judged(NamedTuple):
@@ -79,32 +80,37 @@ class HiddenFigures(NamedTuple):
 
 
 class HiddenBases(Metric):
-    """Prediction of bases that no unmasked k-mer shows, as far as they lie in runs of at most k.
+    """Prediction of bases that no visible token shows, as far as a single window hides them.
 
-    A single wide window hides k bases. Longer runs, where windows overlap, are left out: the Markov
-    models of `cmgems.training.markov` are summed over all sequences of a run, which takes 4 times
-    as long with each base, and both are to be measured on the same bases.
+    Longer runs, where windows overlap, are left out: the Markov models of `cmgems.training.markov`
+    are summed over all sequences of a run, which takes 4 times as long with each base, and both are
+    to be measured on the same bases.
     """
 
     full_state_update = False
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, tokenization: Tokenization) -> None:
         super().__init__()
-        self.k = k
+        self.tokenization = tokenization
         self.add_state("bits", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("correct", "bases", "tokens", "tokens_correct"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(
-        self, logits_MV: Tensor, targets_M: Tensor, codes_BL: Tensor, mask_BK: Tensor, maskable_BK
+        self,
+        logits_MV: Tensor,
+        targets_M: Tensor,
+        codes_BL: Tensor,
+        mask_BK: Tensor,
+        maskable_BK: Tensor,
     ) -> None:
         """Logits of the masked tokens in the order of `mask_BK`, over the whole vocabulary."""
-        hidden_BL = hidden_bases(mask_BK, self.k, maskable_BK)
-        tokens_M = hidden_BL.unfold(1, self.k, 1).any(2)[mask_BK]
+        hidden_BL = self.tokenization.hidden_bases(mask_BK, maskable_BK)
+        tokens_M = (self.tokenization.count_in_tokens(hidden_BL) > 0)[mask_BK]
         self.tokens += tokens_M.sum()
         self.tokens_correct += ((logits_MV.argmax(1) == targets_M) & tokens_M).sum()
-        counted_BL = in_short_runs(hidden_BL, self.k)
-        guess_H4 = base_probabilities(logits_MV, mask_BK, counted_BL, self.k)
+        counted_BL = runs_up_to(hidden_BL, self.tokenization.max_hidden_run)
+        guess_H4 = self.tokenization.base_probabilities(logits_MV, mask_BK, counted_BL)
         true_H = codes_BL[counted_BL].long()
         self.bits -= guess_H4.gather(1, true_H[:, None]).double().log2().sum()
         self.correct += (guess_H4.argmax(1) == true_H).sum()
@@ -126,15 +132,15 @@ class PretrainingMetrics(nn.Module):
     Parameters
     ----------
     strategies : those that a validation can mask with
-    k : int
+    tokenization : Tokenization
     """
 
-    def __init__(self, strategies: Iterable[str], k: int) -> None:
+    def __init__(self, strategies: Iterable[str], tokenization: Tokenization) -> None:
         super().__init__()
         self.step = MaskedTokens()  # the micro-batches of a training step
         self.names = sorted(strategies)  # may hold dots, so that no ModuleDict takes them
         self.views = nn.ModuleList(MaskedTokens() for _ in self.names)
-        self.hidden = HiddenBases(k)
+        self.hidden = HiddenBases(tokenization)
 
     def view(self, name: str) -> MaskedTokens:
         """The validation figures under the masks of a strategy."""

@@ -21,7 +21,7 @@ from cmgems.masking.packing import ALL_MASKED, BERT, LEVELS, Room, RoomPolicy
 from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
-from cmgems.tokenization.kmers import FIRST_KMER
+from cmgems.tokenization.base import Tokenization
 from cmgems.training.distributed import is_sharded, shard, whole
 from cmgems.training.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
 from cmgems.training.optim import adamw, rate_factor
@@ -30,7 +30,7 @@ from cmgems.utils.rng import derive_key
 
 # Their places do not depend on content, so runs with different curricula compare under them.
 COMMON_MASKS = ("random", "random_wide")
-# Under these every masked token shows [MASK], none its own or a random k-mer, so that a hidden base
+# Under these every masked token shows [MASK], none its own or a random one, so that a hidden base
 # is hidden: what a model knows of hidden bases is measured here.
 HIDING_MASKS = "random_wide"
 
@@ -53,9 +53,9 @@ class Pretraining(L.LightningModule):
         if experiment.train.precision == "bf16":
             self.model.encoder.compute_dtype = torch.bfloat16
         self.plan = Plan(experiment.curriculum.strategies[:1], settings=masker.settings)
-        self.rooms = room_policy(experiment)
+        self.rooms = room_policy(experiment, masker.tokenization)
         self.metrics = PretrainingMetrics(
-            {*COMMON_MASKS, *experiment.curriculum.strategies}, experiment.data.k
+            {*COMMON_MASKS, *experiment.curriculum.strategies}, masker.tokenization
         )
         self._predict = predict  # or its graphs, see `compile_step`
         self._untried: tuple[str, ...] = ()  # strategies whose graphs are still to be made
@@ -109,7 +109,10 @@ class Pretraining(L.LightningModule):
             self.model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M
         )
         if self.masker.losses is not None:
-            self.masker.losses.observe(masked.targets_M - FIRST_KMER, judged.nats_M)
+            kmers_M = self.masker.tokenization.target_kmers(
+                masked.ids_T, masked.at_M, masked.targets_M
+            )
+            self.masker.losses.observe(kmers_M, judged.nats_M)
         self.metrics.step.update(judged, masked.maskable)
         return judged.nats_M.sum() / judged.masked.clamp(min=1)
 
@@ -200,12 +203,12 @@ def predict(
     return judge(model(ids_T, layout, at_M), targets_M)
 
 
-def room_policy(experiment: Experiment) -> RoomPolicy:
+def room_policy(experiment: Experiment, tokenization: Tokenization) -> RoomPolicy:
     """Room for the longest windows and the largest masks that the experiment can come to."""
-    data, how = experiment.data, (experiment.curriculum, experiment.masking)
+    how = experiment.curriculum, experiment.masking
     return RoomPolicy(
-        k=data.k,
-        longest=data.window_length - data.k + 3,
+        tokenization=tokenization,
+        longest=tokenization.num_tokens(experiment.data.window_length),
         share=largest_fraction(*how),
-        width=largest_width(*how, data.k),
+        width=largest_width(*how, tokenization.windows),
     )

@@ -12,7 +12,7 @@ from cmgems.data_modules.pretraining import GenomeDataModule, HeldOut
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
 from cmgems.masking.packing import ALL_MASKED
-from cmgems.tokenization.hidden import hidden_bases, in_short_runs
+from cmgems.tokenization.hidden import runs_up_to
 from cmgems.training.markov import MAX_ORDER, count_training, fit, references
 from cmgems.training.module import HIDING_MASKS
 from cmgems.utils.files import atomic_write
@@ -82,8 +82,9 @@ def _hidden(data: GenomeDataModule, masker: Masker) -> tuple[np.ndarray, np.ndar
     for number in range(len(windows)):
         batch = windows[number]
         masked = masker(batch, HIDING_MASKS, ALL_MASKED)
-        hidden_BL = hidden_bases(masked.mask_BK, masker.k, masked.maskable_BK)
-        arrays = (batch.codes_BL, hidden_BL, in_short_runs(hidden_BL, masker.k))
+        hidden_BL = masker.tokenization.hidden_bases(masked.mask_BK, masked.maskable_BK)
+        counted_BL = runs_up_to(hidden_BL, masker.tokenization.max_hidden_run)
+        arrays = (batch.codes_BL, hidden_BL, counted_BL)
         fills = (4, False, False)
         for_all = [
             np.pad(a.numpy(), ((0, 0), (0, longest - a.shape[1])), constant_values=fill)

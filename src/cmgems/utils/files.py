@@ -1,4 +1,4 @@
-"""Files: written so that no reader ever sees half of one, locked, hashed, read as text."""
+"""Files: written atomically, locked, hashed, read as text."""
 
 import errno
 import fcntl
@@ -12,36 +12,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cmgems.errors import UserError
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
-    """Open a file beside `path` that takes its place, synced, when the block ends without an error.
+def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file that replaces `path`, synced, when the block ends without an error.
 
-    On an error, Ctrl-C included, `path` is left as it was and nothing stays behind. The file
-    beside lies in the same folder: a rename is atomic within one file system only.
+    On an error, Ctrl-C included, `path` stays as it was and the temporary file is removed. It is in
+    the same folder, since a rename is atomic within one file system only.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(beside, mode) as handle:
+        with open(temporary, mode) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
         fsync_folder(path.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """A folder beside `path` that becomes `path`, synced, when the block ends without an error.
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder that becomes `path`, synced, when the block ends without an error.
 
-    On an error, Ctrl-C included, nothing stays behind. `path` may be an empty folder.
+    On an error, Ctrl-C included, it is removed. `path` may be an empty folder.
 
     Raises
     ------
@@ -50,29 +50,29 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.mkdir()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.mkdir()
     try:
-        yield beside
-        for file in beside.iterdir():
+        yield temporary
+        for file in temporary.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
-        fsync_folder(beside)
-        os.rename(beside, path)
+        fsync_folder(temporary)
+        os.rename(temporary, path)
         fsync_folder(path.parent)
     finally:
-        if beside.exists():
-            shutil.rmtree(beside)
+        if temporary.exists():
+            shutil.rmtree(temporary)
 
 
 @contextmanager
 def file_lock(lock: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock that is a file of this name; no file is left behind.
+    """Hold a lock that is a file of this name, and remove the file at the end.
 
     Parameters
     ----------
-    busy : what to tell the user where another process holds the lock
-    wait : until the other process is done, instead
+    busy : the message where another process holds the lock
+    wait : wait until the other process releases the lock, instead of the error
 
     Raises
     ------
@@ -114,7 +114,7 @@ def open_input(path: Path, wanted: str) -> FileIO:
     Raises
     ------
     UserError
-        If it cannot be opened or is no regular file; `wanted` ends the line.
+        If it cannot be opened or is not a regular file; `wanted` ends the message.
     """
     try:
         kind = path.stat().st_mode
@@ -134,7 +134,9 @@ def _reason(error: OSError) -> str:
         errno.ENOTDIR: "does not exist",
         errno.ENAMETOOLONG: "the name is too long for a file",
     }
-    return known.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
+    if error.errno is None:
+        return str(error)
+    return known.get(error.errno, os.strerror(error.errno))
 
 
 def read_text(path: Path, wanted: str) -> str:
@@ -143,7 +145,7 @@ def read_text(path: Path, wanted: str) -> str:
     Raises
     ------
     UserError
-        If it cannot be read, is damaged or is not text; `wanted` ends the line.
+        If it cannot be read, is damaged or is not text; `wanted` ends the message.
     """
     with open_input(path, wanted) as handle:
         data = handle.read()
@@ -165,7 +167,7 @@ def is_gzip(head: bytes) -> bool:
     return head[:2] == b"\x1f\x8b"
 
 
-def fsync_folder(folder: str | os.PathLike) -> None:
+def fsync_folder(folder: str | os.PathLike[str]) -> None:
     """Make a rename inside `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

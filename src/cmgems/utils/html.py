@@ -1,4 +1,4 @@
-"""HTML pages that need nothing else: no font, no network, and no script but their own."""
+"""Self-contained HTML pages: no font, no network, and no script but their own."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -19,7 +19,7 @@ svg { max-width: 100%; height: auto; display: block; }
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are text, escaped here."""
+    """A table; the cells are text, escaped here."""
 
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
@@ -35,8 +35,8 @@ def html_page(title: str, sections: Iterable[str], style: str = "", script: str 
     ----------
     title : text, escaped here
     sections : HTML
-    style : rules beside the common ones
-    script : JavaScript, run at the end of the body; must not hold a closing script tag
+    style : CSS rules in addition to the common ones
+    script : JavaScript, run at the end of the body; must not contain a closing script tag
     """
     head = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}'
     code = f"<script>{script}</script>" if script else ""

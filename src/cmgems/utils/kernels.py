@@ -1,56 +1,57 @@
-"""Which code serves a tensor: compiled loops on a CPU, tensor code on any other device.
+"""Compiled kernels: how they are made, and which tensors they serve.
 
-The choice is made inside each operation (`cmgems.masking.ops`,
-`cmgems.tokenization.kmers.token_ids`); who calls them does not see it. The results are the
-same bit for bit.
+Compiled loops serve a tensor on a CPU, torch operations serve one on any other device. The choice
+is made inside each operation (`cmgems.masking.ops`, `cmgems.tokenization.kmers.token_ids`); its
+callers do not see it. The results are the same bit for bit.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
+from numba import extending, njit
 from torch import Tensor
 
-_tensor_code_only = False
+_force_torch = False
 
 
 @contextmanager
 def force_torch_path() -> Iterator[None]:
-    """Take the tensor code on a CPU as well: to test and to time the path that a GPU takes."""
-    global _tensor_code_only
-    before, _tensor_code_only = _tensor_code_only, True
+    """Use the torch operations on a CPU as well: to test and to time the path of a GPU."""
+    global _force_torch
+    before, _force_torch = _force_torch, True
     try:
         yield
     finally:
-        _tensor_code_only = before
+        _force_torch = before
 
 
 def use_cpu_kernels(tensor: Tensor) -> bool:
     """Whether the compiled kernels serve this tensor."""
-    return (
-        tensor.device.type == "cpu" and not _tensor_code_only and not torch.compiler.is_compiling()
-    )
+    return tensor.device.type == "cpu" and not _force_torch and not torch.compiler.is_compiling()
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray:
-    """The tensor as the kernels take it, booleans as uint8: its own memory if it is contiguous,
-    as what a kernel writes to has to be."""
+    """The tensor as an array for the kernels, booleans as uint8.
+
+    It shares the tensor's memory if that is contiguous, as the output of a kernel has to be.
+    """
     array = tensor.contiguous().numpy()
     return array.view(np.uint8) if tensor.dtype == torch.bool else array
 
 
 def as_uint32(keys_B2: Tensor) -> np.ndarray:
-    """Draw keys, uint32."""
+    """Random keys (int32, from `cmgems.utils.rng.sequence_keys`) as uint32 for the kernels."""
     return keys_B2.contiguous().numpy().view(np.uint32)
 
 
-def kernel(function: Callable) -> Callable:
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function with numba, without the interpreter's lock.
 
-    The machine code is kept beside the module, or in the user's cache folder where the package
-    cannot be written to. Where neither can (a container without a home) numba refuses to keep
+    The machine code is saved next to the module, or in the user's cache folder where the package
+    cannot be written to. Where neither can be (a container without a home) numba refuses to save
     it at all, with an error; it is then compiled in each process, which costs a few seconds.
     """
     try:
@@ -59,3 +60,8 @@ def kernel(function: Callable) -> Callable:
         if "no locator available" not in str(error):
             raise
         return njit(nogil=True)(function)
+
+
+def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
+    """numba's decorator of this name, for type checkers: kernels call it without the context."""
+    return extending.intrinsic(function)

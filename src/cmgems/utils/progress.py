@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal, from the first second on."""
+"""Progress bars, shown on a terminal only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,18 +6,26 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(
-    total: int, what: str, unit: str, show: bool = True
+    total: int, label: str, unit: str, show: bool = True
 ) -> Iterator[Callable[[int], object]]:
-    """Yields a function to call with the amount that was done since the last call."""
-    from tqdm import tqdm
+    """Yields a function to call with the amount that was done since the last call.
+
+    Parameters
+    ----------
+    total : the amount at the end
+    label : shown before the bar
+    unit : of the amounts
+    show : false for no bar at all
+    """
+    from tqdm import tqdm  # most commands show no bar
 
     with tqdm(
         total=total,
-        desc=what,
+        desc=label,
         unit=unit,
         unit_scale=True,
         delay=0.5,
         leave=False,
-        disable=None if show else True,  # None: shown on a terminal only
+        disable=None if show else True,  # None: disabled unless on a terminal
     ) as bar:
         yield bar.update

@@ -1,13 +1,13 @@
-"""Random draws as pure functions: the same (seed, purpose, counters) give the same numbers.
+"""Random numbers as pure functions: the same (seed, purpose, counters) give the same numbers.
 
-Nothing here keeps state between calls. A window, a mask or a choice of strategy depends on what it
-is drawn for (the number of its sequence in the run, the position of a token, the step) and on the
-seed, never on what was drawn before, on the rank, on the batch it lies in or on the device. A
+No call keeps state for the next. A window, a mask or a choice of strategy depends on its counters
+(the number of the sequence in the run, the position of the token, the step) and on the seed, never
+on earlier random numbers, on the rank, on the other sequences of the batch or on the device. A
 resumed run therefore repeats an uninterrupted one, and so does a run on another number of ranks.
 
 Host side: splitmix64 (Steele, Lea, Flood, OOPSLA 2014). Device side: 32-bit multiply-xorshift
-rounds (the constants of Wellons' `triple32`), keyed by 64 bits a sequence, in int32 arithmetic
-that wraps alike on every device.
+rounds (the constants of Wellons' `triple32`), keyed by 64 bits per sequence, in int32 arithmetic,
+which wraps alike on every device.
 """
 
 import zlib
@@ -26,17 +26,17 @@ def derive_key(seed: int, purpose: str) -> int:
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """A new generator of numpy for one purpose of one seed, at its beginning."""
+    """A new NumPy generator, in its initial state, for one purpose of one seed."""
     return np.random.Generator(np.random.Philox(key=derive_key(seed, purpose)))
 
 
 def uniform(key: int, counter: int) -> float:
-    """A number in [0, 1) with 53 random bits."""
+    """A float in [0, 1) with 53 random bits."""
     return (_mix(key + counter * _GOLDEN) >> 11) * 2.0**-53
 
 
 def sequence_keys(key: int, numbers: np.ndarray) -> np.ndarray:
-    """int32 [B, 2]: the 64 bits that key all draws for the sequences with these numbers."""
+    """int32 [B, 2]: the 64-bit keys of all random numbers of the sequences with these numbers."""
     with np.errstate(over="ignore"):
         x = np.uint64(key) + numbers.astype(np.uint64) * np.uint64(_GOLDEN)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -46,22 +46,22 @@ def sequence_keys(key: int, numbers: np.ndarray) -> np.ndarray:
 
 
 def uniform_tensor(keys: Tensor, positions: Tensor, purpose: int) -> Tensor:
-    """float32 in [0, 1), a multiple of 2**-24, for each pair of key and position.
+    """float32 in [0, 1), a multiple of 2**-24, per pair of key and position.
 
     Parameters
     ----------
     keys : int32 [..., 2]
         From `sequence_keys`.
     positions : int32, broadcastable against keys[..., 0]
-        Place of the token in its sequence.
+        Position of the token in its sequence.
     purpose : int
-        Tells apart several draws for one token.
+        Separates the random numbers that one token needs for different purposes.
     """
     return (_bits(keys, positions, purpose) & 0xFFFFFF) * 2.0**-24
 
 
 def random_bits(keys: Tensor, positions: Tensor, purpose: int, bits: int) -> Tensor:
-    """int32 in [0, 2**bits), bits <= 31, for each pair of key and position."""
+    """int32 in [0, 2**bits), bits <= 31, per pair of key and position."""
     return _bits(keys, positions, purpose) & ((1 << bits) - 1)
 
 
@@ -78,12 +78,12 @@ def _round(x: Tensor, shift: int, factor: int) -> Tensor:
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical shift: int32's own shift copies the sign."""
+    """Logical shift; the shift of int32 copies the sign."""
     return (x >> bits) & ((1 << (32 - bits)) - 1)
 
 
 def _int32(value: int) -> int:
-    """The signed number with the same low 32 bits."""
+    """The signed integer with the same low 32 bits."""
     return (value & 0xFFFFFFFF) - (1 << 32 if value & 0x80000000 else 0)
 
 
@@ -95,5 +95,5 @@ def _mix(x: int) -> int:
 
 
 def seed_torch(seed: int, purpose: str) -> None:
-    """Seed torch's own generators, where a library draws from them (weights, dropout)."""
+    """Seed torch's global generators, where a library uses them (weights, dropout)."""
     torch.manual_seed(derive_key(seed, purpose) >> 1)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 
 def text_table(rows: Sequence[Sequence[str]], align: str = "<", indent: str = "") -> str:
-    """Cells in columns as wide as their widest cell, two spaces apart.
+    """Rows of cells as text, in columns as wide as their widest cell, two spaces apart.
 
     Parameters
     ----------
-    rows : lists of cells; they need not be equally long
-    align : `<` (left) or `>` (right) for each column; the last one holds for those after it too
-    indent : put before each row
+    rows : lists of cells, which may differ in length
+    align : `<` (left) or `>` (right) per column; the last one applies to all further columns
+    indent : precedes each row
 
     >>> print(text_table([("model", "mcc", "f1"), ("one_hot", "7.3", "51.0")], "<>"))
     model    mcc    f1

@@ -24,7 +24,7 @@ from cmgems.evaluation.linear.models import (
 from cmgems.evaluation.linear.probe import probe
 from cmgems.evaluation.metrics import score
 from cmgems.tasks.dataset import from_sequences
-from cmgems.tokenization.kmers import vocabulary
+from cmgems.tokenization import OverlappingKmers
 
 
 def planted(count, seed, place=None, length=60, word="GATTACA"):
@@ -42,7 +42,7 @@ def planted(count, seed, place=None, length=60, word="GATTACA"):
 def test_kmers_are_counted_as_by_hand(k):
     found = [*random_sequences(20, 50), "ACGTNACGTACN", "AC", "", "NNNN"]
     table = kmer_counts(from_sequences(found, np.zeros(len(found))), k).toarray()
-    words = vocabulary(k)[5:]
+    words = OverlappingKmers(k).vocabulary[5:]
     for row, text in zip(table, found, strict=True):
         counts = Counter(text[i : i + k] for i in range(len(text) - k + 1))
         assert row.tolist() == [counts[word] for word in words]

@@ -1,6 +1,6 @@
 """One fine-tuned classifier: an encoder with a head, to save, to load and to export.
 
-A folder holds `classifier.json` (sizes, k, head, classes, the pretrained model) and
+A folder holds `classifier.json` (sizes, tokens, head, classes, the pretrained model) and
 `classifier.safetensors`. One with the head `cls` can be written as a Hugging Face folder, which
 `BertForSequenceClassification.from_pretrained` opens with the same logits.
 """
@@ -14,11 +14,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from cmgems.config.schema import Data
 from cmgems.errors import UserError
 from cmgems.evaluation.finetuning.heads import Head, build_head
 from cmgems.evaluation.finetuning.train import Classifiers
 from cmgems.evaluation.sources import ModelSource
-from cmgems.hub.bert_weights import bert_config, classifier_states
+from cmgems.hub.bert_weights import MODEL_CLASS, bert_config, classifier_states
+from cmgems.hub.families import family_of
 from cmgems.hub.folder import write_folder
 from cmgems.inference.encode import arithmetic, compute_hidden_states
 from cmgems.models.dropout import SeededDropout
@@ -26,6 +28,8 @@ from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import StackedLinear, unstack
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import Tokens
+from cmgems.tokenization import Tokenization, build_tokenization
+from cmgems.tokenization.hf import input_text
 from cmgems.utils.files import atomic_write
 
 DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"
@@ -53,7 +57,7 @@ class LoadedClassifier(NamedTuple):
     """What `load_classifier` reads."""
 
     classifier: Classifier
-    k: int
+    tokenization: Tokenization
     head: str
     description: dict
 
@@ -88,7 +92,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, t
         handle.write(safetensors.torch.save(weights))
     description = {
         "shape": asdict(classifier.encoder.config),
-        "k": source.k,
+        **source.tokens,
         "head": type(classifier.head).__name__.lower(),
         "kind": task.kind,
         "classes": list(task.classes),
@@ -117,12 +121,14 @@ def load_classifier(folder: Path) -> LoadedClassifier:
         )
         classifier = Classifier(Encoder(config).eval(), head)
         classifier.load_state_dict(state_dict)
+        tokens = Data(tokenization=description["tokenization"], k=description["k"])
+        tokenization = build_tokenization(tokens)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{folder}: found no usable classifier ({reason}), wanted a folder of save_classifiers"
         ) from error
-    return LoadedClassifier(classifier, description["k"], description["head"], description)
+    return LoadedClassifier(classifier, tokenization, description["head"], description)
 
 
 def export_classifier(folder: Path, out: Path) -> None:
@@ -140,17 +146,23 @@ def export_classifier(folder: Path, out: Path) -> None:
             f"{folder}: found the head {found.head}, wanted cls: Hugging Face's BERT has no other"
         )
     head, encoder = found.classifier.head, found.classifier.encoder
+    if family_of(encoder.config).model_class != MODEL_CLASS:
+        raise UserError(
+            f"{folder}: found another encoder than BERT's, wanted one that "
+            f"BertForSequenceClassification computes"
+        )
     states = classifier_states(encoder, *map(_plain_linear, (head.pooler, head.out)))
     classes = found.description["classes"] or ["value"]
     config = bert_config(
         encoder.config,
-        found.k,
+        found.tokenization,
         architectures=["BertForSequenceClassification"],
         id2label=dict(enumerate(classes)),
         label2id={name: number for number, name in enumerate(classes)},
         problem_type=PROBLEMS[found.description["kind"]],
     )
-    write_folder(out, states, config, found.k, _card(found.description))
+    card = _card(found.description, found.tokenization)
+    write_folder(out, states, config, found.tokenization, card)
 
 
 PROBLEMS = {
@@ -169,12 +181,12 @@ def _plain_linear(part: StackedLinear) -> nn.Linear:
     return plain
 
 
-def _card(description: dict) -> str:
+def _card(description: dict, tokenization: Tokenization) -> str:
     pretrained = description["pretrained"]
     origin = pretrained["source"] if pretrained["sha256"] else "an untrained encoder"
     return (
         f"# {description['task']}\n\n"
-        f"A classifier of DNA in {description['k']}-mers, fine-tuned with cmgems on the task "
+        f"A classifier of DNA in {tokenization.description}, fine-tuned with cmgems on the task "
         f"{description['task']}, from {origin}."
-        f"\n\nIts input is k-mer text: `ACGTACG` is `ACGTAC CGTACG` for k = 6.\n"
+        f"\n\nIts input is {input_text(tokenization)}.\n"
     )

@@ -1,4 +1,4 @@
-"""FASTA files as pieces of base codes: cut at line ends, contigs named, faults named."""
+"""FASTA files as chunks of base codes: cut at line ends, contigs and faults named."""
 
 import threading
 from collections.abc import Iterator
@@ -8,23 +8,23 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.formats import fasta_kernels
-from cmgems.genome.formats.base import Segment, SequenceChunk, line_at
+from cmgems.genome.formats.base import ByteStream, Segment, SequenceChunk, find_line
 
-PIECE = 1 << 20  # bytes of text; smaller ones cost calls, larger ones leave the caches
+CHUNK = 1 << 20  # bytes of text; smaller ones cost calls, larger ones leave the caches
 _MAX_HEADERS = 4096
 
 
-def read_fasta(path: Path, stream, size: int = PIECE) -> Iterator[SequenceChunk]:
-    """Pieces of at most `size` bytes of text, cut behind a line end wherever there is one.
+def read_fasta(path: Path, stream: ByteStream, size: int = CHUNK) -> Iterator[SequenceChunk]:
+    """Chunks of at most `size` bytes of text, cut after a line end wherever there is one.
 
-    The codes of a piece are overwritten when the thread that asked for it asks for another.
+    The codes of a chunk are overwritten when the thread that asked for it asks for another.
     """
     text = bytearray(size + fasta_kernels.PAD)
     raw = np.frombuffer(text, np.uint8)
-    buffers: dict[int, np.ndarray] = {}  # of each thread
+    buffers: dict[int, np.ndarray] = {}  # thread -> the codes of its chunk
     headers = np.empty((_MAX_HEADERS, fasta_kernels.HEADER_COLUMNS), np.int64)
     tally = np.empty(fasta_kernels.TALLY_FIELDS, np.int64)
-    offset = filled = 0  # of raw[0] in the file; bytes in raw
+    offset = filled = 0  # offset of raw[0] in the text; number of bytes in raw
     mid_line, named = False, False
     while True:
         filled += _fill(stream, memoryview(text)[filled:size])
@@ -51,15 +51,15 @@ def read_fasta(path: Path, stream, size: int = PIECE) -> Iterator[SequenceChunk]
         offset += used
 
 
-def _fill(stream, view: memoryview) -> int:
+def _fill(stream: ByteStream, view: memoryview) -> int:
     filled = 0
-    while filled < len(view) and (got := stream.readinto(view[filled:])):
-        filled += got
+    while filled < len(view) and (count := stream.readinto(view[filled:])):
+        filled += count
     return filled
 
 
 def _cut(text: bytearray, size: int, mid_line: bool, path: Path, offset: int) -> int:
-    """Where to cut a full buffer: behind its last line end, else anywhere but inside CR LF."""
+    """Where to cut a full buffer: after its last line end, else anywhere but inside CR LF."""
     cut = text.rfind(b"\n", 0, size) + 1
     if cut:
         return cut
@@ -68,10 +68,11 @@ def _cut(text: bytearray, size: int, mid_line: bool, path: Path, offset: int) ->
     return size - 1 if text[size - 1] == 13 else size
 
 
-def _segments(path, text, offset, headers, tally) -> list[Segment]:
-    """The first segment continues the contig before, each of the others begins one."""
-    met = int(tally[fasta_kernels.HEADERS])
-    rows = headers[:met].tolist()
+def _segments(
+    path: Path, text: bytearray, offset: int, headers: np.ndarray, tally: np.ndarray
+) -> list[Segment]:
+    """The first segment continues the previous contig, each of the others begins one."""
+    rows = headers[: int(tally[fasta_kernels.HEADERS])].tolist()
     ends = [*(r[fasta_kernels.HEADER_CODE] for r in rows), int(tally[fasta_kernels.WRITTEN])]
     n_counts = [0, *(r[fasta_kernels.HEADER_N] for r in rows), int(tally[fasta_kernels.N_COUNT])]
     iupac = [
@@ -99,15 +100,16 @@ def _segments(path, text, offset, headers, tally) -> list[Segment]:
 def _name(path: Path, header: bytes, at: int) -> str:
     """The first word of a header, which is at byte `at` of the text."""
     if not header.strip() or header[:1].isspace():
-        raise UserError(f"{path}: line {line_at(path, at)[0]} is a header without a name")
+        raise UserError(f"{path}: line {find_line(path, at)[0]} is a header without a name")
     name = header.split(None, 1)[0].decode("utf-8", "replace")
     if not name.isprintable() or "\ufffd" in name:
-        raise UserError(f"{path}: line {line_at(path, at)[0]}: the name {name!r} is not plain text")
+        line, _ = find_line(path, at)
+        raise UserError(f"{path}: line {line}: the name {name!r} is not plain text")
     return name
 
 
 def _bad_byte(path: Path, at: int) -> str:
-    line, value = line_at(path, at)
+    line, value = find_line(path, at)
     return f"{path}: line {line}, byte {at} is {_describe(value)}"
 
 
@@ -117,7 +119,7 @@ def _describe(value: int) -> str:
     if char == ">":
         return "'>' in the middle of a line; is a line end missing where two files were joined?"
     if char in "EeFfIiJjLlOoPpQqXxZz*":
-        return f"{char!r}, which is no nucleotide; is this a protein? {wanted}"
+        return f"{char!r}, which is not a nucleotide; is this a protein? {wanted}"
     if char in "-.":
         return f"{char!r}, a gap of an alignment; remove the gaps; {wanted}"
     if char == "\r":

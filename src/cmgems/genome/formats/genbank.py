@@ -1,78 +1,91 @@
-"""GenBank and EMBL files, parsed by Biopython, as pieces of base codes."""
+"""GenBank and EMBL files, parsed by Biopython, as chunks of base codes."""
 
 import io
 import itertools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmgems.errors import UserError
+from cmgems.genome.alphabet import AMBIGUOUS
 from cmgems.genome.formats import fasta_kernels
-from cmgems.genome.formats.base import Segment, SequenceChunk
+from cmgems.genome.formats.base import ByteStream, Segment, SequenceChunk
+
+if TYPE_CHECKING:
+    from Bio.SeqRecord import SeqRecord
 
 # What Biopython's parsers raise on damaged files, and how they warn of files that were cut short.
 _PARSE_ERRORS = (ValueError, AssertionError, IndexError, KeyError, TypeError, AttributeError)
 _CUT_SHORT = ("Premature end", "Expected sequence length")
 
 
-class _Bytes(io.RawIOBase):
-    """A stream of ours as the file object that Biopython reads."""
+class _RawStream(io.RawIOBase):
+    """A `ByteStream` as the file object that Biopython reads."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, view) -> int:
+    def readinto(self, view: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is of 3.12
         return self._stream.readinto(memoryview(view).cast("B"))
 
 
-def read_flat_file(path: Path, stream, flavour: str) -> Iterator[SequenceChunk]:
-    """One piece a record. `flavour` is Biopython's name of the format: genbank or embl."""
-    for number, record in enumerate(_records(path, stream, flavour), 1):
-        yield _piece(path, number, *record)
+def read_flat_file(path: Path, stream: ByteStream, file_format: str) -> Iterator[SequenceChunk]:
+    """One chunk per record. `file_format` is Biopython's name of it: genbank or embl."""
+    for number, (name, letters) in enumerate(_records(path, stream, file_format), 1):
+        yield _convert(path, number, name, letters)
 
 
-def _records(path: Path, stream, flavour: str) -> Iterator[tuple[str, bytes]]:
-    from Bio import SeqIO
-    from Bio.Seq import UndefinedSequenceError
+def _records(path: Path, stream: ByteStream, file_format: str) -> Iterator[tuple[str, bytes]]:
+    from Bio import SeqIO  # heavy, and most genomes are FASTA or 2bit
 
-    text = io.TextIOWrapper(io.BufferedReader(_Bytes(stream), 1 << 20), encoding="utf-8")
-    records = SeqIO.parse(text, flavour)
+    text = io.TextIOWrapper(io.BufferedReader(_RawStream(stream), 1 << 20), encoding="utf-8")
+    records = SeqIO.parse(text, file_format)
     for number in itertools.count(1):
         try:
-            with warnings.catch_warnings(record=True) as said:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 record = next(records, None)
             if record is None:
                 return
-            letters = bytes(record.seq)
-        except UndefinedSequenceError as error:
-            raise UserError(
-                f"{path}: record {number} ({record.id}) has annotation but no sequence; wanted:"
-                " the full record (GenBank calls it 'gbwithparts')"
-            ) from error
+            letters = _letters(path, number, record)
         except _PARSE_ERRORS as error:
             raise UserError(f"{path}: record {number} is damaged: {_one_line(error)}") from error
-        for warning in said:
-            # Biopython only warns where a file was cut short
+        for warning in caught:
+            # Biopython only warns of a file that was cut short
             if any(sign in str(warning.message) for sign in _CUT_SHORT):
                 raise UserError(f"{path}: record {number} is damaged: {_one_line(warning.message)}")
         yield record.id or record.name, letters
 
 
-def _one_line(error) -> str:
+def _letters(path: Path, number: int, record: "SeqRecord") -> bytes:
+    from Bio.Seq import UndefinedSequenceError  # heavy, see above
+
+    if record.seq is None:
+        raise ValueError("it has no sequence")
+    try:
+        return bytes(record.seq)
+    except UndefinedSequenceError as error:
+        raise UserError(
+            f"{path}: record {number} ({record.id}) has annotation but no sequence; wanted:"
+            " the full record (GenBank calls it 'gbwithparts')"
+        ) from error
+
+
+def _one_line(error: Exception | Warning | str) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _piece(path: Path, number: int, name: str, letters: bytes) -> SequenceChunk:
+def _convert(path: Path, number: int, name: str, letters: bytes) -> SequenceChunk:
     size = len(letters)
     raw = np.frombuffer(letters + bytes(fasta_kernels.PAD), np.uint8)
     codes = np.empty(size + 1 + fasta_kernels.PAD, np.uint8)
-    codes[0] = fasta_kernels.OTHER
+    codes[0] = AMBIGUOUS
     tally = np.empty(fasta_kernels.TALLY_FIELDS, np.int64)
     headers = np.empty((1, fasta_kernels.HEADER_COLUMNS), np.int64)
     fasta_kernels.convert(raw, size, True, codes[1:], headers, tally)

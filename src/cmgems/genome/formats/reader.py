@@ -1,7 +1,7 @@
-"""Sequence files, whatever their format, as one stream of pieces of base codes.
+"""Sequence files, whatever their format, as one stream of chunks of base codes.
 
-The format is told by the first bytes, never by the name. FASTA (plain, gzip, bgzip) and 2bit are
-read by our own code, GenBank and EMBL by Biopython.
+The format is recognized by the first bytes, never by the name. FASTA (plain, gzip, bgzip) and 2bit
+are read by code of this package, GenBank and EMBL by Biopython.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,15 +12,21 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome.formats.base import WANTED, Plain, SequenceChunk, Stream, open_source
-from cmgems.genome.formats.bgzip import Unpacked
+from cmgems.genome.formats.base import (
+    WANTED,
+    ByteStream,
+    PlainStream,
+    SequenceChunk,
+    open_source,
+)
+from cmgems.genome.formats.bgzip import GzipStream
 from cmgems.genome.formats.fasta import read_fasta
 from cmgems.genome.formats.genbank import read_flat_file
 from cmgems.genome.formats.twobit import SIGNATURES, read_twobit
 from cmgems.utils.files import is_gzip
 
-# First bytes of what people hand in by mistake, and what to say.
-_FOREIGN = (
+# First bytes of what is given by mistake, and what the message says of it.
+_FOREIGN_FORMATS = (
     (b"\xef\xbb\xbf", "begins with a byte-order mark (UTF-8); save it as plain ASCII"),
     (b"\xff\xfe", "begins with a byte-order mark (UTF-16); save it as plain ASCII"),
     (b"\xfe\xff", "begins with a byte-order mark (UTF-16); save it as plain ASCII"),
@@ -36,30 +42,30 @@ _FOREIGN = (
 def read_chunks(
     path: Path, advance: Callable[[int], object] = lambda n: None
 ) -> Iterator[SequenceChunk]:
-    """The sequence of a file in pieces of a few megabytes.
+    """The sequence of a file in chunks of a few megabytes.
+
+    The codes of a chunk are overwritten when the thread that asked for it asks for another.
 
     Parameters
     ----------
     path : a FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL file
     advance : called with the number of bytes of the file that were read since the last call
 
-    The codes of a piece are overwritten when the thread that asked for it asks for another.
-
     Raises
     ------
     UserError
         If the file cannot be read, is of another format, is damaged, or has no sequence.
     """
-    begun = False
+    has_sequence = False
     with open_source(path) as handle:
         head = handle.read(8192)
         if not head:
             raise UserError(f"{path}: is empty; {WANTED}")
         handle.seek(0)
-        for piece in _reader(path, handle, head, advance):
-            begun = begun or any(s.name is not None for s in piece.segments)
-            yield piece
-    if not begun:
+        for chunk in _read(path, handle, head, advance):
+            has_sequence = has_sequence or any(s.name is not None for s in chunk.segments)
+            yield chunk
+    if not has_sequence:
         raise UserError(f"{path}: has no sequence; {WANTED}")
 
 
@@ -71,41 +77,42 @@ class Sequence(NamedTuple):
 
 
 def read_sequences(path: Path) -> Iterator[Sequence]:
-    """The sequences of a file in its order; only one is held whole.
+    """The sequences of a file in its order; only one at a time is in memory.
 
     Raises
     ------
     UserError
         See `read_chunks`.
     """
-    name, parts = None, []
-    for piece in read_chunks(path):
-        for segment in piece.segments:
+    name: str | None = None
+    parts: list[np.ndarray] = []
+    for chunk in read_chunks(path):
+        for segment in chunk.segments:
             if segment.name is not None:
                 if name is not None:
                     yield Sequence(name, np.concatenate(parts))
                 name, parts = segment.name, []
-            parts.append(piece.codes[segment.start : segment.stop].copy())
+            parts.append(chunk.codes[segment.start : segment.stop].copy())
     if name is not None:
         yield Sequence(name, np.concatenate(parts))
 
 
-def _reader(
+def _read(
     path: Path, handle: FileIO, head: bytes, advance: Callable[[int], object]
 ) -> Iterator[SequenceChunk]:
     if head[:4] in SIGNATURES:
         return read_twobit(path, handle, advance)
     if not is_gzip(head):
-        return _text_reader(path, Plain(handle, advance), head)
-    stream = Unpacked(path, handle, advance)
+        return _read_text(path, PlainStream(handle, advance), head)
+    stream = GzipStream(path, handle, advance)
     head = stream.peek(8192)
     if not head:
         raise UserError(f"{path}: is empty once unpacked; {WANTED}")
-    return _text_reader(path, stream, head)
+    return _read_text(path, stream, head)
 
 
-def _text_reader(path: Path, stream: Stream, head: bytes) -> Iterator[SequenceChunk]:
-    for magic, sentence in _FOREIGN:
+def _read_text(path: Path, stream: ByteStream, head: bytes) -> Iterator[SequenceChunk]:
+    for magic, sentence in _FOREIGN_FORMATS:
         if head.startswith(magic):
             raise UserError(f"{path}: {sentence}; {WANTED}")
     text = head.lstrip(b"\r\n")
@@ -124,4 +131,4 @@ def _no_header(text: bytes) -> str:
     if b"\0" in text:
         return f"is a binary file that is not known here (begins with {text[:8]!r})"
     line = text.split(b"\n", 1)[0][:40].rstrip(b"\r").decode("ascii", "backslashreplace")
-    return f"has no header: a FASTA file begins with '>', here stands {line!r}"
+    return f"has no header: a FASTA file begins with '>', found {line!r}"

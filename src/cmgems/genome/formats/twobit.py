@@ -1,51 +1,53 @@
-"""UCSC 2bit files as pieces of base codes.
+"""UCSC 2bit files as chunks of base codes.
 
 Format (https://genome.ucsc.edu/FAQ/FAQformat.html#format7): a header of four 32-bit integers
 (signature, version 0, number of sequences, 0), an index (name length, name, offset) and for each
 sequence: bases, N blocks (starts, sizes), mask blocks (starts, sizes), 0, and the bases packed
-four in a byte, the first in the highest two bits, T C A G = 0 1 2 3. The signature tells the
-order of bytes.
+four per byte, the first in the highest two bits, T C A G = 0 1 2 3. The order of the signature's
+bytes is that of all others.
 """
 
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from cmgems.errors import UserError
+from cmgems.genome.alphabet import AMBIGUOUS
 from cmgems.genome.formats.base import Segment, SequenceChunk
 
-SIGNATURES = {b"\x1a\x41\x27\x43": ">", b"\x43\x27\x41\x1a": "<"}  # and the order of bytes
-PIECE = 1 << 22  # bases
-OTHER = 4
-_AGAIN = "fetch it again, or make it again with faToTwoBit"
+SIGNATURES = {b"\x1a\x41\x27\x43": ">", b"\x43\x27\x41\x1a": "<"}  # -> order of bytes
+CHUNK = 1 << 22  # bases
+_REMEDY = "fetch it again, or make it again with faToTwoBit"
 
 
 def _unpacking_table() -> np.ndarray:
     """Byte -> its four base codes, uint8 [256, 4]."""
-    ours = np.array([1, 2, 0, 3], np.uint8)  # T C A G
+    base_codes = np.array([1, 2, 0, 3], np.uint8)  # of T C A G
     packed = np.arange(256)
-    return np.stack([ours[packed >> shift & 3] for shift in (6, 4, 2, 0)], axis=1)
+    return np.stack([base_codes[packed >> shift & 3] for shift in (6, 4, 2, 0)], axis=1)
 
 
-class _File:
-    """The bytes of a 2bit file; whatever lies past the end is told, not read."""
+class _TwoBitFile:
+    """The bytes of a 2bit file; whatever would lie past its end is a `UserError`."""
 
-    def __init__(self, path: Path, handle, order: str):
+    def __init__(self, path: Path, handle: FileIO, order: str) -> None:
         self.path, self.handle, self.order = path, handle, order
         self.size = handle.seek(0, 2)
 
-    def need(self, at: int, count: int, what: str) -> None:
+    def require(self, at: int, count: int, label: str) -> None:
         if at + count > self.size:
             raise UserError(
-                f"{self.path}: the 2bit file is truncated or damaged: {what} should be at bytes"
-                f" {at} to {at + count}, the file has {self.size}; {_AGAIN}"
+                f"{self.path}: the 2bit file is truncated or damaged: {label} should be at bytes"
+                f" {at} to {at + count}, the file has {self.size}; {_REMEDY}"
             )
 
-    def bytes(self, at: int, count: int, what: str) -> bytes:
-        self.need(at, count, what)
+    def bytes(self, at: int, count: int, label: str) -> bytes:
+        self.require(at, count, label)
         self.handle.seek(at)
-        parts = []
+        parts: list[bytes] = []
         while count and (part := self.handle.read(count)):
             parts.append(part)
             count -= len(part)
@@ -53,14 +55,17 @@ class _File:
             raise UserError(f"{self.path}: became shorter while it was read")
         return b"".join(parts)
 
-    def integers(self, at: int, count: int, what: str) -> np.ndarray:
-        return np.frombuffer(self.bytes(at, 4 * count, what), f"{self.order}u4").astype(np.int64)
+    def integers(self, at: int, count: int, label: str) -> np.ndarray:
+        return np.frombuffer(self.bytes(at, 4 * count, label), f"{self.order}u4").astype(np.int64)
 
 
-def read_twobit(path: Path, handle, advance: Callable[[int], object]) -> Iterator[SequenceChunk]:
+def read_twobit(
+    path: Path, handle: FileIO, advance: Callable[[int], object]
+) -> Iterator[SequenceChunk]:
+    """Chunks of at most `CHUNK` bases; `advance` is called with the bytes read since the last."""
     handle.seek(0)
     order = SIGNATURES[handle.read(4)]
-    file = _File(path, handle, order)
+    file = _TwoBitFile(path, handle, order)
     _, version, count, _ = file.integers(0, 4, "the header").tolist()
     if version != 0:
         raise UserError(f"{path}: is 2bit version {version}; wanted: version 0")
@@ -68,8 +73,10 @@ def read_twobit(path: Path, handle, advance: Callable[[int], object]) -> Iterato
         yield from _sequence(file, number, name, at, advance)
 
 
-def _index(file: _File, count: int) -> list[tuple[str, int]]:
-    at, entries = 16, []
+def _index(file: _TwoBitFile, count: int) -> list[tuple[str, int]]:
+    """Name and offset of each sequence."""
+    at = 16
+    entries: list[tuple[str, int]] = []
     for number in range(1, count + 1):
         length = file.bytes(at, 1, f"entry {number} of the index")[0]
         entry = file.bytes(at + 1, length + 4, f"entry {number} of the index")
@@ -78,46 +85,66 @@ def _index(file: _File, count: int) -> list[tuple[str, int]]:
         except UnicodeDecodeError as error:
             raise UserError(f"{file.path}: name {number} of the index is not UTF-8 text") from error
         if not name or name.split() != [name]:
-            raise UserError(f"{file.path}: name {number} of the index is {name!r}; {_AGAIN}")
+            raise UserError(f"{file.path}: name {number} of the index is {name!r}; {_REMEDY}")
         entries.append((name, int(np.frombuffer(entry[length:], f"{file.order}u4")[0])))
         at += 1 + length + 4
     return entries
 
 
-def _blocks(file: _File, at: int, what: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Starts, sizes and the offset behind them."""
-    count = int(file.integers(at, 1, what)[0])
-    both = file.integers(at + 4, 2 * count, what)
+def _blocks(file: _TwoBitFile, at: int, label: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Starts, sizes and the offset after them."""
+    count = int(file.integers(at, 1, label)[0])
+    both = file.integers(at + 4, 2 * count, label)
     return both[:count], both[count:], at + 4 + 8 * count
 
 
-def _sequence(file: _File, number: int, name: str, at: int, advance) -> Iterator[SequenceChunk]:
-    what = f"the head of {name!r}"
-    size = int(file.integers(at, 1, what)[0])
+class _Header(NamedTuple):
+    """What precedes the bases of a sequence."""
+
+    size: int  # bases
+    n_starts: np.ndarray  # int64, ascending
+    n_ends: np.ndarray
+    offset: int  # of the packed bases in the file
+
+
+def _header(file: _TwoBitFile, name: str, at: int) -> _Header:
+    size = int(file.integers(at, 1, f"the head of {name!r}")[0])
     starts, sizes, after = _blocks(file, at + 4, f"the N blocks of {name!r}")
     ends = starts + sizes
     if np.any(ends > size) or np.any(starts[1:] < ends[:-1]):
-        raise UserError(f"{file.path}: the N blocks of {name!r} overlap or pass its end; {_AGAIN}")
+        raise UserError(f"{file.path}: the N blocks of {name!r} overlap or pass its end; {_REMEDY}")
     _, _, after = _blocks(file, after, f"the mask blocks of {name!r}")
-    bases = after + 4
-    file.need(bases, -(-size // 4), f"the sequence of {name!r}")
+    offset = after + 4  # a reserved 0
+    file.require(offset, -(-size // 4), f"the sequence of {name!r}")
+    return _Header(size, starts, ends, offset)
+
+
+def _sequence(
+    file: _TwoBitFile, number: int, name: str, at: int, advance: Callable[[int], object]
+) -> Iterator[SequenceChunk]:
+    header = _header(file, name, at)
     table = _unpacking_table()
-    place = f"sequence {number} of its index"
-    for start in range(0, max(size, 1), PIECE):
-        stop = min(start + PIECE, size)
+    location = f"sequence {number} of its index"
+    for start in range(0, max(header.size, 1), CHUNK):
+        stop = min(start + CHUNK, header.size)
         packed = file.bytes(
-            bases + start // 4, -(-(stop - start) // 4), f"the sequence of {name!r}"
+            header.offset + start // 4, -(-(stop - start) // 4), f"the sequence of {name!r}"
         )
         first = int(start == 0)  # room for the code 4 before the contig
         codes = np.empty(first + 4 * len(packed), np.uint8)
-        codes[:first] = OTHER
+        codes[:first] = AMBIGUOUS
         codes[first:] = table[np.frombuffer(packed, np.uint8)].ravel()
         codes = codes[: first + stop - start]
-        inside = slice(np.searchsorted(ends, start, "right"), np.searchsorted(starts, stop))
-        for n_start, n_stop in zip(starts[inside], ends[inside], strict=True):
-            codes[first + max(n_start - start, 0) : first + min(n_stop, stop) - start] = OTHER
+        _mark_n(codes[first:], start, stop, header)
         advance(len(packed))
-        n_count = int(np.count_nonzero(codes[first:] == OTHER))
-        yield SequenceChunk(
-            codes, [Segment(name if first else None, first, len(codes), n_count, 0, place)]
-        )
+        n_count = int(np.count_nonzero(codes[first:] == AMBIGUOUS))
+        contig = name if first else None
+        yield SequenceChunk(codes, [Segment(contig, first, len(codes), n_count, 0, location)])
+
+
+def _mark_n(codes: np.ndarray, start: int, stop: int, header: _Header) -> None:
+    """Set the N blocks within the bases start:stop of the sequence, whose codes these are."""
+    starts, ends = header.n_starts, header.n_ends
+    inside = slice(np.searchsorted(ends, start, "right"), np.searchsorted(starts, stop))
+    for n_start, n_end in zip(starts[inside], ends[inside], strict=True):
+        codes[max(n_start - start, 0) : min(n_end, stop) - start] = AMBIGUOUS

@@ -14,7 +14,7 @@ from cmgems.masking.ops import (
     order_by,
     subtract_noise,
 )
-from cmgems.masking.types import PLAIN_WINDOW, Tokens, wide_window
+from cmgems.masking.types import Tokens
 from cmgems.utils.rng import generator
 
 
@@ -40,8 +40,9 @@ LENGTH_A_CENTRE = FEW_CENTRES_LENGTH / FEW_CENTRES  # with each of these the rul
 def genemask(tokens: Tokens) -> Tensor:
     """Around each drawn centre look for the best-ranked token; mask widely at the better half.
 
-    Of n centres, the ceil(n / 2) whose best token ranks best mask 2k - 1 tokens around that token,
-    the others the k tokens around the centre itself. Source: GeneMask (Roy et al., ECAI 2023).
+    Of n centres, the ceil(n / 2) whose best token ranks best mask a wide window around that token
+    (2k - 1 k-mers), the others a plain one around the centre itself (k k-mers). Source: GeneMask
+    (Roy et al., ECAI 2023).
     """
     centres_BT = tokens.centres_BT
     drawn_B1 = centres_BT.sum(1, keepdim=True)
@@ -50,17 +51,18 @@ def genemask(tokens: Tokens) -> Tensor:
     wide_B1 = torch.where(few_B1, drawn_B1, better_B1)
 
     order_BT = order_by(tokens.rank_V, tokens)
-    best_BT = best_nearby(order_BT, centres_BT, PLAIN_WINDOW[tokens.k])
+    best_BT = best_nearby(order_BT, centres_BT, tokens.windows.search)
     wide_BT = first_of_row(at_places(order_BT, best_BT), wide_B1)
-    covered_BT = cover(mark(best_BT, wide_BT), wide_window(tokens.k))
-    covered_BT |= cover(centres_BT & ~wide_BT, PLAIN_WINDOW[tokens.k])
+    covered_BT = cover(mark(best_BT, wide_BT), tokens.windows.wide)
+    covered_BT |= cover(centres_BT & ~wide_BT, tokens.windows.plain)
     return covered_BT & tokens.maskable_BT
 
 
 def global_pmi(tokens: Tokens) -> Tensor:
     """As many centres as are drawn, but at the best-ranked tokens of the whole sequence.
 
-    Source: CM-GEMS (Roy, Sural, Ganguly, ECAI 2024); each centre masks 2k - 1 tokens.
+    Source: CM-GEMS (Roy, Sural, Ganguly, ECAI 2024); each centre masks 2k - 1 k-mers, so
+    that the k bases of the middle one are hidden.
     """
     return wide_at_first(tokens, order_by(tokens.rank_V, tokens))
 
@@ -68,7 +70,7 @@ def global_pmi(tokens: Tokens) -> Tensor:
 def wide_at_first(tokens: Tokens, order_BT: Tensor) -> Tensor:
     """Wide windows at the first tokens of an order, as many as there are drawn centres."""
     drawn_B1 = tokens.centres_BT.sum(1, keepdim=True)
-    return cover(first_of_row(order_BT, drawn_B1), wide_window(tokens.k)) & tokens.maskable_BT
+    return cover(first_of_row(order_BT, drawn_B1), tokens.windows.wide) & tokens.maskable_BT
 
 
 def inverse_pmi(tokens: Tokens) -> Tensor:
