@@ -23,7 +23,7 @@ from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
-from cmgems.masking.rates import Budget
+from cmgems.masking.rates import CenterRates
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.models.build import build_model
 from cmgems.tokenization import OverlappingKmers
@@ -74,7 +74,7 @@ def set_up(device: torch.device) -> tuple[Masker, WindowBatch]:
     masker = Masker(
         OverlappingKmers(K),
         rank_V,
-        Budget(OverlappingKmers(K).encode(codes_BL), rank_V, OverlappingKmers(K)),
+        CenterRates(OverlappingKmers(K).encode(codes_BL), rank_V, OverlappingKmers(K)),
     ).to(device)
     keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "bench"), np.arange(250)))
     return masker, WindowBatch(codes_BL[-250:].to(device), (BASES,) * 250, keys_B2.to(device))

@@ -11,22 +11,22 @@ import sys
 import numpy as np
 import torch
 
-from cmgems.data_modules.windows import Cut, WindowStream, sample_windows
+from cmgems.data_modules.windows import WindowSampling, WindowStream, sample_windows
 from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
-from cmgems.masking.rates import Budget, paper_rate
+from cmgems.masking.rates import CenterRates, paper_rate
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.rng import derive_key, sequence_keys
 
 K, WINDOWS = 6, 4_000
 KINDS = {
-    "DNABERT's mix": Cut(510, 6, 0.5),
-    "505 tokens": Cut(510, 510, 1.0),
-    "254 tokens": Cut(259, 259, 1.0),
-    "64 tokens": Cut(69, 69, 1.0),
+    "DNABERT's mix": WindowSampling(510, 6, 0.5),
+    "505 tokens": WindowSampling(510, 510, 1.0),
+    "254 tokens": WindowSampling(259, 259, 1.0),
+    "64 tokens": WindowSampling(69, 69, 1.0),
 }
 
 
@@ -37,9 +37,11 @@ def main() -> None:
     corpus_BK = OverlappingKmers(K).encode(
         torch.from_numpy(sample_windows(genome.codes, spans, 1024, 510))
     )
-    solved = Masker(OverlappingKmers(K), rank_V, Budget(corpus_BK, rank_V, OverlappingKmers(K)))
+    solved = Masker(
+        OverlappingKmers(K), rank_V, CenterRates(corpus_BK, rank_V, OverlappingKmers(K))
+    )
     paper = Masker(
-        OverlappingKmers(K), rank_V, Budget(corpus_BK, rank_V, OverlappingKmers(K), paper=True)
+        OverlappingKmers(K), rank_V, CenterRates(corpus_BK, rank_V, OverlappingKmers(K), paper=True)
     )
     streams = {kind: WindowStream(genome.codes, spans, cut, 1) for kind, cut in KINDS.items()}
     print(f"| strategy | centre rate | {' | '.join(KINDS)} | solved for 0.15 (mix) |")

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunStopped
-from cmgems.training.module import COMMON_MASKS, Pretraining
+from cmgems.training.module import REFERENCE_MASKS, Pretraining
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # these stop a run
 
@@ -34,7 +34,7 @@ class RunCheckpoints(L.Callback):
         if trainer.state.fn != "fit":
             return
         module.check_finite()
-        loss = module.validated[COMMON_MASKS[0]].loss
+        loss = module.validated[REFERENCE_MASKS[0]].loss
         is_best = loss < self.best_loss
         if is_best:
             self.best_loss, self.best_step = loss, trainer.global_step

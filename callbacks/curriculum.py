@@ -10,7 +10,7 @@ from cmgems.curriculum.plateau import is_plateau
 from cmgems.curriculum.schedule import place, plan_at
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import UserError
-from cmgems.masking.masker import Plan
+from cmgems.masking.masker import MaskingPlan
 from cmgems.training.module import Pretraining
 
 
@@ -52,7 +52,7 @@ class CurriculumCallback(L.Callback):
         """Position of a step among the S strategies, 0 .. S - 1."""
         return place(self.curriculum, step, self.max_steps, self.switches, self.seed)
 
-    def plan(self, step: int) -> Plan:
+    def plan(self, step: int) -> MaskingPlan:
         """How a step is masked."""
         return plan_at(
             self.curriculum, self.masking, step, self.max_steps, self.switches, self.seed
@@ -67,7 +67,7 @@ class CurriculumCallback(L.Callback):
         """Validate under the most probable strategy of the last step."""
         step = max(trainer.global_step - 1, 0)
         nearest = self.curriculum.strategies[ceil(self.stage_position(step) - 0.5)]
-        module.plan = Plan((nearest,), settings=self.plan(step).settings)
+        module.plan = MaskingPlan((nearest,), params=self.plan(step).params)
 
     def on_validation_end(self, trainer: L.Trainer, module: Pretraining) -> None:
         if trainer.state.fn != "fit":

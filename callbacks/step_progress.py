@@ -10,7 +10,7 @@ from tqdm import tqdm
 from cmgems.callbacks.throughput import Throughput
 from cmgems.callbacks.training_log import TrainingLog
 from cmgems.data_modules.windows import WindowBatch
-from cmgems.training.module import COMMON_MASKS, Pretraining
+from cmgems.training.module import REFERENCE_MASKS, Pretraining
 
 
 class StepProgress(ProgressBar):
@@ -55,8 +55,8 @@ class StepProgress(ProgressBar):
         postfix = {"mask": module.strategy}
         if self.training_log.last_logged:
             postfix["loss"] = f"{self.training_log.last_logged['loss']:.3f}"
-        if COMMON_MASKS[0] in module.validated:
-            postfix["val ppl"] = f"{module.validated[COMMON_MASKS[0]].perplexity:.1f}"
+        if REFERENCE_MASKS[0] in module.validated:
+            postfix["val ppl"] = f"{module.validated[REFERENCE_MASKS[0]].perplexity:.1f}"
         if self.throughput.tokens_per_second:
             postfix["tok/s"] = f"{self.throughput.tokens_per_second:,.0f}"
         bar.set_postfix(postfix, refresh=False)

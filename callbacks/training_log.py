@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from cmgems.callbacks.curriculum import CurriculumCallback
 from cmgems.data_modules.windows import WindowBatch
-from cmgems.training.module import HIDING_MASKS, Pretraining
+from cmgems.training.module import FULLY_HIDDEN_MASKS, Pretraining
 
 
 class TrainingLog(L.Callback):
@@ -109,7 +109,7 @@ class TrainingLog(L.Callback):
         self._collect(module)
         self.final = {mask: metrics.named() for mask, metrics in module.validated.items()}
         assert module.validated_hidden is not None  # every validation measures it
-        self.final[HIDING_MASKS] |= module.validated_hidden.named()
+        self.final[FULLY_HIDDEN_MASKS] |= module.validated_hidden.named()
         self.final["own_masks"] = self.final[module.strategy]
         if trainer.state.fn == "validate":
             self.initial = self.final

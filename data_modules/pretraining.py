@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config.schema import Experiment
 from cmgems.data_modules.windows import (
-    Cut,
-    Pieces,
     WindowBatch,
+    Windows,
+    WindowSampling,
     WindowStream,
-    cut_pieces,
-    gather,
+    collate,
+    sample_epoch,
     sample_windows,
 )
 from cmgems.errors import UserError
@@ -51,7 +51,7 @@ class GenomeDataModule(L.LightningDataModule):
         self.genome, self.codes = genome, genome.codes
         self.batch, self.micro_batch = train.global_batch_size, train.micro_batch_size
         self.max_steps = train.max_steps
-        cut = Cut(data.window_length, data.min_window_length, data.full_length_fraction)
+        cut = WindowSampling(data.window_length, data.min_window_length, data.full_length_fraction)
         # A small genome gets smaller regions, so that at least two of them are for validation.
         block = min(data.validation_block, int(len(self.codes) * data.validation_fraction / 2) or 1)
         self.train_spans, self.validation_spans = split_spans(
@@ -68,8 +68,8 @@ class GenomeDataModule(L.LightningDataModule):
                     "bases "
                     f"for {purpose}, wanted a larger genome or a smaller data.window_length"
                 )
-        held_out = cut_pieces(self.validation_spans, cut, VALIDATION_SEED, epoch=0)
-        self.held_out = Pieces(*(column[: experiment.validation.windows] for column in held_out))
+        held_out = sample_epoch(self.validation_spans, cut, VALIDATION_SEED, epoch=0)
+        self.held_out = Windows(*(column[: experiment.validation.windows] for column in held_out))
 
     @property
     def accumulate(self) -> int:
@@ -80,10 +80,10 @@ class GenomeDataModule(L.LightningDataModule):
         total = self.max_steps * self.accumulate
         start = self.trainer.global_step * self.accumulate
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        windows = self._training_windows = MicroBatches(
+        windows = self._training_windows = MicroBatchDataset(
             self.windows, self.batch, self.micro_batch, rank, ranks
         )
-        return DataLoader(windows, batch_size=None, sampler=From(start, total))
+        return DataLoader(windows, batch_size=None, sampler=ResumableSampler(start, total))
 
     @property
     def loading_seconds(self) -> float:
@@ -92,31 +92,35 @@ class GenomeDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(HeldOut(self.codes, self.held_out, rank, ranks), batch_size=None)
+        return DataLoader(
+            ValidationWindows(self.codes, self.held_out, rank, ranks), batch_size=None
+        )
 
     def corpus(self, count: int, length: int) -> np.ndarray:
         """Base codes [count, length] of training windows, for measuring masks; always the same."""
         return sample_windows(self.codes, self.train_spans, count, length)
 
 
-class MicroBatches(Dataset):
+class MicroBatchDataset(Dataset):
     """This rank's micro-batches of a run. The windows of a step are dealt out to its micro-batches,
     which depend on no number of ranks; the ranks take them in turns."""
 
     def __init__(self, windows: WindowStream, batch: int, size: int, rank: int, ranks: int):
-        self.windows, self.batch, self.hands = windows, batch, batch // size
+        self.windows, self.batch, self.num_micro_batches = windows, batch, batch // size
         self.rank, self.ranks = rank, ranks
         self.seconds = 0.0  # spent here
 
     def __getitem__(self, number: int) -> WindowBatch:
         start = time.perf_counter()
-        step, hand = divmod(number * self.ranks + self.rank, self.hands)
-        batch = self.windows.batch(step * self.batch, self.batch, hand, self.hands)
+        step, micro_batch_index = divmod(number * self.ranks + self.rank, self.num_micro_batches)
+        batch = self.windows.batch(
+            step * self.batch, self.batch, micro_batch_index, self.num_micro_batches
+        )
         self.seconds += time.perf_counter() - start
         return batch
 
 
-class From(Sampler[int]):
+class ResumableSampler(Sampler[int]):
     """start .. total - 1. Its length is `total`: Lightning counts the batches of the whole epoch,
     those before a resume included."""
 
@@ -130,16 +134,16 @@ class From(Sampler[int]):
         return self.total
 
 
-class HeldOut(Dataset):
+class ValidationWindows(Dataset):
     """This rank's share of the validation windows, in batches of similar length."""
 
     SIZE = 16
 
-    def __init__(self, codes: np.ndarray, pieces: Pieces, rank: int, ranks: int):
+    def __init__(self, codes: np.ndarray, pieces: Windows, rank: int, ranks: int):
         self.codes = codes
         order = np.argsort(-pieces.length, kind="stable")[rank::ranks]
         self.order = order
-        self.pieces = Pieces(pieces.start[order], pieces.length[order])
+        self.pieces = Windows(pieces.start[order], pieces.length[order])
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.SIZE)
@@ -149,4 +153,4 @@ class HeldOut(Dataset):
             raise IndexError(number)
         part = slice(number * self.SIZE, (number + 1) * self.SIZE)
         keys = sequence_keys(derive_key(VALIDATION_SEED, "validation masks"), self.order[part])
-        return gather(self.codes, Pieces(*(column[part] for column in self.pieces)), keys)
+        return collate(self.codes, Windows(*(column[part] for column in self.pieces)), keys)

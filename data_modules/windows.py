@@ -16,14 +16,14 @@ from cmgems.genome.spans import Spans
 from cmgems.utils.rng import derive_key, generator, sequence_keys
 
 
-class Pieces(NamedTuple):
+class Windows(NamedTuple):
     """Windows of a genome: int64 offsets [P] and int32 lengths [P], in the order of use."""
 
     start: np.ndarray
     length: np.ndarray
 
 
-class Cut(NamedTuple):
+class WindowSampling(NamedTuple):
     """How spans are cut (DNABERT): a piece has the full length with probability `full_share`, else
     a length uniform in shortest .. full."""
 
@@ -44,7 +44,7 @@ class WindowBatch(NamedTuple):
     bases_B: Tensor | None = None  # int64
 
 
-def cut_pieces(spans: Spans, cut: Cut, seed: int, epoch: int) -> Pieces:
+def sample_epoch(spans: Spans, cut: WindowSampling, seed: int, epoch: int) -> Windows:
     """Consecutive, non-overlapping pieces of all spans, shuffled; another cut each epoch."""
     rng = generator(seed, f"windows of epoch {epoch}")
     most = int(((spans.end - spans.start) // cut.shortest + 1).sum())
@@ -54,20 +54,20 @@ def cut_pieces(spans: Spans, cut: Cut, seed: int, epoch: int) -> Pieces:
     lengths = np.where(full, cut.full, rng.integers(cut.shortest, cut.full + 1, draws))
     start, length = _cut(spans.start, spans.end, lengths.astype(np.int32), cut.shortest)
     order = rng.permutation(len(start))
-    return Pieces(start[order], length[order])
+    return Windows(start[order], length[order])
 
 
 def sample_windows(codes: np.ndarray, spans: Spans, count: int, length: int) -> np.ndarray:
     """Base codes, uint8 [at most count, length], of windows spread at random over spans; always
     the same ones."""
-    cut = Cut(full=length, shortest=length, full_share=1.0)
+    cut = WindowSampling(full=length, shortest=length, full_share=1.0)
     codes = np.asarray(codes)  # each slice of a memory map makes a memory map, in 0.1 ms
-    pieces = cut_pieces(spans, cut, seed=0, epoch=0)
+    pieces = sample_epoch(spans, cut, seed=0, epoch=0)
     starts = pieces.start[pieces.length == length][:count]
     return np.stack([codes[start : start + length] for start in starts])
 
 
-def _mean_length(cut: Cut) -> float:
+def _mean_length(cut: WindowSampling) -> float:
     return cut.full_share * cut.full + (1 - cut.full_share) * (cut.shortest + cut.full) / 2
 
 
@@ -96,61 +96,63 @@ class WindowStream:
     epoch's cut is held.
     """
 
-    def __init__(self, codes: np.ndarray, spans: Spans, cut: Cut, seed: int):
+    def __init__(self, codes: np.ndarray, spans: Spans, cut: WindowSampling, seed: int):
         # each slice of a memory map makes a memory map, in 0.1 ms
         self.codes = np.asarray(codes)
         self.spans, self.cut, self.seed = spans, cut, seed
         self._mask_stream = derive_key(seed, "masks")
         self._epoch = -1
         self._first = self._end = 0  # window numbers of the current epoch
-        self._pieces = self._step = Pieces(np.empty(0, np.int64), np.empty(0, np.int32))
-        self._dealt, self._dealt_to = np.empty((0, 0), np.int64), (0, 0, 0)
+        self._pieces = self._step = Windows(np.empty(0, np.int64), np.empty(0, np.int32))
+        self._assignment, self._assigned_step = np.empty((0, 0), np.int64), (0, 0, 0)
 
-    def pieces(self, first: int, count: int) -> Pieces:
+    def pieces(self, first: int, count: int) -> Windows:
         """Windows number first .. first + count - 1."""
         parts = []
         while count > 0:
-            self._seek(first)
+            self._advance_to_epoch(first)
             offset = first - self._first
-            taken = Pieces(*(column[offset : offset + count] for column in self._pieces))
+            taken = Windows(*(column[offset : offset + count] for column in self._pieces))
             parts.append(taken)
             first, count = first + len(taken.start), count - len(taken.start)
-        return Pieces(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return Windows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def batch(self, first: int, count: int, hand: int = 0, hands: int = 1) -> WindowBatch:
+    def batch(
+        self, first: int, count: int, micro_batch_index: int = 0, num_micro_batches: int = 1
+    ) -> WindowBatch:
         """A hand of windows number first .. first + count - 1."""
         # Kept for the next hand: at the end of an epoch, drawing them again means cutting again.
-        if self._dealt_to != (first, count, hands):
+        if self._assigned_step != (first, count, num_micro_batches):
             self._step = self.pieces(first, count)
-            self._dealt = deal(self._step.length, hands)
-            self._dealt_to = (first, count, hands)
-        mine = self._dealt[hand]
+            self._assignment = balance_by_length(self._step.length, num_micro_batches)
+            self._assigned_step = (first, count, num_micro_batches)
+        mine = self._assignment[micro_batch_index]
         keys_B2 = sequence_keys(self._mask_stream, first + mine)
-        pieces = Pieces(*(column[mine] for column in self._step))
-        return gather(self.codes, pieces, keys_B2, self.cut.full)
+        pieces = Windows(*(column[mine] for column in self._step))
+        return collate(self.codes, pieces, keys_B2, self.cut.full)
 
-    def _seek(self, number: int) -> None:
+    def _advance_to_epoch(self, number: int) -> None:
         """Make the epoch that holds window `number` the current one."""
         if number < self._first:
             self._epoch, self._first, self._end = -1, 0, 0
         while number >= self._end:
             self._epoch += 1
-            self._pieces = cut_pieces(self.spans, self.cut, self.seed, self._epoch)
+            self._pieces = sample_epoch(self.spans, self.cut, self.seed, self._epoch)
             self._first, self._end = self._end, self._end + len(self._pieces.start)
 
 
-def deal(lengths: np.ndarray, hands: int) -> np.ndarray:
+def balance_by_length(lengths: np.ndarray, num_micro_batches: int) -> np.ndarray:
     """B windows dealt out longest first, to and fro: their places, int64 [hands, B / hands].
 
     All hands have as many windows and nearly as many bases, so that no process waits long for
     another. (In turns, the largest of 64 hands of 32 windows would be 16 % above the mean.)
     """
-    rounds = np.argsort(-lengths, kind="stable").reshape(-1, hands)
+    rounds = np.argsort(-lengths, kind="stable").reshape(-1, num_micro_batches)
     rounds[1::2] = rounds[1::2, ::-1].copy()
     return rounds.T
 
 
-def gather(codes: np.ndarray, pieces: Pieces, keys_B2: np.ndarray, width: int = 0) -> WindowBatch:
+def collate(codes: np.ndarray, pieces: Windows, keys_B2: np.ndarray, width: int = 0) -> WindowBatch:
     """Copy pieces out of a genome, longest first: equal lengths share an attention call.
 
     `width` is the least number of columns.

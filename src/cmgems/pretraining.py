@@ -36,7 +36,7 @@ from cmgems.callbacks import (
 )
 from cmgems.config.schema import Experiment
 from cmgems.cost.device import training_device
-from cmgems.curriculum.schedule import start_settings
+from cmgems.curriculum.schedule import start_params
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.difficulty.table import PmiTable
@@ -44,13 +44,13 @@ from cmgems.difficulty.table_io import read_table
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
-from cmgems.masking.rates import Budget
+from cmgems.masking.rates import CenterRates
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
 from cmgems.runs.summary import render_summary
 from cmgems.tokenization import Tokenization, build_tokenization
 from cmgems.training.distributed import check_launch, strategy
-from cmgems.training.module import COMMON_MASKS, Pretraining
+from cmgems.training.module import REFERENCE_MASKS, Pretraining
 from cmgems.training.references import base_references
 
 CORPUS_WINDOWS = 1024  # windows of the training genome on which the masks' budget is measured
@@ -143,10 +143,10 @@ def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable
     rank_V = torch.from_numpy(table.rank)
     masking, strategies = experiment.masking, experiment.curriculum.strategies
     paper, folder = masking.center_rate == "paper", data.genome.path / "rates"
-    budget = Budget(tokenization.encode(codes), rank_V, tokenization, paper, folder)
+    center_rates = CenterRates(tokenization.encode(codes), rank_V, tokenization, paper, folder)
     follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
-    masker = Masker(tokenization, rank_V, budget, follow_loss, start_settings(masking))
-    masker.prepare({*COMMON_MASKS, *strategies})
+    masker = Masker(tokenization, rank_V, center_rates, follow_loss, start_params(masking))
+    masker.prepare({*REFERENCE_MASKS, *strategies})
     return masker
 
 

@@ -123,12 +123,14 @@ def test_ddp_keeps_gradients_and_sharding_spreads_the_weights():
 
 def test_lengths_and_masks_are_those_of_the_windows(genome):
     """Expected lengths against windows that are drawn."""
-    from cmgems.data_modules.windows import Cut, WindowStream
+    from cmgems.data_modules.windows import WindowSampling, WindowStream
     from cmgems.genome.spans import unambiguous_spans
 
     data = Data(window_length=510, full_length_fraction=0.5)
     windows = estimate_windows(Experiment(data=data))
-    stream = WindowStream(genome.codes, unambiguous_spans(genome.codes), Cut(510, 6, 0.5), seed=0)
+    stream = WindowStream(
+        genome.codes, unambiguous_spans(genome.codes), WindowSampling(510, 6, 0.5), seed=0
+    )
     lengths = stream.pieces(0, 5000).length.astype(float) - data.k + 3
     assert windows.mean_length == pytest.approx(lengths.mean(), rel=0.02)
     assert windows.mean_length_per_token == pytest.approx(

@@ -5,8 +5,14 @@ from collections import Counter
 import pytest
 
 from cmgems.config.schema import Curriculum, Masking, Ramp, Ramps
-from cmgems.curriculum.schedule import ordered, place, plan_at, shape, shuffled_steps
-from cmgems.masking.types import Settings
+from cmgems.curriculum.schedule import (
+    curriculum_step,
+    place,
+    plan_at,
+    progress_curve,
+    shuffled_steps,
+)
+from cmgems.masking.types import StrategyParams
 
 TWO, THREE = ("easy", "hard"), ("easy", "middle", "hard")
 MASKING = Masking()
@@ -42,7 +48,9 @@ def test_linear_is_cm_step():
     ],
 )
 def test_shapes(schedule, expected):
-    assert [shape(schedule, t, 100) for t in (0, 25, 50, 75)] == pytest.approx(expected, abs=1e-6)
+    assert [progress_curve(schedule, t, 100) for t in (0, 25, 50, 75)] == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_shapes_scale_to_any_number_of_strategies():
@@ -89,7 +97,7 @@ def test_permutation_is_one(count):
 def test_permutation_is_not_the_identity():
     moved = shuffled_steps(1000, seed=5).tolist()
     assert sum(abs(n - m) for n, m in enumerate(moved)) / 1000 == pytest.approx(333, abs=40)
-    assert ordered("forward", 3, 10, 0) == 3
+    assert curriculum_step("forward", 3, 10, 0) == 3
 
 
 def test_strategy_of_a_step_follows_the_place():
@@ -104,17 +112,17 @@ def test_mixing_by_sequence_plans_both():
     made = Curriculum(strategies=THREE, schedule="linear", mix_by="sequence")
     plan = plan_at(made, MASKING, 75, 100, (), 0)
     assert plan.strategies == ("middle", "hard")
-    assert plan.second_share == pytest.approx(0.5)
+    assert plan.second_probability == pytest.approx(0.5)
     assert plan_at(made, MASKING, 0, 100, (), 0).strategies == ("easy",)
 
 
 def settings(step, ramps, switches=(), **curriculum):
     made = Curriculum(strategies=TWO, ramps=ramps, **curriculum)
-    return plan_at(made, MASKING, step, 100, switches, 0).settings
+    return plan_at(made, MASKING, step, 100, switches, 0).params
 
 
 def test_without_ramps_the_settings_stand_still():
-    assert settings(99, Ramps(), schedule="linear") == Settings(0.15, 3.8, 0.1)
+    assert settings(99, Ramps(), schedule="linear") == StrategyParams(0.15, 3.8, 0.1)
 
 
 def test_ramps():

@@ -4,16 +4,21 @@ import numpy as np
 import pytest
 
 from cmgems.data_modules import windows
-from cmgems.data_modules.windows import Cut, WindowStream, cut_pieces, deal
+from cmgems.data_modules.windows import (
+    WindowSampling,
+    WindowStream,
+    balance_by_length,
+    sample_epoch,
+)
 from cmgems.genome.spans import Spans, unambiguous_spans
 from cmgems.utils.rng import derive_key
 
-CUT = Cut(full=50, shortest=6, full_share=0.5)
+CUT = WindowSampling(full=50, shortest=6, full_share=0.5)
 
 
 def test_pieces_are_consecutive_and_within_spans():
     spans = Spans(np.array([10, 5000, 9000]), np.array([4000, 5004, 60_000]))
-    pieces = cut_pieces(spans, CUT, seed=1, epoch=0)
+    pieces = sample_epoch(spans, CUT, seed=1, epoch=0)
     order = np.argsort(pieces.start)
     start, end = pieces.start[order], (pieces.start + pieces.length)[order]
     assert (start[1:] >= end[:-1]).all()
@@ -25,7 +30,9 @@ def test_pieces_are_consecutive_and_within_spans():
 
 
 def test_lengths_have_dnaberts_mix():
-    pieces = cut_pieces(Spans(np.array([0]), np.array([3_000_000])), Cut(510, 6, 0.5), 0, 0)
+    pieces = sample_epoch(
+        Spans(np.array([0]), np.array([3_000_000])), WindowSampling(510, 6, 0.5), 0, 0
+    )
     assert (pieces.length == 510).mean() == pytest.approx(0.5, abs=0.015)
     shorter = pieces.length[pieces.length < 510]
     counts = np.histogram(shorter, 8, (6, 510))[0]
@@ -53,7 +60,7 @@ def test_windows_are_a_function_of_their_number(codes):
 
 
 def test_an_epoch_holds_every_base_about_once(codes):
-    first = cut_pieces(unambiguous_spans(codes), CUT, 0, 0)
+    first = sample_epoch(unambiguous_spans(codes), CUT, 0, 0)
     count = len(first.start)
     pieces = make_stream(codes).pieces(0, count)
     covered = np.zeros(len(codes), int)
@@ -80,9 +87,11 @@ def test_batch_holds_the_bases_and_longest_first(codes):
 
 def test_hands_share_the_windows_of_a_step_and_their_bases():
     """DNABERT's lengths: 64 hands of 32 windows differ by less than one in a hundred."""
-    pieces = cut_pieces(Spans(np.array([0]), np.array([3_000_000])), Cut(510, 6, 0.5), 0, 0)
+    pieces = sample_epoch(
+        Spans(np.array([0]), np.array([3_000_000])), WindowSampling(510, 6, 0.5), 0, 0
+    )
     lengths = pieces.length[: 64 * 32]
-    dealt = deal(lengths, 64)
+    dealt = balance_by_length(lengths, 64)
     assert sorted(dealt.flatten().tolist()) == list(range(64 * 32))
     bases = lengths[dealt].sum(1)
     assert bases.max() < 1.01 * bases.mean()
@@ -90,14 +99,14 @@ def test_hands_share_the_windows_of_a_step_and_their_bases():
     assert in_turns.max() > 1.1 * in_turns.mean()
 
 
-@pytest.mark.parametrize("hands", [1, 2, 5])
-def test_a_hand_is_gathered_with_the_keys_of_its_windows(codes, hands):
+@pytest.mark.parametrize("num_micro_batches", [1, 2, 5])
+def test_a_hand_is_gathered_with_the_keys_of_its_windows(codes, num_micro_batches):
     whole = make_stream(codes).batch(30, 20)
     by_key = dict(zip(map(tuple, whole.keys_B2.tolist()), whole.codes_BL.tolist(), strict=True))
     seen = []
-    for hand in range(hands):
-        part = make_stream(codes).batch(30, 20, hand, hands)
-        assert len(part.bases) == 20 // hands
+    for micro_batch_index in range(num_micro_batches):
+        part = make_stream(codes).batch(30, 20, micro_batch_index, num_micro_batches)
+        assert len(part.bases) == 20 // num_micro_batches
         for key, row in zip(map(tuple, part.keys_B2.tolist()), part.codes_BL.tolist(), strict=True):
             assert row == by_key[key]
             seen.append(key)
@@ -106,12 +115,12 @@ def test_a_hand_is_gathered_with_the_keys_of_its_windows(codes, hands):
 
 def test_hands_at_the_end_of_an_epoch_cut_no_epoch_twice(codes, monkeypatch):
     cuts = []
-    cut = windows.cut_pieces
-    monkeypatch.setattr(windows, "cut_pieces", lambda *of: cuts.append(of[-1]) or cut(*of))
+    cut = windows.sample_epoch
+    monkeypatch.setattr(windows, "sample_epoch", lambda *of: cuts.append(of[-1]) or cut(*of))
     stream = make_stream(codes)
-    epoch = len(cut_pieces(unambiguous_spans(codes), CUT, 0, 0).start)
-    for hand in range(4):
-        stream.batch(epoch - 10, 20, hand, 4)
+    epoch = len(sample_epoch(unambiguous_spans(codes), CUT, 0, 0).start)
+    for micro_batch_index in range(4):
+        stream.batch(epoch - 10, 20, micro_batch_index, 4)
     assert cuts == [0, 1]
 
 

@@ -128,7 +128,7 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
     from cmgems.genome.region import Region
     from cmgems.inspection.inspect import inspect
     from cmgems.masking.masker import Masker
-    from cmgems.masking.rates import Budget
+    from cmgems.masking.rates import CenterRates
     from cmgems.runs.experiment import load
 
     codes = np.array(genome.codes[:1020])
@@ -136,7 +136,9 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
     rank_V = torch.arange(1, 4097, dtype=torch.int32)
     codes[100:150] = 4
     experiment = load(EXPERIMENTS / "pretrain/random.yaml")
-    masker = Masker(OverlappingKmers(6), rank_V, Budget(corpus_BK, rank_V, OverlappingKmers(6)))
+    masker = Masker(
+        OverlappingKmers(6), rank_V, CenterRates(corpus_BK, rank_V, OverlappingKmers(6))
+    )
     contig = Contig("20", 0, 1020, 50)
     gappy = replace(genome, codes=codes, contigs=(contig,))
     found = inspect(experiment, gappy, masker, Region(contig, 0, 1020))
@@ -145,6 +147,6 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
     assert not np.isnan(found.rank_K[:95]).any()
     assert len(found.rank_all) == 2 * 505 - 55
     for shown in found.strategies:
-        assert not shown.often_K[gap].any()
-        assert shown.often_K.max() > 0
+        assert not shown.mask_frequency_K[gap].any()
+        assert shown.mask_frequency_K.max() > 0
         assert not shown.hidden_L[100:150].any()

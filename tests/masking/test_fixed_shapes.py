@@ -11,19 +11,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, Ramps
-from cmgems.curriculum.schedule import largest_fraction
-from cmgems.data_modules.windows import Cut, WindowStream
+from cmgems.curriculum.schedule import max_mask_ratio
+from cmgems.data_modules.windows import WindowSampling, WindowStream
 from cmgems.genome.spans import unambiguous_spans
-from cmgems.masking.masker import Masker, Plan
-from cmgems.masking.packing import IGNORED, LEVELS, Room
-from cmgems.masking.rates import Budget
+from cmgems.masking.masker import Masker, MaskingPlan
+from cmgems.masking.packing import IGNORED, NUM_LENGTH_BUCKETS, PackedShape
+from cmgems.masking.rates import CenterRates
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.masking.types import Settings
+from cmgems.masking.types import StrategyParams
 from cmgems.models import attention
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import PAD
-from cmgems.training.metrics import judge
+from cmgems.training.metrics import masked_lm_loss
 from cmgems.training.module import Pretraining, predict
 from cmgems.utils.kernels import force_torch_path
 
@@ -34,13 +34,17 @@ SHAPE = EncoderConfig(3, 32, 4, 48, vocab_size=4101, max_position_embeddings=LON
 @pytest.fixture(scope="module")
 def masker(human_ids, human_rank):
     return Masker(
-        OverlappingKmers(6), human_rank, Budget(human_ids[:, :123], human_rank, OverlappingKmers(6))
+        OverlappingKmers(6),
+        human_rank,
+        CenterRates(human_ids[:, :123], human_rank, OverlappingKmers(6)),
     )
 
 
 @pytest.fixture(scope="module")
 def windows(genome):
-    return WindowStream(genome.codes, unambiguous_spans(genome.codes), Cut(128, 6, 0.5), seed=3)
+    return WindowStream(
+        genome.codes, unambiguous_spans(genome.codes), WindowSampling(128, 6, 0.5), seed=3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +57,12 @@ def model():
 
 
 def room_for(batch, share=0.15, width=11.7):
-    return Room.of(tuple(bases - 3 for bases in batch.bases), LONGEST, share, width)
+    return PackedShape.of(tuple(bases - 3 for bases in batch.bases), LONGEST, share, width)
 
 
 def in_room(masker, batch, name="genemask"):
     with force_torch_path():
-        return masker(batch, name, room=room_for(batch))
+        return masker(batch, name, packed_shape=room_for(batch))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -66,9 +70,9 @@ def test_holds_the_batch_of_the_kernels(name, masker, windows):
     """Behind the same tokens stands [PAD]; beside the same targets stand places without one."""
     batch = windows.batch(0, 12)
     masked, plain = in_room(masker, batch, name), masker(batch, name)
-    room, tokens = room_for(batch), len(plain.ids_T)
-    assert (len(masked.ids_T), len(masked.at_M)) == (room.tokens, room.masked)
-    assert tokens < room.tokens
+    packed_shape, tokens = room_for(batch), len(plain.ids_T)
+    assert (len(masked.ids_T), len(masked.at_M)) == (packed_shape.tokens, packed_shape.masked)
+    assert tokens < packed_shape.tokens
     assert torch.equal(masked.ids_T[:tokens], plain.ids_T)
     assert (masked.ids_T[tokens:] == PAD).all()
     assert torch.equal(masked.layout.position_ids[:tokens], plain.layout.position_ids)
@@ -78,7 +82,7 @@ def test_holds_the_batch_of_the_kernels(name, masker, windows):
     assert (masked.at_M.diff() > 0).all()
     ends = np.cumsum(plain.layout.seqlens)
     assert masked.layout.cu_seqlens[: len(ends) + 1].tolist() == [0, *ends]
-    assert masked.layout.cu_seqlens[-1] == room.tokens
+    assert masked.layout.cu_seqlens[-1] == packed_shape.tokens
     assert masked.layout.cu_seqlens.diff().max() <= LONGEST
     assert torch.equal(masked.counts_S2, plain.counts_S2)
 
@@ -89,11 +93,11 @@ def test_loss_and_gradients_equal_those_of_kernels_and_reference(masker, windows
     losses = [F.cross_entropy(reference_encoder.logits(model, ids, real)[predicted], targets)]
     for masked in (masker(batch, "genemask"), in_room(masker, batch)):
         found = model(masked.ids_T, masked.layout, masked.at_M)
-        # `judge` is in float32
+        # `masked_lm_loss` is in float32
         losses.append(F.cross_entropy(found, masked.targets_M, ignore_index=IGNORED))
-        judged = judge(found, masked.targets_M)
-        assert int(judged.masked) == len(targets)
-        mean = judged.nats_M.detach().sum() / judged.masked
+        output = masked_lm_loss(found, masked.targets_M)
+        assert int(output.masked) == len(targets)
+        mean = output.loss_M.detach().sum() / output.masked
         assert mean.item() == pytest.approx(losses[0].item(), rel=1e-5)
     wanted, *others = (torch.autograd.grad(loss, list(model.parameters())) for loss in losses)
     for loss, gradients in zip(losses[1:], others, strict=True):
@@ -127,7 +131,9 @@ def test_all_states_equal_those_by_runs(masker, windows, model):
 def test_dropout_keeps_gradients_finite(masker, windows):
     model = MaskedLanguageModel(EncoderConfig(2, 32, 4, 48, 4101, LONGEST, dropout=0.3))
     masked = in_room(masker, windows.batch(0, 5))
-    judge(model(masked.ids_T, masked.layout, masked.at_M), masked.targets_M).nats_M.sum().backward()
+    masked_lm_loss(
+        model(masked.ids_T, masked.layout, masked.at_M), masked.targets_M
+    ).loss_M.sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
@@ -147,9 +153,9 @@ def _of(masker, batch):
 
 def test_what_finds_no_room_is_not_predicted(masker, windows):
     batch = windows.batch(0, 12)
-    plain, room = masker(batch, "random"), room_for(batch)._replace(masked=64)
+    plain, packed_shape = masker(batch, "random"), room_for(batch)._replace(masked=64)
     with force_torch_path():
-        masked = masker(batch, "random", room=room)
+        masked = masker(batch, "random", packed_shape=packed_shape)
     assert len(plain.at_M) > 64
     assert torch.equal(masked.at_M, plain.at_M[:64])
     assert torch.equal(masked.targets_M, plain.targets_M[:64])
@@ -158,16 +164,16 @@ def test_what_finds_no_room_is_not_predicted(masker, windows):
 
 def test_few_numbers_of_tokens(windows):
     """As many shapes as levels at most, and never more tokens than full windows have."""
-    rooms = [room_for(windows.batch(first, 10)) for first in range(0, 2000, 10)]
-    assert 2 <= len({room[:2] for room in rooms}) <= LEVELS
-    assert max(room.tokens for room in rooms) <= 10 * LONGEST
+    packed_shapes = [room_for(windows.batch(first, 10)) for first in range(0, 2000, 10)]
+    assert 2 <= len({packed_shape[:2] for packed_shape in packed_shapes}) <= NUM_LENGTH_BUCKETS
+    assert max(packed_shape.tokens for packed_shape in packed_shapes) <= 10 * LONGEST
 
 
 def test_largest_fraction_of_a_run():
     plain, ramps = Curriculum(), Ramps(mask_ratio=Ramp("linear", end=0.4))
-    assert largest_fraction(plain, Masking()) == 0.15
-    assert largest_fraction(Curriculum(ramps=ramps), Masking()) == 0.4
-    assert largest_fraction(plain, Masking(center_rate="paper")) == 0.2
+    assert max_mask_ratio(plain, Masking()) == 0.15
+    assert max_mask_ratio(Curriculum(ramps=ramps), Masking()) == 0.4
+    assert max_mask_ratio(plain, Masking(center_rate="paper")) == 0.2
 
 
 # Tables that strategies look up, made on the host once: module, function, size.
@@ -206,17 +212,19 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
             module = import_module(f"cmgems.masking.strategies.{module}")
             monkeypatch.setattr(module, table, lambda *_, made=made: made)
         rate_L = torch.empty(124)
-        monkeypatch.setattr(masker.budget, "rates", lambda *_: rate_L)
-        fake = Masker(OverlappingKmers(6), torch.empty(4096, dtype=torch.int32), masker.budget)
-        masked = fake(there, name, room=room_for(batch))
+        monkeypatch.setattr(masker.center_rates, "rates", lambda *_: rate_L)
+        fake = Masker(
+            OverlappingKmers(6), torch.empty(4096, dtype=torch.int32), masker.center_rates
+        )
+        masked = fake(there, name, packed_shape=room_for(batch))
         model = MaskedLanguageModel(SHAPE)
         for compute in (None, torch.bfloat16):
             model.encoder.compute_dtype = compute
             if compute:  # the kernel, and nothing else
                 monkeypatch.setattr(attention, "_attention_padded", None)
-            judged = predict(model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
-            assert judged.nats_M.shape == (room_for(batch).masked,)
-            (judged.nats_M.sum() / judged.masked.clamp(min=1)).backward()
+            output = predict(model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
+            assert output.loss_M.shape == (room_for(batch).masked,)
+            (output.loss_M.sum() / output.masked.clamp(min=1)).backward()
             assert all(p.grad.shape == p.shape for p in model.parameters())
 
 
@@ -250,15 +258,15 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
         model=Model(hidden_size=32, num_heads=2, intermediate_size=64),
         curriculum=Curriculum(schedule="linear", strategies=names),
     )
-    module = Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.budget))
-    module.rooms = module.rooms._replace(longest=LONGEST)
+    module = Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
+    module.packed_shapes = module.packed_shapes._replace(longest=LONGEST)
     graphs = Graphs()
     module.compile_step(backend=graphs)
     batches = [windows.batch(first, 4) for first in range(0, 160, 4)]
     levels = sorted({room_for(batch) for batch in batches})[-2:]
     batches = [batch for batch in batches if room_for(batch) in levels]
-    rooms = [room_for(batch) for batch in batches]
-    firsts = [rooms.index(room) for room in levels]
+    packed_shapes = [room_for(batch) for batch in batches]
+    firsts = [packed_shapes.index(packed_shape) for packed_shape in levels]
     for number in firsts:
         module.training_step(batches[number], number).backward()
     compiled = graphs.count
@@ -266,10 +274,10 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
     assert compiled == 3 + 2 * len(firsts)
     for number, batch in enumerate(batches):
         stage = number * len(names) // len(batches)
-        settings = Settings(mask_ratio=0.15 - number / 1000)
-        module.plan = Plan(names[stage : stage + 1], settings=settings)
+        settings = StrategyParams(mask_ratio=0.15 - number / 1000)
+        module.plan = MaskingPlan(names[stage : stage + 1], params=settings)
         module.training_step(batch, number).backward()
-    module.plan = Plan(names[:2], 0.3)  # mixed by sequence
+    module.plan = MaskingPlan(names[:2], 0.3)  # mixed by sequence
     module.training_step(batches[0], 0).backward()
     assert graphs.count == compiled
 
@@ -279,10 +287,10 @@ def test_a_compiled_step_is_the_step(masker, windows, human_rank):
     torch._dynamo.reset()
     experiment = Experiment(model=Model(hidden_size=32, num_heads=2, intermediate_size=64))
     plain, compiled = (
-        Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.budget))
+        Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
         for _ in range(2)
     )
-    plain.rooms = compiled.rooms = plain.rooms._replace(longest=LONGEST)
+    plain.packed_shapes = compiled.packed_shapes = plain.packed_shapes._replace(longest=LONGEST)
     compiled.compile_step(backend="aot_eager")
     losses = []
     for module in (plain, compiled):

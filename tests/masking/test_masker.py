@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.data_modules.windows import Cut, WindowBatch, WindowStream, gather
+from cmgems.data_modules.windows import WindowBatch, WindowSampling, WindowStream, collate
 from cmgems.genome.spans import unambiguous_spans
-from cmgems.masking.masker import Masker, Plan
+from cmgems.masking.masker import Masker, MaskingPlan
 from cmgems.masking.packing import ALL_MASKED
-from cmgems.masking.rates import Budget
+from cmgems.masking.rates import CenterRates
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.masking.types import Settings
+from cmgems.masking.types import StrategyParams
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import CLS, FIRST_TOKEN, MASK, SEP
 from cmgems.utils.kernels import force_torch_path
@@ -19,13 +19,15 @@ from cmgems.utils.kernels import force_torch_path
 @pytest.fixture(scope="module")
 def masker(human_ids, human_rank):
     return Masker(
-        OverlappingKmers(6), human_rank, Budget(human_ids, human_rank, OverlappingKmers(6))
+        OverlappingKmers(6), human_rank, CenterRates(human_ids, human_rank, OverlappingKmers(6))
     )
 
 
 @pytest.fixture(scope="module")
 def windows(genome):
-    return WindowStream(genome.codes, unambiguous_spans(genome.codes), Cut(510, 6, 0.5), seed=3)
+    return WindowStream(
+        genome.codes, unambiguous_spans(genome.codes), WindowSampling(510, 6, 0.5), seed=3
+    )
 
 
 def mask_of(masker, batch, name):
@@ -86,7 +88,9 @@ def test_a_window_is_masked_alike_in_any_batch(masker, windows):
 def test_never_masks_unknown_bases(masker, genome):
     codes = np.array(genome.codes[:3000])
     codes[::97] = 4
-    pieces = gather(codes, _pieces([0, 500, 1000], 400), np.arange(6, dtype=np.int32).reshape(3, 2))
+    pieces = collate(
+        codes, _pieces([0, 500, 1000], 400), np.arange(6, dtype=np.int32).reshape(3, 2)
+    )
     masked = masker(pieces, "global_pmi")
     assert (masked.targets_M >= FIRST_TOKEN).all()
     assert len(masked.targets_M) > 0
@@ -96,9 +100,9 @@ def test_never_masks_unknown_bases(masker, genome):
 
 
 def _pieces(starts, length):
-    from cmgems.data_modules.windows import Pieces
+    from cmgems.data_modules.windows import Windows
 
-    return Pieces(np.array(starts), np.full(len(starts), length, np.int32))
+    return Windows(np.array(starts), np.full(len(starts), length, np.int32))
 
 
 def test_a_batch_without_masks_is_valid(masker, genome):
@@ -138,7 +142,7 @@ def test_mixing_by_sequence(masker, windows):
     one, two = (mask_of(masker, batch, name) for name in ("random", "global_pmi"))
     differ = (one != two).any(1)
     for share in (0.0, 0.3, 1.0):
-        mixed = masker(batch, Plan(("random", "global_pmi"), share))
+        mixed = masker(batch, MaskingPlan(("random", "global_pmi"), share))
         second = (mixed.mask_BK == two).all(1) & differ
         assert ((mixed.mask_BK == one).all(1) | second).all()
         assert second.sum() / differ.sum() == pytest.approx(share, abs=0.05)
@@ -150,11 +154,11 @@ def test_settings_of_a_plan(masker, windows):
     """Mask fraction and span width move what is masked; the budget follows."""
     batch = windows.batch(0, 1000)
     for fraction, width in ((0.15, 2.0), (0.15, 8.0), (0.4, 3.8)):
-        masked = masker(batch, Plan(("span",), settings=Settings(fraction, width)))
+        masked = masker(batch, MaskingPlan(("span",), params=StrategyParams(fraction, width)))
         assert len(masked.at_M) / int(masked.maskable) == pytest.approx(fraction, abs=0.01)
     runs = []
     for width in (2.0, 8.0):
-        mask = masker(batch, Plan(("span",), settings=Settings(0.05, width))).mask_BK
+        mask = masker(batch, MaskingPlan(("span",), params=StrategyParams(0.05, width))).mask_BK
         starts = mask.clone()
         starts[:, 1:] &= ~mask[:, :-1]
         runs.append(int(mask.sum()) / int(starts.sum()))

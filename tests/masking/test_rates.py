@@ -8,9 +8,9 @@ import torch
 
 from cmgems.difficulty.pmi import pmi_table_from_counts
 from cmgems.masking.masker import Masker
-from cmgems.masking.rates import Budget, paper_rate, share_curves, solve_rates
+from cmgems.masking.rates import CenterRates, mask_ratio_curves, paper_rate, solve_rates
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.masking.types import Settings
+from cmgems.masking.types import StrategyParams
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import FIRST_TOKEN
 from cmgems.utils.rng import derive_key, sequence_keys
@@ -39,7 +39,7 @@ def masker_for(codes):
     return Masker(
         OverlappingKmers(6),
         rank_V,
-        Budget(OverlappingKmers(6).encode(corpus), rank_V, OverlappingKmers(6)),
+        CenterRates(OverlappingKmers(6).encode(corpus), rank_V, OverlappingKmers(6)),
     ), other
 
 
@@ -103,7 +103,7 @@ def test_a_sequence_no_longer_than_a_wide_window_is_masked_whole_or_not_at_all(d
 def test_the_share_is_kept_when_ranks_by_loss_change(genome):
     """Ranks that crowd: after a refresh the rates are solved for them."""
     plain, codes_BL = masker_for(np.array(genome.codes[:3_000_000]))
-    masker = Masker(OverlappingKmers(6), plain.rank_V, plain.budget, follow_loss=True)
+    masker = Masker(OverlappingKmers(6), plain.rank_V, plain.center_rates, follow_loss=True)
     lengths = np.full(len(codes_BL), 505)
     before = share_at(masker, codes_BL, "loss_adaptive", lengths)
     # k-mers that begin with A or T are hard: they stand in crowds
@@ -124,8 +124,8 @@ def expected_share_of_random(rate, length, k=6):
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.4])
 @pytest.mark.parametrize("length", [6, 20, 64, 200, 505])
 def test_solved_rate_of_random_is_the_analytic_one(length, share, human_ids, human_rank):
-    settings = Settings(mask_ratio=share)
-    curves = share_curves(
+    settings = StrategyParams(mask_ratio=share)
+    curves = mask_ratio_curves(
         STRATEGIES["random"], human_ids, human_rank, human_rank, OverlappingKmers(6), settings
     )
     rates = solve_rates(curves, share)
@@ -142,16 +142,21 @@ def test_paper_rates():
 
 
 def test_paper_budget_is_the_paper_rate_at_every_length(human_ids, human_rank):
-    budget = Budget(human_ids, human_rank, OverlappingKmers(6), paper=True)
-    rates = budget.rates("random", STRATEGIES["random"], Settings(), torch.device("cpu"))
+    center_rates = CenterRates(human_ids, human_rank, OverlappingKmers(6), paper=True)
+    rates = center_rates.rates(
+        "random", STRATEGIES["random"], StrategyParams(), torch.device("cpu")
+    )
     assert rates.tolist() == [pytest.approx(0.025)] * 506
 
 
 def test_rates_follow_the_settings_that_a_strategy_reads(human_ids, human_rank):
-    budget, cpu = Budget(human_ids[:64], human_rank, OverlappingKmers(6)), torch.device("cpu")
+    center_rates, cpu = (
+        CenterRates(human_ids[:64], human_rank, OverlappingKmers(6)),
+        torch.device("cpu"),
+    )
 
     def rate(name, **tuned):
-        return float(budget.rates(name, STRATEGIES[name], Settings(**tuned), cpu)[300])
+        return float(center_rates.rates(name, STRATEGIES[name], StrategyParams(**tuned), cpu)[300])
 
     assert rate("span", span_width=2.0) > 1.2 * rate("span", span_width=6.0)
     assert rate("random", span_width=2.0) == rate("random", span_width=6.0)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from cmgems.masking import rates_cache
-from cmgems.masking.rates import Budget
+from cmgems.masking.rates import CenterRates
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.masking.types import Settings
+from cmgems.masking.types import StrategyParams
 from cmgems.tokenization import OverlappingKmers
 
 CPU = torch.device("cpu")
@@ -17,9 +17,9 @@ def corpus(human_ids):
     return human_ids[:40, :40]
 
 
-def rates_of(corpus, rank, folder, name="genemask", settings=Settings()):  # noqa: B008
-    return Budget(corpus, rank, OverlappingKmers(6), folder=folder).rates(
-        name, STRATEGIES[name], settings, CPU
+def rates_of(corpus, rank, folder, name="genemask", params=StrategyParams()):  # noqa: B008
+    return CenterRates(corpus, rank, OverlappingKmers(6), folder=folder).rates(
+        name, STRATEGIES[name], params, CPU
     )
 
 
@@ -28,7 +28,7 @@ def test_kept_rates_equal_solved_ones(corpus, human_rank, tmp_path, monkeypatch)
     solved = rates_of(corpus, human_rank, None)
     assert torch.equal(rates_of(corpus, human_rank, folder), solved)
     assert len(list(folder.iterdir())) == 1
-    monkeypatch.setattr(Budget, "_measured", None)  # must not be called any more
+    monkeypatch.setattr(CenterRates, "_measured", None)  # must not be called any more
     found = rates_of(corpus, human_rank, folder)
     assert found.dtype == solved.dtype
     assert torch.equal(found, solved)
@@ -37,7 +37,7 @@ def test_kept_rates_equal_solved_ones(corpus, human_rank, tmp_path, monkeypatch)
 def test_each_dependence_has_its_own_file(corpus, human_rank, tmp_path, monkeypatch):
     rates_of(corpus, human_rank, tmp_path)
     rates_of(corpus, human_rank, tmp_path, "global_pmi")
-    rates_of(corpus, human_rank, tmp_path, settings=Settings(mask_ratio=0.2))
+    rates_of(corpus, human_rank, tmp_path, params=StrategyParams(mask_ratio=0.2))
     rates_of(corpus, human_rank.flip(0).contiguous(), tmp_path)
     rates_of(corpus.flip(0).contiguous(), human_rank, tmp_path)
     monkeypatch.setattr(rates_cache, "VERSION", rates_cache.VERSION + 1)
@@ -53,6 +53,6 @@ def test_a_damaged_file_is_solved_anew(corpus, human_rank, tmp_path):
 
 
 def test_a_user_strategy_is_not_kept(corpus, human_rank, tmp_path):
-    budget = Budget(corpus, human_rank, OverlappingKmers(6), folder=tmp_path)
-    budget.rates("my_masks:random", STRATEGIES["random"], Settings(), CPU)
+    center_rates = CenterRates(corpus, human_rank, OverlappingKmers(6), folder=tmp_path)
+    center_rates.rates("my_masks:random", STRATEGIES["random"], StrategyParams(), CPU)
     assert not list(tmp_path.iterdir())

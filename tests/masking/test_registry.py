@@ -15,14 +15,14 @@ from cmgems.tokenization import OverlappingKmers
 
 MY_MASKS = """
 import torch
-from cmgems.masking.ops import cover
+from cmgems.masking.ops import dilate
 
 def pairs(tokens):
-    return cover(tokens.centres_BT, (0, 1)) & tokens.maskable_BT
+    return dilate(tokens.centres_BT, (0, 1)) & tokens.maskable_BT
 
 class Triples:
     def __call__(self, tokens):
-        return cover(tokens.centres_BT, (-1, 1)) & tokens.maskable_BT
+        return dilate(tokens.centres_BT, (-1, 1)) & tokens.maskable_BT
 
 class Configured:
     def __init__(self, width):

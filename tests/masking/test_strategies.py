@@ -10,7 +10,7 @@ from references.masking import REFERENCES, Bases, Kmers, draw, drawn_centres, ra
 from cmgems.masking.ops import draw_centres
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import _deal
-from cmgems.masking.types import CENTRES, Settings, Tokens
+from cmgems.masking.types import CENTRES, StrategyInput, StrategyParams
 from cmgems.tokenization import OverlappingKmers, SingleBases
 from cmgems.tokenization.base import FIRST_TOKEN, UNK
 from cmgems.utils.kernels import force_torch_path
@@ -28,7 +28,7 @@ def tokens_of(ids_BT, rank_V, tokenization=KMERS, rate=0.02, seed=0, first_place
     maskable_BT = tokenization.is_maskable(ids_BT)
     rate_B1 = torch.full((len(ids_BT), 1), rate)
     centres_BT = draw_centres(maskable_BT, keys_B2, rate_B1, CENTRES, first_place)
-    tokens = Tokens(tokenization, ids_BT, maskable_BT, centres_BT, keys_B2, rank_V, rank_V)
+    tokens = StrategyInput(tokenization, ids_BT, maskable_BT, centres_BT, keys_B2, rank_V, rank_V)
     return tokens._replace(first_place=first_place, **others)
 
 
@@ -62,7 +62,7 @@ def reference_mask(name, tokens, row, rate):
     ids = tokens.ids_BT[row].tolist()
     tok = SLOW[type(tokens.tokenization)](tokens.tokenization.k)
     centres = drawn_centres(ids, tok, key, float(np.float32(rate)))
-    return REFERENCES[name](ids, centres, rank_V.tolist(), tok, key, tokens.settings)
+    return REFERENCES[name](ids, centres, rank_V.tolist(), tok, key, tokens.params)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -73,7 +73,7 @@ def test_equals_the_slow_reference(name, rate, k, kind, human_codes):
     tokenization = kind(k)
     ids_BT = with_unknown(tokenization.encode(human_codes[:20]), unknown_of(tokenization))
     rank_V = torch.tensor(rank_table(k, seed=k), dtype=torch.int32)
-    tokens = tokens_of(ids_BT, rank_V, tokenization, rate, settings=Settings(0.15, 2.5, 0.2))
+    tokens = tokens_of(ids_BT, rank_V, tokenization, rate, params=StrategyParams(0.15, 2.5, 0.2))
     mask_BT = STRATEGIES[name](tokens)
     for row in range(len(ids_BT)):
         assert places(mask_BT[row]) == reference_mask(name, tokens, row, rate)
@@ -90,7 +90,7 @@ def batches(draw_):
     )
     rows = draw_(st.lists(st.lists(tokens, min_size=width, max_size=width), min_size=1, max_size=4))
     rate = draw_(st.sampled_from([0.0, 0.03, 0.2, 0.7, 1.0]))
-    tuned = Settings(0.15, draw_(st.floats(1, 9)), draw_(st.sampled_from([0.001, 0.1, 10.0])))
+    tuned = StrategyParams(0.15, draw_(st.floats(1, 9)), draw_(st.sampled_from([0.001, 0.1, 10.0])))
     return (
         tokenization,
         torch.tensor(rows, dtype=torch.int32),
@@ -106,10 +106,10 @@ def batches(draw_):
 def test_both_paths_equal_the_slow_reference(name, batch):
     tokenization, ids_BT, rate, tuned, seed = batch
     rank_V = torch.tensor(rank_table(tokenization.k, seed), dtype=torch.int32)
-    tokens = tokens_of(ids_BT, rank_V, tokenization, rate, seed, settings=tuned)
+    tokens = tokens_of(ids_BT, rank_V, tokenization, rate, seed, params=tuned)
     compiled_BT = STRATEGIES[name](tokens)
     with force_torch_path():
-        again = tokens_of(ids_BT, rank_V, tokenization, rate, seed, settings=tuned)
+        again = tokens_of(ids_BT, rank_V, tokenization, rate, seed, params=tuned)
         assert torch.equal(again.centres_BT, tokens.centres_BT)
         assert torch.equal(STRATEGIES[name](again), compiled_BT)
     for row in range(len(ids_BT)):
@@ -249,10 +249,10 @@ def test_traces_as_one_graph_and_once(name, tokenization, human_codes, human_ran
 
 
 def test_shuffled_pmi_is_a_permutation():
-    deal = _deal(4096, torch.device("cpu"))
-    assert sorted(deal.tolist()) == list(range(4096))
-    assert (deal == torch.arange(4096)).sum() < 10
-    assert torch.equal(deal, _deal.__wrapped__(4096, torch.device("cpu")))
+    balance_by_length = _deal(4096, torch.device("cpu"))
+    assert sorted(balance_by_length.tolist()) == list(range(4096))
+    assert (balance_by_length == torch.arange(4096)).sum() < 10
+    assert torch.equal(balance_by_length, _deal.__wrapped__(4096, torch.device("cpu")))
 
 
 @pytest.mark.parametrize(("temperature", "like"), [(0.001, "global_pmi"), (1000.0, "random_wide")])
@@ -262,7 +262,7 @@ def test_soft_pmi_lies_between_global_and_random(temperature, like, human_ids, h
     rank_BT = human_rank[tokens.ids_BT - FIRST_TOKEN].float()
 
     def mean_rank(name, **tuned):
-        mask_BT = STRATEGIES[name](tokens._replace(settings=Settings(**tuned)))
+        mask_BT = STRATEGIES[name](tokens._replace(params=StrategyParams(**tuned)))
         return float(rank_BT[mask_BT].mean())
 
     assert mean_rank("soft_pmi", temperature=temperature) == pytest.approx(

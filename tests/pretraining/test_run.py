@@ -118,10 +118,10 @@ def test_resumed_from_the_last_validation_after_a_crash(tiny_run, tmp_path, monk
     overrides = [*overrides, f"run.dir={tmp_path / 'run'}"]
     original = WindowStream.batch
 
-    def broken(self, first, count, *hand):
+    def broken(self, first, count, *micro_batch_index):
         if first >= 4 * 8:
             raise OSError("the disk is gone")
-        return original(self, first, count, *hand)
+        return original(self, first, count, *micro_batch_index)
 
     monkeypatch.setattr(WindowStream, "batch", broken)
     with pytest.raises(OSError, match="the disk is gone"):

@@ -12,7 +12,7 @@ from cmgems.masking.mask_statistics import dust_scores, mask_statistics
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import FIRST_TOKEN
 from cmgems.tokenization.hidden import mask_exposure, runs_up_to
-from cmgems.training.metrics import HiddenBases
+from cmgems.training.metrics import HiddenBaseMetric
 
 
 def mask_from(text):
@@ -118,7 +118,7 @@ def test_a_model_that_knows_pays_nothing_and_one_that_does_not_pays_two_bits():
         logits_MV = torch.zeros(len(targets_M), FIRST_TOKEN + 64)
         logits_MV[torch.arange(len(targets_M)), targets_M] = logit
         logits_MV[:, :FIRST_TOKEN] = 90.0  # special tokens are no answer
-        metric = HiddenBases(OverlappingKmers(3))
+        metric = HiddenBaseMetric(OverlappingKmers(3))
         metric.update(logits_MV, targets_M, codes_BL, mask_BK, everything)
         found = metric.compute()
         assert found.hidden_base_bits == pytest.approx(bits, abs=1e-5)

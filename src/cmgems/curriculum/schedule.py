@@ -12,8 +12,8 @@ from math import cos, exp, floor, log, pi, sqrt
 import numpy as np
 
 from cmgems.config.schema import Curriculum, Masking, Ramp
-from cmgems.masking.masker import Plan
-from cmgems.masking.types import Settings
+from cmgems.masking.masker import MaskingPlan
+from cmgems.masking.types import StrategyParams
 from cmgems.tokenization.base import SpanWindows, width
 from cmgems.utils.rng import derive_key, generator, uniform
 
@@ -22,7 +22,7 @@ PAPER_SHARE = 0.2  # more than any strategy masks at the paper's centre rates
 RAMP_LEVELS = 20  # a ramp moves in so many jumps: centre rates are solved for each level
 
 
-def shape(name: str, step: int, max_steps: int) -> float:
+def progress_curve(name: str, step: int, max_steps: int) -> float:
     """The way a schedule has come at step 0 .. max_steps - 1, from 0 to 1."""
     share = step / max_steps
     if name == "linear":
@@ -52,13 +52,13 @@ def place(
     if curriculum.schedule == "plateau":
         stage = sum(step >= switch for switch in switches)
         return float(last - stage if curriculum.order == "reverse" else stage)
-    step = ordered(curriculum.order, step, max_steps, seed)
+    step = curriculum_step(curriculum.order, step, max_steps, seed)
     if curriculum.schedule == "steps":
         return float(sum(step >= start * max_steps for start in curriculum.milestones))
-    return last * shape(curriculum.schedule, step, max_steps)
+    return last * progress_curve(curriculum.schedule, step, max_steps)
 
 
-def ordered(order: str, step: int, max_steps: int, seed: int) -> int:
+def curriculum_step(order: str, step: int, max_steps: int, seed: int) -> int:
     """The step of the forward schedule that stands at this step.
 
     `reverse` runs it backwards; `shuffle` deals its steps out at random. Both are one-to-one, so
@@ -84,48 +84,50 @@ def plan_at(
     max_steps: int,
     switches: Sequence[int],
     seed: int,
-) -> Plan:
+) -> MaskingPlan:
     """How a step is masked: the same on all ranks and for all its micro-batches."""
     here = place(curriculum, step, max_steps, switches, seed)
-    settings = settings_at(curriculum, masking, here, step, max_steps, seed)
+    params = params_at(curriculum, masking, here, step, max_steps, seed)
     lower = min(floor(here), len(curriculum.strategies) - 1)
     names, share = curriculum.strategies[lower : lower + 2], here - lower
     if share == 0.0:
-        return Plan(names[:1], settings=settings)
+        return MaskingPlan(names[:1], params=params)
     if curriculum.mix_by == "sequence":
-        return Plan(names, share, settings)
+        return MaskingPlan(names, share, params)
     # The draw belongs to the step of the forward schedule: a shuffled run has the same batches.
-    drawn = uniform(derive_key(seed, "strategy"), ordered(curriculum.order, step, max_steps, seed))
-    return Plan(names[1:] if drawn < share else names[:1], settings=settings)
+    drawn = uniform(
+        derive_key(seed, "strategy"), curriculum_step(curriculum.order, step, max_steps, seed)
+    )
+    return MaskingPlan(names[1:] if drawn < share else names[:1], params=params)
 
 
-def settings_at(
+def params_at(
     curriculum: Curriculum, masking: Masking, here: float, step: int, max_steps: int, seed: int
-) -> Settings:
+) -> StrategyParams:
     """Mask fraction, span width and temperature at a step whose place is `here`."""
     ramps = curriculum.ramps
     with_place = here / max(len(curriculum.strategies) - 1, 1)
-    own_step = ordered(curriculum.order, step, max_steps, seed)
+    own_step = curriculum_step(curriculum.order, step, max_steps, seed)
 
     def value(start: float, ramp: Ramp, logarithmic: bool = False) -> float:
         if ramp.schedule == "constant":
             return start
         way = with_place
         if ramp.schedule != "curriculum":
-            way = shape(ramp.schedule, own_step, max_steps)
+            way = progress_curve(ramp.schedule, own_step, max_steps)
         way = round(way * RAMP_LEVELS) / RAMP_LEVELS
         if logarithmic:
             return exp((1 - way) * log(start) + way * log(ramp.end))
         return (1 - way) * start + way * ramp.end
 
-    return Settings(
+    return StrategyParams(
         value(masking.mask_ratio, ramps.mask_ratio),
         value(masking.span_width, ramps.span_width),
         value(masking.temperature, ramps.temperature, logarithmic=True),
     )
 
 
-def largest_fraction(curriculum: Curriculum, masking: Masking) -> float:
+def max_mask_ratio(curriculum: Curriculum, masking: Masking) -> float:
     """The largest expected share of masked tokens of a run."""
     if masking.center_rate == "paper":
         return PAPER_SHARE
@@ -133,13 +135,13 @@ def largest_fraction(curriculum: Curriculum, masking: Masking) -> float:
     return max(masking.mask_ratio, 0.0 if ramp.schedule == "constant" else ramp.end)
 
 
-def largest_width(curriculum: Curriculum, masking: Masking, windows: SpanWindows) -> float:
+def effective_span_width(curriculum: Curriculum, masking: Masking, windows: SpanWindows) -> float:
     """Tokens that a strategy masks together: the mean of their squares over their mean, at most."""
     ramp = curriculum.ramps.span_width
     hidden = max(masking.span_width, 0.0 if ramp.schedule == "constant" else ramp.end)
     return max(width(windows.wide), windows.overlap + 1 + 1.5 * hidden)
 
 
-def start_settings(masking: Masking) -> Settings:
-    """The settings before any ramp: those of evaluation, the same throughout a run."""
-    return Settings(masking.mask_ratio, masking.span_width, masking.temperature)
+def start_params(masking: Masking) -> StrategyParams:
+    """The params before any ramp: those of evaluation, the same throughout a run."""
+    return StrategyParams(masking.mask_ratio, masking.span_width, masking.temperature)

@@ -15,7 +15,7 @@ from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.region import Region, parse_region
 from cmgems.masking.mask_statistics import MaskStatistics, mask_statistics, rank_shares
-from cmgems.masking.masker import Masker, Plan
+from cmgems.masking.masker import Masker, MaskingPlan
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.tokenization import Tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
@@ -27,7 +27,7 @@ LONGEST_REGION = 100_000  # bases
 DEFAULT_REGION = 5_100
 
 
-class Portrait(NamedTuple):
+class MaskSample(NamedTuple):
     """One way of masking on the region's windows."""
 
     title: str
@@ -35,7 +35,7 @@ class Portrait(NamedTuple):
     mask_K: np.ndarray  # bool: the first window in one draw
     masked_L: np.ndarray  # bool: its bases under masked tokens
     hidden_L: np.ndarray  # bool: its hidden bases
-    often_K: np.ndarray  # share of draws in which each token of the first window is masked
+    mask_frequency_K: np.ndarray  # share of draws in which each token of the first window is masked
     rank_masked: np.ndarray  # ranks (0 to 1) of masked tokens, over all windows and draws
 
 
@@ -50,8 +50,8 @@ class Inspection(NamedTuple):
     rank_K: np.ndarray  # ranks of its tokens, 0 to 1; nan for what has no k-mer
     rank_all: np.ndarray  # ranks of all k-mers of the region
     windows: int  # that the region is cut in
-    strategies: list[Portrait]
-    moments: list[tuple[int, Portrait]]  # step, and how it masks
+    strategies: list[MaskSample]
+    schedule_samples: list[tuple[int, MaskSample]]  # step, and how it masks
     places: np.ndarray  # where among the strategies each of 0 .. max_steps - 1 is
     planned: bool  # False where the switches depend on the run
 
@@ -78,15 +78,15 @@ def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Regi
         rank_K=rank_BK[0].numpy(),
         rank_all=rank_BK[~rank_BK.isnan()].numpy(),
         windows=len(ids_BK),
-        strategies=[_portrait(name, _plan(masker, name), windows, masker) for name in names],
-        moments=_moments(experiment, switches, windows, masker),
+        strategies=[_mask_sample(name, _plan(masker, name), windows, masker) for name in names],
+        schedule_samples=_schedule_samples(experiment, switches, windows, masker),
         places=np.array(places),
         planned=planned,
     )
 
 
-def _plan(masker: Masker, name: str) -> Plan:
-    return Plan((name,), settings=masker.settings)
+def _plan(masker: Masker, name: str) -> MaskingPlan:
+    return MaskingPlan((name,), params=masker.params)
 
 
 def _evenly(stages: int, max_steps: int) -> list[int]:
@@ -94,7 +94,9 @@ def _evenly(stages: int, max_steps: int) -> list[int]:
     return [max_steps * stage // stages for stage in range(1, stages)]
 
 
-def _moments(experiment: Experiment, switches, windows: WindowBatch, masker: Masker) -> list:
+def _schedule_samples(
+    experiment: Experiment, switches, windows: WindowBatch, masker: Masker
+) -> list:
     """The curriculum at some steps, the first among them; equal ones once."""
     max_steps, found, before = experiment.train.max_steps, [], None
     for step in np.unique(np.linspace(0, max_steps - 1, MOMENTS).round().astype(int)).tolist():
@@ -105,12 +107,12 @@ def _moments(experiment: Experiment, switches, windows: WindowBatch, masker: Mas
             continue
         before, title = plan, " + ".join(plan.strategies)
         if len(plan.strategies) == 2:
-            title = f"{title}, {plan.second_share:.0%} of the sequences by the second"
-        found.append((step, _portrait(title, plan, windows, masker)))
+            title = f"{title}, {plan.second_probability:.0%} of the sequences by the second"
+        found.append((step, _mask_sample(title, plan, windows, masker)))
     return found
 
 
-def _portrait(title: str, plan: Plan, windows: WindowBatch, masker: Masker) -> Portrait:
+def _mask_sample(title: str, plan: MaskingPlan, windows: WindowBatch, masker: Masker) -> MaskSample:
     count = len(windows.bases)
     tokenization = masker.tokenization
     ids_BK = tokenization.encode(windows.codes_BL)
@@ -125,19 +127,19 @@ def _portrait(title: str, plan: Plan, windows: WindowBatch, masker: Masker) -> P
         ranks.append(rank_BK[mask_BK & ranked_BK].numpy())
     hidden_BL = tokenization.hidden_bases(first, tokenization.is_maskable(ids_BK))
     masked_BL = tokenization.bases_of_tokens(first)
-    return Portrait(
+    return MaskSample(
         title=title,
         figures=_figures(windows, ids_BK, plan, masker),
         mask_K=first[0].numpy(),
         masked_L=masked_BL[0].numpy(),
         hidden_L=hidden_BL[0].numpy(),
-        often_K=often / DRAWS,
+        mask_frequency_K=often / DRAWS,
         rank_masked=np.concatenate(ranks),
     )
 
 
 def _figures(
-    windows: WindowBatch, ids_BK: torch.Tensor, plan: Plan, masker: Masker
+    windows: WindowBatch, ids_BK: torch.Tensor, plan: MaskingPlan, masker: Masker
 ) -> MaskStatistics:
     """Over several draws at once: the windows stand there once for each."""
     draws = max(1, FIGURE_WINDOWS // len(ids_BK))

@@ -8,7 +8,7 @@ import numpy as np
 
 from cmgems.curriculum.plot import schedule_figure
 from cmgems.genome.alphabet import BASES
-from cmgems.inspection.inspect import DRAWS, Inspection, Portrait
+from cmgems.inspection.inspect import DRAWS, Inspection, MaskSample
 from cmgems.tokenization.base import width
 from cmgems.utils.html import html_page, html_table
 
@@ -51,7 +51,7 @@ def page(found: Inspection) -> str:
         _schedule(found),
         *(
             f"<h3>step {step:,}: {escape(shown.title)}</h3>{_numbers(shown)}{_bases(found, shown)}"
-            for step, shown in found.moments
+            for step, shown in found.schedule_samples
         ),
         "<h2>One window under each strategy</h2>",
         *(
@@ -94,7 +94,7 @@ def _introduction(found: Inspection) -> str:
     )
 
 
-def _table(portraits: list[Portrait]) -> str:
+def _table(portraits: list[MaskSample]) -> str:
     rows = (
         (
             shown.title,
@@ -139,7 +139,7 @@ def _schedule(found: Inspection) -> str:
     return _svg(figure) + note
 
 
-def _numbers(shown: Portrait) -> str:
+def _numbers(shown: MaskSample) -> str:
     masked, hidden = int(shown.mask_K.sum()), int(shown.hidden_L.sum())
     return (
         f'<p class="note">this window, one draw: {masked} of {len(shown.mask_K)} tokens masked, '
@@ -147,7 +147,7 @@ def _numbers(shown: Portrait) -> str:
     )
 
 
-def _bases(found: Inspection, shown: Portrait) -> str:
+def _bases(found: Inspection, shown: MaskSample) -> str:
     """The first bases of the window, marked."""
     classes = np.where(shown.hidden_L, "h", np.where(shown.masked_L, "m", ""))
     classes = np.where(found.window_L > 3, "n", classes)
@@ -207,7 +207,7 @@ def _places(found: Inspection) -> str:
     all_axes[0].fill_between(places, 1 - found.rank_K, step="mid", color="#777", linewidth=0)
     all_axes[0].set_ylabel("rank", rotation=0, ha="right", va="center", fontsize=8)
     for axes, shown in zip(all_axes[1:], found.strategies, strict=True):
-        axes.fill_between(places, shown.often_K, step="mid", color="#b3261e", linewidth=0)
+        axes.fill_between(places, shown.mask_frequency_K, step="mid", color="#b3261e", linewidth=0)
         axes.set_ylabel(shown.title, rotation=0, ha="right", va="center", fontsize=8)
     for axes in all_axes:
         axes.set(ylim=(0, 1), yticks=(0, 1), xlim=(places[0], places[-1]))

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmgems.masking.ops import draw_centres
-from cmgems.masking.rates import Budget
+from cmgems.masking.rates import CenterRates
 from cmgems.masking.registry import strategy
-from cmgems.masking.types import CENTRES, Settings, Tokens
+from cmgems.masking.types import CENTRES, StrategyInput, StrategyParams
 from cmgems.tokenization.base import PAD, UNK, Tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
@@ -37,17 +37,17 @@ class Check(NamedTuple):
 class Subject(NamedTuple):
     """A strategy and the DNA that it is tried on."""
 
-    masks: Callable[[Tokens], Tensor]
+    masks: Callable[[StrategyInput], Tensor]
     name: str
     ids_BK: Tensor  # int32, windows without [UNK]
     rank_V: Tensor
     tokenization: Tokenization
 
-    def tokens(self, ids_BK: Tensor, rate: float = 0.02, first_place: int = 0) -> Tokens:
+    def tokens(self, ids_BK: Tensor, rate: float = 0.02, first_place: int = 0) -> StrategyInput:
         keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "check"), np.arange(len(ids_BK))))
         maskable_BK = self.tokenization.is_maskable(ids_BK)
         rate_B1 = torch.full((len(ids_BK), 1), rate)
-        return Tokens(
+        return StrategyInput(
             tokenization=self.tokenization,
             ids_BT=ids_BK,
             maskable_BT=maskable_BK,
@@ -126,7 +126,7 @@ def _batch(subject: Subject) -> Check:
     return Check("does not see the batch", f"{wrong} of 30 differ when alone", problem)
 
 
-def _rows(tokens: Tokens, rows: slice) -> Tokens:
+def _rows(tokens: StrategyInput, rows: slice) -> StrategyInput:
     return tokens._replace(
         ids_BT=tokens.ids_BT[rows],
         maskable_BT=tokens.maskable_BT[rows],
@@ -171,8 +171,8 @@ def _edges(subject: Subject) -> Check:
 
 def _budget(subject: Subject) -> Check:
     longest, cpu = subject.ids_BK.shape[1], torch.device("cpu")
-    budget = Budget(subject.ids_BK, subject.rank_V, subject.tokenization)
-    rates = budget.rates(subject.name, subject.masks, Settings(), cpu)
+    center_rates = CenterRates(subject.ids_BK, subject.rank_V, subject.tokenization)
+    rates = center_rates.rates(subject.name, subject.masks, StrategyParams(), cpu)
     found = {}
     for length in (*(n for n in LENGTHS if n < longest), longest):
         repeats = -(-TOKENS // (len(subject.ids_BK) * length))

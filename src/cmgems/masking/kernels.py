@@ -15,7 +15,7 @@ from cmgems.utils.kernels import kernel
 _U1, _U2, _U3, _U4 = (np.uint32(c) for c in (0x9E3779B1, 0xED5AD4BB, 0xAC4C1B51, 0x31848BAB))
 _PURPOSE = np.uint32(0x85EBCA6B)
 FIRST = np.int32(-0x80000000)
-LAST = np.int32(0x7FFFFFFF)  # the order of tokens that cannot be masked: behind all others
+NEVER = np.int32(0x7FFFFFFF)  # the order of tokens that cannot be masked: behind all others
 # Of maskable tokens without a k-mer: behind all k-mers in any table, with noise before LAST.
 UNRANKED = np.int32(1 << 30)
 
@@ -44,32 +44,32 @@ def draw_centres(maskable_BT, keys_B2, first_place, purpose, rate_B, centres_BT)
 
 
 @kernel
-def look_up(kmers_BT, maskable_BT, table_V, order_BT):
+def look_up(kmers_BT, maskable_BT, table_V, score_BT):
     """The table's value of each k-mer; UNRANKED for no k-mer, LAST where nothing can be masked."""
     for b in range(len(kmers_BT)):
         for t in range(kmers_BT.shape[1]):
             index = kmers_BT[b, t] - np.int32(FIRST_TOKEN)
             order = table_V[max(index, np.int32(0))] if index >= 0 else UNRANKED
-            order_BT[b, t] = order if maskable_BT[b, t] else LAST
+            score_BT[b, t] = order if maskable_BT[b, t] else NEVER
 
 
 @kernel
-def subtract_noise(order_BT, keys_B2, first_place, purpose, noise_Q):
+def subtract_gumbel_noise(score_BT, keys_B2, first_place, purpose, noise_Q):
     """Subtract a random quantile from each order but LAST."""
     last_quantile = np.uint32(len(noise_Q) - 1)
-    for b in range(len(order_BT)):
+    for b in range(len(score_BT)):
         low, high = keys_B2[b, 0], keys_B2[b, 1]
-        for t in range(order_BT.shape[1]):
-            if order_BT[b, t] != LAST:
+        for t in range(score_BT.shape[1]):
+            if score_BT[b, t] != NEVER:
                 u = draw(low, high, np.uint32(t + first_place), purpose)
-                order_BT[b, t] -= noise_Q[u & last_quantile]
+                score_BT[b, t] -= noise_Q[u & last_quantile]
 
 
 @kernel
-def first_of_row(order_BT, count_B, chosen_BT):
+def smallest_k(score_BT, count_B, chosen_BT):
     """The `count` smallest of each row, the leftmost of equal ones."""
-    for b in range(len(order_BT)):
-        _first(order_BT[b], count_B[b], chosen_BT[b])
+    for b in range(len(score_BT)):
+        _first(score_BT[b], count_B[b], chosen_BT[b])
 
 
 @kernel
@@ -86,13 +86,13 @@ def _first(order, count, chosen):
         chosen[t] = 0
     if count < 1:
         return
-    low, high = LAST, FIRST
+    low, high = NEVER, FIRST
     for t in range(len(order)):
         low = min(low, order[t])
     for t in range(len(order)):
-        high = max(high, order[t] if order[t] != LAST else FIRST)
+        high = max(high, order[t] if order[t] != NEVER else FIRST)
     if _count_up_to(order, high) < count:
-        high = LAST
+        high = NEVER
     # Bisect for the count-th smallest: a vectorised count a step, whatever the number wanted.
     while low < high:
         middle = np.int32((np.int64(low) + np.int64(high)) >> 1)
@@ -111,11 +111,11 @@ def _first(order, count, chosen):
 
 
 @kernel
-def cover(spots_BT, first, last, covered_BT):
+def dilate(starts_BT, first, last, covered_BT):
     """Mark the window first .. last around each spot."""
-    tokens = spots_BT.shape[1]
-    for b in range(len(spots_BT)):
-        spots, covered = spots_BT[b], covered_BT[b]
+    tokens = starts_BT.shape[1]
+    for b in range(len(starts_BT)):
+        spots, covered = starts_BT[b], covered_BT[b]
         for t in range(tokens):
             covered[t] = spots[t]
         for offset in range(1, min(last, tokens - 1) + 1):
@@ -127,25 +127,25 @@ def cover(spots_BT, first, last, covered_BT):
 
 
 @kernel
-def cover_spans(spots_BT, keys_B2, first_place, purpose, lengths_Q, covered_BT):
+def dilate_spans(starts_BT, keys_B2, first_place, purpose, lengths_Q, covered_BT):
     """From each spot mark as many tokens as its draw says."""
     last_quantile = np.uint32(len(lengths_Q) - 1)
-    for b in range(len(spots_BT)):
+    for b in range(len(starts_BT)):
         low, high = keys_B2[b, 0], keys_B2[b, 1]
         end = np.int64(0)
-        for t in range(spots_BT.shape[1]):
-            if spots_BT[b, t]:
+        for t in range(starts_BT.shape[1]):
+            if starts_BT[b, t]:
                 u = draw(low, high, np.uint32(t + first_place), purpose)
                 end = max(end, t + np.int64(lengths_Q[u & last_quantile]))
             covered_BT[b, t] = np.uint8(t < end)
 
 
 @kernel
-def best_nearby(order_BT, centres_BT, first, last, best_BT):
+def argmin_in_window(score_BT, centres_BT, first, last, best_BT):
     """Place of the smallest order in the window of each centre, the leftmost of equal ones."""
-    tokens = order_BT.shape[1]
-    for b in range(len(order_BT)):
-        order = order_BT[b]
+    tokens = score_BT.shape[1]
+    for b in range(len(score_BT)):
+        order = score_BT[b]
         for t in range(tokens):
             if centres_BT[b, t]:
                 best = max(t + first, 0)
@@ -158,17 +158,17 @@ def best_nearby(order_BT, centres_BT, first, last, best_BT):
 
 
 @kernel
-def at_places(order_BT, places_BT, taken_BT):
+def gather_or_last(score_BT, places_BT, taken_BT):
     """The order at each of the given places, LAST where the place is none (T)."""
-    tokens = order_BT.shape[1]
-    for b in range(len(order_BT)):
+    tokens = score_BT.shape[1]
+    for b in range(len(score_BT)):
         for t in range(tokens):
             place = places_BT[b, t]
-            taken_BT[b, t] = order_BT[b, place] if place < tokens else LAST
+            taken_BT[b, t] = score_BT[b, place] if place < tokens else NEVER
 
 
 @kernel
-def mark(places_BT, which_BT, marked_BT):
+def scatter(places_BT, which_BT, marked_BT):
     """Mark the places that belong to the tokens in `which`."""
     tokens = places_BT.shape[1]
     for b in range(len(places_BT)):
@@ -202,10 +202,10 @@ def pack(ids_BT, mask_BT, lengths_B, keys_B2, bits, purpose, limits, ids_N, plac
                 true_M[m] = ids_BT[b, t]
                 m += 1
                 place = np.uint32(t + 1)
-                lot = draw(low, high, place, purpose) & np.uint32(0xFFFFFF)
-                if lot < limits[0]:
+                u = draw(low, high, place, purpose) & np.uint32(0xFFFFFF)
+                if u < limits[0]:
                     ids_N[at] = MASK
-                elif lot < limits[1]:
+                elif u < limits[1]:
                     other = draw(low, high, place, purpose + np.uint32(1)) & others
                     ids_N[at] = FIRST_TOKEN + np.int32(other)
         ids_N[n + length + 1] = SEP

@@ -13,24 +13,31 @@ from torch import Tensor, nn
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.difficulty.running_loss import KmerLosses
 from cmgems.masking.ops import draw_centres
-from cmgems.masking.packing import BERT, Packed, Room, Shares, pack, pack_into
-from cmgems.masking.rates import Budget, settings_read
+from cmgems.masking.packing import (
+    BERT,
+    CorruptionProbabilities,
+    Packed,
+    PackedShape,
+    pack,
+    pack_into,
+)
+from cmgems.masking.rates import CenterRates, relevant_params
 from cmgems.masking.registry import strategy
 from cmgems.masking.strategies import STRATEGIES, Strategy
-from cmgems.masking.types import CENTRES, MIXING, Settings, Tokens
+from cmgems.masking.types import CENTRES, MIXING, StrategyInput, StrategyParams
 from cmgems.models.attention import SequenceLayout
 from cmgems.tokenization.base import Tokenization
 from cmgems.utils.rng import uniform_tensor
 
-DEFAULTS = Settings()
+DEFAULTS = StrategyParams()
 
 
-class Plan(NamedTuple):
+class MaskingPlan(NamedTuple):
     """How a batch is masked: by one strategy, or each sequence by one of two."""
 
     strategies: tuple[str, ...]
-    second_share: float = 0.0  # probability that a sequence is masked by the second
-    settings: Settings = DEFAULTS
+    second_probability: float = 0.0  # probability that a sequence is masked by the second
+    params: StrategyParams = DEFAULTS
 
 
 class MaskedBatch(NamedTuple):
@@ -61,7 +68,7 @@ class Masker(nn.Module):
     budget : Budget
     follow_loss : bool
         Keep the running losses that `loss_adaptive` reads (in `losses`).
-    settings : Settings
+    params : Settings
         For a plan that is given as the name of a strategy.
     """
 
@@ -69,18 +76,18 @@ class Masker(nn.Module):
         self,
         tokenization: Tokenization,
         rank_V: Tensor,
-        budget: Budget,
+        center_rates: CenterRates,
         follow_loss: bool = False,
-        settings: Settings = DEFAULTS,
+        params: StrategyParams = DEFAULTS,
     ):
         super().__init__()
-        self.tokenization, self.budget, self.settings = tokenization, budget, settings
+        self.tokenization, self.center_rates, self.params = tokenization, center_rates, params
         # Derived from the genome and the experiment, both of which a resumed run reads again.
         self.register_buffer("rank_V", rank_V, persistent=False)
         self.losses = KmerLosses(rank_V) if follow_loss else None
         self.parts = Parts(tokenization.encode)
         if self.losses is not None:
-            self.losses.register_load_state_dict_post_hook(lambda *_: self._renew_budget())
+            self.losses.register_load_state_dict_post_hook(lambda *_: self._invalidate_rates())
 
     def compile_parts(self, **options) -> None:
         """Let torch.compile make one graph of each strategy, and one of everything else.
@@ -95,61 +102,62 @@ class Masker(nn.Module):
             )
         )
 
-    def _renew_budget(self) -> None:
-        self.budget.renew(self.losses.rank_V)
+    def _invalidate_rates(self) -> None:
+        self.center_rates.invalidate(self.losses.rank_V)
 
     def refresh_losses(self, add_up) -> None:
         """Let `loss_adaptive` see what the model has lost since the last call, on all processes."""
         if self.losses is not None:
             self.losses.collect(add_up)
             self.losses.refresh()
-            self._renew_budget()
+            self._invalidate_rates()
 
     def prepare(self, names: Iterable[str]) -> None:
         """Solve the rates of strategies and compile their kernels now, not amid a run."""
         for name in names:
-            self.budget.rates(name, strategy(name), self.settings, self.rank_V.device)
+            self.center_rates.rates(name, strategy(name), self.params, self.rank_V.device)
 
     @torch.no_grad()
     def forward(
         self,
         batch: WindowBatch,
-        plan: Plan | str,
-        shares: Shares = BERT,
-        room: Room | None = None,
+        plan: MaskingPlan | str,
+        probabilities: CorruptionProbabilities = BERT,
+        packed_shape: PackedShape | None = None,
     ) -> MaskedBatch:
-        """Mask a batch; with a `room` its shapes are fixed and the host waits for nothing."""
+        """Mask a batch; with a `packed_shape` shapes are fixed and no host synchronizes."""
         ids_BK, bits = self.parts.encode(batch.codes_BL), self.tokenization.replacement_bits
         if isinstance(plan, str):
-            plan = Plan((plan,), settings=self.settings)
+            plan = MaskingPlan((plan,), params=self.params)
         mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan)
-        if room is None:
+        if packed_shape is None:
             lengths = tuple(map(self.tokenization.content_tokens, batch.bases))
-            packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, bits, shares)
+            packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, bits, probabilities)
             layout = self._layout(lengths, packed.place_T)
         else:
             lengths_B = self.tokenization.content_tokens(batch.bases_B)
             packed, layout = self.parts.pack_into(
-                room, ids_BK, mask_BK, lengths_B, batch.keys_B2, bits, shares
+                packed_shape, ids_BK, mask_BK, lengths_B, batch.keys_B2, bits, probabilities
             )
         return MaskedBatch(
             packed.ids_T, layout, packed.at_M, packed.true_M, mask_BK, maskable_BK, counts_S2
         )
 
     def _planned(
-        self, ids_BK: Tensor, keys_B2: Tensor, plan: Plan
+        self, ids_BK: Tensor, keys_B2: Tensor, plan: MaskingPlan
     ) -> tuple[Tensor, Tensor, Tensor]:
         """mask_BK, maskable_BK, counts_S2"""
         maskable_BK = self.tokenization.is_maskable(ids_BK)
         masks = [
-            self.mask(ids_BK, maskable_BK, keys_B2, name, plan.settings) for name in plan.strategies
+            self.mask(ids_BK, maskable_BK, keys_B2, name, plan.params) for name in plan.strategies
         ]
         maskable_B = maskable_BK.sum(1)
         if len(masks) == 1:
             counts = torch.stack([masks[0].sum(), maskable_B.sum()])[None]
             return masks[0], maskable_BK, counts
         second_B = (
-            uniform_tensor(keys_B2, torch.zeros_like(keys_B2[:, 0]), MIXING) < plan.second_share
+            uniform_tensor(keys_B2, torch.zeros_like(keys_B2[:, 0]), MIXING)
+            < plan.second_probability
         )
         mask_BK = torch.where(second_B[:, None], masks[1], masks[0])
         by_row_B2 = torch.stack([mask_BK.sum(1), maskable_B], dim=1)
@@ -162,11 +170,11 @@ class Masker(nn.Module):
         maskable_BK: Tensor,
         keys_B2: Tensor,
         name: str,
-        settings: Settings | None = None,
+        params: StrategyParams | None = None,
     ) -> Tensor:
         """bool [B, K]: the mask of a strategy."""
-        settings, masks = settings or self.settings, strategy(name)
-        rate_L = self.budget.rates(name, masks, settings, ids_BK.device)
+        params, masks = params or self.params, strategy(name)
+        rate_L = self.center_rates.rates(name, masks, params, ids_BK.device)
         # Code of the user's need not be one graph.
         mask_by = self.parts.mask_by_strategy if name in STRATEGIES else mask_by_strategy
         return mask_by(
@@ -178,7 +186,7 @@ class Masker(nn.Module):
             keys_B2=keys_B2,
             rank_V=self.rank_V,
             loss_rank_V=self.rank_V if self.losses is None else self.losses.rank_V,
-            settings=settings_read(name, settings),
+            params=relevant_params(name, params),
         )
 
     def _layout(self, lengths: tuple[int, ...], place_T: Tensor) -> SequenceLayout:
@@ -199,11 +207,11 @@ def mask_by_strategy(
     keys_B2: Tensor,
     rank_V: Tensor,
     loss_rank_V: Tensor,
-    settings: Settings,
+    params: StrategyParams,
 ) -> Tensor:
     """bool [B, K]: draw centres at the rate of each sequence's length, and mask around them."""
     rate_B1 = rate_L[maskable_BK.sum(1, keepdim=True)]
-    tokens = Tokens(
+    tokens = StrategyInput(
         tokenization=tokenization,
         ids_BT=ids_BK,
         maskable_BT=maskable_BK,
@@ -211,7 +219,7 @@ def mask_by_strategy(
         keys_B2=keys_B2,
         rank_V=rank_V,
         loss_rank_V=loss_rank_V,
-        settings=settings,
+        params=params,
     )
     return masks(tokens)
 

@@ -21,7 +21,7 @@ from cmgems.utils.kernels import as_numpy, as_uint32, use_cpu_kernels
 from cmgems.utils.rng import random_bits
 
 
-class Shares(NamedTuple):
+class CorruptionProbabilities(NamedTuple):
     """What becomes of masked tokens; the rest stays."""
 
     masked: float = 0.8
@@ -35,8 +35,10 @@ class Shares(NamedTuple):
 
 IGNORED = -100  # the target of a position that does not count: torch's own default
 
-BERT = Shares()
-ALL_MASKED = Shares(1.0, 0.0)  # nothing that is masked shows: for figures of hidden bases
+BERT = CorruptionProbabilities()
+ALL_MASKED = CorruptionProbabilities(
+    1.0, 0.0
+)  # nothing that is masked shows: for figures of hidden bases
 
 
 class Packed(NamedTuple):
@@ -54,7 +56,7 @@ def pack(
     lengths: tuple[int, ...],
     keys_B2: Tensor,
     bits: int,
-    shares: Shares = BERT,
+    probabilities: CorruptionProbabilities = BERT,
 ) -> Packed:
     """Drop the padding, put [CLS] in front and [SEP] behind each sequence, corrupt the masked.
 
@@ -62,15 +64,15 @@ def pack(
     tokens behind the special ones (`Tokenization.replacement_bits`).
     """
     if use_cpu_kernels(ids_BK):
-        return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, shares)
+        return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, probabilities)
     ids_T, mask_T, row_T, place_T = _concatenate(ids_BK, mask_BK, lengths)
     at_M = mask_T.nonzero()[:, 0]
     true_M = ids_T[at_M]
-    ids_T[at_M] = corrupted(true_M, keys_B2[row_T[at_M]], place_T[at_M].int(), bits, shares)
+    ids_T[at_M] = corrupted(true_M, keys_B2[row_T[at_M]], place_T[at_M].int(), bits, probabilities)
     return Packed(ids_T, place_T, at_M, true_M.long())
 
 
-def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, shares) -> Packed:
+def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, probabilities) -> Packed:
     total, masked = sum(lengths) + 2 * len(lengths), int(np.count_nonzero(as_numpy(mask_BK)))
     packed = Packed(
         torch.empty(total, dtype=torch.int32),
@@ -85,14 +87,18 @@ def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, shares) -> Packed:
         as_uint32(keys_B2),
         bits,
         np.uint32(CORRUPTION),
-        np.array(shares.limits, np.uint32),
+        np.array(probabilities.limits, np.uint32),
         *(as_numpy(part) for part in packed),
     )
     return packed
 
 
 def corrupted(
-    ids_M: Tensor, keys_M2: Tensor, places_M: Tensor, bits: int, shares: Shares
+    ids_M: Tensor,
+    keys_M2: Tensor,
+    places_M: Tensor,
+    bits: int,
+    probabilities: CorruptionProbabilities,
 ) -> Tensor:
     """int32 [M]: what the encoder sees in place of the masked tokens.
 
@@ -103,11 +109,11 @@ def corrupted(
     places_M : int32 [M], their places in their sequences
     bits : a random replacement is one of the 2**bits tokens behind the special ones
     """
-    masked_below, random_below = shares.limits
-    lot_M = random_bits(keys_M2, places_M, CORRUPTION, bits=24)
+    masked_below, random_below = probabilities.limits
+    u_M = random_bits(keys_M2, places_M, CORRUPTION, bits=24)
     other_M = FIRST_TOKEN + random_bits(keys_M2, places_M, CORRUPTION + 1, bits)
-    replaced_M = torch.where(lot_M < random_below, other_M, ids_M)
-    return torch.where(lot_M < masked_below, MASK, replaced_M)
+    replaced_M = torch.where(u_M < random_below, other_M, ids_M)
+    return torch.where(u_M < masked_below, MASK, replaced_M)
 
 
 def _concatenate(
@@ -127,25 +133,27 @@ def _concatenate(
     return wide_ids[row_T, place_T], wide_mask[row_T, place_T], row_T, place_T
 
 
-LEVELS = 16  # numbers of tokens that there can be
+NUM_LENGTH_BUCKETS = 16  # numbers of tokens that there can be
 
 
-ALIGNED = 64  # masked tokens come in multiples of it
+MULTIPLE_OF = 64  # masked tokens come in multiples of it
 
 
-DEVIATIONS = 5.0  # of the number of masked tokens that there is room for
+STD_DEVS_OF_HEADROOM = 5.0  # of the number of masked tokens that there is room for
 
 
-class Room(NamedTuple):
+class PackedShape(NamedTuple):
     """The fixed shape of a packed batch."""
 
     tokens: int  # T
     masked: int  # M
     longest: int  # tokens that a sequence can have, [CLS] and [SEP] included
-    fillers: int  # sequences of [PAD] behind the real ones
+    num_padding_sequences: int  # sequences of [PAD] behind the real ones
 
     @classmethod
-    def of(cls, lengths: tuple[int, ...], longest: int, share: float, width: float) -> "Room":
+    def of(
+        cls, lengths: tuple[int, ...], longest: int, share: float, width: float
+    ) -> "PackedShape":
         """Room for sequences of these lengths, [CLS] and [SEP] included.
 
         Parameters
@@ -161,15 +169,15 @@ class Room(NamedTuple):
             batch with more masked tokens than that the first are predicted.
         """
         most = len(lengths) * longest
-        level = -(-most // LEVELS)
+        level = -(-most // NUM_LENGTH_BUCKETS)
         tokens = min(-(-sum(lengths) // level) * level, most)
         expected = share * tokens
-        masked = math.ceil(expected + DEVIATIONS * math.sqrt(width * expected))
-        masked = min(-(-masked // ALIGNED) * ALIGNED, tokens)
+        masked = math.ceil(expected + STD_DEVS_OF_HEADROOM * math.sqrt(width * expected))
+        masked = min(-(-masked // MULTIPLE_OF) * MULTIPLE_OF, tokens)
         return cls(tokens, masked, longest, -(-level // longest))
 
 
-class RoomPolicy(NamedTuple):
+class PackedShapePolicy(NamedTuple):
     """How much room the batches of a run get: the same whatever is in force."""
 
     tokenization: Tokenization
@@ -177,20 +185,20 @@ class RoomPolicy(NamedTuple):
     share: float  # the largest expected share of masked tokens
     width: float  # tokens that are masked together, at most
 
-    def room(self, bases: tuple[int, ...]) -> Room:
+    def packed_shape(self, bases: tuple[int, ...]) -> PackedShape:
         """For windows of so many bases."""
         lengths = tuple(map(self.tokenization.num_tokens, bases))
-        return Room.of(lengths, self.longest, self.share, self.width)
+        return PackedShape.of(lengths, self.longest, self.share, self.width)
 
 
 def pack_into(
-    room: Room,
+    packed_shape: PackedShape,
     ids_BK: Tensor,
     mask_BK: Tensor,
     lengths_B: Tensor,
     keys_B2: Tensor,
     bits: int,
-    shares: Shares,
+    probabilities: CorruptionProbabilities,
 ) -> tuple[Packed, SequenceLayout]:
     """`cmgems.masking.packing.pack` with every shape fixed; `lengths_B` (int64) are
     tokens without [CLS] and [SEP].
@@ -199,7 +207,7 @@ def pack_into(
     they are taken from the first unmasked tokens, so that no sequence has more than its length.
     """
     ends_B = (lengths_B + 2).cumsum(0)
-    number_T = torch.arange(room.tokens, device=ids_BK.device)
+    number_T = torch.arange(packed_shape.tokens, device=ids_BK.device)
     row_T = torch.searchsorted(ends_B, number_T, right=True).clamp(max=len(lengths_B) - 1)
     real_T = number_T < ends_B[-1]
     place_T = torch.where(real_T, number_T - (ends_B - lengths_B - 2)[row_T], 0)
@@ -207,11 +215,11 @@ def pack_into(
     wide_ids = wide_ids.scatter(1, lengths_B[:, None] + 1, SEP)
     ids_T = torch.where(real_T, wide_ids[row_T, place_T], PAD)
     mask_T = F.pad(mask_BK, (1, 1))[row_T, place_T] & real_T
-    changed_T = corrupted(ids_T, keys_B2[row_T], place_T.int(), bits, shares)
-    at_M = _places(mask_T, room.masked)
+    changed_T = corrupted(ids_T, keys_B2[row_T], place_T.int(), bits, probabilities)
+    at_M = _places(mask_T, packed_shape.masked)
     targets_M = torch.where(mask_T[at_M], ids_T[at_M], IGNORED).long()
     packed = Packed(torch.where(mask_T, changed_T, ids_T), place_T, at_M, targets_M)
-    return packed, SequenceLayout(place_T, (), _offsets(ends_B, room), room.longest)
+    return packed, SequenceLayout(place_T, (), _offsets(ends_B, packed_shape), packed_shape.longest)
 
 
 def _places(mask_T: Tensor, slots: int) -> Tensor:
@@ -225,8 +233,8 @@ def _places(mask_T: Tensor, slots: int) -> Tensor:
     return places.scatter(0, slot_T, number_T)[:slots]
 
 
-def _offsets(ends_B: Tensor, room: Room) -> Tensor:
+def _offsets(ends_B: Tensor, packed_shape: PackedShape) -> Tensor:
     """Where each sequence begins, those of [PAD] included, and the end."""
-    number = torch.arange(1, room.fillers + 1, device=ends_B.device)
-    fillers = (ends_B[-1] + number * room.longest).clamp(max=room.tokens)
-    return F.pad(torch.cat([ends_B, fillers]), (1, 0))
+    number = torch.arange(1, packed_shape.num_padding_sequences + 1, device=ends_B.device)
+    padding = (ends_B[-1] + number * packed_shape.longest).clamp(max=packed_shape.tokens)
+    return F.pad(torch.cat([ends_B, padding]), (1, 0))

@@ -15,10 +15,10 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from cmgems.masking.rates_cache import KeptRates
+from cmgems.masking.rates_cache import RateCache
 from cmgems.masking.strategies import READS, STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import LENGTH_A_CENTRE
-from cmgems.masking.types import Settings, Tokens
+from cmgems.masking.types import StrategyInput, StrategyParams
 from cmgems.tokenization.base import Tokenization, width
 from cmgems.utils.rng import derive_key, sequence_keys, uniform_tensor
 
@@ -30,7 +30,7 @@ MOST_SEQUENCES = 1024
 MOST_TOKENS = 262_144  # sampled for one point of S(n)
 
 
-class ShareCurve(NamedTuple):
+class MaskRatioCurve(NamedTuple):
     """S(n) for sequences of one length."""
 
     length: int  # tokens
@@ -38,14 +38,14 @@ class ShareCurve(NamedTuple):
     shares: np.ndarray  # mean share that they mask
 
 
-def share_curves(
-    strategy: Callable[[Tokens], Tensor],
+def mask_ratio_curves(
+    strategy: Callable[[StrategyInput], Tensor],
     corpus_BT: Tensor,
     rank_V: Tensor,
     loss_rank_V: Tensor,
     tokenization: Tokenization,
-    settings: Settings,
-) -> list[ShareCurve]:
+    params: StrategyParams,
+) -> list[MaskRatioCurve]:
     """Measure S(n) for lengths from 1 to that of the corpus.
 
     Parameters
@@ -55,12 +55,14 @@ def share_curves(
         Ids of windows without [UNK], of the most tokens that a sequence has.
     rank_V, loss_rank_V : int32 [V]
     tokenization : Tokenization
-    settings : Settings
+    params : Settings
         `mask_ratio` is the largest share of interest, the others are the strategy's.
     """
     lengths = _lengths(corpus_BT.shape[1])
     return [
-        _share_curve(strategy, corpus_BT[:, :length], rank_V, loss_rank_V, tokenization, settings)
+        _mask_ratio_curve(
+            strategy, corpus_BT[:, :length], rank_V, loss_rank_V, tokenization, params
+        )
         for length in lengths.tolist()
     ]
 
@@ -74,7 +76,7 @@ def _lengths(longest: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(1, short + 1), spread, sides[sides <= longest]]))
 
 
-def solve_rates(curves: list[ShareCurve], share: float) -> Tensor:
+def solve_rates(curves: list[MaskRatioCurve], share: float) -> Tensor:
     """float32 [T + 1]: the centre rate for a sequence of 0 .. T maskable tokens.
 
     `share` is the wanted expected share of masked among maskable tokens, in (0, 1).
@@ -85,28 +87,28 @@ def solve_rates(curves: list[ShareCurve], share: float) -> Tensor:
     return torch.tensor([0.0, *by_length], dtype=torch.float32)
 
 
-def _share_curve(
-    strategy: Callable[[Tokens], Tensor],
+def _mask_ratio_curve(
+    strategy: Callable[[StrategyInput], Tensor],
     corpus_BT: Tensor,
     rank_V: Tensor,
     loss_rank_V: Tensor,
     tokenization: Tokenization,
-    settings: Settings,
-) -> ShareCurve:
+    params: StrategyParams,
+) -> MaskRatioCurve:
     """S(n) up to where it no longer matters."""
     length = corpus_BT.shape[1]
     rows = min(len(corpus_BT), MOST_SEQUENCES, max(1, MOST_TOKENS // length))
     ids_BT = corpus_BT[:rows].contiguous()
     keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "budget"), np.arange(rows)))
     drawn_BT = uniform_tensor(keys_B2[:, None], torch.arange(length, dtype=torch.int32), 0)
-    order_BT = drawn_BT.argsort(1)
-    place_BT = torch.empty_like(order_BT)  # of each token in the order of the draws
-    place_BT.scatter_(1, order_BT, torch.arange(length).expand_as(order_BT))
+    score_BT = drawn_BT.argsort(1)
+    place_BT = torch.empty_like(score_BT)  # of each token in the order of the draws
+    place_BT.scatter_(1, score_BT, torch.arange(length).expand_as(score_BT))
     few = np.arange(1, min(EVERY_COUNT_TO, length) + 1)
     counts = np.union1d(few, np.geomspace(len(few), length, COUNTS).round().astype(int))
     shares = [0.0]
     for count in counts.tolist():
-        tokens = Tokens(
+        tokens = StrategyInput(
             tokenization=tokenization,
             ids_BT=ids_BT,
             maskable_BT=torch.ones_like(ids_BT, dtype=torch.bool),
@@ -114,15 +116,15 @@ def _share_curve(
             keys_B2=keys_B2,
             rank_V=rank_V,
             loss_rank_V=loss_rank_V,
-            settings=settings,
+            params=params,
         )
         shares.append(strategy(tokens).double().mean().item())
-        if count >= 8 and shares[-1] > min(0.99, 2.5 * settings.mask_ratio):
+        if count >= 8 and shares[-1] > min(0.99, 2.5 * params.mask_ratio):
             break  # so many centres are not drawn at any rate of interest
-    return ShareCurve(length, np.append(0, counts[: len(shares) - 1]), np.array(shares))
+    return MaskRatioCurve(length, np.append(0, counts[: len(shares) - 1]), np.array(shares))
 
 
-def _solve(curve: ShareCurve, share: float) -> float:
+def _solve(curve: MaskRatioCurve, share: float) -> float:
     """The rate, to 2**-30; the expectation grows with it.
 
     Bisected: brentq ends elsewhere within that width, which can change a float32's last bit.
@@ -139,18 +141,18 @@ def _solve(curve: ShareCurve, share: float) -> float:
 
 def _read(name: str) -> tuple[str, ...]:
     """The settings that a strategy reads; a user's own may read any."""
-    return READS.get(name, ()) if name in STRATEGIES else Settings._fields[1:]
+    return READS.get(name, ()) if name in STRATEGIES else StrategyParams._fields[1:]
 
 
-def _tuned(name: str, settings: Settings) -> tuple[float, ...]:
-    return tuple(getattr(settings, field) for field in _read(name))
+def _tuned(name: str, params: StrategyParams) -> tuple[float, ...]:
+    return tuple(getattr(params, field) for field in _read(name))
 
 
-def settings_read(name: str, settings: Settings) -> Settings:
-    """The settings, those at their defaults that a strategy of the catalogue does not read."""
+def relevant_params(name: str, params: StrategyParams) -> StrategyParams:
+    """The params, those at their defaults that a strategy of the catalogue does not read."""
     if name not in STRATEGIES:
-        return settings
-    return Settings(**{field: getattr(settings, field) for field in _read(name)})
+        return params
+    return StrategyParams(**{field: getattr(params, field) for field in _read(name)})
 
 
 class CurveKey(NamedTuple):
@@ -173,7 +175,7 @@ class RateKey(NamedTuple):
     device: torch.device
 
 
-class Budget:
+class CenterRates:
     """The centre rates of strategies, solved when first asked for.
 
     Parameters
@@ -199,38 +201,38 @@ class Budget:
         self.corpus_BT, self.rank_V = corpus_BT, rank_V
         self.tokenization, self.paper = tokenization, paper
         self.loss_rank_V = rank_V
-        self._kept = KeptRates(folder, corpus_BT, rank_V, tokenization) if folder else None
-        self._curves: dict[CurveKey, list[ShareCurve]] = {}
+        self._kept = RateCache(folder, corpus_BT, rank_V, tokenization) if folder else None
+        self._curves: dict[CurveKey, list[MaskRatioCurve]] = {}
         self._rates: dict[RateKey, Tensor] = {}
 
-    def rates(self, name: str, strategy, settings: Settings, device: torch.device) -> Tensor:
+    def rates(self, name: str, strategy, params: StrategyParams, device: torch.device) -> Tensor:
         """float32 [T + 1] on `device`: the centre rate by number of maskable tokens."""
-        key = RateKey(CurveKey(name, _tuned(name, settings)), settings.mask_ratio, device)
+        key = RateKey(CurveKey(name, _tuned(name, params)), params.mask_ratio, device)
         if key not in self._rates:
-            self._rates[key] = self._solved(key, strategy, settings).to(device)
+            self._rates[key] = self._solved(key, strategy, params).to(device)
         return self._rates[key]
 
-    def _solved(self, key: RateKey, strategy, settings: Settings) -> Tensor:
+    def _solved(self, key: RateKey, strategy, params: StrategyParams) -> Tensor:
         name = key.curves.name
         if self.paper:
             return torch.full((self.corpus_BT.shape[1] + 1,), paper_rate(name, self.tokenization))
         # A user's strategy may do anything, and ranks by the loss are never the same again.
         once = name == "loss_adaptive" and self.loss_rank_V is not self.rank_V
         if self._kept is None or name not in STRATEGIES or once:
-            return self._measured(key.curves, strategy, settings)
+            return self._measured(key.curves, strategy, params)
         about = (*key.curves, key.mask_ratio)
-        return self._kept.rates(about, lambda: self._measured(key.curves, strategy, settings))
+        return self._kept.rates(about, lambda: self._measured(key.curves, strategy, params))
 
-    def _measured(self, key: CurveKey, strategy, settings: Settings) -> Tensor:
+    def _measured(self, key: CurveKey, strategy, params: StrategyParams) -> Tensor:
         # Curves are measured up to some multiple of the share, and again for a much larger one.
         curves = self._curves.get(key)
-        if curves is None or curves[-1].shares[-1] < min(0.99, 2 * settings.mask_ratio):
-            curves = self._curves[key] = share_curves(
-                strategy, self.corpus_BT, self.rank_V, self.loss_rank_V, self.tokenization, settings
+        if curves is None or curves[-1].shares[-1] < min(0.99, 2 * params.mask_ratio):
+            curves = self._curves[key] = mask_ratio_curves(
+                strategy, self.corpus_BT, self.rank_V, self.loss_rank_V, self.tokenization, params
             )
-        return solve_rates(curves, settings.mask_ratio)
+        return solve_rates(curves, params.mask_ratio)
 
-    def renew(self, loss_rank_V: Tensor) -> None:
+    def invalidate(self, loss_rank_V: Tensor) -> None:
         """Ranks by the model's loss have changed: forget the rates that may depend on them."""
         self.loss_rank_V = loss_rank_V.cpu()
         self._curves = {key: kept for key, kept in self._curves.items() if not key.by_loss}

@@ -17,7 +17,7 @@ from cmgems.utils.files import atomic_write
 VERSION = 1
 
 
-class KeptRates:
+class RateCache:
     """Rates in a folder, each under a digest of everything that it depends on.
 
     `VERSION` is part of the digest: rates that were solved under other rules are not found.

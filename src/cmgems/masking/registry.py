@@ -1,12 +1,13 @@
-"""Strategies by name: those of the catalogue, and a user's own as `package.module:Name`.
+"""Strategies by name: those of the catalogue, and custom ones as `package.module:Name`.
 
-A user's strategy is a function `Tokens -> mask_BT`, or a class whose instances are such functions:
+A custom strategy is a function `StrategyInput -> mask_BT`, or a class whose instances are such
+functions:
 
     # my_masks.py, in the folder that the command is started in or anywhere Python finds it
-    from cmgems.masking.ops import cover
+    from cmgems.masking.ops import dilate
 
     def pairs(tokens):
-        return cover(tokens.centres_BT, (0, 1)) & tokens.maskable_BT
+        return dilate(tokens.centres_BT, (0, 1)) & tokens.maskable_BT
 
     # in the experiment
     curriculum: {schedule: constant, strategies: ["my_masks:pairs"]}

@@ -15,7 +15,7 @@ from cmgems.tokenization.base import SpanWindows, Tokenization
 CENTRES, CORRUPTION, STRATEGY, MIXING = 0, 1, 3, 4
 
 
-class Settings(NamedTuple):
+class StrategyParams(NamedTuple):
     """What a curriculum can move beside the strategy."""
 
     mask_ratio: float = 0.15  # expected share of masked among maskable tokens
@@ -23,7 +23,7 @@ class Settings(NamedTuple):
     temperature: float = 0.1  # of `soft_pmi`: 0 is global_pmi, infinity random_wide
 
 
-class Tokens(NamedTuple):
+class StrategyInput(NamedTuple):
     """A padded batch of token sequences and the draws for it.
 
     What is drawn belongs to the sequence, not to the batch: a mask does not depend on what else is
@@ -38,7 +38,7 @@ class Tokens(NamedTuple):
     keys_B2: Tensor  # int32, key the sequences' draws
     rank_V: Tensor  # int32, rank of each k-mer by PMI, 1 = first to mask
     loss_rank_V: Tensor  # int32, the same by the model's own running loss
-    settings: Settings = Settings()
+    params: StrategyParams = StrategyParams()
     first_place: int = 0  # place of the first token, for draws
 
     @property

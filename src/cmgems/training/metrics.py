@@ -14,22 +14,22 @@ from cmgems.tokenization.base import Tokenization
 from cmgems.tokenization.hidden import runs_up_to
 
 
-class Judged(NamedTuple):
+class MaskedLMOutput(NamedTuple):
     """Predictions against the truth. M predicted positions, some of which need not count."""
 
-    nats_M: Tensor  # float32 cross-entropy, 0 where a position does not count
+    loss_M: Tensor  # float32 cross-entropy, 0 where a position does not count
     correct: Tensor  # int64 scalar: positions whose best logit is the true one
     masked: Tensor  # int64 scalar: positions that count
 
 
-def judge(logits_MV: Tensor, targets_M: Tensor) -> Judged:
+def masked_lm_loss(logits_MV: Tensor, targets_M: Tensor) -> MaskedLMOutput:
     """Cross-entropy and hits; a target of IGNORED does not count."""
-    nats_M = F.cross_entropy(logits_MV.float(), targets_M, ignore_index=IGNORED, reduction="none")
+    loss_M = F.cross_entropy(logits_MV.float(), targets_M, ignore_index=IGNORED, reduction="none")
     correct = (logits_MV.detach().argmax(1) == targets_M).sum()
-    return Judged(nats_M, correct, (targets_M != IGNORED).sum())
+    return MaskedLMOutput(loss_M, correct, (targets_M != IGNORED).sum())
 
 
-class MaskedFigures(NamedTuple):
+class MaskedLMValues(NamedTuple):
     loss: float  # mean cross-entropy of the masked tokens, nats
     perplexity: float  # exp(loss)
     accuracy: float  # share of masked tokens whose best logit is the true one
@@ -40,7 +40,7 @@ class MaskedFigures(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "masked"}
 
 
-class MaskedTokens(Metric):
+class MaskedLMMetrics(Metric):
     """Sums over masked tokens; a mean of batch means would weigh small batches too much."""
 
     full_state_update = False
@@ -51,16 +51,16 @@ class MaskedTokens(Metric):
         for name in ("correct", "masked", "maskable"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, judged: Judged, maskable: Tensor) -> None:
-        self.nats += judged.nats_M.detach().sum()
-        self.correct += judged.correct
-        self.masked += judged.masked
+    def update(self, output: MaskedLMOutput, maskable: Tensor) -> None:
+        self.nats += output.loss_M.detach().sum()
+        self.correct += output.correct
+        self.masked += output.masked
         self.maskable += maskable
 
-    def compute(self) -> MaskedFigures:
+    def compute(self) -> MaskedLMValues:
         masked = int(self.masked)
         loss = float(self.nats) / max(masked, 1)
-        return MaskedFigures(
+        return MaskedLMValues(
             loss=loss,
             perplexity=math.exp(min(loss, 700.0)),
             accuracy=int(self.correct) / max(masked, 1),
@@ -69,7 +69,7 @@ class MaskedTokens(Metric):
         )
 
 
-class HiddenFigures(NamedTuple):
+class HiddenBaseValues(NamedTuple):
     hidden_base_bits: float  # mean cross-entropy of hidden bases given what is visible, bits
     hidden_base_accuracy: float  # share of hidden bases whose most probable base is the true one
     hidden_token_accuracy: float  # accuracy on masked tokens with at least one hidden base
@@ -79,7 +79,7 @@ class HiddenFigures(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "hidden_bases"}
 
 
-class HiddenBases(Metric):
+class HiddenBaseMetric(Metric):
     """Prediction of bases that no visible token shows, as far as a single window hides them.
 
     Longer runs, where windows overlap, are left out: the Markov models of `cmgems.training.markov`
@@ -116,9 +116,9 @@ class HiddenBases(Metric):
         self.correct += (guess_H4.argmax(1) == true_H).sum()
         self.bases += len(true_H)
 
-    def compute(self) -> HiddenFigures:
+    def compute(self) -> HiddenBaseValues:
         bases = int(self.bases)
-        return HiddenFigures(
+        return HiddenBaseValues(
             hidden_base_bits=float(self.bits) / max(bases, 1),
             hidden_base_accuracy=int(self.correct) / max(bases, 1),
             hidden_token_accuracy=int(self.tokens_correct) / max(int(self.tokens), 1),
@@ -137,15 +137,15 @@ class PretrainingMetrics(nn.Module):
 
     def __init__(self, strategies: Iterable[str], tokenization: Tokenization) -> None:
         super().__init__()
-        self.step = MaskedTokens()  # the micro-batches of a training step
+        self.step = MaskedLMMetrics()  # the micro-batches of a training step
         self.names = sorted(strategies)  # may hold dots, so that no ModuleDict takes them
-        self.views = nn.ModuleList(MaskedTokens() for _ in self.names)
-        self.hidden = HiddenBases(tokenization)
+        self.val_metrics = nn.ModuleList(MaskedLMMetrics() for _ in self.names)
+        self.hidden = HiddenBaseMetric(tokenization)
 
-    def view(self, name: str) -> MaskedTokens:
+    def view(self, name: str) -> MaskedLMMetrics:
         """The validation figures under the masks of a strategy."""
-        return self.views[self.names.index(name)]
+        return self.val_metrics[self.names.index(name)]
 
     def reset_validation(self) -> None:
-        for metric in (*self.views, self.hidden):
+        for metric in (*self.val_metrics, self.hidden):
             metric.reset()

@@ -13,26 +13,38 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from cmgems.config.schema import Experiment
-from cmgems.curriculum.schedule import largest_fraction, largest_width
+from cmgems.curriculum.schedule import effective_span_width, max_mask_ratio
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunFailed
-from cmgems.masking.masker import Masker, Plan
-from cmgems.masking.packing import ALL_MASKED, BERT, LEVELS, Room, RoomPolicy
+from cmgems.masking.masker import Masker, MaskingPlan
+from cmgems.masking.packing import (
+    ALL_MASKED,
+    BERT,
+    NUM_LENGTH_BUCKETS,
+    PackedShape,
+    PackedShapePolicy,
+)
 from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.base import Tokenization
 from cmgems.training.distributed import is_sharded, shard, whole
-from cmgems.training.metrics import HiddenFigures, Judged, MaskedFigures, PretrainingMetrics, judge
+from cmgems.training.metrics import (
+    HiddenBaseValues,
+    MaskedLMOutput,
+    MaskedLMValues,
+    PretrainingMetrics,
+    masked_lm_loss,
+)
 from cmgems.training.optim import adamw, rate_factor
 from cmgems.utils.kernels import use_cpu_kernels
 from cmgems.utils.rng import derive_key
 
 # Their places do not depend on content, so runs with different curricula compare under them.
-COMMON_MASKS = ("random", "random_wide")
+REFERENCE_MASKS = ("random", "random_wide")
 # Under these every masked token shows [MASK], none its own or a random one, so that a hidden base
 # is hidden: what a model knows of hidden bases is measured here.
-HIDING_MASKS = "random_wide"
+FULLY_HIDDEN_MASKS = "random_wide"
 
 
 class Pretraining(L.LightningModule):
@@ -42,7 +54,7 @@ class Pretraining(L.LightningModule):
     ----------
     experiment : Experiment
     masker : Masker
-        Prepared for all strategies of the curriculum and for `COMMON_MASKS`.
+        Prepared for all strategies of the curriculum and for `REFERENCE_MASKS`.
     """
 
     def __init__(self, experiment: Experiment, masker: Masker):
@@ -52,15 +64,15 @@ class Pretraining(L.LightningModule):
         self.model = build_model(experiment)
         if experiment.train.precision == "bf16":
             self.model.encoder.compute_dtype = torch.bfloat16
-        self.plan = Plan(experiment.curriculum.strategies[:1], settings=masker.settings)
-        self.rooms = room_policy(experiment, masker.tokenization)
+        self.plan = MaskingPlan(experiment.curriculum.strategies[:1], params=masker.params)
+        self.packed_shapes = packed_shape_policy(experiment, masker.tokenization)
         self.metrics = PretrainingMetrics(
-            {*COMMON_MASKS, *experiment.curriculum.strategies}, masker.tokenization
+            {*REFERENCE_MASKS, *experiment.curriculum.strategies}, masker.tokenization
         )
         self._predict = predict  # or its graphs, see `compile_step`
         self._untried: tuple[str, ...] = ()  # strategies whose graphs are still to be made
-        self.validated: dict[str, MaskedFigures] = {}
-        self.validated_hidden: HiddenFigures | None = None
+        self.validated: dict[str, MaskedLMValues] = {}
+        self.validated_hidden: HiddenBaseValues | None = None
         # masked and maskable tokens by strategy, of this process since somebody took them
         self.mask_counts: dict[str, Tensor] = {}
         self.gradient_norm = torch.zeros(())
@@ -92,40 +104,40 @@ class Pretraining(L.LightningModule):
     def compile_step(self, **options) -> None:
         """Let torch.compile make graphs of the training step, one for each number of tokens."""
         limit = torch._dynamo.config.recompile_limit
-        torch._dynamo.config.recompile_limit = max(limit, 4 * LEVELS)
+        torch._dynamo.config.recompile_limit = max(limit, 4 * NUM_LENGTH_BUCKETS)
         self._predict = torch.compile(predict, fullgraph=True, dynamic=False, **options)
         self.masker.compile_parts(**options)
         self._untried = self.experiment.curriculum.strategies
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        room = self._room(batch)
+        packed_shape = self._packed_shape(batch)
         for name in self._untried:  # now, not amid the run
-            self.masker(batch, name, room=room)
+            self.masker(batch, name, packed_shape=packed_shape)
         self._untried = ()
-        masked = self.masker(batch, self.plan, room=room)
+        masked = self.masker(batch, self.plan, packed_shape=packed_shape)
         for name, counts in zip(self.plan.strategies, masked.counts_S2, strict=True):
             self.mask_counts[name] = self.mask_counts.get(name, 0) + counts
-        judged = self._predict(
+        output = self._predict(
             self.model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M
         )
         if self.masker.losses is not None:
             kmers_M = self.masker.tokenization.target_kmers(
                 masked.ids_T, masked.at_M, masked.targets_M
             )
-            self.masker.losses.observe(kmers_M, judged.nats_M)
-        self.metrics.step.update(judged, masked.maskable)
-        return judged.nats_M.sum() / judged.masked.clamp(min=1)
+            self.masker.losses.observe(kmers_M, output.loss_M)
+        self.metrics.step.update(output, masked.maskable)
+        return output.loss_M.sum() / output.masked.clamp(min=1)
 
-    def _room(self, batch: WindowBatch) -> Room | None:
+    def _packed_shape(self, batch: WindowBatch) -> PackedShape | None:
         """Fixed shapes where something would wait for the device, or be compiled anew."""
         if self._predict is predict and use_cpu_kernels(batch.codes_BL):
             return None
-        return self.rooms.room(batch.bases)
+        return self.packed_shapes.packed_shape(batch.bases)
 
     @property
     def validation_masks(self) -> list[str]:
         """Those that compare across runs, and the one in force; in the same order on all ranks."""
-        return sorted({*COMMON_MASKS, *self.plan.strategies})
+        return sorted({*REFERENCE_MASKS, *self.plan.strategies})
 
     def on_validation_epoch_start(self) -> None:
         self.metrics.reset_validation()
@@ -133,11 +145,15 @@ class Pretraining(L.LightningModule):
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         for name in self.validation_masks:
             # Masks that compare across runs keep the settings of the start.
-            plan = name if name in COMMON_MASKS else Plan((name,), settings=self.plan.settings)
-            hiding = name == HIDING_MASKS
+            plan = (
+                name if name in REFERENCE_MASKS else MaskingPlan((name,), params=self.plan.params)
+            )
+            hiding = name == FULLY_HIDDEN_MASKS
             masked = self.masker(batch, plan, ALL_MASKED if hiding else BERT)
             logits_MV = self.model(masked.ids_T, masked.layout, masked.at_M).float()
-            self.metrics.view(name).update(judge(logits_MV, masked.targets_M), masked.maskable)
+            self.metrics.view(name).update(
+                masked_lm_loss(logits_MV, masked.targets_M), masked.maskable
+            )
             if hiding:
                 self.metrics.hidden.update(
                     logits_MV,
@@ -198,17 +214,17 @@ def predict(
     layout: SequenceLayout,
     at_M: Tensor,
     targets_M: Tensor,
-) -> Judged:
+) -> MaskedLMOutput:
     """Predictions at the packed places `at_M`, judged."""
-    return judge(model(ids_T, layout, at_M), targets_M)
+    return masked_lm_loss(model(ids_T, layout, at_M), targets_M)
 
 
-def room_policy(experiment: Experiment, tokenization: Tokenization) -> RoomPolicy:
+def packed_shape_policy(experiment: Experiment, tokenization: Tokenization) -> PackedShapePolicy:
     """Room for the longest windows and the largest masks that the experiment can come to."""
     how = experiment.curriculum, experiment.masking
-    return RoomPolicy(
+    return PackedShapePolicy(
         tokenization=tokenization,
         longest=tokenization.num_tokens(experiment.data.window_length),
-        share=largest_fraction(*how),
-        width=largest_width(*how, tokenization.windows),
+        share=max_mask_ratio(*how),
+        width=effective_span_width(*how, tokenization.windows),
     )

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from cmgems.data_modules.pretraining import GenomeDataModule, HeldOut
+from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
 from cmgems.masking.packing import ALL_MASKED
 from cmgems.tokenization.hidden import runs_up_to
 from cmgems.training.markov import MAX_ORDER, count_training, fit, references
-from cmgems.training.module import HIDING_MASKS
+from cmgems.training.module import FULLY_HIDDEN_MASKS
 from cmgems.utils.files import atomic_write
 
 
@@ -76,12 +76,12 @@ def _references(data, codes_BL, hidden_BL, wanted_BL) -> dict[str, float]:
 
 def _hidden(data: GenomeDataModule, masker: Masker) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All validation windows: base codes, which are hidden, and which of these are counted."""
-    windows = HeldOut(data.codes, data.held_out, rank=0, ranks=1)
+    windows = ValidationWindows(data.codes, data.held_out, rank=0, ranks=1)
     longest = int(data.held_out.length.max())
     parts = []
     for number in range(len(windows)):
         batch = windows[number]
-        masked = masker(batch, HIDING_MASKS, ALL_MASKED)
+        masked = masker(batch, FULLY_HIDDEN_MASKS, ALL_MASKED)
         hidden_BL = masker.tokenization.hidden_bases(masked.mask_BK, masked.maskable_BK)
         counted_BL = runs_up_to(hidden_BL, masker.tokenization.max_hidden_run)
         arrays = (batch.codes_BL, hidden_BL, counted_BL)

@@ -1,9 +1,9 @@
 """The masking strategies, by name.
 
-A strategy is a function `Tokens -> mask_BT` (bool, never True where `tokens.maskable_BT` is not),
-made of the operations in `cmgems.masking.ops`. To add one: a function in a module of this folder,
-a line below, and its slow twin in `tests/references/masking.py`. A custom strategy needs no line
-here: an experiment names it `package.module:Name`, see `cmgems.masking.registry`.
+A strategy is a function `StrategyInput -> mask_BT` (bool, never True where `tokens.maskable_BT` is
+not), made of the operations in `cmgems.masking.ops`. To add one: a function in a module of this
+folder, a line below, and its slow twin in `tests/references/masking.py`. A custom strategy needs no
+line here: an experiment names it `package.module:Name`, see `cmgems.masking.registry`.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from cmgems.masking.strategies.pmi_ranked import (
     soft_pmi,
 )
 from cmgems.masking.strategies.random_spans import random, random_wide, span, uniform
-from cmgems.masking.types import Tokens
+from cmgems.masking.types import StrategyInput
 
-Strategy = Callable[[Tokens], Tensor]
+Strategy = Callable[[StrategyInput], Tensor]
 
 STRATEGIES: dict[str, Strategy] = {
     "uniform": uniform,

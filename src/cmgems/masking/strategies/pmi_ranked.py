@@ -5,25 +5,25 @@ import torch
 from torch import Tensor
 
 from cmgems.masking.ops import (
-    at_places,
-    best_nearby,
-    cover,
-    first_of_row,
+    argmin_in_window,
+    dilate,
+    gather_or_last,
+    gather_scores,
     made_once,
-    mark,
-    order_by,
-    subtract_noise,
+    scatter,
+    smallest_k,
+    subtract_gumbel_noise,
 )
-from cmgems.masking.types import Tokens
+from cmgems.masking.types import StrategyInput
 from cmgems.utils.rng import generator
 
 
-def loss_adaptive(tokens: Tokens) -> Tensor:
+def loss_adaptive(tokens: StrategyInput) -> Tensor:
     """`global_pmi` with the k-mers ranked by the model's running loss on them, the highest first.
 
     Until something has been observed the ranks are those of PMI.
     """
-    return wide_at_first(tokens, order_by(tokens.loss_rank_V, tokens))
+    return mask_wide_around_top(tokens, gather_scores(tokens.loss_rank_V, tokens))
 
 
 # The published rule masks wide windows at *all* centres when the better half has fewer than this
@@ -37,7 +37,7 @@ FEW_CENTRES_LENGTH = 512
 LENGTH_A_CENTRE = FEW_CENTRES_LENGTH / FEW_CENTRES  # with each of these the rule jumps
 
 
-def genemask(tokens: Tokens) -> Tensor:
+def genemask(tokens: StrategyInput) -> Tensor:
     """Around each drawn centre look for the best-ranked token; mask widely at the better half.
 
     Of n centres, the ceil(n / 2) whose best token ranks best mask a wide window around that token
@@ -50,32 +50,34 @@ def genemask(tokens: Tokens) -> Tensor:
     few_B1 = better_B1 * FEW_CENTRES_LENGTH < FEW_CENTRES * tokens.maskable_BT.sum(1, keepdim=True)
     wide_B1 = torch.where(few_B1, drawn_B1, better_B1)
 
-    order_BT = order_by(tokens.rank_V, tokens)
-    best_BT = best_nearby(order_BT, centres_BT, tokens.windows.search)
-    wide_BT = first_of_row(at_places(order_BT, best_BT), wide_B1)
-    covered_BT = cover(mark(best_BT, wide_BT), tokens.windows.wide)
-    covered_BT |= cover(centres_BT & ~wide_BT, tokens.windows.plain)
+    score_BT = gather_scores(tokens.rank_V, tokens)
+    best_BT = argmin_in_window(score_BT, centres_BT, tokens.windows.search)
+    wide_BT = smallest_k(gather_or_last(score_BT, best_BT), wide_B1)
+    covered_BT = dilate(scatter(best_BT, wide_BT), tokens.windows.wide)
+    covered_BT |= dilate(centres_BT & ~wide_BT, tokens.windows.plain)
     return covered_BT & tokens.maskable_BT
 
 
-def global_pmi(tokens: Tokens) -> Tensor:
+def global_pmi(tokens: StrategyInput) -> Tensor:
     """As many centres as are drawn, but at the best-ranked tokens of the whole sequence.
 
     Source: CM-GEMS (Roy, Sural, Ganguly, ECAI 2024); each centre masks 2k - 1 k-mers, so
     that the k bases of the middle one are hidden.
     """
-    return wide_at_first(tokens, order_by(tokens.rank_V, tokens))
+    return mask_wide_around_top(tokens, gather_scores(tokens.rank_V, tokens))
 
 
-def wide_at_first(tokens: Tokens, order_BT: Tensor) -> Tensor:
+def mask_wide_around_top(tokens: StrategyInput, score_BT: Tensor) -> Tensor:
     """Wide windows at the first tokens of an order, as many as there are drawn centres."""
     drawn_B1 = tokens.centres_BT.sum(1, keepdim=True)
-    return cover(first_of_row(order_BT, drawn_B1), tokens.windows.wide) & tokens.maskable_BT
+    return dilate(smallest_k(score_BT, drawn_B1), tokens.windows.wide) & tokens.maskable_BT
 
 
-def inverse_pmi(tokens: Tokens) -> Tensor:
+def inverse_pmi(tokens: StrategyInput) -> Tensor:
     """`global_pmi` from the other end: the lowest-ranked tokens of the sequence."""
-    return wide_at_first(tokens, order_by(len(tokens.rank_V) + 1 - tokens.rank_V, tokens))
+    return mask_wide_around_top(
+        tokens, gather_scores(len(tokens.rank_V) + 1 - tokens.rank_V, tokens)
+    )
 
 
 UNIT = 1 << 20  # orders are whole numbers of 1 / UNIT
@@ -87,7 +89,7 @@ FARTHEST = 1 << 30
 QUANTILES = 1 << 14
 
 
-def soft_pmi(tokens: Tokens) -> Tensor:
+def soft_pmi(tokens: StrategyInput) -> Tensor:
     """As many centres as are drawn, sampled with a probability that grows with their rank.
 
     With s = 1 for the best-ranked k-mer of the vocabulary, 0 for the last, and linear between them,
@@ -96,12 +98,14 @@ def soft_pmi(tokens: Tokens) -> Tensor:
     is `global_pmi`, a large one `random_wide`; 0.1 prefers the best to the middle rank e**5 times.
     Unlike a static selection it does not mask the same places of a sequence every time.
     """
-    order_V = scaled_order(tokens.rank_V, tokens.settings.temperature)
-    order_BT = order_by(order_V, tokens)
-    return wide_at_first(tokens, subtract_noise(order_BT, gumbel(order_V.device), tokens))
+    score_V = scaled_scores(tokens.rank_V, tokens.params.temperature)
+    score_BT = gather_scores(score_V, tokens)
+    return mask_wide_around_top(
+        tokens, subtract_gumbel_noise(score_BT, gumbel(score_V.device), tokens)
+    )
 
 
-def scaled_order(rank_V: Tensor, temperature: float) -> Tensor:
+def scaled_scores(rank_V: Tensor, temperature: float) -> Tensor:
     """int32 [V]: (1 - s) / temperature in units of 1 / UNIT."""
     most = UNIT / (temperature * max(len(rank_V) - 1, 1))
     return ((rank_V - 1).double() * most).clamp_(max=FARTHEST).int()
@@ -115,11 +119,11 @@ def gumbel(device: torch.device) -> Tensor:
     return torch.from_numpy(noise.astype(np.int32)).to(device)
 
 
-def shuffled_pmi(tokens: Tokens) -> Tensor:
+def shuffled_pmi(tokens: StrategyInput) -> Tensor:
     """`global_pmi` with the ranks dealt out to the k-mers at random: the same selection, as static
     and as clustered by content, without information. The deal is the same in every run."""
     deal_V = _deal(len(tokens.rank_V), tokens.rank_V.device)
-    return wide_at_first(tokens, order_by(tokens.rank_V[deal_V], tokens))
+    return mask_wide_around_top(tokens, gather_scores(tokens.rank_V[deal_V], tokens))
 
 
 @made_once

@@ -5,23 +5,23 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from cmgems.masking.ops import cover, cover_spans, made_once
-from cmgems.masking.types import Tokens
+from cmgems.masking.ops import dilate, dilate_spans, made_once
+from cmgems.masking.types import StrategyInput
 
 LONGEST = 10 / 3.8  # SpanBERT cuts at 10 and gets a mean of 3.8
 QUANTILES = 4096
 
 
-def span(tokens: Tokens) -> Tensor:
+def span(tokens: StrategyInput) -> Tensor:
     """From each drawn centre on, a span that hides a geometric number of bases.
 
     A span that hides b bases is b + k - 1 overlapping k-mers, or b single bases; the mean of b is
     the setting `span_width`. Source: SpanBERT (Joshi et al., TACL 2020), with bases in the place of
     words.
     """
-    hidden_Q = span_lengths(tokens.settings.span_width, tokens.ids_BT.device)
+    hidden_Q = span_lengths(tokens.params.span_width, tokens.ids_BT.device)
     return (
-        cover_spans(tokens.centres_BT, hidden_Q + tokens.windows.overlap, tokens)
+        dilate_spans(tokens.centres_BT, hidden_Q + tokens.windows.overlap, tokens)
         & tokens.maskable_BT
     )
 
@@ -43,20 +43,20 @@ def span_lengths(mean: float, device: torch.device) -> Tensor:
     return torch.from_numpy(drawn.astype(np.int32)).to(device)
 
 
-def random(tokens: Tokens) -> Tensor:
+def random(tokens: StrategyInput) -> Tensor:
     """The tokens around each drawn centre that hide a single base: k k-mers, or one base.
 
     Source: DNABERT (Ji et al., Bioinformatics 2021).
     """
-    return cover(tokens.centres_BT, tokens.windows.plain) & tokens.maskable_BT
+    return dilate(tokens.centres_BT, tokens.windows.plain) & tokens.maskable_BT
 
 
-def random_wide(tokens: Tokens) -> Tensor:
+def random_wide(tokens: StrategyInput) -> Tensor:
     """The tokens around each drawn centre that hide k bases: 2k - 1 k-mers, or k bases."""
-    return cover(tokens.centres_BT, tokens.windows.wide) & tokens.maskable_BT
+    return dilate(tokens.centres_BT, tokens.windows.wide) & tokens.maskable_BT
 
 
-def uniform(tokens: Tokens) -> Tensor:
+def uniform(tokens: StrategyInput) -> Tensor:
     """Single tokens. A masked k-mer between unmasked neighbours can be read off them: k = 6 hides
     a base only where 6 masked tokens happen to lie side by side. A masked base is hidden."""
     return tokens.centres_BT
