@@ -1,7 +1,9 @@
 """Lightning callbacks; imported as `cmgems.callbacks`.
 
 To add one: a file here, its line in `build_callbacks` in `cmgems.pretraining`, its test in
-`tests/callbacks/`. (One of your own, for one run: `pretrain(experiment, callbacks=[...])`.)
+`tests/callbacks/`. (A custom one for a single run: `pretrain(experiment, callbacks=[...])`.)
+What callbacks save is stored in checkpoints under the names of their classes: whoever renames one,
+or what it saves, raises `CHECKPOINT_FORMAT` in `cmgems.runs.io`.
 """
 
 from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal, signals_restored

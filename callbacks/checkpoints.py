@@ -4,20 +4,25 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunStopped
 from cmgems.training.module import COMMON_MASKS, Pretraining
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that stop a run
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # these stop a run
 
 
 class RunCheckpoints(L.Callback):
-    """Saves at the end of a validation, when the curriculum has decided on it.
+    """Saves at the end of a validation, after the curriculum has used it for its decision.
 
-    (A checkpoint taken before its validation makes a resumed run skip that validation.)
-    `best` is by the loss under `random` masks, which compares across curricula.
+    (A run that is resumed from a checkpoint made before its validation skips that validation.)
+    `best.ckpt` is the one with the lowest loss under `random` masks, which are the same for all
+    curricula.
     """
 
     def __init__(self, folder: Path):
@@ -37,33 +42,40 @@ class RunCheckpoints(L.Callback):
         if is_best:
             trainer.save_checkpoint(self.folder / "best.ckpt")
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return {"best_loss": self.best_loss, "best_step": self.best_step}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best_loss, self.best_step = state["best_loss"], state["best_step"]
 
 
 @contextmanager
 def signals_restored() -> Iterator[None]:
-    """Around a whole run: whoever handled the signals before handles them again.
+    """Restore the signals' handlers after a whole run.
 
     (A teardown hook of `StopOnSignal` would not do: Lightning's own comes after it, and installs
-    again what it found when it began.)
+    the handlers again that were there when it began.)
     """
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 class StopOnSignal(L.Callback):
-    """Ctrl-C and SIGTERM: finish the step, save `last.ckpt`, stop. A second signal kills.
+    """On Ctrl-C or SIGTERM: finish the step, save `last.ckpt`, stop. A second signal kills.
 
-    The ranks agree, so that all stop after the same step; where a validation follows the step, it
-    is done first, since it belongs to the state.
+    The ranks agree, so that all stop after the same step; if a validation follows the step, it is
+    done first, since it belongs to the state.
+
+    Parameters
+    ----------
+    folder : Path
+        Where `last.ckpt` is saved.
+    agree_every : int
+        Steps between two points at which several ranks agree.
     """
 
     def __init__(self, folder: Path, agree_every: int):
@@ -71,41 +83,49 @@ class StopOnSignal(L.Callback):
         self.received: int | None = None
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._take_over()
+        self._install()
 
-    # Once more, behind Lightning's own handler of SIGTERM: that one ends a run in the middle of a
-    # validation, unsaved and with exit code 0, or is forgotten if there is one batch only.
+    # Again, after Lightning has installed its own handler of SIGTERM: that one ends a run in the
+    # middle of a validation, unsaved and with exit code 0, or has no effect if there is one batch.
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._take_over()
+        self._install()
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._take_over()
+        self._install()
 
-    def _take_over(self) -> None:
+    def _install(self) -> None:
         if self.received is None:
             for number in SIGNALS:
-                signal.signal(number, self._note)
+                signal.signal(number, self._receive)
 
-    def _note(self, number: int, frame: object) -> None:
-        self.received = number
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+    def _receive(self, received: int, frame: FrameType | None) -> None:
+        self.received = received
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: WindowBatch,
+        batch_idx: int,
     ) -> None:
-        validates = (batch_idx + 1) % trainer.val_check_batch == 0
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and not validates:
-            self._stop_if_told(trainer)
+        step_ends = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        # Lightning has set it, as a number of batches, by now.
+        assert isinstance(trainer.val_check_batch, int)
+        validation_follows = (batch_idx + 1) % trainer.val_check_batch == 0
+        if step_ends and not validation_follows:
+            self._stop_on_signal(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._stop_if_told(trainer, saved=True)
+        self._stop_on_signal(trainer, saved=True)
 
-    def _stop_if_told(self, trainer: L.Trainer, saved: bool = False) -> None:
+    def _stop_on_signal(self, trainer: L.Trainer, saved: bool = False) -> None:
         if trainer.world_size > 1 and not saved and trainer.global_step % self.agree_every:
             return
-        told = trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
-        if not told:
+        stop = trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
+        if not stop:
             return
         if not saved:
             trainer.save_checkpoint(self.folder / "last.ckpt")

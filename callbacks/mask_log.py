@@ -1,4 +1,4 @@
-"""What the masks of a run select, to TensorBoard, at validations."""
+"""What the masks of a run select, logged at validations."""
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -11,7 +11,7 @@ from cmgems.training.module import Pretraining
 
 class MaskLog(L.Callback):
     """Masks the first validation batch as the run does at this step, and logs what that selects:
-    the figures of `MaskStatistics` as scalars, the ranks of masked and other tokens as histograms.
+    the fields of `MaskStatistics` as scalars, the ranks of masked and other tokens as histograms.
     """
 
     def on_validation_batch_start(
@@ -28,8 +28,8 @@ class MaskLog(L.Callback):
         tokenization = masker.tokenization
         ids_BK = tokenization.encode(batch.codes_BL)
         mask_BK = masker(batch, module.plan).mask_BK
-        figures = mask_statistics(batch.codes_BL, ids_BK, mask_BK, masker.rank_V, tokenization)
-        write(trainer, {f"masks/{name}": value for name, value in figures._asdict().items()})
+        statistics = mask_statistics(batch.codes_BL, ids_BK, mask_BK, masker.rank_V, tokenization)
+        write(trainer, {f"masks/{name}": value for name, value in statistics._asdict().items()})
         rank_BK = rank_shares(ids_BK, masker.rank_V, tokenization)
         ranked_BK = ~rank_BK.isnan()
         masked_BK = mask_BK & ranked_BK

@@ -1,4 +1,4 @@
-"""What the run's difficulty table looks like, in TensorBoard, before the first step."""
+"""Plots of the run's difficulty table, in TensorBoard."""
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -7,7 +7,7 @@ from cmgems.difficulty.table import PmiTable
 
 
 class PmiPlots(L.Callback):
-    """Ranks, extremes and PMI against frequency of the k-mers of the table that masking uses."""
+    """Plots ranks, extremes, and PMI against frequency, of the table that masking uses, once."""
 
     def __init__(self, table: PmiTable):
         self.table = table
@@ -15,7 +15,7 @@ class PmiPlots(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.global_step:
             return  # a resumed run has them
-        from cmgems.difficulty.plots import figures
+        from cmgems.difficulty.plots import figures  # matplotlib: slow to import
 
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:

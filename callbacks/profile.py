@@ -4,16 +4,19 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch.profiler import ProfilerActivity, profile
 
-FIRST, STEPS = 4, 3  # behind compilation and first allocations
+from cmgems.data_modules.windows import WindowBatch
+
+FIRST, STEPS = 4, 3  # after compilation and the first allocations
 
 
 class Profile(L.Callback):
-    """Records a few steps of this sitting into `folder`.
+    """Records a few steps after the run begins or resumes, into `folder`, if no trace is there.
 
     `trace.json` opens in https://ui.perfetto.dev and in TensorBoard's profiler; `costs.txt` lists
-    the operations by their time, so that the largest cost stands first.
+    the operations by their time, the most expensive first.
     """
 
     def __init__(self, folder: Path):
@@ -25,7 +28,7 @@ class Profile(L.Callback):
         self._begin = trainer.global_step + min(FIRST, max(trainer.max_steps - STEPS, 0))
 
     def on_train_batch_start(
-        self, trainer: L.Trainer, module: L.LightningModule, batch, batch_idx: int
+        self, trainer: L.Trainer, module: L.LightningModule, batch: WindowBatch, batch_idx: int
     ) -> None:
         starts = trainer.global_step == self._begin and trainer.is_global_zero
         if starts and self._profiler is None and not (self.folder / "trace.json").exists():
@@ -33,17 +36,24 @@ class Profile(L.Callback):
             self._profiler.start()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: WindowBatch,
+        batch_idx: int,
     ) -> None:
-        if self._profiler is not None and trainer.global_step >= self._begin + STEPS:
+        if trainer.global_step >= self._begin + STEPS:
             self._write()
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if self._profiler is not None:  # the run is shorter
-            self._write()
+        self._write()  # if the run is shorter
 
     def _write(self) -> None:
+        """End the recording and write it, if one is under way."""
         profiler, self._profiler = self._profiler, None
+        if profiler is None:
+            return
         profiler.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         profiler.export_chrome_trace(str(self.folder / "trace.json"))
@@ -53,5 +63,5 @@ class Profile(L.Callback):
 
 
 def _activities() -> list[ProfilerActivity]:
-    found = [ProfilerActivity.CPU]
-    return [*found, ProfilerActivity.CUDA] if torch.cuda.is_available() else found
+    cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
+    return [ProfilerActivity.CPU, *cuda]

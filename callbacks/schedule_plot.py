@@ -1,4 +1,4 @@
-"""The curriculum of a run as a picture: what was planned and what happened."""
+"""A plot of the curriculum of a run: what was planned and what happened."""
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -8,7 +8,7 @@ from cmgems.curriculum.plot import schedule_figure
 
 
 class SchedulePlot(L.Callback):
-    """Draws the share of each strategy and the switches, in TensorBoard, at validations."""
+    """Plots the fraction of each strategy and the switches, in TensorBoard, at validations."""
 
     def __init__(self, curriculum: CurriculumCallback):
         self.curriculum = curriculum
@@ -17,12 +17,12 @@ class SchedulePlot(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 callback, step = self.curriculum, trainer.global_step
-                picture = schedule_figure(
+                figure = schedule_figure(
                     callback.curriculum.strategies,
-                    callback.place,
+                    callback.stage_position,
                     callback.max_steps,
                     title=f"masking curriculum: {callback.curriculum.schedule}",
                     done=step,
                     switches=callback.switches,
                 )
-                logger.experiment.add_figure("curriculum/schedule", picture, step)
+                logger.experiment.add_figure("curriculum/schedule", figure, step)

@@ -1,12 +1,14 @@
-"""Tokens a second, and what became of the time of training."""
+"""Tokens per second, and how the time of training is spent."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from cmgems.callbacks.training_log import TrainingLog, write
 from cmgems.cost.device import measure_matmul_speed, peak_memory
@@ -15,16 +17,17 @@ from cmgems.data_modules.windows import WindowBatch
 from cmgems.tokenization import Tokenization
 from cmgems.training.module import Pretraining
 
-PARTS = ("data", "forward", "backward", "optimizer")  # the rest is Lightning and callbacks
+# Phases of a step; the rest of its time is spent in Lightning and callbacks.
+PHASES = ("data", "forward", "backward", "optimizer")
 
 
 class Throughput(L.Callback):
-    """Counts tokens and seconds of training, over all sittings: not those of validation, probes and
-    saving.
+    """Counts tokens and seconds of training, over all sessions of a run, without the time of
+    validation, probes and saving.
 
-    On a GPU the parts of a step are timed by events of the device, which are read together with
-    what is logged; the host waits for nothing else. There the time in `data` is the host's, and may
-    lie under the device's.
+    On a GPU the phases of a step are timed by events of the device, which are read together with
+    what is logged, so that the host does not synchronize more often. There the time of `data` is
+    the host's, and may overlap with the device's.
 
     Parameters
     ----------
@@ -33,18 +36,28 @@ class Throughput(L.Callback):
     tokenization : Tokenization
     log : TrainingLog
         Logs as often, and before this callback.
+
+    Attributes
+    ----------
+    tokens, bases : int
+        Of all ranks, [CLS] and [SEP] included in the tokens.
+    seconds : float
+    flops : float
+        Of this rank.
+    phases : dict of phase -> float
+        Seconds.
+    tokens_per_second : float
+        Of all ranks, between the last two lines of the log.
     """
 
     def __init__(self, every: int, tokenization: Tokenization, log: TrainingLog):
         self.every, self.tokenization, self.training_log = every, tokenization, log
-        self.tokens = 0  # of all ranks, [CLS] and [SEP] included
-        self.bases = 0  # of all ranks
-        self.seconds = 0.0
-        self.flops = 0.0  # of this rank
-        self.parts = dict.fromkeys(PARTS, 0.0)  # seconds
+        self.tokens = self.bases = 0
+        self.seconds = self.flops = 0.0
+        self.phases = dict.fromkeys(PHASES, 0.0)
         self.tokens_per_second = 0.0
-        self.rate = 0.0  # of the device, FLOPs a second
-        self._since: dict[str, float] = {}  # what had been counted at the last reading
+        self.device_speed = 0.0  # FLOPs per second of large matrix products
+        self._at_last_log: dict[str, float] = {}  # what had been counted then
         # this rank's tokens since the last collection, and the sum of squared lengths: FLOPs of
         # attention grow with it
         self._tokens = self._squares = 0
@@ -52,11 +65,11 @@ class Throughput(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: Pretraining) -> None:
         compute = module.model.encoder.compute_dtype or torch.float32
-        self.rate = measure_matmul_speed(module.device, compute)
+        self.device_speed = measure_matmul_speed(module.device, compute)
         self._device = module.device
-        self._marks = _PhaseTimer(module.device)
-        self._loaded = 0.0
-        self._since = self._counted()
+        self._timer = PhaseTimer(module.device)
+        self._loading_seconds = 0.0
+        self._at_last_log = self._counted()
         self._tokens = self._squares = 0
 
     def on_train_batch_start(
@@ -64,18 +77,25 @@ class Throughput(L.Callback):
     ) -> None:
         if self._started is None:
             self._started = time.perf_counter()
-        self._marks.set("forward")
+        self._timer.start("forward")
 
-    def on_before_backward(self, trainer: L.Trainer, module: Pretraining, loss) -> None:
-        self._marks.set("backward")
+    def on_before_backward(
+        self, trainer: L.Trainer, module: Pretraining, loss: torch.Tensor
+    ) -> None:
+        self._timer.start("backward")
 
     def on_after_backward(self, trainer: L.Trainer, module: Pretraining) -> None:
-        self._marks.set("optimizer")
+        self._timer.start("optimizer")
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: Pretraining, outputs, batch: WindowBatch, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        module: Pretraining,
+        outputs: STEP_OUTPUT,
+        batch: WindowBatch,
+        batch_idx: int,
     ) -> None:
-        self._marks.set(None)
+        self._timer.start(None)
         lengths = [self.tokenization.num_tokens(bases) for bases in batch.bases]
         self.tokens += sum(lengths) * trainer.world_size
         self.bases += sum(batch.bases) * trainer.world_size
@@ -84,73 +104,72 @@ class Throughput(L.Callback):
         self._read_clock()
         step_ended = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if step_ended and trainer.global_step % self.every == 0:
-            self._read(trainer, module)
+            self._log(trainer, module)
 
     def _collect(self, trainer: L.Trainer, module: Pretraining) -> None:
-        """Take in what the marks, the loader and the lengths say since the last time."""
-        for part, seconds in self._marks.seconds().items():
-            self.parts[part] += seconds
-        loaded = trainer.datamodule.loading_seconds
-        self.parts["data"] += loaded - self._loaded
-        self._loaded = loaded
+        """Add up what the timer, the loader and the lengths have counted since the last call."""
+        for phase, seconds in self._timer.elapsed().items():
+            self.phases[phase] += seconds
+        # Lightning sets the data module without declaring it.
+        loading_seconds = trainer.datamodule.loading_seconds  # type: ignore[attr-defined]
+        self.phases["data"] += loading_seconds - self._loading_seconds
+        self._loading_seconds = loading_seconds
         if self._tokens:
-            # The share is of tokens without [CLS] and [SEP], and of the last step logged.
-            shape, share = (
-                module.model.encoder.config,
-                self.training_log.last_logged["masked_fraction"],
-            )
+            # The fraction is of tokens without [CLS] and [SEP], and of the last step logged.
+            masked_fraction = self.training_log.last_logged["masked_fraction"]
             mean_length = self._squares / self._tokens
-            self.flops += self._tokens * flops_per_token(shape, mean_length, share)
+            config = module.model.encoder.config
+            self.flops += self._tokens * flops_per_token(config, mean_length, masked_fraction)
         self._tokens = self._squares = 0
 
-    def _read(self, trainer: L.Trainer, module: Pretraining) -> None:
-        """Log what has been counted since the last time."""
+    def _log(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Log what has been counted since the last call."""
         self._collect(trainer, module)
         counted = self._counted()
-        figures = self._figures({key: value - self._since[key] for key, value in counted.items()})
-        self._since = counted
-        self.tokens_per_second = figures["tokens_per_second"]
-        figures["million_tokens"] = self.tokens / 1e6
-        figures["peak_memory_gb"] = self._peak_memory()
-        write(trainer, {f"speed/{name}": value for name, value in figures.items()})
+        metrics = self._metrics({key: x - self._at_last_log[key] for key, x in counted.items()})
+        self._at_last_log = counted
+        self.tokens_per_second = metrics["tokens_per_second"]
+        metrics["million_tokens"] = self.tokens / 1e6
+        metrics["peak_memory_gb"] = self._peak_memory()
+        write(trainer, {f"speed/{name}": value for name, value in metrics.items()})
 
     def _counted(self) -> dict[str, float]:
         counted = {name: getattr(self, name) for name in ("tokens", "bases", "seconds", "flops")}
-        return counted | self.parts
+        return counted | self.phases
 
-    def _figures(self, counted: dict[str, float]) -> dict[str, float]:
+    def _metrics(self, counted: dict[str, float]) -> dict[str, float]:
         seconds = max(counted["seconds"], 1e-9)
-        shares = {f"fraction_{part}": counted[part] / seconds for part in PARTS}
-        shares["fraction_other"] = max(1.0 - sum(shares.values()), 0.0)
+        fractions = {f"fraction_{phase}": counted[phase] / seconds for phase in PHASES}
+        fractions["fraction_other"] = max(1.0 - sum(fractions.values()), 0.0)
         return {
             "tokens_per_second": counted["tokens"] / seconds,
             "bases_per_second": counted["bases"] / seconds,
-            "mfu": counted["flops"] / seconds / self.rate,
-            **shares,
+            "mfu": counted["flops"] / seconds / self.device_speed,
+            **fractions,
         }
 
     def results(self) -> dict[str, float]:
-        """Figures of the whole run; memory and rate of this sitting. Empty if it took no step."""
-        if not self.rate:
+        """Metrics of the whole run; memory and the device's speed are those since the last resume.
+        Empty if there was no step since then."""
+        if not self.device_speed:
             return {}
-        figures = self._figures(self._counted())
-        return figures | {
-            "matmul_flops_per_second": self.rate,
+        return self._metrics(self._counted()) | {
+            "matmul_flops_per_second": self.device_speed,
             "peak_memory_gb": self._peak_memory(),
         }
 
     def _peak_memory(self) -> float:
-        """Of a CPU the process's, of a GPU what torch had given out; 10^9 bytes."""
+        """10^9 bytes: on a CPU of the process, on a GPU of torch's tensors."""
         return peak_memory(self._device) / 1e9
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Around what happens between steps and is no training; the next step goes on."""
+        """Stop the clock for what is not training; it runs again from the next step on."""
         self._stop_clock()
         yield
 
-    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        # Until the next step begins: what others save and draw after a validation is no training.
+    def on_validation_start(self, trainer: L.Trainer, module: Pretraining) -> None:
+        # Until the next step begins: saving and plotting after a validation are not training.
         self._stop_clock()
         if trainer.state.fn == "fit" and self.training_log.last_logged:
             self._collect(trainer, module)
@@ -165,41 +184,42 @@ class Throughput(L.Callback):
             self.seconds += now - self._started
         self._started = now
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return self._counted()
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in ("tokens", "bases", "seconds", "flops"):
             setattr(self, name, state[name])
-        self.parts = {part: state[part] for part in PARTS}
+        self.phases = {phase: state[phase] for phase in PHASES}
 
 
-class _PhaseTimer:
-    """Moments at which parts of a step begin, by the device's own clock."""
+class PhaseTimer:
+    """Times the phases of steps, by the device's own clock."""
 
     def __init__(self, device: torch.device):
         self.on_gpu = device.type == "cuda"
-        self._marks: list[tuple[str | None, object]] = []
+        # each phase with the time of its begin: seconds, or an event of the GPU
+        self._starts: list[tuple[str | None, Any]] = []
 
-    def set(self, part: str | None) -> None:
-        """From here on it is this part; None: none of them."""
+    def start(self, phase: str | None) -> None:
+        """Begin a phase, and end the one before; None: only end it."""
         if not self.on_gpu:
-            self._marks.append((part, time.perf_counter()))
+            self._starts.append((phase, time.perf_counter()))
             return
         event = torch.cuda.Event(enable_timing=True)
         event.record()
-        self._marks.append((part, event))
+        self._starts.append((phase, event))
 
-    def seconds(self) -> dict[str, float]:
-        """Of each part since the last call; waits for a GPU."""
-        marks, self._marks = self._marks, []
-        if self.on_gpu and marks:
-            marks[-1][1].synchronize()
-        found: dict[str, float] = {}
-        for (part, begin), (_, end) in pairwise(marks):
-            if part is not None:
-                found[part] = found.get(part, 0.0) + self._between(begin, end)
-        return found
+    def elapsed(self) -> dict[str, float]:
+        """Seconds of each phase since the last call; synchronizes with a GPU."""
+        starts, self._starts = self._starts, []
+        if self.on_gpu and starts:
+            starts[-1][1].synchronize()
+        seconds: dict[str, float] = {}
+        for (phase, begin), (_, end) in pairwise(starts):
+            if phase is not None:
+                seconds[phase] = seconds.get(phase, 0.0) + self._seconds_between(begin, end)
+        return seconds
 
-    def _between(self, begin, end) -> float:
+    def _seconds_between(self, begin: Any, end: Any) -> float:
         return begin.elapsed_time(end) / 1e3 if self.on_gpu else end - begin

@@ -1,4 +1,4 @@
-"""The one error that a user can cause."""
+"""Errors with a meaning to the command line, which prints their message and exits with a code."""
 
 
 class UserError(Exception):
@@ -10,13 +10,20 @@ class UserError(Exception):
 
 
 class RunFailed(Exception):
-    """A run cannot go on. The message is one line; the command line ends with exit code 1."""
+    """A run cannot continue. The message is one line; the command line ends with exit code 1."""
 
 
 class RunStopped(Exception):
-    """A signal ended a run after its state was saved, or before there was any."""
+    """A signal ended a run after its state was saved, or before there was any.
 
-    def __init__(self, signal_number: int, step: int):
+    Parameters
+    ----------
+    signal_number : int
+    step : int
+        Optimizer steps that the run had taken; 0: nothing is saved.
+    """
+
+    def __init__(self, signal_number: int, step: int) -> None:
         saved = f"at step {step}, state saved" if step else "before the first step"
         super().__init__(f"stopped {saved}")
         self.signal_number = signal_number

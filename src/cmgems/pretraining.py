@@ -271,7 +271,7 @@ def collect_results(callbacks: list[L.Callback]) -> dict[str, Any]:
         "initial": log.initial,
         "final": log.final,
         "masked_fraction": log.masked_fractions(),
-        "reference": log.reference(),
+        "reference": log.baseline_bits(),
         "switches": curriculum.switches,
         "switched_at": curriculum.switched_at,
         "best_step": find_callback(RunCheckpoints, callbacks).best_step,

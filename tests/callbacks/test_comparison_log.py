@@ -11,7 +11,13 @@ from cmgems.data_modules.windows import WindowStream
 from cmgems.errors import RunStopped
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
-from cmgems.runs.tensorboard import BY_TOKENS, COMPARED, PAGE, layout, write_experiment
+from cmgems.runs.tensorboard import (
+    BY_TOKENS,
+    COMPARED,
+    PAGE,
+    custom_scalars_layout,
+    write_experiment,
+)
 from cmgems.training.module import Pretraining
 
 RANDOM = EXPERIMENTS / "pretrain/random.yaml"
@@ -57,7 +63,7 @@ def test_the_page_and_the_hyper_parameters_are_written(pretrained_run):
 
 def test_a_probed_task_has_a_chart_of_its_official_metric():
     probed = ["probe.every_n_steps=5", "probe.tasks=[prom-core,gue/tf/0]"]
-    charts = layout(load(RANDOM, probed))[PAGE]
+    charts = custom_scalars_layout(load(RANDOM, probed))[PAGE]
     shown = {title: chart for title, chart in charts.items() if "probe" in title}
     assert shown == {
         "probe: prom-core, accuracy": ["Multiline", [r"probe/prom\-core/accuracy$"]],
@@ -65,11 +71,11 @@ def test_a_probed_task_has_a_chart_of_its_official_metric():
     }
 
 
-def test_a_sweep_names_what_varies_and_the_final_figures(tiny, tmp_path):
+def test_a_sweep_names_what_varies_and_the_final_metrics(tiny, tmp_path):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
     experiments = [load(RANDOM, [*tiny, "train.max_steps=3", f"seed={seed}"]) for seed in (0, 1)]
-    for _ in range(2):  # a sweep that goes on writes it again
+    for _ in range(2):  # a sweep that resumes writes it again
         write_experiment(tmp_path, experiments)
     assert len(list(tmp_path.iterdir())) == 1
     data = events(tmp_path).SummaryMetadata("_hparams_/experiment").plugin_data.content
@@ -78,8 +84,8 @@ def test_a_sweep_names_what_varies_and_the_final_figures(tiny, tmp_path):
     assert [info.name.tag for info in experiment.metric_infos] == [tag for tag, _ in COMPARED]
 
 
-def test_figures_against_tokens_survive_a_resume(tiny, tmp_path, monkeypatch):
-    """Their steps are beyond those that TensorBoard forgets when a run goes on."""
+def test_metrics_against_tokens_survive_a_resume(tiny, tmp_path, monkeypatch):
+    """Their steps are later than those that TensorBoard drops when a run resumes."""
     overrides = [*tiny, "train.max_steps=9", "train.global_batch_size=20", f"run.dir={tmp_path}"]
     interrupt(monkeypatch, WindowStream, "batch", lambda first, *_: first >= 20 * 7)
     with pytest.raises(RunStopped):
@@ -102,7 +108,9 @@ def test_a_signal_in_the_first_validation_stops_the_run(tiny, tmp_path, monkeypa
     results = pretrain(load(RANDOM, [*overrides, "run.resume=true"]))
     assert results["tokens"] > 0
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
-    assert len(lines) == len({line.rpartition(",")[0] for line in lines})  # nothing is there twice
+    assert len(lines) == len(
+        {line.rpartition(",")[0] for line in lines}
+    )  # no scalar is logged twice
 
 
 def test_a_signal_in_a_later_validation_stops_the_run(tiny, tmp_path, monkeypatch):

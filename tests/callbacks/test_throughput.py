@@ -9,13 +9,14 @@ import torch
 from helpers.paths import EXPERIMENTS
 
 from cmgems.callbacks import Throughput
-from cmgems.callbacks.throughput import PARTS, _PhaseTimer
+from cmgems.callbacks.throughput import PHASES, PhaseTimer
 from cmgems.config.schema import Experiment, Model
 from cmgems.cost.device import measure_matmul_speed, peak_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.models.build import build_model
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
+from cmgems.tokenization import OverlappingKmers
 
 CPU = torch.device("cpu")
 
@@ -32,9 +33,9 @@ def run(tiny, tmp_path_factory):
 def test_results_and_scalars_have_the_speed(run):
     folder, results = run
     speed = results["speed"]
-    shares = [speed[f"fraction_{part}"] for part in (*PARTS, "other")]
-    assert all(share > 0 for share in shares)
-    assert sum(shares) == pytest.approx(1.0, abs=0.02)
+    fractions = [speed[f"fraction_{phase}"] for phase in (*PHASES, "other")]
+    assert all(fraction > 0 for fraction in fractions)
+    assert sum(fractions) == pytest.approx(1.0, abs=0.02)
     assert speed["fraction_backward"] > speed["fraction_data"]
     assert 0 < speed["mfu"] < 1
     assert 0.1 < speed["peak_memory_gb"] <= peak_memory(CPU) / 1e9
@@ -59,7 +60,7 @@ def test_writes_a_trace_that_a_viewer_opens(run):
     assert "Self CPU" in (run[0] / "profile/costs.txt").read_text()
 
 
-def test_flops_follow_lengths_and_masked_share():
+def test_flops_follow_lengths_and_the_masked_fraction():
     """Two windows of 95 and 59 tokens, a seventh of which are masked, at a rate of 1 GFLOP/s."""
     log = SimpleNamespace(last_logged={"masked_fraction": 1 / 7})
     module = SimpleNamespace(model=build_model(Experiment(model=Model(preset="small"))), device=CPU)
@@ -67,9 +68,9 @@ def test_flops_follow_lengths_and_masked_share():
     trainer = SimpleNamespace(
         world_size=2, accumulate_grad_batches=1, global_step=1, datamodule=data, loggers=[]
     )
-    throughput = Throughput(every=1, k=6, log=log)
+    throughput = Throughput(every=1, tokenization=OverlappingKmers(6), log=log)
     throughput.on_train_start(trainer, module)
-    throughput.rate = 1e9
+    throughput.device_speed = 1e9
     throughput.on_train_batch_start(trainer, module, None, 0)
     data.loading_seconds = 0.25
     batch = SimpleNamespace(bases=(98, 62))
@@ -78,24 +79,24 @@ def test_flops_follow_lengths_and_masked_share():
     mean_length = (95**2 + 59**2) / (95 + 59)
     assert throughput.flops == pytest.approx(154 * flops_per_token(shape, mean_length, 1 / 7))
     assert (throughput.tokens, throughput.bases) == (2 * 154, 2 * 160)
-    assert throughput.parts["data"] == 0.25
+    assert throughput.phases["data"] == 0.25
     assert throughput.results()["mfu"] == pytest.approx(throughput.flops / throughput.seconds / 1e9)
 
 
-def test_marks_divide_the_time_of_a_step(monkeypatch):
+def test_phases_divide_the_time_of_a_step(monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 7.0, 20.0, 21.0, 22.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    marks = _PhaseTimer(CPU)
-    for part in ("forward", "backward", "optimizer", None, "forward", "backward", None):
-        marks.set(part)
-    assert marks.seconds() == {"forward": 2.0, "backward": 3.0, "optimizer": 4.0}
-    assert marks.seconds() == {}
+    timer = PhaseTimer(CPU)
+    for phase in ("forward", "backward", "optimizer", None, "forward", "backward", None):
+        timer.start(phase)
+    assert timer.elapsed() == {"forward": 2.0, "backward": 3.0, "optimizer": 4.0}
+    assert timer.elapsed() == {}
 
 
 def test_what_is_no_training_does_not_count(monkeypatch):
     """Time counts from the first step; after a validation or a pause, from the next one."""
-    throughput = Throughput(every=1, k=6, log=None)
-    throughput._marks = _PhaseTimer(CPU)
+    throughput = Throughput(every=1, tokenization=OverlappingKmers(6), log=None)
+    throughput._timer = PhaseTimer(CPU)
     trainer = SimpleNamespace(state=SimpleNamespace(fn="validate"))
     now = [10.0]
     monkeypatch.setattr("cmgems.callbacks.throughput.time.perf_counter", lambda: now[0])

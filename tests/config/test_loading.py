@@ -5,7 +5,8 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems.commands import describe_keys
 from cmgems.config.loading import dump
-from cmgems.config.schema import Experiment, get_value, iter_keys
+from cmgems.config.options import get_value, iter_keys
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
 
@@ -118,6 +119,9 @@ def test_refers_to_another_key(write):
         ("extends: nothing.yaml", "nothing.yaml: no such file, wanted an experiment"),
         ("extends: e.yaml", "e.yaml: extends itself through "),
         ("name: ${oc.env:HOME}", "{p}: only `${{other.key}}` may stand in a value"),
+        ("seed: 1\nname: n${seed}${oc.env:HOME}", "{p}: only `${{other.key}}` may stand"),
+        ("name: ${optim.${oc.env:HOME}}", "{p}: only `${{other.key}}` may stand"),
+        ("name: ${seed${x}}", "{p}: token recognition error"),
         ("name: ${nothing}", "{p}: Interpolation key 'nothing' not found"),
     ],
 )
@@ -185,7 +189,7 @@ def test_baselines_differ_in_the_curriculum_alone():
 
 def test_every_key_is_documented_and_in_the_help():
     text = describe_keys(Experiment)
-    for name, part in iter_keys():
+    for name, part in iter_keys(Experiment):
         assert part.metadata["text"], name
         assert f"  {name} = " in text
         default = get_value(Experiment(), name)

@@ -137,7 +137,7 @@ def test_the_state_of_every_schedule_goes_through_a_checkpoint(schedule):
     ("overrides", "message"),
     [
         (["curriculum.strategies=[random]"], "found 1 names, schedule linear wants two or more"),
-        (["curriculum.strategies=[random,random]"], "a name stands there twice"),
+        (["curriculum.strategies=[random,random]"], "a name is listed twice"),
         (
             ["curriculum.schedule=steps"],
             "curriculum.milestones: found [], wanted 1 ascending numbers",

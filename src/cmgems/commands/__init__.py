@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from cmgems.config.schema import get_value, iter_keys
+from cmgems.config.options import get_value, iter_keys
 
 
 def split_options(arguments: Iterable[str], *names: str) -> tuple[dict[str, str], list[str]]:

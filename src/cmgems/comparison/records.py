@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmgems.config.schema import Experiment, get_value
+from cmgems.config.options import get_value
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.evaluation.config import BASELINES
 from cmgems.runs.experiment import diff, load

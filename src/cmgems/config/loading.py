@@ -1,44 +1,45 @@
-"""YAML files -> frozen dataclasses. All problems are told at once, each with file, line and key.
+"""YAML files -> frozen dataclasses. All problems are reported at once, with file, line and key.
 
 A file may begin with `extends: OTHER.yaml` (relative to itself); its own keys win. Overrides
 `key.path=value` win over files. `${other.key}` refers to another key.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, fields, is_dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cmgems.config.schema import iter_keys
+from cmgems.config.options import iter_keys
 from cmgems.errors import UserError
 
 T = TypeVar("T")
+# `${oc.env:X}` would copy the environment into saved files.
+RESOLVER = re.compile(r"\$\{[^}]*:")
 WANTED = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
     str: "text",
-    dict: "`key: value` lines",  # as it stands: what is in it is checked by its reader
+    dict: "`key: value` lines",  # not parsed further: its reader checks what is in it
 }
 
 
-class Origin(NamedTuple):
-    """Where a key was set: `file:line`, or the override as it was typed."""
-
-    text: str
+# Where each dotted key was set, as messages begin: `file:line: `, or the override as it was typed.
+Origins = dict[str, str]
 
 
-class Reading(NamedTuple):
+class ParseContext(NamedTuple):
     """What is known while values become a dataclass."""
 
-    schema: type  # the whole, of which a section is built
-    origins: dict[str, Origin]
-    problems: list[str]  # added to
+    schema: type  # the dataclass of the whole file, whose sections are built one by one
+    origins: Origins
+    problems: list[str]  # appended to
 
 
 def load_as(
@@ -47,27 +48,36 @@ def load_as(
     overrides: Sequence[str] = (),
     rules: Callable[[T], Iterable[tuple[str, str]]] = lambda _: (),
 ) -> T:
-    """Read and merge a file as the frozen dataclass `schema`, whose fields are options.
+    """Read and merge a file as a frozen dataclass.
 
-    `rules` yields (key, message) of each rule between keys that the result breaks.
+    Parameters
+    ----------
+    schema : type
+        A frozen dataclass whose fields are `cmgems.config.options.option`s or sections of them.
+    path : str or Path
+    overrides : sequence of str
+        `key.path=value`, which win over the file.
+    rules : callable
+        Yields (key, message) for each rule between keys that the result breaks.
 
     Raises
     ------
     UserError
-        With one line for each problem.
+        With one line per problem.
     """
-    layers, origins = [], {}
-    for layer, where in [*_file_layers(Path(path), ()), *map(_override_layer, overrides)]:
+    layers: list[dict[str, Any]] = []
+    origins: Origins = {}
+    for layer, layer_origins in [*_file_layers(Path(path), ()), *map(_override_layer, overrides)]:
         layers.append(layer)
-        origins.update(where)
-    values = _merged(layers, Path(path))
+        origins.update(layer_origins)
+    values = _merge(layers, Path(path))
     problems: list[str] = []
-    read_in = _build(schema, values, "", Reading(schema, origins, problems))
+    config: T = _build(schema, values, "", ParseContext(schema, origins, problems))
     if not problems:
-        problems = [f"{_where(origins, key)}{text}" for key, text in rules(read_in)]
+        problems = [f"{_origin(origins, key)}{text}" for key, text in rules(config)]
     if problems:
         raise UserError("\n".join(problems))
-    return read_in
+    return config
 
 
 def dump(config: Any) -> str:
@@ -75,20 +85,30 @@ def dump(config: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(_plain(asdict(config))))
 
 
-def _file_layers(path: Path, seen: tuple[Path, ...]) -> Iterator[tuple[Any, dict[str, Origin]]]:
-    """The files that `path` extends, the outermost first, and `path` itself."""
+def _file_layers(path: Path, seen: tuple[Path, ...]) -> Iterator[tuple[dict[str, Any], Origins]]:
+    """Values and origins of the files that `path` extends, the outermost first, and of `path`."""
     if path in seen:
         raise UserError(f"{path}: extends itself through {seen[-1]}")
     node = _compose(path)
-    where: dict[str, Origin] = {}
-    _note_lines(node, "", path, where)
-    content = OmegaConf.to_container(OmegaConf.load(path)) or {}
+    origins: Origins = {}
+    _record_lines(node, "", path, origins)
+    try:
+        content = _to_dict(OmegaConf.load(path))
+    except OmegaConfBaseException as error:  # a reference that cannot be parsed
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     base = content.pop("extends", None)
     if base is not None:
         if not isinstance(base, str):
             raise UserError(f"{path}: extends: found {base!r}, wanted the name of a file")
         yield from _file_layers(path.parent / base, (*seen, path))
-    yield content, where
+    yield content, origins
+
+
+def _to_dict(config: Any, resolve: bool = False) -> dict[str, Any]:
+    """An OmegaConf mapping as plain containers; an empty file is an empty mapping."""
+    content = OmegaConf.to_container(config, resolve=resolve) or {}
+    assert isinstance(content, dict)  # `_compose` refuses files that hold something else
+    return {str(key): value for key, value in content.items()}
 
 
 def _compose(path: Path) -> yaml.Node | None:
@@ -106,112 +126,115 @@ def _compose(path: Path) -> yaml.Node | None:
     return node
 
 
-def _note_lines(node: yaml.Node | None, prefix: str, path: Path, where: dict) -> None:
+def _record_lines(node: yaml.Node | None, prefix: str, path: Path, origins: Origins) -> None:
+    """Add the line of each key to `origins`."""
     if not isinstance(node, yaml.MappingNode):
         return
     for key_node, value_node in node.value:
         dotted = f"{prefix}{key_node.value}"
         line = f"{path}:{key_node.start_mark.line + 1}: "
-        if where.get(dotted, Origin("")).text.startswith(f"{path}:"):
+        if dotted in origins:
             raise UserError(f"{line}{dotted}: set a second time in this file")
-        where[dotted] = Origin(line)
-        _note_lines(value_node, f"{dotted}.", path, where)
+        origins[dotted] = line
+        _record_lines(value_node, f"{dotted}.", path, origins)
 
 
-def _override_layer(text: str) -> tuple[Any, dict[str, Origin]]:
+def _override_layer(text: str) -> tuple[dict[str, Any], Origins]:
+    """Value and origin of an override."""
     dotted, sign, _ = text.partition("=")
     if not sign or not dotted or dotted != dotted.strip():
         raise UserError(f"`{text}`: not an override, wanted key.path=value")
     try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
+        values = _to_dict(OmegaConf.from_dotlist([text]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"`{text}`: {' '.join(str(error).split())}") from error
-    return parsed, {dotted: Origin(f"`{text}`: ")}
+    return values, {dotted: f"`{text}`: "}
 
 
-def _merged(layers: list, path: Path) -> dict:
-    """All layers over each other, with `${other.key}` resolved."""
+def _merge(layers: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """The values of all layers, of which later ones win, with `${other.key}` resolved."""
     try:
         merged = OmegaConf.merge(*layers)
-        raw = OmegaConf.to_yaml(merged)
-        if "${" in raw and ":" in raw.split("${", 1)[1].split("}", 1)[0]:
-            # `${oc.env:X}` would copy the environment into saved files.
+        if RESOLVER.search(OmegaConf.to_yaml(merged)):
             raise UserError(f"{path}: only `${{other.key}}` may stand in a value, no resolvers")
-        return OmegaConf.to_container(merged, resolve=True)
+        return _to_dict(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
 
 
-def _build(section: type, values: Any, prefix: str, reading: Reading) -> Any:
-    """The frozen dataclass of a section; problems are noted and the default is taken."""
+def _build(section: type, values: Any, prefix: str, context: ParseContext) -> Any:
+    """The frozen dataclass of a section. Problems are recorded, the default stands in for them."""
 
-    def note(dotted: str, text: str) -> None:
-        reading.problems.append(f"{_where(reading.origins, dotted)}{dotted}: {text}")
+    def record(dotted: str, text: str) -> None:
+        context.problems.append(f"{_origin(context.origins, dotted)}{dotted}: {text}")
 
     if not isinstance(values, dict):
-        note(prefix[:-1], f"found {values!r}, wanted a section with the keys {_names(section)}")
+        record(prefix[:-1], f"found {values!r}, wanted a section with the keys {_names(section)}")
         return section()
-    known = {part.name: part for part in fields(section)}
-    chosen = {}
+    known = {field.name: field for field in fields(section)}
+    arguments = {}
     for name, value in values.items():
         dotted = f"{prefix}{name}"
         if name not in known:
-            note(dotted, f"no such key{_hint(dotted, reading.schema, section)}")
-        elif is_dataclass(known[name].type):
-            chosen[name] = _build(known[name].type, value, f"{dotted}.", reading)
+            record(dotted, f"no such key{_hint(dotted, context.schema, section)}")
+        elif is_dataclass(subsection := known[name].type):
+            arguments[name] = _build(cast(type, subsection), value, f"{dotted}.", context)
         else:
-            problem, chosen[name] = _convert(known[name], value)
+            problem, arguments[name] = _convert(known[name], value)
             if problem:
-                note(dotted, problem)
-    return section(**chosen)
+                record(dotted, problem)
+    return section(**arguments)
 
 
-def _where(origins: dict[str, Origin], dotted: str) -> str:
-    """The origin of a key, or of the section that it stands in."""
+def _origin(origins: Origins, dotted: str) -> str:
+    """The origin of a key, or else of the innermost section around it that has one."""
     while dotted and dotted not in origins:
         dotted = dotted.rpartition(".")[0]
-    return origins[dotted].text if dotted else ""
+    return origins[dotted] if dotted else ""
 
 
 def _names(section: type) -> str:
-    return ", ".join(part.name for part in fields(section))
+    """The names of a section's keys, for a message."""
+    return ", ".join(field.name for field in fields(section))
 
 
 def _hint(dotted: str, schema: type, section: type) -> str:
+    """What somebody who wrote an unknown key may have meant."""
     section_name, _, name = dotted.rpartition(".")
-    for part in fields(section):
-        if part.metadata.get("was") == name:
-            return f"; it is called {section_name}{'.' if section_name else ''}{part.name} now"
+    for field in fields(section):
+        if field.metadata.get("was") == name:
+            return f"; it is called {section_name}{'.' if section_name else ''}{field.name} now"
     names = [name for name, _ in iter_keys(schema)]
     close = difflib.get_close_matches(dotted, names, n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else f", wanted one of {_names(section)}"
 
 
-def _convert(part: Any, value: Any) -> tuple[str | None, Any]:
-    """(problem, value of the key's type)"""
-    if part.type not in WANTED:
-        return _convert_list(part, value)
-    if part.type is float and type(value) is int:
+def _convert(field: Field[Any], value: Any) -> tuple[str | None, Any]:
+    """(problem or None, value of the key's type)"""
+    if field.type not in WANTED:
+        return _convert_list(field, value)
+    if field.type is float and type(value) is int:
         value = float(value)
-    if part.type is int and type(value) is float and value.is_integer():
+    if field.type is int and type(value) is float and value.is_integer():
         value = int(value)  # 1e6
-    if type(value) is not part.type:
-        quote = ", in quotes" if part.type is str else ""
-        return f"found {value!r}, wanted {WANTED[part.type]}{quote}", value
-    return _out_of_range(part.metadata, value), value
+    if type(value) is not field.type:
+        quote = ", in quotes" if field.type is str else ""
+        return f"found {value!r}, wanted {WANTED[field.type]}{quote}", value
+    return _check_range(field.metadata, value), value
 
 
-def _convert_list(part: Any, value: Any) -> tuple[str | None, tuple]:
-    """The same for lists of names or of numbers; one entry may stand alone."""
-    numbers = part.type == tuple[float, ...]
-    kinds, wanted = ((int, float), "numbers") if numbers else ((str,), "names")
+def _convert_list(field: Field[Any], value: Any) -> tuple[str | None, tuple[Any, ...]]:
+    """The same for lists of names or of numbers; a single entry needs no brackets."""
+    is_numeric = field.type == tuple[float, ...]
+    kinds, wanted = ({int, float}, "numbers") if is_numeric else ({str}, "names")
     entries = value if isinstance(value, list) else [value]
     if not all(type(entry) in kinds for entry in entries):
         return f"found {value!r}, wanted a list of {wanted}", ()
-    return None, tuple(float(entry) if numbers else entry for entry in entries)
+    return None, tuple(float(entry) if is_numeric else entry for entry in entries)
 
 
-def _out_of_range(limits: Any, value: Any) -> str | None:
+def _check_range(limits: Mapping[str, Any], value: Any) -> str | None:
+    """What is wrong with a value, or None."""
     low, high, choices = limits["low"], limits["high"], limits["choices"]
     if choices and value not in choices:
         return f"found {value!r}, wanted one of {', '.join(map(str, choices))}"
@@ -223,6 +246,7 @@ def _out_of_range(limits: Any, value: Any) -> str | None:
 
 
 def _plain(values: Any) -> Any:
+    """Tuples as lists, at any depth: what YAML can hold."""
     if isinstance(values, dict):
         return {name: _plain(value) for name, value in values.items()}
     return list(values) if isinstance(values, tuple) else values

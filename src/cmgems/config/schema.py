@@ -1,40 +1,25 @@
 """An experiment: every key, its default, unit and range. `load` is in `cmgems.runs.experiment`.
 
-The help texts (`cmgems pretrain --help`), the error messages and the tests read these dataclasses.
+The help (`cmgems pretrain --help`), the error messages and the tests read these dataclasses.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-
-def option(
-    default: Any,
-    text: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: Iterable[str | int] = (),
-    factory: Callable[[], Any] | None = None,
-    was: str = "",
-) -> Any:
-    """A documented config key; `low` and `high` are inclusive, `was` is its former name."""
-    metadata = {"text": text, "low": low, "high": high, "choices": tuple(choices), "was": was}
-    if factory is not None:
-        return field(default_factory=factory, metadata=metadata)
-    return field(default=default, metadata=metadata)
+from cmgems.config.options import option
 
 
 @dataclass(frozen=True)
 class Run:
-    dir: str = option("", "folder of the run; default runs/NAME")
-    resume: bool = option(False, "go on where the run in run.dir stopped")
+    dir: str = option("", "folder of the run; empty: runs/NAME")
+    resume: bool = option(False, "resume the run in run.dir from its last checkpoint")
 
 
 @dataclass(frozen=True)
 class Data:
     genome: str = option(
-        "sample", "`sample` (4 Mb of human chromosome 20), a genome store, or FASTA, 2bit, GenBank"
+        "sample",
+        "genome: `sample` (4 Mb of human chromosome 20), a genome store, or a FASTA, 2bit or "
+        "GenBank file",
     )
     tokenization: str = option(
         "kmers",
@@ -44,48 +29,62 @@ class Data:
     k: int = option(
         6, "bases of the k-mers that PMI ranks: of a token, or around a base", choices=(3, 4, 5, 6)
     )
-    window_length: int = option(510, "bases of a full window", low=16, high=100_000, was="window")
-    min_window_length: int = option(6, "bases of the shortest window", low=3, was="shortest")
+    window_length: int = option(
+        510, "length of a full window, bases", low=16, high=100_000, was="window"
+    )
+    min_window_length: int = option(
+        6, "length of the shortest window, bases", low=3, was="shortest"
+    )
     full_length_fraction: float = option(
         0.5,
-        "share of windows with the full length, the others are uniform",
+        "fraction of windows with the full length; the lengths of the others are uniform",
         low=0.0,
         high=1.0,
         was="full_share",
     )
     validation_fraction: float = option(
-        0.05, "share of the genome kept for validation", low=0.001, high=0.5, was="validation_share"
+        0.05,
+        "fraction of the genome held out for validation",
+        low=0.001,
+        high=0.5,
+        was="validation_share",
     )
-    validation_block: int = option(100_000, "bases of a validation region, at most", low=1_000)
+    validation_block: int = option(
+        100_000, "maximum length of a validation region, bases", low=1_000
+    )
 
 
 @dataclass(frozen=True)
 class Pmi:
-    definition: str = option("exact", "recipe of the difficulty", choices=("exact", "published"))
-    min_count: int = option(101, "a k-mer seen less often has no score and ranks last", low=2)
-    table: str = option("", "a table (TSV or CSV) to use instead of computing one from the genome")
+    definition: str = option(
+        "exact", "definition of the difficulty of a k-mer", choices=("exact", "published")
+    )
+    min_count: int = option(
+        101, "minimum count of a k-mer; rarer ones have no score and rank last", low=2
+    )
+    table: str = option("", "PMI table (TSV or CSV) to use; empty: it is computed from the genome")
 
 
 @dataclass(frozen=True)
 class Masking:
     mask_ratio: float = option(
         0.15,
-        "expected share of masked tokens, the same for every strategy",
+        "expected fraction of masked tokens, the same for every strategy",
         low=0.001,
         high=0.9,
         was="mask_fraction",
     )
     center_rate: str = option(
         "solved",
-        "`solved` for mask_ratio, or the `paper`'s fixed centre rates",
+        "rate of mask centres: `solved` for mask_ratio, or fixed to those of the `paper`",
         choices=("solved", "paper"),
     )
     span_width: float = option(
-        3.8, "mean bases that a span hides (strategy span)", low=1.0, high=100
+        3.8, "mean number of bases that a span hides (strategy span)", low=1.0, high=100
     )
     temperature: float = option(
         0.1,
-        "of soft_pmi: near 0 global_pmi, large random_wide",
+        "temperature of strategy soft_pmi: near 0 it is global_pmi, if large random_wide",
         low=0.001,
         high=1000.0,
     )
@@ -95,15 +94,18 @@ class Masking:
 class Plateau:
     rule: str = option(
         "relative",
-        "`relative`: drop of the smoothed perplexity against the stage's largest; `paper`: drop",
+        "what is compared with threshold: `relative`, the drop of the smoothed perplexity as a "
+        "fraction of the stage's largest drop; `paper`, the drop of the perplexity",
         choices=("relative", "paper"),
     )
     threshold: float = option(
         0.04,
-        "a drop below this counts as flat (relative: a share; paper: perplexity, 1.0)",
+        "a validation with a smaller drop is flat (relative: a fraction; paper: perplexity, 1.0)",
         low=0.0,
     )
-    patience: int = option(2, "flat validations in a row before the switch (relative rule)", low=1)
+    patience: int = option(
+        2, "consecutive flat validations before the switch (relative rule)", low=1
+    )
     smoothing: float = option(
         0.3, "weight of the past in the smoothed loss (relative rule)", low=0.0, high=0.99
     )
@@ -113,10 +115,10 @@ class Plateau:
 class Ramp:
     schedule: str = option(
         "constant",
-        "how the value moves from that in `masking`; `curriculum`: with the strategies",
+        "how the value changes from that in `masking` to `end`; `curriculum`: with the strategies",
         choices=("constant", "linear", "cosine", "sqrt", "exponential", "curriculum"),
     )
-    end: float = option(0.0, "the value at the end", low=0.0)
+    end: float = option(0.0, "value at the end of the run", low=0.0)
 
 
 @dataclass(frozen=True)
@@ -130,29 +132,29 @@ class Ramps:
 class Curriculum:
     schedule: str = option(
         "constant",
-        "how the strategies follow each other",
+        "how the curriculum moves from one strategy to the next",
         choices=("constant", "linear", "cosine", "sqrt", "exponential", "steps", "plateau"),
     )
     strategies: tuple[str, ...] = option(
         None,
-        "names from easy to hard; your own as package.module:Name",
+        "masking strategies, from easy to hard; a custom one as package.module:Name",
         factory=lambda: ("random",),
     )
     milestones: tuple[float, ...] = option(
         None,
-        "of schedule steps: where in the run each strategy but the first begins, 0 to 1",
+        "fraction of the run at which each strategy but the first begins (schedule steps)",
         factory=tuple,
         was="starts",
     )
     mix_by: str = option(
         "batch",
-        "what one strategy masks while two are mixed",
+        "unit that one strategy masks while two strategies are mixed",
         choices=("batch", "sequence"),
         was="mix",
     )
     order: str = option(
         "forward",
-        "controls: the schedule backwards, or its steps in random order",
+        "order of the schedule's steps; reverse and shuffle are controls",
         choices=("forward", "reverse", "shuffle"),
     )
     plateau: Plateau = field(default_factory=Plateau)
@@ -161,27 +163,38 @@ class Curriculum:
 
 @dataclass(frozen=True)
 class FastStart:
-    embeddings: bool = option(True, "k-mers as sums of their bases; false: random, the same size")
-    positions: bool = option(True, "sinusoids; false: random, the same size")
-    heads: bool = option(True, "each head looks at one neighbour; false: BERT's weights")
+    embeddings: bool = option(
+        True, "embeddings of k-mers are sums of their bases'; false: random, of the same norm"
+    )
+    positions: bool = option(
+        True, "embeddings of positions are sinusoids; false: random, of the same norm"
+    )
+    heads: bool = option(True, "each head attends to one neighbour at first; false: BERT's weights")
     transport: bool = option(
-        True, "values arrive with the variance of states; false: BERT's weights"
+        True, "values keep the variance of the hidden states; false: BERT's weights"
     )
 
 
 @dataclass(frozen=True)
 class Model:
-    preset: str = option("small", "sizes of the encoder", choices=("small", "logo", "dnabert"))
+    preset: str = option(
+        "small", "named sizes of the encoder", choices=("small", "logo", "dnabert")
+    )
     num_layers: int = option(0, "number of layers; 0: the preset's", low=0, high=200, was="layers")
-    hidden_size: int = option(0, "width of the states; 0: the preset's", low=0, was="width")
-    num_heads: int = option(0, "attention heads; 0: the preset's", low=0, was="heads")
+    hidden_size: int = option(0, "size of the hidden states; 0: the preset's", low=0, was="width")
+    num_heads: int = option(0, "number of attention heads; 0: the preset's", low=0, was="heads")
     intermediate_size: int = option(
-        0, "width of the feed-forward; 0: the preset's", low=0, was="feed_forward"
+        0, "size of the feed-forward layers; 0: the preset's", low=0, was="feed_forward"
     )
     max_position_embeddings: int = option(
-        512, "most tokens a sequence may have, [CLS] and [SEP] included", low=8, was="positions"
+        512,
+        "maximum number of tokens per sequence, [CLS] and [SEP] included",
+        low=8,
+        was="positions",
     )
-    dropout: float = option(0.0, "dropout everywhere", low=0.0, high=0.9)
+    dropout: float = option(
+        0.0, "dropout probability, everywhere in the encoder", low=0.0, high=0.9
+    )
     norm: str = option(
         "post", "LayerNorm behind each sum (BERT) or in front of each part", choices=("post", "pre")
     )
@@ -210,49 +223,52 @@ class Model:
 @dataclass(frozen=True)
 class Optim:
     learning_rate: float = option(4e-4, "peak learning rate of AdamW", low=0.0, was="rate")
-    beta1: float = option(0.9, "AdamW", low=0.0, high=0.9999)
-    beta2: float = option(0.98, "AdamW", low=0.0, high=0.99999)
-    eps: float = option(1e-6, "AdamW", low=0.0)
-    weight_decay: float = option(0.01, "AdamW, on weight matrices alone", low=0.0)
-    warmup_steps: int = option(500, "steps of linear warm-up, then linear decay to 0", low=0)
+    beta1: float = option(0.9, "decay rate of AdamW's first moment", low=0.0, high=0.9999)
+    beta2: float = option(0.98, "decay rate of AdamW's second moment", low=0.0, high=0.99999)
+    eps: float = option(1e-6, "term in the denominator of AdamW's updates", low=0.0)
+    weight_decay: float = option(0.01, "weight decay of AdamW, on weight matrices only", low=0.0)
+    warmup_steps: int = option(500, "steps of linear warm-up; a linear decay to 0 follows", low=0)
     max_grad_norm: float = option(
-        1.0, "largest norm of the gradient; 0: no clipping", low=0.0, was="clip"
+        1.0, "maximum norm of the gradient; 0: no clipping", low=0.0, was="clip"
     )
 
 
 @dataclass(frozen=True)
 class Train:
-    max_steps: int = option(10_000, "optimiser steps", low=1)
+    max_steps: int = option(10_000, "number of optimizer steps", low=1)
     global_batch_size: int = option(
-        250, "windows an optimiser step, over all devices", low=1, was="batch"
+        250, "windows per optimizer step, over all devices", low=1, was="batch"
     )
     micro_batch_size: int = option(
-        10, "windows a device takes at once; the rest is accumulated", low=1, was="micro_batch"
+        10,
+        "windows per forward pass of a device; gradients are accumulated over the rest",
+        low=1,
+        was="micro_batch",
     )
     accelerator: str = option(
         "auto", "Lightning's accelerator", choices=("auto", "cpu", "gpu", "cuda", "mps")
     )
-    devices: int = option(1, "processes on this machine, one a device", low=1)
-    nodes: int = option(1, "machines", low=1)
+    devices: int = option(1, "processes on this machine, one per device", low=1)
+    nodes: int = option(1, "number of machines", low=1)
     strategy: str = option(
         "auto",
-        "of several processes: `auto` each holds the model (DDP), `fsdp` each a share of it",
+        "how several processes hold the model: `auto`, a copy each (DDP); `fsdp`, a part each",
         choices=("auto", "fsdp"),
     )
     precision: str = option(
         "32-true",
-        "arithmetic; `bf16` rounds weights and states where they are used, weights, their updates "
-        "and the loss stay in float32",
+        "precision of the arithmetic; `bf16` rounds weights and hidden states where they are used, "
+        "while stored weights, their updates and the loss stay in float32",
         choices=("32-true", "bf16"),
     )
     compile: str = option(
         "auto",
-        "torch.compile of the training step; auto: on a CUDA GPU",
+        "use torch.compile for the training step; auto: on a CUDA GPU",
         choices=("auto", "always", "never"),
     )
-    profile: bool = option(False, "write a profiler's trace of a few steps into run.dir/profile")
+    profile: bool = option(False, "write a profiler's trace of a few steps to run.dir/profile")
     log_every_n_steps: int = option(
-        10, "steps between two lines of the log", low=1, was="log_every"
+        10, "steps between two lines of the training log", low=1, was="log_every"
     )
 
 
@@ -261,25 +277,28 @@ class Validation:
     every_n_steps: int = option(
         100, "steps between validations; a checkpoint follows each", low=1, was="every"
     )
-    windows: int = option(128, "validation windows", low=1)
+    windows: int = option(128, "number of validation windows", low=1)
 
 
 @dataclass(frozen=True)
 class Probe:
     every_n_steps: int = option(
-        0, "steps between probes of the states on labelled tasks; 0: none", low=0, was="every"
+        0,
+        "steps between probes of the hidden states on labelled tasks; 0: none",
+        low=0,
+        was="every",
     )
     tasks: tuple[str, ...] = option(
-        None, "of docs/tasks.md, or YAML files of your own", factory=lambda: ("shuffled",)
+        None, "tasks of docs/tasks.md, or custom YAML files", factory=lambda: ("shuffled",)
     )
     root: str = option("", "folder with the published files of the tasks")
-    shots: int = option(100, "training examples a class of a probe", low=4)
+    shots: int = option(100, "training examples per class of a probe", low=4)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    name: str = option("", "name of the run; default: the file's")
-    seed: int = option(0, "of the weights, windows and masks", low=0)
+    name: str = option("", "name of the run; empty: the file's")
+    seed: int = option(0, "seed of the weights, windows and masks", low=0)
     run: Run = field(default_factory=Run)
     data: Data = field(default_factory=Data)
     pmi: Pmi = field(default_factory=Pmi)
@@ -290,19 +309,3 @@ class Experiment:
     train: Train = field(default_factory=Train)
     validation: Validation = field(default_factory=Validation)
     probe: Probe = field(default_factory=Probe)
-
-
-def iter_keys(section: Any = None, prefix: str = ""):
-    """Yield (dotted key, dataclass field) of every key of an experiment."""
-    for part in fields(section or Experiment):
-        if is_dataclass(part.type):
-            yield from iter_keys(part.type, f"{prefix}{part.name}.")
-        else:
-            yield f"{prefix}{part.name}", part
-
-
-def get_value(experiment: Any, dotted: str) -> Any:
-    """The value at a dotted key."""
-    for name in dotted.split("."):
-        experiment = getattr(experiment, name)
-    return experiment

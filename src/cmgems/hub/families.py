@@ -86,7 +86,7 @@ def family_of_folder(config: dict[str, Any]) -> Family:
     Raises
     ------
     UserError
-        If we know it not.
+        If it is none that cmgems knows.
     """
     kind = config.get("model_type")
     names = config.get("architectures") or ["none"]

@@ -1,11 +1,12 @@
-"""An experiment from its file, and the rules between its keys: what no key's own range can say."""
+"""An experiment from its file, and the rules between keys, which no key's own range can express."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import Experiment, Masking, Model, get_value, iter_keys
+from cmgems.config.options import get_value, iter_keys
+from cmgems.config.schema import Experiment, Masking, Model
 from cmgems.errors import UserError
 from cmgems.models.presets import fast_start_problem, sizes
 
@@ -16,7 +17,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises
     ------
     UserError
-        With one line for each problem.
+        With one line per problem.
     """
     experiment = load_as(Experiment, path, overrides, broken_rules)
     return _with_defaults(experiment, experiment.name or Path(path).stem)
@@ -27,12 +28,12 @@ def _with_defaults(experiment: Experiment, name: str) -> Experiment:
     return replace(experiment, name=name, run=run)
 
 
-def diff(one: Experiment, other: Experiment) -> list[str]:
-    """Dotted keys, those of `run` aside, at which two experiments differ."""
+def diff(a: Experiment, b: Experiment) -> list[str]:
+    """Dotted keys at which two experiments differ, without those of the section `run`."""
     return [
         name
-        for name, _ in iter_keys()
-        if not name.startswith("run.") and get_value(one, name) != get_value(other, name)
+        for name, _ in iter_keys(Experiment)
+        if not name.startswith("run.") and get_value(a, name) != get_value(b, name)
     ]
 
 
@@ -68,8 +69,7 @@ def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield (
             "data.window_length",
             f"data.window_length: {data.window_length} bases are {tokens} tokens with [CLS] and "
-            "[SEP], wanted at "
-            f"most model.max_position_embeddings = {positions}",
+            f"[SEP], wanted at most model.max_position_embeddings = {positions}",
         )
 
 
@@ -114,13 +114,12 @@ def _block_rules(model: Model) -> Iterator[tuple[str, str]]:
 
 def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     train, optim = experiment.train, experiment.optim
-    at_once = train.micro_batch_size * train.devices * train.nodes
-    if train.global_batch_size % at_once:
+    windows = train.micro_batch_size * train.devices * train.nodes  # of one forward pass
+    if train.global_batch_size % windows:
         yield (
             "train.global_batch_size",
             f"train.global_batch_size: found {train.global_batch_size}, wanted a multiple of "
-            "train.micro_batch_size x devices x "
-            f"nodes = {at_once}",
+            f"train.micro_batch_size x devices x nodes = {windows}",
         )
     if optim.warmup_steps >= train.max_steps:
         yield (
@@ -136,13 +135,12 @@ def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield (
             "validation.every_n_steps",
             f"validation.every_n_steps: found {every}, wanted a divisor of train.max_steps = "
-            f"{steps}, so "
-            f"that the last step is validated and saved",
+            f"{steps}, so that the last step is validated and saved",
         )
 
 
 def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    # torch: seconds, which somebody who has mistyped a key need not wait for.
+    # torch takes seconds to import, for which somebody who has mistyped a key need not wait
     from cmgems.masking.registry import strategy
 
     curriculum = experiment.curriculum
@@ -151,33 +149,32 @@ def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             strategy(name)
         except UserError as error:
             yield "curriculum.strategies", f"curriculum.strategies: {error}"
-    found, several = len(curriculum.strategies), curriculum.schedule != "constant"
-    if (found < 2) if several else (found != 1):
-        wanted = "two or more" if several else "one"
+    found, is_constant = len(curriculum.strategies), curriculum.schedule == "constant"
+    if (found != 1) if is_constant else (found < 2):
+        wanted = "one" if is_constant else "two or more"
         yield (
             "curriculum.strategies",
             f"curriculum.strategies: found {found} names, schedule {curriculum.schedule} wants "
             f"{wanted}",
         )
     if len(set(curriculum.strategies)) < found:
-        yield "curriculum.strategies", "curriculum.strategies: a name stands there twice"
-    yield from _starts_rules(experiment)
+        yield "curriculum.strategies", "curriculum.strategies: a name is listed twice"
+    yield from _milestone_rules(experiment)
     yield from _ramp_rules(experiment)
 
 
-def _starts_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+def _milestone_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     curriculum = experiment.curriculum
-    starts, stages = curriculum.milestones, len(curriculum.strategies)
+    milestones, stages = list(curriculum.milestones), len(curriculum.strategies)
     if curriculum.schedule == "steps":
-        ascending = list(starts) == sorted(set(starts)) and all(0 < start < 1 for start in starts)
-        if len(starts) != stages - 1 or not ascending:
+        is_ascending = milestones == sorted(set(milestones)) and all(0 < x < 1 for x in milestones)
+        if len(milestones) != stages - 1 or not is_ascending:
             yield (
                 "curriculum.milestones",
-                f"curriculum.milestones: found {list(starts)}, wanted {stages - 1} ascending "
-                "numbers "
-                f"between 0 and 1, one for each strategy but the first",
+                f"curriculum.milestones: found {milestones}, wanted {stages - 1} ascending numbers "
+                "between 0 and 1, one for each strategy but the first",
             )
-    elif starts:
+    elif milestones:
         yield (
             "curriculum.milestones",
             f"curriculum.milestones: belongs to schedule steps, found {curriculum.schedule}",
@@ -206,5 +203,5 @@ def _ramp_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             yield (
                 f"{dotted}.schedule",
                 f"{dotted}.schedule: found {ramp.schedule}, but masking.center_rate is paper: the "
-                f"paper's rates are fixed",
+                "paper's rates are fixed",
             )

@@ -1,10 +1,10 @@
 """The folder of a run: resolved config, checkpoints, logs, results.
 
 config.yaml        the resolved experiment; `cmgems pretrain config.yaml run.dir=NEW` repeats it
-checkpoints/       last.ckpt, best.ckpt, each with a .sha256 beside it
+checkpoints/       last.ckpt, best.ckpt, each with a .sha256 next to it
 events.out.*       TensorBoard
-metrics.csv        the same scalars, one line each: step,name,value
-results.json       the final figures, where they come from and what they cost
+metrics.csv        the same scalars, one per line: step,name,value
+results.json       the final results, where they come from and what they cost
 profile/           with train.profile=true: a trace of some steps, and the operations by cost
 """
 
@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.config.loading import dump
-from cmgems.config.schema import Experiment, get_value
+from cmgems.config.options import get_value
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
 from cmgems.utils.files import atomic_write, file_lock
 
-# They change how a run is computed and looked at, not what it is.
+# A resumed run may change them: they say how it is computed and watched, not what is computed.
 RESUMABLE_KEYS = (
     "train.accelerator",
     "train.devices",
@@ -40,16 +41,14 @@ RESUMABLE_KEYS = (
     "name",
 )
 PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
-
-
 IN_USE = "is in use by another process"  # a sweep knows such a run by this message
-LOCK = ".lock"  # there while a process is at work in the folder
+LOCK = ".lock"  # exists while a process is at work in the folder
 
 
 class RunFolder:
-    """A run's folder, locked while the run goes on."""
+    """A run's folder, locked while the run is under way."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
@@ -58,6 +57,7 @@ class RunFolder:
 
     @property
     def last_checkpoint(self) -> Path | None:
+        """The checkpoint from which the run resumes, if there is one."""
         path = self.checkpoints / "last.ckpt"
         return path if path.exists() else None
 
@@ -66,11 +66,12 @@ class RunFolder:
         return self.path / "results.json"
 
     def experiment(self) -> Experiment:
+        """Read the run's experiment."""
         return load(self.path / "config.yaml")
 
     @contextmanager
     def acquire(self, experiment: Experiment) -> Iterator[None]:
-        """Make the folder this process's run, new or resumed, and nobody else's meanwhile.
+        """Hold the folder for a run of this process, new or resumed, and lock out all others.
 
         Raises
         ------
@@ -83,10 +84,10 @@ class RunFolder:
         if experiment.run.resume:
             self._check_resumable(experiment, config)
         elif self.path.exists() and any(self.path.iterdir()):
-            what = "a finished run" if self.results.exists() else "something, perhaps a stopped run"
+            content = "a finished run" if self.results.exists() else "files, perhaps a stopped run"
             raise UserError(
-                f"run.dir: {self.path} holds {what}; wanted an empty or new folder (run.dir=PATH), "
-                f"or run.resume=true to go on with it"
+                f"run.dir: {self.path} holds {content}; wanted an empty or new folder "
+                f"(run.dir=PATH), or run.resume=true to resume it"
             )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         with file_lock(self.path / LOCK, f"run.dir: {self.path} {IN_USE}"):
@@ -95,24 +96,24 @@ class RunFolder:
 
     def _check_resumable(self, experiment: Experiment, config: Path) -> None:
         if not config.exists():
-            raise UserError(f"run.resume: {self.path} holds no run (no config.yaml) to go on with")
-        changed = self.conflicts(experiment)
-        if changed:
-            raise UserError(changed[0])
+            raise UserError(f"run.resume: {self.path} holds no run (no config.yaml) to resume")
+        conflicts = self.conflicts(experiment)
+        if conflicts:
+            raise UserError(conflicts[0])
 
     def conflicts(self, experiment: Experiment) -> list[str]:
-        """What keeps `experiment` from going on with the run in this folder, a line for each key.
+        """What keeps `experiment` from resuming the run in this folder, one line per key.
 
         Raises
         ------
         UserError
             If the folder's config.yaml cannot be read.
         """
-        before = load(self.path / "config.yaml")
+        started = self.experiment()
         return [
-            f"{key}: the run in {self.path} has {get_value(before, key)!r}, found "
+            f"{key}: the run in {self.path} has {get_value(started, key)!r}, found "
             f"{get_value(experiment, key)!r}; a resumed run keeps its experiment"
-            for key in diff(before, experiment)
+            for key in diff(started, experiment)
             if key not in RESUMABLE_KEYS
         ]
 
@@ -142,7 +143,7 @@ class RunFolder:
 
 
 def provenance() -> dict[str, Any]:
-    """What the figures of a run depend on beside its experiment."""
+    """What the results of a run depend on besides its experiment."""
     return {
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),

@@ -127,10 +127,13 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> Checkpoint:
     content = torch.load(path, map_location=map_location, weights_only=True)
     found = content.get(FORMAT_KEY, 1)
     if found != CHECKPOINT_FORMAT:
-        version = "an earlier" if found < CHECKPOINT_FORMAT else "a later"
+        is_earlier = found < CHECKPOINT_FORMAT
+        version, remedy = (
+            ("an earlier", "start the run anew") if is_earlier else ("a later", "update cmgems")
+        )
         raise UserError(
             f"{path}: found checkpoint format {found}, wanted {CHECKPOINT_FORMAT}: it was made by "
-            f"{version} version of cmgems and cannot be read; start the run anew"
+            f"{version} version of cmgems and cannot be read; {remedy}"
         )
     return Checkpoint(content, sha256)
 

@@ -13,18 +13,19 @@ MASK_NAMES = {
 
 
 def render_summary(experiment: Experiment, results: dict[str, Any], folder: Path) -> str:
-    """What was learned, under which masks, at what speed, and where it lies."""
+    """What was learned, under which masks, at what speed, and where it is stored."""
     lines = ["", f"{experiment.name}: {experiment.train.max_steps:,} steps", ""]
     lines.append(f"  {'validation perplexity':<30}{'untrained':>12}{'trained':>12}")
     for mask, title in MASK_NAMES.items():
-        before = results["initial"].get(mask, {}).get("perplexity")
-        after = results["final"].get(mask, {}).get("perplexity")
-        lines.append(f"    {title:<28}{_figure(before)}{_figure(after)}")
+        initial = results["initial"].get(mask, {}).get("perplexity")
+        final = results["final"].get(mask, {}).get("perplexity")
+        lines.append(f"    {title:<28}{_number(initial)}{_number(final)}")
     lines += ["", *_hidden_bases(results, experiment.data.tokenization == "kmers")]
-    lines += [f"  masked share          {_shares(experiment, results['masked_fraction'])}"]
+    fractions = _masked_fractions(experiment, results["masked_fraction"])
+    lines.append(f"  masked fraction       {fractions}")
     lines.append(f"  curriculum            {_curriculum(experiment, results)}")
     lines.append(
-        f"  speed                 {results['tokens_per_second']:,.0f} tokens a second, "
+        f"  speed                 {results['tokens_per_second']:,.0f} tokens per second, "
         f"{results['tokens'] / 1e6:.2f} million tokens in {results['training_seconds']:.0f} s"
     )
     lines.append(
@@ -41,26 +42,26 @@ def render_summary(experiment: Experiment, results: dict[str, Any], folder: Path
     return "\n".join(lines)
 
 
-def _figure(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return f"{'-' if value is None else format(value, ',.1f'):>12}"
 
 
-def _shares(experiment: Experiment, shares: dict[str, float]) -> str:
-    named = ", ".join(f"{name} {share:.4f}" for name, share in shares.items())
+def _masked_fractions(experiment: Experiment, fractions: dict[str, float]) -> str:
+    named = ", ".join(f"{name} {fraction:.4f}" for name, fraction in fractions.items())
     if experiment.masking.center_rate == "paper":
         return f"{named} (at the paper's centre rates)"
     return f"{named} (wanted {experiment.masking.mask_ratio:g})"
 
 
 def _hidden_bases(results: dict[str, Any], copies: bool) -> list[str]:
-    """Whether the model knows more of DNA than a Markov model does: perplexity hides it."""
-    figures, reference = results["final"].get("random_wide", {}), results["reference"]
-    bits = figures.get("hidden_base_bits")
+    """Whether the model predicts hidden bases better than a Markov model: perplexity hides it."""
+    metrics, reference = results["final"].get("random_wide", {}), results["reference"]
+    bits = metrics.get("hidden_base_bits")
     if bits is None or not reference:
         return []
     markov, order = reference["markov_bits"], reference["markov_order"]
     lines = [
-        f"  hidden bases          {bits:.3f} bits each; composition "
+        f"  hidden bases          {bits:.3f} bits per base; composition "
         f"{reference['composition_bits']:.3f}, best Markov model (order {order}) {markov:.3f}"
     ]
     if bits >= markov:
@@ -68,7 +69,7 @@ def _hidden_bases(results: dict[str, Any], copies: bool) -> list[str]:
             "                        the model does not beat the Markov model"
             + (": so far it copies k-mers from their neighbours" if copies else "")
         )
-    tokens, bases = results["final"]["random"]["accuracy"], figures["hidden_base_accuracy"]
+    tokens, bases = results["final"]["random"]["accuracy"], metrics["hidden_base_accuracy"]
     lines.append(
         f"  accuracy              {tokens:.1%} of masked tokens (random masks), {bases:.1%} of "
         f"hidden bases (wide masks)"
@@ -77,13 +78,16 @@ def _hidden_bases(results: dict[str, Any], copies: bool) -> list[str]:
 
 
 def _curriculum(experiment: Experiment, results: dict[str, Any]) -> str:
+    """Which strategy masked when."""
     curriculum, steps = experiment.curriculum, experiment.train.max_steps
     names, order = curriculum.strategies, curriculum.order
     if curriculum.schedule == "constant":
         return f"{names[0]} throughout"
     if curriculum.schedule != "plateau":
-        how = "" if order == "forward" else f", {order}d" if order == "reverse" else ", shuffled"
-        return f"{curriculum.schedule} from {names[0]} to {names[-1]}, by {curriculum.mix_by}{how}"
+        ordered = {"forward": "", "reverse": ", reversed", "shuffle": ", shuffled"}[order]
+        return (
+            f"{curriculum.schedule} from {names[0]} to {names[-1]}, by {curriculum.mix_by}{ordered}"
+        )
     if order == "reverse":
         names = names[::-1]
     switches = results["switches"]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cmgems.config.loading import load_as
-from cmgems.config.schema import Experiment, option
+from cmgems.config.options import option
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 
 

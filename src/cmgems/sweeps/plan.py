@@ -6,7 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cmgems.config.schema import Experiment, iter_keys
+from cmgems.config.options import iter_keys
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import load
 from cmgems.sweeps.config import SweepFile
@@ -119,7 +120,7 @@ def _plan_run(sweep_file: SweepFile, point: Point) -> PlannedRun:
 
 def _named_axes(axes: dict[str, Any]) -> list[tuple[str, Any]]:
     """Axes by name; an override `axes.optim.learning_rate=[...]`, which is nested, by its key."""
-    keys = {key for key, _ in iter_keys()}
+    keys = {key for key, _ in iter_keys(Experiment)}
     named: dict[str, Any] = {}
     for name, value in axes.items():
         flat = flatten({name: value})
@@ -128,7 +129,7 @@ def _named_axes(axes: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _parse_axis(path: Path, name: str, value: Any) -> list[Point]:
-    keys = {key for key, _ in iter_keys()}
+    keys = {key for key, _ in iter_keys(Experiment)}
     if isinstance(value, dict) and value and name not in keys:
         for point, settings in value.items():
             if not isinstance(settings, dict):

@@ -1,0 +1,53 @@
+"""Options: the documented fields of the frozen dataclasses that config files are read into."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import Field, field, fields, is_dataclass
+from typing import Any, cast
+
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Iterable[str | int] = (),
+    factory: Callable[[], Any] | None = None,
+    was: str = "",
+) -> Any:
+    """A field of a config dataclass with its documentation and range.
+
+    Parameters
+    ----------
+    default : Any
+    text : str
+        The help: a phrase, with its unit.
+    low, high : float, optional
+        Smallest and largest value, inclusive.
+    choices : iterable
+        The values that are accepted; empty: all.
+    factory : callable, optional
+        Makes the default, where that is a list.
+    was : str
+        The key's former name, which messages translate.
+    """
+    metadata = {"text": text, "low": low, "high": high, "choices": tuple(choices), "was": was}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def iter_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    """Yield (dotted key, dataclass field) of every key of a config."""
+    for part in fields(schema):
+        if is_dataclass(part.type):
+            yield from iter_keys(cast(type, part.type), f"{prefix}{part.name}.")
+        else:
+            yield f"{prefix}{part.name}", part
+
+
+def get_value(config: Any, dotted: str) -> Any:
+    """The value at a dotted key."""
+    for name in dotted.split("."):
+        config = getattr(config, name)
+    return config
