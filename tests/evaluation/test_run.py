@@ -20,6 +20,8 @@ from cmgems.evaluation import jobs
 from cmgems.evaluation import run as evaluation_module
 from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
+from cmgems.pretraining import pretrain
+from cmgems.runs.experiment import load
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tasks.tokens import tokenise
 from cmgems.tokenization import OverlappingKmers
@@ -388,3 +390,28 @@ def test_keys_are_read_as_an_evaluation():
     found = load_as(Evaluation, FINETUNE / "splice.yaml")
     assert (found.classifier.head, found.few_shot.replicates) == ("position", 10)
     assert evaluation_module.has_bf16_products("cpu") in (True, False)
+
+
+def test_an_encoder_of_other_blocks_goes_through_everything(evaluate, tiny, tmp_path, capsys):
+    """Few-shot one at a time and side by side, the untrained one of its kind, a saved classifier:
+    which transformers cannot have, so its export is refused in one line."""
+    blocks = ["model.norm=pre", "model.position_embedding=alibi", "model.mlp=geglu"]
+    blocks += ["model.biases=false", "model.conv_stem=5", "model.init=bert", "train.max_steps=3"]
+    run = tmp_path / "run"
+    pretrain(load(EXPERIMENTS / "pretrain/random.yaml", [*tiny, *blocks, f"run.dir={run}"]))
+    results = []
+    for models_per_batch in (1, 2):
+        own = [*QUICK, "baselines=[untrained]", f"compute.models_per_batch={models_per_batch}"]
+        code, found, _, _ = evaluate(*own, folder=tmp_path / f"{models_per_batch}", models=run)
+        assert code == 0
+        results.append([one["scores"]["accuracy"] for one in figures(found)])
+    assert results[0] == pytest.approx(results[1])
+    full = ["save_classifiers=true", "recipe.epochs=1", "baselines=[]", "seeds=1"]
+    code, _, _, _ = evaluate(*full, file="gue.yaml", models=run)
+    assert code == 0
+    saved = next((tmp_path / "out/classifiers").iterdir())
+    assert load_classifier(saved).classifier.encoder.config.conv_stem == 5
+    assert main(["export", str(saved), str(tmp_path / "hf")]) == 2
+    error = capsys.readouterr().err
+    assert "no class of transformers computes this encoder" in error
+    assert len(error.strip().splitlines()) == 1

@@ -235,3 +235,19 @@ def test_weights_begin_as_berts(variant):
             assert weight.detach().std() == pytest.approx(0.02, rel=0.1), name
     biases = {name for name, _ in model.named_parameters() if name.endswith("bias")}
     assert biases == {"bias"} or VARIANTS[variant].biases
+
+
+@pytest.mark.parametrize("variant", ["pre-rotary-geglu-none-5", "esm-alibi-gelu-biases-0"])
+def test_a_compiled_encoder_is_the_encoder(variant, batch):
+    """Loss and gradients of one graph (without a code generator)."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    ids, real, predicted = batch
+    model, layout = MaskedLanguageModel(VARIANTS[variant]), packed_layouts()[1]
+    found = []
+    for run in (model, torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")):
+        logits = run(ids[real], layout, predicted[real].nonzero()[:, 0])
+        gradients = torch.autograd.grad(logits.logsumexp(1).sum(), list(model.parameters()))
+        found.append((logits, *gradients))
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
