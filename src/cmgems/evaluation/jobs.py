@@ -44,7 +44,7 @@ from cmgems.evaluation.linear.probe import probe
 from cmgems.evaluation.metrics import Scores, score
 from cmgems.evaluation.sources import ModelSource, load_encoder, load_language_model
 from cmgems.evaluation.trials import FULL, PUBLISHED, TrialBatch, TrialSpec
-from cmgems.inference.embedding import pooled
+from cmgems.inference.embedding import embed_sequences
 from cmgems.inference.likelihood import pseudo_log_likelihood
 from cmgems.models.encoder import Encoder
 from cmgems.tasks import splits
@@ -302,7 +302,7 @@ def _features(
     config = context.evaluation.probe
     layer = None if config.layer == -1 else config.layer
     encoder = load_encoder(source, seed, context.device)
-    return pooled(encoder, data, source.tokenization, config.pool, layer, context.bf16)
+    return embed_sequences(encoder, data, source.tokenization, config.pool, layer, context.bf16)
 
 
 def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:
