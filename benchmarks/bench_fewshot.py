@@ -1,7 +1,7 @@
 """Few-shot fine-tuning against a loop of Hugging Face Trainer trainings: same model, same recipe.
 
-A LOGO-sized encoder, 70-base windows of the sample genome (the lengths of Prom-core; what stands in
-the labels does not matter to the time), a test of 5,920 sequences, rounds A B A B. Both sides have
+A LOGO-sized encoder, 70-base windows of the sample genome (the lengths of Prom-core; what the
+labels are does not matter to the time), a test of 5,920 sequences, rounds A B A B. Both sides have
 two cores: ours as two processes of one thread, the Trainer as one process of two threads, each as
 it is fastest. Per replicate it prints wall and processor seconds, and what the whole protocol
 (10 replicates x 10, 50, 100, 500, 1000 shots) comes to by the steps and tests it consists of.

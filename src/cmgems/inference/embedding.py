@@ -45,7 +45,7 @@ def embed_sequences(
     rows = _windows(encoder, data, tokenization)
     vectors = torch.empty(len(rows.start), encoder.config.hidden_size)
     for batch in _hidden_states(encoder, data, rows, tokenization, layer, bf16):
-        vectors[batch.index] = pool_hidden_states(*batch[1:], pool)
+        vectors[batch.rows] = pool_hidden_states(*batch[1:], pool)
     if pool == "max":
         out = np.full((len(data), encoder.config.hidden_size), -np.inf, np.float32)
         np.maximum.at(out, rows.example, vectors.numpy())
@@ -100,7 +100,7 @@ def _windows(encoder: Encoder, data: Sequences, tokenization: Tokenization) -> R
 class _Batch(NamedTuple):
     """Windows of similar length, on the CPU."""
 
-    index: Tensor  # int64 [B], their rows
+    rows: Tensor  # int64 [B], their numbers
     hidden_states: Tensor  # float32 [B, K, D]
     attention_mask: Tensor  # bool [B, K]
 
