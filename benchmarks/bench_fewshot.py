@@ -32,7 +32,7 @@ from cmgems.evaluation.finetuning.train import Classifiers, FineTuneConfig, pred
 from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.presets import PRESETS
 from cmgems.tasks.dataset import pack_codes
-from cmgems.tasks.tokens import Tokens, tokenise
+from cmgems.tasks.tokens import Tokens, tokenize
 from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.cores import available_cores
 
@@ -58,7 +58,7 @@ def windows(count: int, first: int) -> Tokens:
 
     codes = load_genome("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]
-    return tokenise(pack_codes(rows), OverlappingKmers(K), SHAPE.max_position_embeddings)
+    return tokenize(pack_codes(rows), OverlappingKmers(K), SHAPE.max_position_embeddings)
 
 
 def labels(count: int) -> torch.Tensor:

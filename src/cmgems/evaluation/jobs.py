@@ -51,7 +51,7 @@ from cmgems.tasks import splits
 from cmgems.tasks.dataset import LabelledSequences, concatenate
 from cmgems.tasks.lookup import find_task
 from cmgems.tasks.task import Task
-from cmgems.tasks.tokens import tokenise
+from cmgems.tasks.tokens import tokenize
 from cmgems.utils.rng import derive_key
 
 
@@ -250,7 +250,7 @@ def _prepare(
     data: LabelledSequences,
 ) -> Examples:
     """Examples as the classifiers of this evaluation take them."""
-    tokens = tokenise(data, source.tokenization, source.shape.max_position_embeddings)
+    tokens = tokenize(data, source.tokenization, source.shape.max_position_embeddings)
     return prepare_examples(
         encoder, make_finetune_config(context.evaluation, task), tokens, context.bf16
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from cmgems.inference.encode import arithmetic, compute_hidden_states, inner
 from cmgems.models.encoder import Encoder
 from cmgems.tasks.dataset import Sequences, pack_codes
-from cmgems.tasks.tokens import batches, tokenise
+from cmgems.tasks.tokens import batches, tokenize
 from cmgems.tasks.truncation import Rows, make_rows, mean_over_windows
 from cmgems.tokenization import Tokenization
 
@@ -120,7 +120,7 @@ def _hidden_states(
         data.codes[start : start + length]
         for start, length in zip(rows.start.tolist(), rows.length.tolist(), strict=True)
     )
-    tokens = tokenise(windows, tokenization, encoder.config.max_position_embeddings)
+    tokens = tokenize(windows, tokenization, encoder.config.max_position_embeddings)
     for index in batches(tokens):
         batch = tokens.select(index)
         with arithmetic(device, bf16):
