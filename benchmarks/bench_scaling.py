@@ -148,8 +148,8 @@ def start(args: argparse.Namespace, processes: int, folder: Path) -> subprocess.
 def report_model(preset: str, windows: int, hardware: Hardware) -> None:
     experiment = Experiment(model=Model(preset=preset), train=Train())
     shape, lengths = encoder_config(experiment), estimate_windows(experiment)
-    tokens = windows * lengths.mean
-    flops = tokens * flops_per_token(shape, lengths.of_a_token, lengths.masked)
+    tokens = windows * lengths.mean_length
+    flops = tokens * flops_per_token(shape, lengths.mean_length_per_token, lengths.masked_fraction)
     gradient_bytes = 4 * parameters(shape)
     print(
         f"modelled, not measured: {preset}, {windows} windows a GPU and step, "

@@ -105,8 +105,7 @@ def _read_tasks(experiment: Experiment) -> list[ProbeTask]:
     from cmgems.tasks import splits
     from cmgems.tasks.lookup import find_tasks
 
-    probe = experiment.probe
-    min_length = build_tokenization(experiment.data).min_bases
+    probe, min_length = experiment.probe, build_tokenization(experiment.data).min_bases
     probe_tasks = []
     for task in find_tasks(*probe.tasks):
         train = splits.few_shot(task, probe.shots, 0, probe.root, min_length=min_length)

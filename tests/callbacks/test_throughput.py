@@ -16,6 +16,7 @@ from cmgems.cost.flops import flops_per_token
 from cmgems.models.build import build_model
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
+from cmgems.tokenization import OverlappingKmers
 
 CPU = torch.device("cpu")
 
@@ -67,7 +68,7 @@ def test_flops_follow_lengths_and_the_masked_fraction():
     trainer = SimpleNamespace(
         world_size=2, accumulate_grad_batches=1, global_step=1, datamodule=data, loggers=[]
     )
-    throughput = Throughput(every=1, k=6, log=log)
+    throughput = Throughput(every=1, tokenization=OverlappingKmers(6), log=log)
     throughput.on_train_start(trainer, module)
     throughput.device_speed = 1e9
     throughput.on_train_batch_start(trainer, module, None, 0)
@@ -94,7 +95,7 @@ def test_phases_divide_the_time_of_a_step(monkeypatch):
 
 def test_what_is_no_training_does_not_count(monkeypatch):
     """Time counts from the first step; after a validation or a pause, from the next one."""
-    throughput = Throughput(every=1, k=6, log=None)
+    throughput = Throughput(every=1, tokenization=OverlappingKmers(6), log=None)
     throughput._timer = PhaseTimer(CPU)
     trainer = SimpleNamespace(state=SimpleNamespace(fn="validate"))
     now = [10.0]

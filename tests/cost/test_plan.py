@@ -130,9 +130,11 @@ def test_lengths_and_masks_are_those_of_the_windows(genome):
     windows = estimate_windows(Experiment(data=data))
     stream = WindowStream(genome.codes, unambiguous_spans(genome.codes), Cut(510, 6, 0.5), seed=0)
     lengths = stream.pieces(0, 5000).length.astype(float) - data.k + 3
-    assert windows.mean == pytest.approx(lengths.mean(), rel=0.02)
-    assert windows.of_a_token == pytest.approx((lengths**2).sum() / lengths.sum(), rel=0.02)
-    assert windows.longest == 507
+    assert windows.mean_length == pytest.approx(lengths.mean(), rel=0.02)
+    assert windows.mean_length_per_token == pytest.approx(
+        (lengths**2).sum() / lengths.sum(), rel=0.02
+    )
+    assert windows.max_length == 507
 
 
 def test_the_largest_micro_batch_that_fits_divides_the_batch():
@@ -145,18 +147,22 @@ def test_the_largest_micro_batch_that_fits_divides_the_batch():
 
 def test_a_plan_adds_up():
     overrides = ["train.global_batch_size=20", "train.micro_batch_size=5", "train.devices=2"]
-    found = plan(load(QUICKSTART, overrides), CPU)
-    windows = estimate_windows(found.experiment)
-    assert found.flops_per_token == flops_per_token(found.shape, windows.of_a_token, windows.masked)
-    assert found.tokens == windows.mean * 20 * 600
-    rate = (
-        found.speed.tokens_per_second * found.flops_per_token / found.speed.matmul_flops_per_second
+    planned = plan(load(QUICKSTART, overrides), CPU)
+    windows = estimate_windows(planned.experiment)
+    assert planned.flops_per_token == flops_per_token(
+        planned.config, windows.mean_length_per_token, windows.masked_fraction
     )
-    assert rate == pytest.approx(found.speed.efficiency)
-    assert found.seconds == pytest.approx(found.tokens / found.speed.tokens_per_second)
-    assert found.fits
-    assert found.fitting == 10
-    assert found.device_memory.total == device_memory(CPU).total // 2
+    assert planned.tokens == windows.mean_length * 20 * 600
+    rate = (
+        planned.speed.tokens_per_second
+        * planned.flops_per_token
+        / planned.speed.matmul_flops_per_second
+    )
+    assert rate == pytest.approx(planned.speed.efficiency)
+    assert planned.seconds == pytest.approx(planned.tokens / planned.speed.tokens_per_second)
+    assert planned.fits
+    assert planned.max_micro_batch_size == 10
+    assert planned.device_memory.total == device_memory(CPU).total // 2
 
 
 def test_the_command_prints_the_plan(capsys):
@@ -172,10 +178,10 @@ def test_measure_times_real_steps():
     experiment = load(
         QUICKSTART, ["model.num_layers=1", "model.hidden_size=32", "train.micro_batch_size=2"]
     )
-    found = plan(experiment, CPU, measure=True)
-    assert found.speed.measured
-    assert found.speed.tokens_per_second > 100
-    assert 0 < found.speed.efficiency < 1
+    planned = plan(experiment, CPU, measure=True)
+    assert planned.speed.is_measured
+    assert planned.speed.tokens_per_second > 100
+    assert 0 < planned.speed.efficiency < 1
 
 
 def test_a_plan_that_cannot_fit_says_so(capsys, monkeypatch):

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
 
 def report(plan: "Plan") -> str:
     """The plan as text."""
-    shape = plan.shape
+    shape = plan.config
     head = (
         f"{plan.experiment.name}: {shape.num_layers} layers, hidden size {shape.hidden_size}, "
         f"{plan.parameters / 1e6:.2f} million parameters"
@@ -59,11 +59,11 @@ def _step_lines(plan: "Plan") -> list[str]:
     processes = train.devices * train.nodes
     accumulate = train.global_batch_size // (train.micro_batch_size * processes)
     return [
-        f"  window           {windows.mean:,.0f} tokens on average, {windows.longest:,} at most; "
-        f"{windows.masked:.1%} of them predicted",
+        f"  window           {windows.mean_length:,.0f} tokens on average, {windows.max_length:,} "
+        f"at most; {windows.masked_fraction:.1%} of them predicted",
         f"  step             {train.global_batch_size} windows ({processes} processes x "
         f"{accumulate} micro-batches x {train.micro_batch_size}), "
-        f"{windows.mean * train.global_batch_size:,.0f} tokens",
+        f"{windows.mean_length * train.global_batch_size:,.0f} tokens",
         f"  arithmetic       {plan.flops_per_token / 1e6:,.1f} MFLOP per token, "
         f"{plan.flops_per_token * plan.tokens / 1e15:,.2f} PFLOP in total",
     ]
@@ -85,7 +85,7 @@ def _memory_lines(plan: "Plan") -> list[str]:
 
 def _speed_lines(plan: "Plan") -> list[str]:
     speed = plan.speed
-    efficiency = "timed" if speed.measured else "assumed"
+    efficiency = "timed" if speed.is_measured else "assumed"
     return [
         f"  matrix products  {speed.matmul_flops_per_second / 1e12:,.3f} TFLOP/s, measured; "
         f"training uses {speed.efficiency:.0%} of that ({efficiency})",
@@ -96,7 +96,7 @@ def _speed_lines(plan: "Plan") -> list[str]:
 
 def _micro_batch(plan: "Plan") -> str:
     """Whether the micro-batch fits, and which one would."""
-    train, fitting = plan.experiment.train, plan.fitting
+    train, fitting = plan.experiment.train, plan.max_micro_batch_size
     if fitting is None:
         return "not even 1 window fits; wanted a smaller model, data.window_length, or more memory"
     accumulate = train.global_batch_size // (fitting * train.devices * train.nodes)

@@ -29,8 +29,12 @@ class Data:
     k: int = option(
         6, "bases of the k-mers that PMI ranks: of a token, or around a base", choices=(3, 4, 5, 6)
     )
-    window_length: int = option(510, "bases of a full window", low=16, high=100_000, was="window")
-    min_window_length: int = option(6, "bases of the shortest window", low=3, was="shortest")
+    window_length: int = option(
+        510, "length of a full window, bases", low=16, high=100_000, was="window"
+    )
+    min_window_length: int = option(
+        6, "length of the shortest window, bases", low=3, was="shortest"
+    )
     full_length_fraction: float = option(
         0.5,
         "fraction of windows with the full length; the lengths of the others are uniform",

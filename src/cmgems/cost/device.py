@@ -1,4 +1,4 @@
-"""What a device can do, measured: the rate of its matrix products, and the memory in use."""
+"""The device of a run: which it is, its memory, and the measured speed of its matrix products."""
 
 import os
 import resource
@@ -13,62 +13,62 @@ from cmgems.config.schema import Train
 from cmgems.errors import UserError
 from cmgems.models.linear import linear
 
-SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices: large enough for the full rate
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices: large enough for the full speed
 REPEATS = 12
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 
 
 @torch.no_grad()
 def measure_matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs a second of a large matrix product: the best of a few, a fraction of a second in all.
+    """FLOPs per second of a large matrix product: the best of a few, a fraction of a second in all.
 
     On a CPU with as many threads as torch uses, and by the library that the encoder uses.
     """
     side = SIDE.get(device.type, 2048)
-    one, other = torch.ones(side, side, dtype=dtype), torch.ones(side, side, dtype=dtype)
-    one, other = one.to(device), other.to(device)
-    best = min(_seconds(one, other) for _ in range(REPEATS))
+    a, b = (torch.ones(side, side, dtype=dtype).to(device) for _ in range(2))
+    best = min(_time_product(a, b) for _ in range(REPEATS))
     return 2 * side**3 / best
 
 
-def _seconds(one: torch.Tensor, other: torch.Tensor) -> float:
-    synchronize(one.device)
+def _time_product(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Seconds of one matrix product."""
+    synchronize(a.device)
     start = time.perf_counter()
-    linear(one, other)
-    synchronize(one.device)
+    linear(a, b)
+    synchronize(a.device)
     return time.perf_counter() - start
 
 
 def synchronize(device: torch.device) -> None:
-    """Until the device has done what it was given; a CPU always has."""
+    """Wait until the device has done what it was given; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that tensors took on a GPU, or that this process took on a CPU."""
+    """Maximum so far, bytes: of torch's tensors on a GPU, of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     kilobyte = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte
 
 
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
-
-
 class Memory(NamedTuple):
-    """Bytes."""
+    """Memory of a device, bytes."""
 
     total: int
     free: int
 
 
 def choose_device(wanted: str, key: str) -> torch.device:
-    """A CUDA GPU where there is one, unless somebody wants another device.
+    """A CUDA GPU if there is one, unless another device is wanted.
 
     Parameters
     ----------
-    wanted : `auto`, or torch's or Lightning's name of a device
-    key : the config key that says so
+    wanted : str
+        `auto`, or torch's or Lightning's name of a device.
+    key : str
+        The config key that says so.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def device_memory(device: torch.device) -> Memory:
 
 
 def device_name(device: torch.device) -> str:
-    """For people."""
+    """Name of a device, for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"

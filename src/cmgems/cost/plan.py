@@ -1,8 +1,8 @@
 """`cmgems plan`: what an experiment costs, before it runs.
 
-Sizes and lengths give FLOPs and memory (`cmgems.cost.flops`, `cmgems.cost.memory`); the device
-gives its memory and its rate of matrix products, which is measured. From these to tokens per second
-an efficiency has to be assumed, unless a few steps are timed (`measure`).
+FLOPs and memory follow from sizes and lengths (`cmgems.cost.flops`, `cmgems.cost.memory`). The
+memory of the device is known and the speed of its matrix products is measured. From these to tokens
+per second an efficiency has to be assumed, unless a few steps are timed (`measure`).
 """
 
 import time
@@ -16,64 +16,67 @@ from cmgems.cost.device import Memory, device_memory, device_name, measure_matmu
 from cmgems.cost.flops import flops_per_token, parameters
 from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
 from cmgems.models.attention import SequenceLayout
+from cmgems.models.build import build_model
 from cmgems.models.encoder import EncoderConfig
 from cmgems.models.presets import encoder_config
 from cmgems.tokenization import build_tokenization
+from cmgems.training.optim import adamw
 from cmgems.utils.rng import seed_torch
 
-ASSUMED_EFFICIENCY = 0.5  # of the rate of matrix products
-USABLE = 0.85  # of a device's memory: allocators lose some between blocks
-STEPS = 3  # timed
+ASSUMED_EFFICIENCY = 0.5  # fraction of the speed of matrix products that training reaches
+USABLE_FRACTION = 0.85  # of a device's memory: allocators lose some between blocks
+TIMED_STEPS = 3
 
 
 class Windows(NamedTuple):
-    """Lengths of the windows of an experiment, in tokens with [CLS] and [SEP]."""
+    """Expected lengths of the windows of an experiment, in tokens with [CLS] and [SEP]."""
 
-    mean: float  # of all windows
-    of_a_token: float  # mean over tokens of the length of their window: what attention sees
-    longest: int
-    masked: float  # share of all tokens that is predicted
+    mean_length: float  # over windows
+    mean_length_per_token: float  # over tokens, of the length of their window: what attention sees
+    max_length: int
+    masked_fraction: float  # of all tokens
 
 
 class Speed(NamedTuple):
-    """Tokens a second of one device."""
+    """Speed of one device."""
 
     tokens_per_second: float
-    matmul_flops_per_second: float  # FLOPs a second
-    efficiency: float  # share of it that training uses
-    measured: bool  # the first, rather than the last
+    matmul_flops_per_second: float
+    efficiency: float  # fraction of the matrix products' speed that training reaches
+    is_measured: bool  # tokens per second are measured, rather than the efficiency assumed
 
 
 class Plan(NamedTuple):
     """What an experiment costs."""
 
     experiment: Experiment
-    shape: EncoderConfig
+    config: EncoderConfig
     windows: Windows
     flops_per_token: float
     memory: StepMemory  # of the process of one device
     device: str
-    device_memory: Memory  # what one process may take of it
+    device_memory: Memory  # the part that one process may use
     speed: Speed
-    fitting: int | None  # the largest micro-batch that fits and divides the batch
+    max_micro_batch_size: int | None  # the largest that fits and divides the batch
 
     @property
     def parameters(self) -> int:
-        return parameters(self.shape)
+        return parameters(self.config)
 
     @property
     def tokens(self) -> float:
-        """Of the whole run."""
+        """Expected tokens of the whole run."""
         train = self.experiment.train
-        return self.windows.mean * train.global_batch_size * train.max_steps
+        return self.windows.mean_length * train.global_batch_size * train.max_steps
 
     @property
     def fits(self) -> bool:
-        return self.memory.total <= USABLE * self.device_memory.total
+        """Whether a step with the experiment's micro-batch fits into the memory."""
+        return self.memory.total <= USABLE_FRACTION * self.device_memory.total
 
     @property
     def seconds(self) -> float:
-        """Of training, if devices add up; processes on a CPU share its cores."""
+        """Expected seconds of training, if devices add up; processes on a CPU share its cores."""
         train = self.experiment.train
         on_cpu = self.device.startswith("cpu")
         devices = train.nodes * (1 if on_cpu else train.devices)
@@ -81,27 +84,36 @@ class Plan(NamedTuple):
 
 
 def plan(experiment: Experiment, device: torch.device, measure: bool = False) -> Plan:
-    """Work out what an experiment costs on a device; with `measure` after timing a few steps."""
-    shape = encoder_config(experiment)
+    """Compute what an experiment costs on a device.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    measure : bool
+        Time a few steps, instead of assuming an efficiency.
+    """
+    config = encoder_config(experiment)
     windows = estimate_windows(experiment)
-    per_token = flops_per_token(shape, windows.of_a_token, windows.masked)
-    share = memory_per_process(experiment, device)
-    rate = measure_matmul_speed(device, compute_dtype(experiment))
+    per_token = flops_per_token(config, windows.mean_length_per_token, windows.masked_fraction)
+    available = memory_per_process(experiment, device)
+    matmul_speed = measure_matmul_speed(device, compute_dtype(experiment))
     if measure:
-        tokens_per_second = time_steps(experiment, shape, windows, device)
-        speed = Speed(tokens_per_second, rate, tokens_per_second * per_token / rate, True)
+        tokens_per_second = time_steps(experiment, config, windows, device)
+        efficiency = tokens_per_second * per_token / matmul_speed
     else:
-        speed = Speed(ASSUMED_EFFICIENCY * rate / per_token, rate, ASSUMED_EFFICIENCY, False)
+        tokens_per_second = ASSUMED_EFFICIENCY * matmul_speed / per_token
+        efficiency = ASSUMED_EFFICIENCY
     return Plan(
         experiment,
-        shape,
+        config,
         windows,
         per_token,
         estimate_memory(experiment, experiment.train.micro_batch_size, device),
         device_name(device),
-        share,
-        speed,
-        largest_micro_batch(experiment, device, share),
+        available,
+        Speed(tokens_per_second, matmul_speed, efficiency, measure),
+        largest_micro_batch(experiment, device, available),
     )
 
 
@@ -110,33 +122,33 @@ def compute_dtype(experiment: Experiment) -> torch.dtype:
 
 
 def memory_per_process(experiment: Experiment, device: torch.device) -> Memory:
-    """What one process may take: those on one machine share a CPU's memory."""
-    memory = device_memory(device)
-    sharers = experiment.train.devices if device.type == "cpu" else 1
-    return Memory(*(part // sharers for part in memory))
+    """The memory that one process may use: the processes on one machine share that of a CPU."""
+    total, free = device_memory(device)
+    processes = experiment.train.devices if device.type == "cpu" else 1
+    return Memory(total // processes, free // processes)
 
 
 def estimate_windows(experiment: Experiment) -> Windows:
-    """Expected lengths; stretches between gaps that end a window early are left out of account."""
+    """Expected lengths, as if no window ended early at a gap of the genome."""
     data, special = experiment.data, 2
     tokenization = build_tokenization(data)
     longest, shortest = map(tokenization.num_tokens, (data.window_length, data.min_window_length))
     uniform = torch.arange(shortest, longest + 1, dtype=torch.float64)
-    share = data.full_length_fraction
-    mean = share * longest + (1 - share) * float(uniform.mean())
-    square = share * longest**2 + (1 - share) * float(uniform.square().mean())
-    masked = experiment.masking.mask_ratio * (1 - special / mean)
-    return Windows(mean, square / mean, longest, masked)
+    full = data.full_length_fraction
+    mean = full * longest + (1 - full) * float(uniform.mean())
+    square = full * longest**2 + (1 - full) * float(uniform.square().mean())
+    masked_fraction = experiment.masking.mask_ratio * (1 - special / mean)
+    return Windows(mean, square / mean, longest, masked_fraction)
 
 
 def estimate_memory(experiment: Experiment, micro_batch: int, device: torch.device) -> StepMemory:
-    """Memory of a step of the process of one device, if all its windows have the full length."""
+    """Memory of a step in the process of one device, if all its windows have the full length."""
     train, windows = experiment.train, estimate_windows(experiment)
     ranks = train.devices * train.nodes
     micro = Micro(
-        tokens=micro_batch * windows.longest,
-        longest=windows.longest,
-        masked=windows.masked,
+        tokens=micro_batch * windows.max_length,
+        longest=windows.max_length,
+        masked=windows.masked_fraction,
         element=FLOAT if compute_dtype(experiment) == torch.float32 else FLOAT // 2,
         accumulated=train.global_batch_size > micro_batch * ranks,
         device=device.type,
@@ -147,28 +159,27 @@ def estimate_memory(experiment: Experiment, micro_batch: int, device: torch.devi
 def largest_micro_batch(experiment: Experiment, device: torch.device, memory: Memory) -> int | None:
     """The largest micro-batch whose step fits and that divides the batch of a device."""
     train = experiment.train
-    on_each = train.global_batch_size // (train.devices * train.nodes)
-    for size in range(on_each, 0, -1):
-        if on_each % size == 0:
-            need = estimate_memory(experiment, size, device).total
-            if need <= USABLE * memory.total:
+    batch_size = train.global_batch_size // (train.devices * train.nodes)
+    for size in range(batch_size, 0, -1):
+        if batch_size % size == 0:
+            needed = estimate_memory(experiment, size, device).total
+            if needed <= USABLE_FRACTION * memory.total:
                 return size
     return None
 
 
 def time_steps(
-    experiment: Experiment, shape: EncoderConfig, windows: Windows, device: torch.device
+    experiment: Experiment, config: EncoderConfig, windows: Windows, device: torch.device
 ) -> float:
-    """Tokens a second of bare steps: random tokens of the experiment's mix of lengths, forward,
-    backward and optimiser; no masking, figures, validation or saving."""
-    from cmgems.models.build import build_model
-    from cmgems.training.optim import adamw
-
+    """Tokens per second of bare steps: random tokens of the experiment's mix of lengths, forward
+    and backward pass and optimizer, without masking, metrics, validation and saving."""
     model = build_model(experiment).to(device)
     model.encoder.compute_dtype = compute_dtype(experiment)
     optimizer = adamw(model, experiment.optim)
-    batches = [_random_batch(experiment, shape, windows, n, device) for n in range(STEPS + 1)]
-    start = tokens = 0
+    batches = [
+        _random_batch(experiment, config, windows, n, device) for n in range(TIMED_STEPS + 1)
+    ]
+    start, tokens = 0.0, 0
     for number, (ids_T, layout, at_M) in enumerate(batches):
         if number == 1:  # the first warms up
             synchronize(device)
@@ -184,7 +195,7 @@ def time_steps(
 
 def _random_batch(
     experiment: Experiment,
-    shape: EncoderConfig,
+    config: EncoderConfig,
     windows: Windows,
     number: int,
     device: torch.device,
@@ -194,10 +205,10 @@ def _random_batch(
     with torch.random.fork_rng(devices=[]):
         seed_torch(number, "plan")
         full = torch.rand(size) < data.full_length_fraction
-        drawn = torch.randint(shortest, windows.longest + 1, (size,))
-        lengths = drawn.where(~full, windows.longest).sort(descending=True).values.tolist()
-        ids_T = torch.randint(5, shape.vocab_size, (sum(lengths),), dtype=torch.int32)
-        at_M = (torch.rand(sum(lengths)) < windows.masked).nonzero()[:, 0]
+        drawn = torch.randint(shortest, windows.max_length + 1, (size,))
+        lengths = drawn.where(~full, windows.max_length).sort(descending=True).values.tolist()
+        ids_T = torch.randint(5, config.vocab_size, (sum(lengths),), dtype=torch.int32)
+        at_M = (torch.rand(sum(lengths)) < windows.masked_fraction).nonzero()[:, 0]
     return ids_T.to(device), SequenceLayout.of(tuple(lengths), device), at_M.to(device)
 
 
@@ -205,12 +216,11 @@ def memory_advice(experiment: Experiment, device: torch.device) -> str:
     """What to do about a step that does not fit, in one line."""
     train = experiment.train
     memory = memory_per_process(experiment, device)
-    need = estimate_memory(experiment, train.micro_batch_size, device).total
-    told = (
+    needed = estimate_memory(experiment, train.micro_batch_size, device).total
+    message = (
         f"a step of train.micro_batch_size = {train.micro_batch_size} windows needs about "
-        f"{need / 1e9:.1f} "
-        f"GB, {device_name(device)} has {memory.total / 1e9:.1f} GB a process, "
-        f"{memory.free / 1e9:.1f} GB of them free"
+        f"{needed / 1e9:.1f} GB, {device_name(device)} has {memory.total / 1e9:.1f} GB per "
+        f"process, {memory.free / 1e9:.1f} GB of them free"
     )
     size = largest_micro_batch(experiment, device, memory._replace(total=memory.free))
     if size is None or size >= train.micro_batch_size:
@@ -218,11 +228,14 @@ def memory_advice(experiment: Experiment, device: torch.device) -> str:
             train.global_batch_size // (train.devices * train.nodes), train.micro_batch_size
         )
         if smaller is None:
-            return f"{told}; wanted a smaller model or data.window_length, or train.strategy=fsdp"
+            return (
+                f"{message}; wanted a smaller model or data.window_length, or train.strategy=fsdp"
+            )
         size = smaller
     accumulate = train.global_batch_size // (size * train.devices * train.nodes)
-    return f"{told}; try train.micro_batch_size={size} ({accumulate} of them make the same step)"
+    return f"{message}; try train.micro_batch_size={size} ({accumulate} of them make the same step)"
 
 
 def _next_divisor(batch: int, below: int) -> int | None:
+    """The largest divisor of a batch size below a number."""
     return max((n for n in range(1, below) if batch % n == 0), default=None)

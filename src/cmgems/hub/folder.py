@@ -3,7 +3,7 @@
 config.json               sizes and architecture, under their names
 model.safetensors         weights; `pytorch_model.bin` is read as well, with weights_only=True
 tokenizer.json            text -> ids, with tokenizer_config.json for AutoTokenizer
-vocab.txt                 the same tokens, one a line, as DNABERT ships them
+vocab.txt                 the same tokens, one per line, as DNABERT ships them
 README.md                 the model card
 """
 
@@ -32,15 +32,15 @@ ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 
 
 class ReadFolder(NamedTuple):
-    """What a folder holds."""
+    """A model as it was read from a folder."""
 
     model: MaskedLanguageModel
     tokenization: Tokenization
-    weights: Path  # the file they were read from
+    weights: Path  # the file that they were read from
 
 
 def check_empty(folder: Path) -> None:
-    """Refuse a folder that holds something.
+    """Refuse a folder that is not empty.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def check_empty(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: found a file, wanted a new or empty folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: found a folder that holds something, wanted a new or empty one")
+        raise UserError(f"{folder}: found a folder that is not empty, wanted a new or empty one")
 
 
 def write_folder(
@@ -59,7 +59,7 @@ def write_folder(
     tokenization: Tokenization,
     card: str,
 ) -> None:
-    """Write a model; nothing is there before all of it is.
+    """Write a model; the folder appears when all of it is written.
 
     Parameters
     ----------
@@ -75,12 +75,12 @@ def write_folder(
         The model card, Markdown.
     """
     check_empty(folder)
-    with atomic_folder(folder) as beside:
-        (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    with atomic_folder(folder) as temporary:
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         # not save_file: that makes the file unreadable to others, whatever the umask
-        (beside / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
-        write_tokenizer(beside, tokenization, config["max_position_embeddings"])
-        (beside / "README.md").write_text(card)
+        (temporary / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
+        write_tokenizer(temporary, tokenization, config["max_position_embeddings"])
+        (temporary / "README.md").write_text(card)
 
 
 def write_tokenizer(folder: Path, tokenization: Tokenization, positions: int = 512) -> None:
@@ -150,13 +150,13 @@ def _read_vocabulary(folder: Path) -> tuple[Path, list[str]]:
     if text.is_file():
         return text, text.read_text().split()
     if not fast.is_file():
-        raise UserError(f"{folder}: no vocab.txt there, wanted DNABERT's k-mers, one a line")
+        raise UserError(f"{folder}: no vocab.txt there, wanted DNABERT's k-mers, one per line")
     ids = _read_json(fast).get("model", {}).get("vocab")
     if not isinstance(ids, dict) or set(ids.values()) != set(range(len(ids))):
         raise UserError(
             f"{fast}: no vocabulary with the ids 0 to its size, wanted DNABERT's k-mers"
         )
-    return fast, sorted(ids, key=ids.get)
+    return fast, sorted(ids, key=ids.__getitem__)
 
 
 def _tokenization_of(path: Path, tokens: list[str]) -> Tokenization:

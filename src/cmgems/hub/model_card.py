@@ -25,7 +25,7 @@ tags: [dna, genomics, {model_type}, masked-lm, cmgems]
 An encoder for DNA, pretrained on masked {tokens} with cmgems {version}; in transformers it is a
 {model_class}.
 
-| layers | width | heads | feed-forward | tokens at most | vocabulary | parameters |
+| layers | hidden size | heads | feed-forward | maximum tokens | vocabulary | parameters |
 | --- | --- | --- | --- | --- | --- | --- |
 | {sizes} | {parameters:,} |
 
@@ -61,7 +61,7 @@ EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 
 
 def render_card(pretrained: Pretrained, title: str) -> str:
-    """The model card; with the figures and the experiment of its run, if it comes from one."""
+    """The model card, with the results and the experiment of its run, if it comes from one."""
     shape, tokens = pretrained.model.encoder.config, pretrained.tokenization
     family, (text, masked) = family_of(shape), USES[tokens.name]
     names = ["num_layers", "hidden_size", "num_heads", "intermediate_size"]
@@ -79,7 +79,9 @@ def render_card(pretrained: Pretrained, title: str) -> str:
         sizes=" | ".join(str(getattr(shape, name)) for name in names),
     )
     run = find_run(pretrained)
-    return "\n".join([text, *(_of_run(pretrained, run) if run else _of_file(pretrained)), ""])
+    return "\n".join(
+        [text, *(_describe_run(pretrained, run) if run else _describe_file(pretrained)), ""]
+    )
 
 
 def find_run(pretrained: Pretrained) -> RunFolder | None:
@@ -89,28 +91,28 @@ def find_run(pretrained: Pretrained) -> RunFolder | None:
     return RunFolder(Path(pretrained.source).parent.parent)
 
 
-def _of_file(pretrained: Pretrained) -> list[str]:
+def _describe_file(pretrained: Pretrained) -> list[str]:
     name = Path(pretrained.source).name
     return ["## Origin", "", f"Converted from `{name}`, sha256 `{pretrained.sha256}`."]
 
 
-def _of_run(pretrained: Pretrained, run: RunFolder) -> list[str]:
+def _describe_run(pretrained: Pretrained, run: RunFolder) -> list[str]:
     lines = ["## Origin", ""]
     lines.append(
-        f"Optimiser step {pretrained.step:,} of run `{run.path.resolve().name}`, checkpoint sha256 "
+        f"Optimizer step {pretrained.step:,} of run `{run.path.resolve().name}`, checkpoint sha256 "
         f"`{pretrained.sha256}`."
     )
     if run.results.exists():
         results = run.read_results()
-        lines += ["", *_provenance(results), "", *_figures(results, run.experiment())]
+        lines += ["", *_provenance(results), "", *_describe_results(results, run.experiment())]
     else:
-        lines.append("The run was not finished when this was written: it has no final figures.")
+        lines.append("The run was not finished when this was written: it has no final results.")
     shown = dump(_without_paths(run.experiment())).strip()
     return [*lines, "", "## Experiment", "", "```yaml", shown, "```"]
 
 
 def _without_paths(experiment: Experiment) -> Experiment:
-    """A card is published: it names files, not the folders of this machine."""
+    """The experiment as a card shows it: cards are published, so they name files, not folders."""
     data, pmi = experiment.data, experiment.pmi
     return replace(
         experiment,
@@ -126,16 +128,16 @@ def _provenance(results: dict[str, Any]) -> list[str]:
         f"- genome: {genome['name']}, {genome['bases']:,} bases, sha256 `{genome['sha256']}`",
         f"- difficulty: PMI `{pmi['definition']}`, k = {pmi['k']}, sha256 of the ranks "
         f"`{pmi['rank_sha256']}`",
-        f"- seen: {results['tokens']:,} tokens in {results['training_seconds']:,.0f} s of training",
+        f"- training: {results['tokens']:,} tokens in {results['training_seconds']:,.0f} s",
         f"- versions: {', '.join(f'{name} {v}' for name, v in versions.items())}; git revision "
         f"{results['git_revision'] or 'unknown'}",
     ]
 
 
-def _figures(results: dict[str, Any], experiment: Experiment) -> list[str]:
-    """The validation figures at the end of the run."""
+def _describe_results(results: dict[str, Any], experiment: Experiment) -> list[str]:
+    """The validation metrics at the end of the run."""
     lines = [
-        f"## Figures after {experiment.train.max_steps:,} steps (best step: "
+        f"## Results after {experiment.train.max_steps:,} steps (best step: "
         f"{results['best_step']:,})",
         "",
         "On held-out regions of the same genome, under fixed masks and under the run's own.",
@@ -143,16 +145,16 @@ def _figures(results: dict[str, Any], experiment: Experiment) -> list[str]:
         "| masks | perplexity | accuracy |",
         "| --- | --- | --- |",
     ]
-    for mask, figures in results["final"].items():
+    for mask, metrics in results["final"].items():
         title = MASK_NAMES.get(mask, mask)
-        lines.append(f"| {title} | {figures['perplexity']:.2f} | {figures['accuracy']:.2%} |")
+        lines.append(f"| {title} | {metrics['perplexity']:.2f} | {metrics['accuracy']:.2%} |")
     bits = results["final"].get("random_wide", {}).get("hidden_base_bits")
     reference = results["reference"]
     if bits is not None and reference:
         lines += [
             "",
-            f"Bases that no visible token shows cost {bits:.3f} bits each; base composition alone "
-            f"{reference['composition_bits']:.3f}, the best Markov model (order "
+            f"Bases that no visible token shows: {bits:.3f} bits per hidden base; base composition "
+            f"alone {reference['composition_bits']:.3f}, the best Markov model (order "
             f"{reference['markov_order']}) {reference['markov_bits']:.3f}.",
         ]
     return lines
