@@ -1,7 +1,7 @@
 """Few-shot fine-tuning against a loop of Hugging Face Trainer trainings: same model, same recipe.
 
-A LOGO-sized encoder, 70-base windows of the sample genome (the lengths of Prom-core; what stands in
-the labels does not matter to the time), a test of 5,920 sequences, rounds A B A B. Both sides have
+A LOGO-sized encoder, 70-base windows of the sample genome (the lengths of Prom-core; what the
+labels are does not matter to the time), a test of 5,920 sequences, rounds A B A B. Both sides have
 two cores: ours as two processes of one thread, the Trainer as one process of two threads, each as
 it is fastest. Per replicate it prints wall and processor seconds, and what the whole protocol
 (10 replicates x 10, 50, 100, 500, 1000 shots) comes to by the steps and tests it consists of.
@@ -32,7 +32,7 @@ from cmgems.evaluation.finetuning.train import Classifiers, FineTuneConfig, pred
 from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.presets import PRESETS
 from cmgems.tasks.dataset import pack_codes
-from cmgems.tasks.tokens import Tokens, tokenise
+from cmgems.tasks.tokens import Tokens, tokenize
 from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.cores import available_cores
 
@@ -58,7 +58,7 @@ def windows(count: int, first: int) -> Tokens:
 
     codes = load_genome("sample").codes
     rows = [np.array(codes[(first + i) * BASES : (first + i + 1) * BASES]) for i in range(count)]
-    return tokenise(pack_codes(rows), OverlappingKmers(K), SHAPE.max_position_embeddings)
+    return tokenize(pack_codes(rows), OverlappingKmers(K), SHAPE.max_position_embeddings)
 
 
 def labels(count: int) -> torch.Tensor:

@@ -76,13 +76,13 @@ class OnlineProbe(L.Callback):
 
     def _probe(self, trainer: L.Trainer, module: Pretraining) -> None:
         from cmgems.evaluation.linear.probe import probe  # scikit-learn: slow to import
-        from cmgems.inference.embedding import pooled
+        from cmgems.inference.embedding import embed_sequences
 
         cuda = [module.device] if module.device.type == "cuda" else []
         for task in self.tasks:
             with torch.random.fork_rng(devices=cuda):
                 train, test = (
-                    pooled(module.model.encoder, data, self.tokenization)
+                    embed_sequences(module.model.encoder, data, self.tokenization)
                     for data in (task.train, task.test)
                 )
                 scores = probe(train, task.target, test, task.test.labels)

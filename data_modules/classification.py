@@ -1,4 +1,4 @@
-"""Labelled examples in batches: what classifiers train on, and what they are asked.
+"""Labelled examples in batches, for the training and the evaluation of classifiers.
 
 The sequences are a table of tokens that is made once. It is trained on by G classifiers side by
 side (G = 1: by one): each has its own examples, which are rows of the table, and its own order of
@@ -8,7 +8,7 @@ batches hold sequences of similar length, the longest first, so that little is p
 Shapes: G classifiers, B sequences, L tokens, N examples, C classes, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import lightning as L
@@ -23,7 +23,7 @@ from cmgems.utils.rng import derive_key, sequence_keys
 
 
 class Examples(NamedTuple):
-    """N sequences, and of a frozen encoder the reduced states of each."""
+    """N sequences, and with a frozen encoder the reduced hidden states of each."""
 
     tokens: Tokens
     hidden_states: Tensor | None = None  # [N, P, D]
@@ -47,7 +47,7 @@ class TrainData(NamedTuple):
 
 
 class EvaluationData(NamedTuple):
-    """What all classifiers are asked; without labels where only the answers are wanted."""
+    """What all classifiers predict; without labels where only the logits are wanted."""
 
     examples: Examples
     labels: Tensor | None = None  # [N] or [N, C]
@@ -65,8 +65,7 @@ class ClassificationDataModule(L.LightningDataModule):
     """The batches of a task, for heads that are trained on it.
 
     There is no test loader: what chooses an epoch must not be able to look at the test split.
-    `evaluation_loader` takes any examples, by whoever holds them. For one process: batches are not
-    shared out among ranks.
+    `evaluation_loader` takes any examples. For one process: batches are not divided among ranks.
 
     Parameters
     ----------
@@ -80,7 +79,9 @@ class ClassificationDataModule(L.LightningDataModule):
         If there is nothing to train on.
     """
 
-    def __init__(self, train: TrainData, batch_size: int, dev: EvaluationData | None = None):
+    def __init__(
+        self, train: TrainData, batch_size: int, dev: EvaluationData | None = None
+    ) -> None:
         super().__init__()
         if not train.index_GN.size:
             raise UserError("the train split has no examples, wanted at least one")
@@ -92,6 +93,7 @@ class ClassificationDataModule(L.LightningDataModule):
         return _loader(TrainBatches(self.train, self.batch_size), order)
 
     def val_dataloader(self) -> DataLoader | list:
+        """The dev split; no loader where there is none."""
         return [] if self.dev is None else evaluation_loader(self.dev)
 
 
@@ -106,22 +108,22 @@ def _loader(data: Dataset, sampler: Sampler | None = None) -> DataLoader:
 
 
 class TrainBatches(Dataset):
-    """The batches of all epochs, by (epoch, number); the current epoch's order is held."""
+    """The batches of all epochs, by (epoch, number); the current epoch's order is cached."""
 
-    def __init__(self, data: TrainData, size: int):
+    def __init__(self, data: TrainData, size: int) -> None:
         self.data, self.size = data, size
         self._epoch, self._order_GN = -1, np.empty(0)
 
-    def __getitem__(self, place: tuple[int, int]) -> Batch:
-        epoch, number = place
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, number = key
         if epoch != self._epoch:
-            self._epoch, self._order_GN = epoch, order_of_epoch(self.data, epoch)
+            self._epoch, self._order_GN = epoch, shuffle_for_epoch(self.data, epoch)
         order_GB = self._order_GN[:, number * self.size : (number + 1) * self.size]
         rows = torch.from_numpy(order_GB)
         return Batch(self.data.examples.select(rows), self.data.targets[rows], rows)
 
 
-def order_of_epoch(data: TrainData, epoch: int) -> np.ndarray:
+def shuffle_for_epoch(data: TrainData, epoch: int) -> np.ndarray:
     """int64 [G, N]: the rows of each classifier, in the order of this epoch."""
     pairs = zip(data.index_GN, data.seeds, strict=True)
     return np.stack([_shuffled(index, seed, epoch) for index, seed in pairs])
@@ -133,9 +135,9 @@ def _shuffled(index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """(epoch, number) of each batch; whoever loops calls `set_epoch` first, as Lightning does."""
+    """(epoch, number) of each batch; a training loop calls `set_epoch` first, as Lightning does."""
 
-    def __init__(self, batches: int):
+    def __init__(self, batches: int) -> None:
         self.batches, self.epoch = batches, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -144,14 +146,14 @@ class EpochOrder(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.batches
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         return ((self.epoch, number) for number in range(self.batches))
 
 
 class EvaluationBatches(Dataset):
     """The examples sorted by length."""
 
-    def __init__(self, data: EvaluationData):
+    def __init__(self, data: EvaluationData) -> None:
         self.data, self.parts = data, batches(data.examples.tokens)
 
     def __len__(self) -> int:

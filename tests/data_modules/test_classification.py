@@ -15,7 +15,7 @@ from cmgems.data_modules.classification import (
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
 from cmgems.tasks.dataset import pack_codes
-from cmgems.tasks.tokens import tokenise
+from cmgems.tasks.tokens import tokenize
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import PAD
 
@@ -26,7 +26,7 @@ COUNT, SEEDS = 101, [3, 8]
 def tokens():
     lengths = np.random.default_rng(0).integers(6, 120, COUNT)
     texts = [random_sequences(1, int(n), seed=i)[0] for i, n in enumerate(lengths)]
-    return tokenise(pack_codes(map(encode_bases, texts)), OverlappingKmers(6), 512)
+    return tokenize(pack_codes(map(encode_bases, texts)), OverlappingKmers(6), 512)
 
 
 @pytest.fixture(scope="module")

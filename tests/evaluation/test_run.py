@@ -23,7 +23,7 @@ from cmgems.evaluation.finetuning.classifier import export_classifier, load_clas
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
 from cmgems.tasks.dataset import from_sequences
-from cmgems.tasks.tokens import tokenise
+from cmgems.tasks.tokens import tokenize
 from cmgems.tokenization import OverlappingKmers
 from cmgems.utils.files import file_lock
 
@@ -227,7 +227,7 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
     model = Classifiers([encoder] * 2, FineTuneConfig("cls"), [0, 1])
     examples, labels = (
-        Examples(tokenise(data, OverlappingKmers(3), 40)),
+        Examples(tokenize(data, OverlappingKmers(3), 40)),
         torch.from_numpy(data.labels),
     )
     split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
@@ -257,7 +257,7 @@ def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path
     from cmgems.tasks.lookup import find_task
 
     test = splits.read_split(find_task(str(task)), "test")
-    tokens = tokenise(
+    tokens = tokenize(
         test, OverlappingKmers(6), loaded.classifier.encoder.config.max_position_embeddings
     )
     logits = loaded.classifier(tokens)

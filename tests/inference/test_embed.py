@@ -7,7 +7,7 @@ import torch
 from cmgems.cli import main
 from cmgems.genome.alphabet import encode_bases
 from cmgems.hub.pretrained import load_pretrained
-from cmgems.inference.embedding import per_token, pooled
+from cmgems.inference.embedding import embed_sequences, embed_tokens
 from cmgems.models.attention import SequenceLayout
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.truncation import make_rows
@@ -44,21 +44,21 @@ def test_pools(model):
         ("max", lambda x: x[1:-1].max(0)),
         ("cls", lambda x: x[0]),
     ):
-        found = pooled(encoder, data, model.tokenization, pool)
+        found = embed_sequences(encoder, data, model.tokenization, pool)
         wanted = np.stack([plain(states(model, text)) for text in TEXTS])
         assert np.allclose(found, wanted, atol=1e-4), pool
 
 
 def test_layers(model):
     data, encoder = pack_codes(map(encode_bases, TEXTS)), model.model.encoder
-    last = pooled(encoder, data, model.tokenization, layer=encoder.config.num_layers)
-    assert np.array_equal(last, pooled(encoder, data, model.tokenization))
+    last = embed_sequences(encoder, data, model.tokenization, layer=encoder.config.num_layers)
+    assert np.array_equal(last, embed_sequences(encoder, data, model.tokenization))
     ids = model.tokenization.encode(torch.from_numpy(encode_bases(TEXTS[1]))).long()
     with torch.no_grad():
         place = torch.arange(1, len(ids) + 1)
         first = encoder.norm(encoder.tokens(ids) + encoder.positions(place)).mean(0)
     assert np.allclose(
-        pooled(encoder, data, model.tokenization, layer=0)[1], first.numpy(), atol=1e-5
+        embed_sequences(encoder, data, model.tokenization, layer=0)[1], first.numpy(), atol=1e-5
     )
 
 
@@ -69,8 +69,10 @@ def test_long_sequences_are_covered_by_windows(model):
     rows = make_rows(data, 515, "windows")
     parts = [text[s : s + n] for s, n in zip(rows.start, rows.length, strict=True)]
     wanted = np.mean([states(model, part)[1:-1].mean(0) for part in parts], 0)
-    assert np.allclose(pooled(model.model.encoder, data, model.tokenization)[0], wanted, atol=1e-4)
-    tokens = per_token(model.model.encoder, encode_bases(text), model.tokenization)
+    assert np.allclose(
+        embed_sequences(model.model.encoder, data, model.tokenization)[0], wanted, atol=1e-4
+    )
+    tokens = embed_tokens(model.model.encoder, encode_bases(text), model.tokenization)
     assert tokens.shape == (1195, 32)
     assert np.allclose(tokens[:400], states(model, parts[0])[1:401], atol=1e-4)
     assert np.allclose(tokens[-100:], states(model, parts[-1])[-101:-1], atol=1e-4)
@@ -78,7 +80,7 @@ def test_long_sequences_are_covered_by_windows(model):
 
 def test_files(pretrained_run, model, fasta, tmp_path):
     data = pack_codes(map(encode_bases, TEXTS))
-    wanted = pooled(model.model.encoder, data, model.tokenization, "max")
+    wanted = embed_sequences(model.model.encoder, data, model.tokenization, "max")
     for name in ("out.npz", "out.tsv"):
         out = tmp_path / name
         args = ["embed", str(pretrained_run), str(fasta), "--pool", "max", "--out", str(out)]

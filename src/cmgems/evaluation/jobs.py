@@ -44,14 +44,14 @@ from cmgems.evaluation.linear.probe import probe
 from cmgems.evaluation.metrics import Scores, score
 from cmgems.evaluation.sources import ModelSource, load_encoder, load_language_model
 from cmgems.evaluation.trials import FULL, PUBLISHED, TrialBatch, TrialSpec
-from cmgems.inference.embedding import pooled
+from cmgems.inference.embedding import embed_sequences
 from cmgems.inference.likelihood import pseudo_log_likelihood
 from cmgems.models.encoder import Encoder
 from cmgems.tasks import splits
 from cmgems.tasks.dataset import LabelledSequences, concatenate
 from cmgems.tasks.lookup import find_task
 from cmgems.tasks.task import Task
-from cmgems.tasks.tokens import tokenise
+from cmgems.tasks.tokens import tokenize
 from cmgems.utils.rng import derive_key
 
 
@@ -250,7 +250,7 @@ def _prepare(
     data: LabelledSequences,
 ) -> Examples:
     """Examples as the classifiers of this evaluation take them."""
-    tokens = tokenise(data, source.tokenization, source.shape.max_position_embeddings)
+    tokens = tokenize(data, source.tokenization, source.shape.max_position_embeddings)
     return prepare_examples(
         encoder, make_finetune_config(context.evaluation, task), tokens, context.bf16
     )
@@ -302,7 +302,7 @@ def _features(
     config = context.evaluation.probe
     layer = None if config.layer == -1 else config.layer
     encoder = load_encoder(source, seed, context.device)
-    return pooled(encoder, data, source.tokenization, config.pool, layer, context.bf16)
+    return embed_sequences(encoder, data, source.tokenization, config.pool, layer, context.bf16)
 
 
 def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:

@@ -4,22 +4,25 @@ import zipfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import IO, TypeAlias
 
 import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.formats.reader import Sequence, read_sequences
 from cmgems.hub.pretrained import Pretrained
-from cmgems.inference.embedding import per_token, pooled
+from cmgems.inference.embedding import embed_sequences, embed_tokens
 from cmgems.models.encoder import Encoder
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tokenization import Tokenization
 from cmgems.utils.files import atomic_write
 
-AT_ONCE = 256  # sequences
+SEQUENCES_PER_BATCH = 256
+
+NamedVectors: TypeAlias = tuple[list[str], np.ndarray]
 
 
-def model_sequences(path: Path, tokenization: Tokenization) -> Iterator[Sequence]:
+def read_tokenizable_sequences(path: Path, tokenization: Tokenization) -> Iterator[Sequence]:
     """The sequences of a file, each checked to be long enough to have a token.
 
     Raises
@@ -50,28 +53,31 @@ def embed_file(
     encoder, tokenization = model.model.encoder, model.tokenization
     if layer is not None and not 0 <= layer <= encoder.config.num_layers:
         raise UserError(f"--layer: found {layer}, wanted 0 to {encoder.config.num_layers}")
-    found = model_sequences(path, tokenization)
+    sequences = read_tokenizable_sequences(path, tokenization)
     with atomic_write(out, "wb") as handle:
         if pool == "tokens":
-            states = ((s.name, per_token(encoder, s.codes, tokenization, layer)) for s in found)
-            return _write_tokens(handle, states)
-        rows = _pooled_rows(encoder, found, tokenization, pool, layer)
+            by_token = (
+                (s.name, embed_tokens(encoder, s.codes, tokenization, layer)) for s in sequences
+            )
+            return _write_tokens(handle, by_token)
+        rows = _pooled_rows(encoder, sequences, tokenization, pool, layer)
         return _write_tsv(handle, rows) if out.suffix == ".tsv" else _write_npz(handle, rows)
 
 
 def _pooled_rows(
     encoder: Encoder,
-    found: Iterator[Sequence],
+    sequences: Iterator[Sequence],
     tokenization: Tokenization,
     pool: str,
     layer: int | None,
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    while part := list(islice(found, AT_ONCE)):
-        data = pack_codes(s.codes for s in part)
-        yield [s.name for s in part], pooled(encoder, data, tokenization, pool, layer)
+) -> Iterator[NamedVectors]:
+    """Names and vectors [B, D] of a batch of sequences at a time."""
+    while batch := list(islice(sequences, SEQUENCES_PER_BATCH)):
+        data = pack_codes(s.codes for s in batch)
+        yield [s.name for s in batch], embed_sequences(encoder, data, tokenization, pool, layer)
 
 
-def _write_tsv(handle, rows) -> int:
+def _write_tsv(handle: IO[bytes], rows: Iterator[NamedVectors]) -> int:
     count = 0
     for names, vectors in rows:
         for name, vector in zip(names, vectors, strict=True):
@@ -81,22 +87,23 @@ def _write_tsv(handle, rows) -> int:
     return count
 
 
-def _write_npz(handle, rows) -> int:
-    names, vectors = [], []
-    for its_names, its_vectors in rows:
-        names += its_names
-        vectors.append(its_vectors)
+def _write_npz(handle: IO[bytes], rows: Iterator[NamedVectors]) -> int:
+    names: list[str] = []
+    vectors = []
+    for batch_names, batch_vectors in rows:
+        names += batch_names
+        vectors.append(batch_vectors)
     np.savez(handle, names=np.array(names, str), vectors=np.concatenate(vectors))
     return len(names)
 
 
-def _write_tokens(handle, rows) -> int:
-    """An array a sequence, each written when it is there: genomes of states fit no memory."""
+def _write_tokens(handle: IO[bytes], rows: Iterator[tuple[str, np.ndarray]]) -> int:
+    """One array per sequence, written at once: the hidden states of a genome fit no memory."""
     names = []
     with zipfile.ZipFile(handle, "w") as archive:
-        for number, (name, states) in enumerate(rows):
+        for number, (name, hidden_states) in enumerate(rows):
             with archive.open(f"{number}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, states, allow_pickle=False)
+                np.lib.format.write_array(entry, hidden_states, allow_pickle=False)
             names.append(name)
         with archive.open("names.npy", "w") as entry:
             np.lib.format.write_array(entry, np.array(names, str), allow_pickle=False)

@@ -19,7 +19,7 @@ def compute_hidden_states(
 ) -> Tensor:
     """Hidden states [B, P, D] of the first `places` tokens of a batch, or of all.
 
-    At padding stands anything.
+    What is at padding has no meaning.
 
     Parameters
     ----------

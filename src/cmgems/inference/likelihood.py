@@ -1,4 +1,4 @@
-"""What a pretrained model says of sequences and variants without any training.
+"""What a pretrained model predicts of sequences and variants without any training.
 
 The probability of a base is asked for with the base hidden: all tokens over it show [MASK]. Of
 overlapping k-mers those are k, as in the wide window of pretraining, and the model's distributions
@@ -6,8 +6,8 @@ over them are summed over their other bases and averaged (`Tokenization.base_pro
 masked k-mer alone hides nothing, its neighbours spell it.
 
     pseudo-log-likelihood of a sequence: the sum over its bases of ln p(base | all other bases)
-    score of a variant: ln p(alternative) - ln p(reference) at its place; below 0, the model finds
-    the reference likelier
+    score of a variant: ln p(alternative) - ln p(reference) at its position; below 0, the reference
+    is likelier
 """
 
 from collections.abc import Iterator
@@ -23,60 +23,65 @@ from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.base import CLS, MASK, SEP, Tokenization
 
-TOKENS_AT_ONCE = 8192
+TOKENS_PER_BATCH = 8192
 
 
 class Likelihood(NamedTuple):
-    """Natural logarithms."""
+    """The log-likelihood of a sequence, in nats."""
 
     total: float
     bases: int  # that were scored: the known ones under at least one token of known bases
 
     @property
     def mean(self) -> float:
-        """A base; nan where none could be scored."""
+        """Per base; nan where none could be scored."""
         return self.total / self.bases if self.bases else float("nan")
 
 
 def pseudo_log_likelihood(
     model: MaskedLanguageModel, tokenization: Tokenization, codes: np.ndarray
 ) -> Likelihood:
-    """Of one sequence of at most as many tokens as the model has positions for.
+    """The pseudo-log-likelihood of one sequence, with at most as many tokens as the model allows.
 
     Parameters
     ----------
     codes : uint8 base codes [L]; ambiguous bases are not scored
     """
-    fewest = tokenization.min_bases
-    most = tokenization.max_bases(model.encoder.config.max_position_embeddings)
-    if not fewest <= len(codes) <= most:
+    min_bases = tokenization.min_bases
+    max_bases = tokenization.max_bases(model.encoder.config.max_position_embeddings)
+    if not min_bases <= len(codes) <= max_bases:
         raise UserError(
-            f"found a sequence of {len(codes)} bases, wanted {fewest} to {most} for this model"
+            f"found a sequence of {len(codes)} bases, wanted {min_bases} to {max_bases} for this "
+            f"model"
         )
-    places = np.flatnonzero(_scorable(codes, tokenization))
+    positions = np.flatnonzero(_scorable(codes, tokenization))
     total = 0.0
-    for part in _parts(places, len(codes)):
+    for part in _split_batches(positions, len(codes)):
         windows = np.tile(codes, (len(part), 1))
-        shares = base_distribution(model, tokenization, windows, part)
-        total += float(shares[torch.arange(len(part)), codes[part].astype(np.int64)].log().sum())
-    return Likelihood(total, len(places))
+        probabilities = base_distribution(model, tokenization, windows, part)
+        own = probabilities[torch.arange(len(part)), codes[part].astype(np.int64)]
+        total += float(own.log().sum())
+    return Likelihood(total, len(positions))
 
 
 def base_distribution(
-    model: MaskedLanguageModel, tokenization: Tokenization, windows: np.ndarray, at: np.ndarray
+    model: MaskedLanguageModel,
+    tokenization: Tokenization,
+    windows: np.ndarray,
+    position_N: np.ndarray,
 ) -> Tensor:
-    """float32 [N, 4]: p(A), p(T), p(C), p(G) at place `at[n]` of window n, everything else shown.
+    """float32 [N, 4]: p(A), p(T), p(C), p(G) at `position_N[n]` of window n, all else shown.
 
     Parameters
     ----------
     windows : uint8 base codes [N, L]
-    at : int64 [N]
+    position_N : int64 [N]
     """
     device = model.bias.device
     codes_BL = torch.from_numpy(windows)
     ids_BK = tokenization.encode(codes_BL).long()
     wanted_BL = torch.zeros_like(codes_BL, dtype=torch.bool)
-    wanted_BL[torch.arange(len(at)), torch.from_numpy(at)] = True
+    wanted_BL[torch.arange(len(position_N)), torch.from_numpy(position_N)] = True
     mask_BK = (tokenization.count_in_tokens(wanted_BL) > 0) & tokenization.is_maskable(ids_BK)
     shown_BK = torch.where(mask_BK, MASK, ids_BK)
     edge = torch.ones(len(ids_BK), 1, dtype=torch.int64)
@@ -89,13 +94,14 @@ def base_distribution(
 
 
 def _scorable(codes: np.ndarray, tokenization: Tokenization) -> np.ndarray:
-    """bool [L]: the bases that are known and lie under at least one token of known bases."""
+    """bool [L]: the bases that are known and under at least one token of known bases."""
     codes_BL = torch.from_numpy(codes)[None]
     known_BT = tokenization.is_maskable(tokenization.encode(codes_BL))
     return (tokenization.bases_of_tokens(known_BT) & (codes_BL < AMBIGUOUS))[0].numpy()
 
 
-def _parts(places: np.ndarray, length: int) -> Iterator[np.ndarray]:
-    size = max(1, TOKENS_AT_ONCE // length)
-    for start in range(0, len(places), size):
-        yield places[start : start + size]
+def _split_batches(positions: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    """Positions in batches, each position a copy of a sequence of so many bases."""
+    size = max(1, TOKENS_PER_BATCH // length)
+    for start in range(0, len(positions), size):
+        yield positions[start : start + size]

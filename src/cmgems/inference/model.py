@@ -9,7 +9,7 @@ from cmgems.cost.device import choose_device
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.hub.pretrained import Pretrained
-from cmgems.inference.embedding import POOLS, per_token, pooled
+from cmgems.inference.embedding import POOLS, embed_sequences, embed_tokens
 from cmgems.inference.likelihood import pseudo_log_likelihood
 from cmgems.inference.variants import Variant, read_variants, score_variants
 from cmgems.models.encoder import MaskedLanguageModel
@@ -91,7 +91,9 @@ class PretrainedModel:
         self._check_layer(layer)
         if not codes:
             return np.empty((0, self.hidden_size), np.float32)
-        return pooled(self.network.encoder, pack_codes(codes), self.tokenization, pool, layer)
+        return embed_sequences(
+            self.network.encoder, pack_codes(codes), self.tokenization, pool, layer
+        )
 
     def embed_tokens(
         self, sequences: Sequence[str | np.ndarray], layer: int | None = None
@@ -120,7 +122,9 @@ class PretrainedModel:
         """
         codes = encode_user_sequences(sequences, self.tokenization.min_bases)
         self._check_layer(layer)
-        return [per_token(self.network.encoder, each, self.tokenization, layer) for each in codes]
+        return [
+            embed_tokens(self.network.encoder, each, self.tokenization, layer) for each in codes
+        ]
 
     def log_likelihood(
         self, sequences: Sequence[str | np.ndarray], per_base: bool = False

@@ -10,7 +10,7 @@ import numpy as np
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS, BASES, encode_bases
 from cmgems.genome.genome import Genome
-from cmgems.inference.likelihood import TOKENS_AT_ONCE, base_distribution
+from cmgems.inference.likelihood import TOKENS_PER_BATCH, base_distribution
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization import Tokenization
 from cmgems.utils.files import read_text
@@ -58,22 +58,22 @@ def read_variants(path: Path) -> list[Variant]:
             f"{path}: line {rows[0][0]}: found the columns {', '.join(header)}, wanted "
             f"{', '.join(COLUMNS)}"
         )
-    places = {name: header.index(name) for name in (*COLUMNS, *{"id"} & set(header))}
-    found: list[Variant] = []
+    columns = {name: header.index(name) for name in (*COLUMNS, *{"id"} & set(header))}
+    variants: list[Variant] = []
     for (number, _), row in zip(
         rows[1:], csv.reader([line for _, line in rows[1:]], delimiter=comma), strict=True
     ):
-        found += _variants(path, number, row, places)
-    return found
+        variants += _variants(path, number, row, columns)
+    return variants
 
 
-def _variants(path: Path, line: int, row: list[str], places: dict[str, int]) -> Iterator[Variant]:
-    if len(row) <= max(places.values()):
+def _variants(path: Path, line: int, row: list[str], columns: dict[str, int]) -> Iterator[Variant]:
+    if len(row) <= max(columns.values()):
         raise UserError(f"{path}: line {line}: found {len(row)} columns, wanted as in the header")
-    chrom, pos, ref, alts = (row[places[name]].strip() for name in COLUMNS)
+    chrom, pos, ref, alts = (row[columns[name]].strip() for name in COLUMNS)
     if not pos.isdigit() or pos == "0":
         raise UserError(f"{path}: line {line}: found the position {pos!r}, wanted 1 or more")
-    name = row[places["id"]] if "id" in places else ""
+    name = row[columns["id"]] if "id" in columns else ""
     for alt in alts.split(","):
         yield Variant(chrom, int(pos), name, ref.upper(), alt.upper(), f"{path}: line {line}")
 
@@ -85,7 +85,7 @@ def score_variants(
     variants: list[Variant],
     window: int = 0,
 ) -> Iterator[VariantScore]:
-    """ln p(alternative) - ln p(reference) of each, in order, from windows with it in the middle.
+    """ln p(alternative) - ln p(reference) of each variant, from a window with it in the middle.
 
     Parameters
     ----------
@@ -94,27 +94,27 @@ def score_variants(
     Raises
     ------
     UserError
-        If a place is not in the genome, or another base than the reference stands there.
+        If a position is not in the genome, or has another base than the reference allele.
     """
-    most = tokenization.max_bases(model.encoder.config.max_position_embeddings)
-    window = min(window or most, most)
-    step = max(1, TOKENS_AT_ONCE // window)
+    max_bases = tokenization.max_bases(model.encoder.config.max_position_embeddings)
+    window = min(window or max_bases, max_bases)
+    step = max(1, TOKENS_PER_BATCH // window)
     for start in range(0, len(variants), step):
         part = variants[start : start + step]
-        cut = [_window(genome, variant, window) for variant in part]
-        reasons = [_reason(v, w[0][w[1]]) for v, w in zip(part, cut, strict=True)]
+        windows = [_window(genome, variant, window) for variant in part]
+        reasons = [_reason(v, w[0][w[1]]) for v, w in zip(part, windows, strict=True)]
         usable = [n for n, reason in enumerate(reasons) if not reason]
         scores = np.full(len(part), np.nan)
         if usable:
-            shares = base_distribution(
+            log_probabilities = base_distribution(
                 model,
                 tokenization,
-                np.stack([cut[n][0] for n in usable]),
-                np.array([cut[n][1] for n in usable]),
+                np.stack([windows[n][0] for n in usable]),
+                np.array([windows[n][1] for n in usable]),
             ).log()
             for row, n in enumerate(usable):
                 alt, ref = BASES.index(part[n].alt), BASES.index(part[n].ref)
-                scores[n] = float(shares[row, alt] - shares[row, ref])
+                scores[n] = float(log_probabilities[row, alt] - log_probabilities[row, ref])
         yield from map(VariantScore, part, scores.tolist(), reasons)
 
 
@@ -133,11 +133,10 @@ def _window(genome: Genome, variant: Variant, size: int) -> tuple[np.ndarray, in
             f"{contig.length:,} bases"
         )
     at = variant.pos - 1
-    its = genome.codes[contig.start : contig.start + contig.length]
-    stands = its[at : at + len(variant.ref)]
-    wanted = encode_bases(variant.ref)
-    if not np.array_equal(stands, wanted):
-        found = "".join(LETTERS[code] for code in stands)
+    contig_codes = genome.codes[contig.start : contig.start + contig.length]
+    reference = contig_codes[at : at + len(variant.ref)]
+    if not np.array_equal(reference, encode_bases(variant.ref)):
+        found = "".join(LETTERS[code] for code in reference)
         raise UserError(
             f"{variant.origin}: the reference allele is {variant.ref}, but {contig.name}:"
             f"{variant.pos:,} of {genome.name} is {found}; wanted variants called on this genome"
@@ -145,7 +144,7 @@ def _window(genome: Genome, variant: Variant, size: int) -> tuple[np.ndarray, in
     codes = np.full(size, AMBIGUOUS, np.uint8)
     left = at - size // 2
     low, high = max(left, 0), min(left + size, contig.length)
-    codes[low - left : high - left] = its[low:high]
+    codes[low - left : high - left] = contig_codes[low:high]
     return codes, size // 2
 
 

@@ -37,7 +37,7 @@ class Tokens(NamedTuple):
         return torch.arange(self.ids_NL.shape[-1]) < self.lengths_N[..., None]
 
 
-def tokenise(data: Sequences, tokenization: Tokenization, positions: int) -> Tokens:
+def tokenize(data: Sequences, tokenization: Tokenization, positions: int) -> Tokens:
     """Token ids of all sequences; of those with too many tokens the middle.
 
     Raises

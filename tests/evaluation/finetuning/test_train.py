@@ -33,7 +33,7 @@ from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import stack, unstack
 from cmgems.tasks.dataset import from_sequences, pack_codes
 from cmgems.tasks.lookup import find_task
-from cmgems.tasks.tokens import Tokens, tokenise
+from cmgems.tasks.tokens import Tokens, tokenize
 from cmgems.tokenization import OverlappingKmers
 
 SHAPE = EncoderConfig(
@@ -73,7 +73,7 @@ def data():
 def test_the_stack_equals_the_packed_encoder(encoder, data):
     other = Encoder(SHAPE).double().eval()
     together = stack([encoder, other])
-    tokens = tokenise(data, OverlappingKmers(3), SHAPE.max_position_embeddings)
+    tokens = tokenize(data, OverlappingKmers(3), SHAPE.max_position_embeddings)
     real = tokens.attention_mask()
     both = Tokens(tokens.ids_NL.expand(2, -1, -1), tokens.lengths_N.expand(2, -1))
     found = compute_hidden_states(together, both)
@@ -108,7 +108,7 @@ def test_side_by_side_equals_one_at_a_time(encoder, data, head, finetune):
 
 
 def _examples(encoder, config, data) -> Examples:
-    tokens = tokenise(data, OverlappingKmers(3), SHAPE.max_position_embeddings)
+    tokens = tokenize(data, OverlappingKmers(3), SHAPE.max_position_embeddings)
     examples = prepare_examples(encoder, config, tokens, bf16=False)
     return (
         examples
@@ -169,7 +169,7 @@ def test_adapters_add_their_product_to_the_weights(encoder, data):
                 part = getattr(ours.attention, name)
                 nn.init.normal_(part.up, std=0.2)
                 getattr(theirs.attention, name).weight += ALPHA / rank * (part.up[0] @ part.down[0])
-    tokens = tokenise(data, OverlappingKmers(3), SHAPE.max_position_embeddings)
+    tokens = tokenize(data, OverlappingKmers(3), SHAPE.max_position_embeddings)
     real = tokens.attention_mask()
     layout = SequenceLayout.of(tuple(tokens.lengths_N.tolist()))
     wanted = plain(tokens.ids_NL[real].long(), layout)
@@ -249,7 +249,7 @@ def test_a_training_ends_at_its_most_steps(encoder, data):
 
 def test_a_head_for_tokens_trains(encoder, data):
     """Labels of every token: is the k-mer's first base an A? [CLS] and [SEP] have none."""
-    tokens = tokenise(
+    tokens = tokenize(
         data.select(np.flatnonzero(data.lengths == 20)),
         OverlappingKmers(3),
         SHAPE.max_position_embeddings,
@@ -269,12 +269,12 @@ def test_a_head_for_tokens_trains(encoder, data):
 
 def test_the_middle_of_what_is_too_long_and_nothing_too_short():
     data = pack_codes(map(encode_bases, ["ACGTACGTAC", "ACGTAACCGGTTACGTAACC"]))
-    tokens = tokenise(data, OverlappingKmers(3), positions=10)  # 8 k-mers, 10 bases
+    tokens = tokenize(data, OverlappingKmers(3), positions=10)  # 8 k-mers, 10 bases
     assert tokens.lengths_N.tolist() == [10, 10]
-    middle = tokenise(pack_codes([encode_bases("ACCGGTTACG")]), OverlappingKmers(3), 10)
+    middle = tokenize(pack_codes([encode_bases("ACCGGTTACG")]), OverlappingKmers(3), 10)
     assert torch.equal(tokens.ids_NL[1], middle.ids_NL[0])
     with pytest.raises(UserError, match="found 2 bases, wanted at least 3"):
-        tokenise(pack_codes([encode_bases("AC")]), OverlappingKmers(3), 10)
+        tokenize(pack_codes([encode_bases("AC")]), OverlappingKmers(3), 10)
 
 
 def test_recipes_are_the_published_ones():

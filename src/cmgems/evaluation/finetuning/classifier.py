@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cmgems.config.schema import Data
 from cmgems.errors import UserError
-from cmgems.evaluation.finetuning.heads import Head, build_head
+from cmgems.evaluation.finetuning.heads import Cls, Head, build_head
 from cmgems.evaluation.finetuning.train import Classifiers
 from cmgems.evaluation.sources import ModelSource
 from cmgems.hub.bert_weights import MODEL_CLASS, bert_config, classifier_states
@@ -140,29 +140,29 @@ def export_classifier(folder: Path, out: Path) -> None:
         If it has another head, which `BertForSequenceClassification` cannot express, or `out`
         holds something.
     """
-    found = load_classifier(folder)
-    if found.head != "cls":
+    saved = load_classifier(folder)
+    head, encoder = saved.classifier.head, saved.classifier.encoder
+    if not isinstance(head, Cls):
         raise UserError(
-            f"{folder}: found the head {found.head}, wanted cls: Hugging Face's BERT has no other"
+            f"{folder}: found the head {saved.head}, wanted cls: Hugging Face's BERT has no other"
         )
-    head, encoder = found.classifier.head, found.classifier.encoder
     if family_of(encoder.config).model_class != MODEL_CLASS:
         raise UserError(
             f"{folder}: found another encoder than BERT's, wanted one that "
             f"BertForSequenceClassification computes"
         )
-    states = classifier_states(encoder, *map(_plain_linear, (head.pooler, head.out)))
-    classes = found.description["classes"] or ["value"]
+    state_dict = classifier_states(encoder, _plain_linear(head.pooler), _plain_linear(head.out))
+    classes = saved.description["classes"] or ["value"]
     config = bert_config(
         encoder.config,
-        found.tokenization,
+        saved.tokenization,
         architectures=["BertForSequenceClassification"],
         id2label=dict(enumerate(classes)),
         label2id={name: number for number, name in enumerate(classes)},
-        problem_type=PROBLEMS[found.description["kind"]],
+        problem_type=PROBLEMS[saved.description["kind"]],
     )
-    card = _card(found.description, found.tokenization)
-    write_folder(out, states, config, found.tokenization, card)
+    card = _card(saved.description, saved.tokenization)
+    write_folder(out, state_dict, config, saved.tokenization, card)
 
 
 PROBLEMS = {
