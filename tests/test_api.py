@@ -147,6 +147,17 @@ def test_mask_and_what_it_hides(strategy):
     assert masked.bases == text
 
 
+def test_a_masked_base_is_a_hidden_base():
+    from dataclasses import replace
+
+    default = cmgems.Experiment()
+    bases = replace(default, data=replace(default.data, tokenization="bases"))
+    (masked,) = cmgems.mask([f"{DNA}N{DNA}"], "random_wide", bases)
+    assert "".join(token for token in masked.tokens) == f"{DNA}N{DNA}"
+    assert masked.mask.any()
+    np.testing.assert_array_equal(masked.mask, masked.hidden)
+
+
 def test_mask_keeps_the_budget_of_the_experiment(genome):
     from dataclasses import replace
 
@@ -187,9 +198,9 @@ ERRORS = [
     (lambda m, g: m.embed([DNA], pool="sum"), "pool: found 'sum', wanted one of mean, cls"),
     (lambda m, g: m.embed([DNA], layer=9), "layer: found 9, wanted 0 to"),
     (lambda m, g: m.log_likelihood(["A" * 999]), "sequences[0]: has 999 bases, wanted at most"),
-    (lambda m, g: m.score_variants([("20", 1, "A")], g), "line 1: found ('20', 1, 'A')"),
+    (lambda m, g: m.score_variants([("20", 1, "A")], g), "variants[0]: found ('20', 1, 'A')"),
     (lambda m, g: m.score_variants([("20", 0, "A", "C")], g), "wanted a position from 1"),
-    (lambda m, g: m.score_variants([("7", 5, "A", "C")], g), "line 1: found the contig '7'"),
+    (lambda m, g: m.score_variants([("7", 5, "A", "C")], g), "variants[0]: found the contig '7'"),
     (lambda m, g: m.score_variants("no.vcf", g), "no.vcf"),
 ]
 

@@ -21,10 +21,7 @@ COMMANDS = {
         "cmgems.commands.inspect",
         "show the masks of an experiment on real sequence, as a page",
     ),
-    "check-masking": (
-        "cmgems.commands.check_masking",
-        "check that a masking strategy keeps to the rules",
-    ),
+    "check-masking": ("cmgems.commands.check_masking", "check the masks of a custom strategy"),
     "plan": ("cmgems.commands.plan", "estimate what an experiment costs: FLOPs, memory, hours"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
     "sweep": ("cmgems.commands.sweep", "run many experiments from one file: grid, list or search"),

@@ -1,4 +1,4 @@
-"""`cmgems pmi` and what stands behind it: merging, comparing, tracks, plots."""
+"""`cmgems pmi` and the functions that it calls: merging, comparing, tracks, plots."""
 
 import numpy as np
 import pytest
@@ -171,8 +171,8 @@ def test_the_bedgraph_holds_the_means(files, bin_size, monkeypatch):
         assert name == "one"
         assert start >= end_before
         for at in range(start, end, bin_size):
-            here = values[at - 19_000 : min(at + bin_size, end) - 19_000]
-            assert float(value) == pytest.approx(np.nanmean(here), abs=6e-5)
+            window = values[at - 19_000 : min(at + bin_size, end) - 19_000]
+            assert float(value) == pytest.approx(np.nanmean(window), abs=6e-5)
         end_before = end
     covered = sum(int(line.split("\t")[2]) - int(line.split("\t")[1]) for line in lines)
     if bin_size == 1:

@@ -55,13 +55,13 @@ def test_ours_reads_back_without_loss(table, path):
 def test_ours_says_where_it_comes_from_and_has_rank_1_first(table, path):
     write_table(table, path)
     lines = path.read_text().splitlines()
-    said = [line for line in lines if line.startswith("#")]
-    assert said[:4] == ["# cmgems PMI table, version 1", "# k: 3", "# definition: exact",
+    comments = [line for line in lines if line.startswith("#")]
+    assert comments[:4] == ["# cmgems PMI table, version 1", "# k: 3", "# definition: exact",
                         "# min_count: 30"]  # fmt: skip
-    assert [line.split(":")[0] for line in said[4:]] == [
+    assert [line.split(":")[0] for line in comments[4:]] == [
         "# both_strands", "# genome", "# genome_sha256", "# cmgems", "# numpy"]  # fmt: skip
-    assert lines[len(said)] == "kmer\tcount\tpmi\tnpmi\trank"
-    assert [line.split("\t")[4] for line in lines[len(said) + 1 :]] == [
+    assert lines[len(comments)] == "kmer\tcount\tpmi\tnpmi\trank"
+    assert [line.split("\t")[4] for line in lines[len(comments) + 1 :]] == [
         str(i) for i in range(1, 65)
     ]
 

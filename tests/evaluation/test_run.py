@@ -150,7 +150,7 @@ def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
 def test_workers_end_with_a_process_that_was_killed():
     code = (
         "import os, time\n"
-        "from cmgems.evaluation.run import worker_pool\n"
+        "from cmgems.evaluation.workers import worker_pool\n"
         "if __name__ == '__main__':\n"
         "    with worker_pool(1) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"
@@ -230,10 +230,10 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     )
     split = TrainData(examples, labels, np.zeros((2, 1), np.int64), [0, 1])
     module = ClassificationDataModule(split, 1, EvaluationData(examples, labels))
-    its_task = find_task(str(task))
+    task_definition = find_task(str(task))
     found = iter([0.2, 0.9, 0.8, 0.1, 0.5, 0.9])
     monkeypatch.setattr(best_epoch, "score", lambda *_: Scores(2, mcc=next(found)))
-    best = best_epoch.BestEpoch(model, module, its_task, LabelScale("binary"), bf16=False)
+    best = best_epoch.BestEpoch(model, module, task_definition, LabelScale("binary"), bf16=False)
     for epoch in range(3):
         with torch.no_grad():
             model.head.out.bias[:] = epoch
@@ -358,7 +358,7 @@ def test_a_folder_that_is_something_else_stays(evaluate, tmp_path):
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     code, _, _, err = evaluate(*QUICK)
     assert code == 2
-    assert "holds something that is no evaluation" in err
+    assert "holds something that is not an evaluation" in err
 
 
 def test_one_evaluation_at_a_time_in_a_folder(evaluate, tmp_path):

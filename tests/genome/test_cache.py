@@ -62,7 +62,7 @@ def test_what_was_not_used_for_the_longest_time_makes_room(tmp_path, stores, mon
         os.utime(store, (now - age, now - age))
     load_genome(str(tmp_path / "b.fa"))  # used again: now the youngest
     cache.release_all()
-    monkeypatch.setenv("CMGEMS_CACHE_GB", "65e-6")  # each takes 20 kB for its codes
+    monkeypatch.setenv("CMGEMS_CACHE_GB", "65e-6")  # the codes of each store need 20 kB
     added = add(tmp_path / "d.fa", "ACGT" * 5000)
     assert names(stores) == {made[0].name, made[1].name, added.name}
     monkeypatch.setenv("CMGEMS_CACHE_GB", "0")
@@ -83,8 +83,8 @@ def test_a_store_that_another_process_has_open_stays(tmp_path, stores):
     in_use = Path(user.stdout.readline().strip())
     add(source, "CCCCC")
     assert in_use.name in names(stores)
-    said, _ = user.communicate("\n", timeout=60)
-    assert said == "[0, 2, 3, 1]\n"
+    output, _ = user.communicate("\n", timeout=60)
+    assert output == "[0, 2, 3, 1]\n"
     add(tmp_path / "b.fa")
     assert in_use.name not in names(stores)
 

@@ -11,14 +11,14 @@ from cmgems.genome.checksum import CodesHash, hash_codes
 
 
 def by_definition(codes):
-    """As the docstring of CodesHash says it, in plain Python."""
+    """The definition in the docstring of CodesHash, in plain Python."""
     padded = [*codes, *[0] * (-len(codes) % 4)]
     fours = zip(*[iter(code & 3 for code in padded)] * 4, strict=True)
     packed = bytes(a << 6 | b << 4 | c << 2 | d for a, b, c, d in fours)
     turns, before = [], False
-    for place, code in enumerate([*codes, 0]):
+    for position, code in enumerate([*codes, 0]):
         if (code == 4) != before:
-            turns.append(place.to_bytes(8, "little"))
+            turns.append(position.to_bytes(8, "little"))
             before = code == 4
     parts = hashlib.sha256(packed).digest() + hashlib.sha256(b"".join(turns)).digest()
     return hashlib.sha256(parts + len(codes).to_bytes(8, "little")).hexdigest()
@@ -47,9 +47,9 @@ def test_length_and_ambiguity_count(change):
     """Packed, an N is an A and the end is filled up with A: the digest tells them apart."""
     codes = np.zeros(13, np.uint8)
     assert hash_codes(change(codes)) != hash_codes(codes)
-    for place in range(13):
+    for position in range(13):
         other = codes.copy()
-        other[place] = 4
+        other[position] = 4
         assert hash_codes(other) != hash_codes(codes)
 
 
@@ -57,9 +57,9 @@ def test_a_byte_that_is_no_code_changes_the_checksum():
     """Its two low bits are a base: what is above them must not be lost."""
     codes = np.tile(np.array([0, 3, 1, 2, 4], np.uint8), 40)
     whole = hash_codes(codes)
-    for place in (0, 4, 63, 64, 130, 197, 199):
+    for position in (0, 4, 63, 64, 130, 197, 199):
         for high in range(4, 256, 4):
             damaged = codes.copy()
-            damaged[place] = high | (codes[place] & 3)
-            if damaged[place] != codes[place]:
-                assert hash_codes(damaged) != whole, (place, damaged[place])
+            damaged[position] = high | (codes[position] & 3)
+            if damaged[position] != codes[position]:
+                assert hash_codes(damaged) != whole, (position, damaged[position])

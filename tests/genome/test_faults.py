@@ -1,6 +1,6 @@
 """Mutated inputs: each is read as the slow reference reads it, or refused in one line.
 
-CMGEMS_FAULTS says how many (default 2,000; `make test-faults` takes 20,000).
+CMGEMS_FAULTS says how many (default 2,000; `make test-faults` runs 20,000).
 """
 
 import gzip

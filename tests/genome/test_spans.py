@@ -10,11 +10,11 @@ from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
 
 def slow_spans(codes):
     spans, start = [], None
-    for place, code in enumerate([*codes, 4]):
+    for position, code in enumerate([*codes, 4]):
         if code < 4 and start is None:
-            start = place
+            start = position
         if code >= 4 and start is not None:
-            spans.append((start, place))
+            spans.append((start, position))
             start = None
     return spans
 
@@ -36,10 +36,10 @@ def test_spans_equal_the_slow_ones_for_any_block(codes, block):
     st.sampled_from([0.05, 0.1, 0.3, 0.5]),
     st.integers(3, 50),
 )
-def test_split_covers_everything_once(sizes, share, block):
+def test_split_covers_everything_once(sizes, fraction, block):
     edges = np.cumsum(sizes)
     spans = Spans(edges[0:-1:2], edges[1::2])
-    train, held_out = split_spans(spans, share, block)
+    train, held_out = split_spans(spans, fraction, block)
     covered = np.zeros(edges[-1] + 1, int)
     for part in (train, held_out):
         for start, end in zip(part.start, part.end, strict=True):
@@ -51,7 +51,7 @@ def test_split_covers_everything_once(sizes, share, block):
     assert (covered == wanted).all()
 
 
-def test_split_has_the_wanted_share_and_no_seed():
+def test_split_has_the_wanted_fraction_and_no_seed():
     spans = Spans(np.array([0]), np.array([10_000_000]))
     train, held_out = split_spans(spans, 0.05, 100_000)
     assert held_out.bases == 500_000

@@ -225,7 +225,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
 
 
 def test_kernels_work_where_nothing_can_be_written(tmp_path):
-    """A package that cannot be written to, and no home: numba has no place to keep its code."""
+    """A package that cannot be written to, and no home: numba has no folder to save its code in."""
     package = Path(__import__("cmgems").__file__).parent
     copy = shutil.copytree(
         package, tmp_path / "cmgems", ignore=shutil.ignore_patterns("__pycache__", "sample")

@@ -172,9 +172,9 @@ def test_largest_fraction_of_a_run():
 
 # Tables that strategies look up, made on the host once: module, function, size.
 TABLES = [
-    ("soft_pmi", "gumbel", 2**14),
-    ("span", "span_lengths", 2**12),
-    ("shuffled_pmi", "_deal", 4096),
+    ("pmi_ranked", "gumbel", 2**14),
+    ("random_spans", "span_lengths", 2**12),
+    ("pmi_ranked", "_deal", 4096),
 ]
 
 
@@ -203,7 +203,7 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
         )
         for module, table, size in TABLES:
             made = torch.empty(size, dtype=torch.int32)
-            module = import_module(f"cmgems.masking.{module}")
+            module = import_module(f"cmgems.masking.strategies.{module}")
             monkeypatch.setattr(module, table, lambda *_, made=made: made)
         rate_L = torch.empty(124)
         monkeypatch.setattr(masker.budget, "rates", lambda *_: rate_L)

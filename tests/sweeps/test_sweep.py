@@ -1,8 +1,8 @@
-"""Sweeps: what is run, what is refused, what is run again; stopped, killed and resumed."""
+"""Sweeps: what is run and what is run again; stopped, killed and resumed."""
 
+import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -13,101 +13,15 @@ from helpers.paths import EXPERIMENTS
 from helpers.sweeps import GRID, interrupt_when
 
 from cmgems.errors import RunFailed, SweepStopped, UserError
+from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
-from cmgems.sweeps.config import Sweep, read_sweep
+from cmgems.runs.folder import IN_USE
+from cmgems.sweeps.jobs import FinishedJob
 from cmgems.sweeps.local import slot_environment
-from cmgems.sweeps.plan import cross_axes, plan_runs, select_runs
+from cmgems.sweeps.plan import cross_axes, plan_runs
 from cmgems.sweeps.run import run_sweep
-from cmgems.sweeps.search import Trials, plan_range_ends
-from cmgems.sweeps.state import State, read_failure, run_state, steps_done
-
-
-def names(file):
-    return [run.name for run in plan_runs(file, cross_axes(file))]
-
-
-def test_a_grid_crosses_its_axes_and_names_what_varies(sweep_file):
-    file = sweep_file(GRID, "train.max_steps=500")
-    planned = plan_runs(file, cross_axes(file))
-    assert [run.name for run in planned] == [
-        "easy-seed0",
-        "easy-seed1",
-        "hard-seed0",
-        "hard-seed1",
-    ]
-    hard = planned[3].experiment
-    assert (hard.curriculum.strategies, hard.seed) == (("global_pmi",), 1)
-    assert hard.train.max_steps == 500
-    assert hard.run.dir.endswith("sweep/hard-seed1")
-
-
-def test_a_list_takes_the_axes_together(sweep_file):
-    axes = "mode: list\naxes: {optim.learning_rate: [1e-3, 2e-3], model.init: [bert, fast_start]}\n"
-    file = sweep_file(axes)
-    planned = plan_runs(file, cross_axes(file))
-    assert [(run.name, run.experiment.optim.learning_rate) for run in planned] == [
-        ("learning_rate0.001-bert", 0.001),
-        ("learning_rate0.002-fast_start", 0.002),
-    ]
-    with pytest.raises(UserError, match="found 2, 1 points, mode list wants the same number"):
-        cross_axes(sweep_file("mode: list\naxes: {seed: [0, 1], data.k: [6]}\n"))
-
-
-def test_axes_can_be_overridden(sweep_file):
-    assert names(sweep_file(GRID, "axes.seed=[7]")) == ["easy-seed7", "hard-seed7"]
-    file = sweep_file("axes: {seed: [0]}\n", "axes.optim.learning_rate=[1e-3,1e-2]")
-    assert names(file) == ["seed0-learning_rate0.001", "seed0-learning_rate0.01"]
-    file = sweep_file(GRID, "only=hard-*")
-    assert [run.name for run in select_runs(file, plan_runs(file, cross_axes(file)))] == [
-        "hard-seed0",
-        "hard-seed1",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "overrides", "message"),
-    [
-        ("", (), "found neither, wanted either axes or search.trials"),
-        ("axes: {seed: 3}\n", (), r"axes.seed: found 3, wanted a list of values"),
-        ("axes: {masking: [a, b]}\n", (), "axes: .*masking: no such key|section"),
-        ("axes: {x: {easy: 3}}\n", (), r"axes.x.easy: found 3, wanted `key: value` lines"),
-        ("axes: {seed: [1, 1]}\n", (), "two runs would be named seed1"),
-        ("axes: {seed: [1]}\n", ("run.dir=here",), "a sweep names its runs and their folders"),
-        ("axes: {seed: [1]}\n", ("seed=2",), "this key is an axis of the sweep"),
-        ("axes: {seed: [1]}\n", ("jops=2",), "jops: no such key; did you mean jobs"),
-        ("axes: {seed: [1]}\n", ("only=x*",), "found 'x\\*', which no run matches"),
-        ("search: {trials: 2}\n", (), "search.keys: found none"),
-        (
-            "search: {trials: 2, keys: {optim.learning_rate: {low: 0, high: 1, log: true}}}\n",
-            (),
-            "wanted low above 0",
-        ),
-        (
-            "search: {trials: 2, keys: {optim.learning_rte: {low: 1, high: 2}}}\n",
-            (),
-            "optim.learning_rte: no such key; did you mean optim.learning_rate",
-        ),
-    ],
-)
-def test_refuses(text, overrides, message, sweep_file, tmp_path):
-    with pytest.raises(UserError, match=message):
-        run_sweep(sweep_file(text, *overrides))
-    assert not (tmp_path / "sweep").exists()
-
-
-def test_all_problems_of_all_runs_come_before_the_first_run(sweep_file, tmp_path, stand_in):
-    text = "axes: {optim.learning_rate: [-1.0, 1e-3], curriculum.strategies: [[randm], [random]]}\n"
-    with pytest.raises(UserError) as refused:
-        run_sweep(sweep_file(text, "train.global_batch_size=7"))
-    lines = str(refused.value).splitlines()
-    assert len(lines) == 3
-    assert lines[0].startswith(
-        "learning_rate-1.0-randm, learning_rate-1.0-random: `optim.learning_rate=-1.0`: "
-        "optim.learning_rate: found -1.0"
-    )
-    assert any("curriculum.strategies" in line and "randm" in line for line in lines[1:])
-    assert any("train.global_batch_size: found 7" in line for line in lines[1:])
-    assert not (tmp_path / "sweep").exists()
+from cmgems.sweeps.scheduler import classify_exit
+from cmgems.sweeps.state import OUTPUT, State, read_failure, run_state, steps_done
 
 
 def test_a_genome_that_cannot_be_read_stops_all(sweep_file, tmp_path, stand_in):
@@ -189,8 +103,6 @@ def test_another_experiment_under_the_same_names_is_refused(sweep_file, tmp_path
 
 
 def test_two_sweeps_cannot_share_a_folder(sweep_file, tmp_path, stand_in):
-    import fcntl
-
     (tmp_path / "sweep").mkdir()
     with open(tmp_path / "sweep/.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -200,8 +112,6 @@ def test_two_sweeps_cannot_share_a_folder(sweep_file, tmp_path, stand_in):
 
 def test_a_run_that_an_earlier_sweep_left_behind_is_waited_for(sweep_file, tmp_path, stand_in):
     """Its sweep was killed, and it goes on alone."""
-    import fcntl
-
     folder = tmp_path / "sweep/seed0"
     file = sweep_file("axes: {seed: [0]}\n")
     run_sweep(file)
@@ -219,6 +129,19 @@ def test_a_run_that_an_earlier_sweep_left_behind_is_waited_for(sweep_file, tmp_p
     threading.Thread(target=finish, daemon=True).start()
     run_sweep(file)
     assert not (tmp_path / "sweep/order.txt").exists()
+
+
+def test_a_run_that_another_process_has_taken_has_not_failed(sweep_file, tmp_path):
+    """A process of an earlier sweep began it between our look at its lock and our start."""
+    file = sweep_file("axes: {seed: [0]}\n")
+    (run,) = plan_runs(file, cross_axes(file))
+    run.folder.mkdir(parents=True)
+    (run.folder / OUTPUT).write_text(f"cmgems pretrain: run.dir: {run.folder} {IN_USE}\n")
+    assert classify_exit(FinishedJob(run, 2)) is None
+    assert run_state(run.folder) is not State.FAILED
+    (run.folder / OUTPUT).write_text("cmgems pretrain: no luck\n")
+    assert classify_exit(FinishedJob(run, 2)).reason == "no luck"
+    assert run_state(run.folder) is State.FAILED
 
 
 def test_cores_and_gpus_are_divided_among_slots(monkeypatch):
@@ -244,51 +167,6 @@ def test_steps_done_reads_the_last_whole_line(tmp_path):
     assert steps_done(tmp_path) == 12
 
 
-SEARCH = "search: {trials: 6, startup: 2, metric: final.random_wide.hidden_base_bits, "
-SEARCH += "keys: {optim.learning_rate: {low: 1e-4, high: 1e-2, log: true}, "
-SEARCH += "optim.warmup_steps: {low: 5, high: 9}, model.init: {choices: [bert, fast_start]}}}\n"
-
-
-def values(folder):
-    return [
-        (path.parent.name, load(path).optim.learning_rate, load(path).optim.warmup_steps)
-        for path in sorted(folder.glob("trial-*/config.yaml"))
-    ]
-
-
-def test_a_search_is_resumed_where_it_stopped(sweep_file, tmp_path, stand_in, capsys):
-    """Stopped twice, it proposes what it would have proposed."""
-    folder = tmp_path / "sweep"
-    run_sweep(sweep_file(SEARCH))
-    whole = values(folder)
-    assert len(whole) == 6
-    assert "best of 6 trials" in capsys.readouterr().out
-    assert len({learning_rate for _, learning_rate, _ in whole}) == 6
-    shutil.rmtree(folder)
-    for trial in ("trial-001", "trial-003"):
-        stand_in(hang=[trial])
-        interrupt_when((folder / trial / "metrics.csv").exists, [signal.SIGTERM])
-        with pytest.raises(SweepStopped):
-            run_sweep(sweep_file(SEARCH))
-    stand_in()
-    run_sweep(sweep_file(SEARCH))
-    assert values(folder) == whole
-    best = min(whole, key=lambda trial: abs(trial[1] - 0.002))[0]
-    assert f"  {best}" in capsys.readouterr().out.splitlines()[-5]
-
-
-def test_a_search_that_changed_is_refused(sweep_file, tmp_path, stand_in):
-    run_sweep(sweep_file(SEARCH, "search.trials=1"))
-    file = sweep_file(SEARCH.replace("1e-4", "1e-3"))
-    with pytest.raises(UserError, match=r"search.keys: the search in .* wanted the same"):
-        run_sweep(file)
-    assert [run.name for run in plan_range_ends(file)] == ["trial-low", "trial-high"]
-    file = sweep_file(SEARCH, "search.metric=final.random.nothing")
-    with pytest.raises(UserError, match=r"no nothing in results.json, there is perplexity"):
-        run_sweep(file)
-    assert Trials(file).next().name == "trial-001"
-
-
 def test_submitit_runs_a_sweep(sweep_file, tmp_path, stand_in):
     """Its local executor: the way of Slurm, without a cluster."""
     folder = tmp_path / "sweep"
@@ -311,8 +189,6 @@ def test_killed_and_restarted_twice_it_ends_with_the_same_results(
     tiny, sweep_file, tmp_path, monkeypatch
 ):
     """A real run: one session ends with SIGTERM, one with a second signal, which kills."""
-    from cmgems.pretraining import pretrain
-
     monkeypatch.setattr("cmgems.sweeps.scheduler.POLL_SECONDS", 0.05)
     folder = tmp_path / "sweep/random"
     steps = ["train.max_steps=15", "validation.windows=2"]
@@ -332,22 +208,3 @@ def test_killed_and_restarted_twice_it_ends_with_the_same_results(
     )
     for name in ("initial", "final", "masked_fraction", "tokens", "best_step"):
         assert resumed[name] == uninterrupted[name], name
-
-
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("sweep/*.yaml")), ids=lambda p: p.stem)
-def test_every_shipped_sweep_is_sound(path):
-    file = read_sweep(path, [])
-    planned = (
-        plan_range_ends(file) if file.sweep.search.trials else plan_runs(file, cross_axes(file))
-    )
-    assert len({run.name for run in planned}) == len(planned) > 1
-
-
-def test_help_shows_every_key_of_a_sweep(capsys):
-    from cmgems.cli import main
-    from cmgems.config.options import iter_keys
-
-    with pytest.raises(SystemExit):
-        main(["sweep", "--help"])
-    shown = capsys.readouterr().out
-    assert [name for name, _ in iter_keys(Sweep) if f"  {name}" not in shown] == []

@@ -80,7 +80,7 @@ def test_the_audit_and_its_table(splits):
     assert (found.exact, found.reverse, found.near) == (2, 1, 2)
     assert found.conflicts == 2  # test[1] is of train[4], label 0, and all N have label 1
     assert (found.repeated_in_train, found.repeated_in_test) == (0, 0)
-    assert found.class_shares == {"no": (0.5, 0.4), "yes": (0.5, 0.6)}
+    assert found.class_fractions == {"no": (0.5, 0.4), "yes": (0.5, 0.6)}
     assert found.lengths["test"] == LengthRange(70, 70, 70)
     assert found.majority == 0.4
     text = audit_table(found)

@@ -162,7 +162,7 @@ FAULTS = {
     ),
     "k-mers that do not follow": (
         "sequence\tlabel\nACG CGT GTT\t0\nACG CGT TTT\t1\n",
-        "t.csv: line 3: k-mer 3 is 'TTT', which does not go on where 'CGT' before it was, wanted "
+        "t.csv: line 3: k-mer 3 is 'TTT', which does not continue 'CGT' before it, wanted "
         "overlapping k-mers",
     ),
     "k-mers of two lengths": (
@@ -203,7 +203,7 @@ def test_faults_of_numbers_lengths_and_names(tmp_path):
     cases = {
         "name,label\na,0\n": f"{fasta}: b: has no label in {tmp_path}/l.csv",
         "name,label\na,0\nb,1\nc,1\n": f"{tmp_path}/l.csv: 'c' has no sequence in {fasta}",
-        "name,label\na,0\na,1\n": f"{tmp_path}/l.csv: line 3: 'a' stands there a second time",
+        "name,label\na,0\na,1\n": f"{tmp_path}/l.csv: line 3: 'a' is listed twice",
     }
     for text, wanted in cases.items():
         with pytest.raises(UserError) as caught:
@@ -211,7 +211,7 @@ def test_faults_of_numbers_lengths_and_names(tmp_path):
         assert str(caught.value) == wanted
     twice = write(tmp_path / "twice.fa", ">a\nACGT\n>a\nACGA\n")
     table = write(tmp_path / "l.csv", "name,label\na,0\n")
-    with pytest.raises(UserError, match=r"twice\.fa: a: stands there a second time"):
+    with pytest.raises(UserError, match=r"twice\.fa: a: is listed twice"):
         read_examples("fasta_table", [twice, table], BINARY)
     with pytest.raises(UserError, match=r"x\.fa: a: has no label, wanted 0, 1"):
         read_examples("fasta_header", [fasta], BINARY)
@@ -264,7 +264,7 @@ def test_take_reverse_and_join():
     assert texts(taken) == ["TTA", "ACGT", "TTA"]
     assert (taken.labels.tolist(), taken.names) == ([1, 1, 1], ("d", "a", "d"))
     assert texts(data.select([])) == []
-    assert texts(data.reverse_complemented()) == ["ACGT", "NCC", "", "TAA"]
+    assert texts(data.reverse_complement()) == ["ACGT", "NCC", "", "TAA"]
     assert texts(concatenate([data, taken])) == [*texts(data), *texts(taken)]
     same = canonical_keys(from_sequences(["AACG", "CGTT", "AACC"], np.zeros(3)))
     assert same[0] == same[1] != same[2]

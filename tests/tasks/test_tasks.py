@@ -18,8 +18,8 @@ from cmgems.tasks.splits import (
     read_published_examples,
     read_split,
 )
-from cmgems.tasks.synthetic import PARTS, replaced_sequence
-from cmgems.tasks.task import Recipe, metric_names
+from cmgems.tasks.synthetic import PARTS, replace_stretches
+from cmgems.tasks.task import PublishedRecipe, metric_names
 
 REAL_FILES = os.environ.get("CMGEMS_DATA", "")
 
@@ -48,7 +48,7 @@ def test_the_registry_has_what_the_benchmarks_have():
     assert {one.metric for one in found["GUE"]} == {"mcc", "f1"}
     assert [one.name for one in found["GUE"] if one.metric == "f1"] == ["gue/virus/covid"]
     assert len(find_task("gue/virus/covid").classes) == 9
-    recipe = Recipe(epochs=10, learning_rate=3e-5, batch_size=32, warmup_steps=50)
+    recipe = PublishedRecipe(epochs=10, learning_rate=3e-5, batch_size=32, warmup_steps=50)
     assert find_task("gue/prom/prom_core_tata").recipe == recipe
     assert find_task("splice-40").shots == (100, 500, 1000, 5000)
     for one in TASKS.values():
@@ -123,7 +123,7 @@ def test_published_examples_and_those_of_the_test_split(tmp_path):
     # A test sequence, and the reverse complement of another, among the training examples: they
     # stay in what is published, and are never drawn.
     test = read_split(splice, "test", tmp_path)
-    other = test.reverse_complemented()
+    other = test.reverse_complement()
     leaked = [(test.text(0), "0"), (other.text(1), "1")]
     with open(folder / "train_500.tsv", "a") as handle:
         handle.write(kmer_table(leaked, quoted=True).split("\n", 1)[1])
@@ -198,7 +198,7 @@ def test_dev_is_held_out_of_train_where_there_is_none(tmp_path):
 
 
 def test_copies_of_a_sequence_are_held_out_together(tmp_path):
-    other = from_sequences([s for s, _ in REAL], np.zeros(5)).reverse_complemented()
+    other = from_sequences([s for s, _ in REAL], np.zeros(5)).reverse_complement()
     copies = [(other.text(i), label) for i, (_, label) in enumerate(REAL)]
     mine = find_task(own(tmp_path))
     (tmp_path / "train.csv").write_text(csv_table([*REAL, *copies, *REAL]))
@@ -242,7 +242,7 @@ def test_how_much_of_a_silencer_is_replaced():
     drawn again as itself with 1/4."""
     generator = np.random.Generator(np.random.Philox(key=5))
     codes = np.zeros(200, np.uint8)
-    changed = np.mean([replaced_sequence(codes, generator) != 0 for _ in range(2000)], axis=0)
+    changed = np.mean([replace_stretches(codes, generator) != 0 for _ in range(2000)], axis=0)
     size = 200 // PARTS
     inside = changed[size:-size]
     assert abs(inside.mean() - 0.75 * (1 - (1 - size / (200 - size)) ** 12)) < 0.01
@@ -293,7 +293,7 @@ def own(tmp_path, text=OWN):
     return str(tmp_path / "mine.yaml")
 
 
-def test_a_task_of_the_users_own(tmp_path):
+def test_a_custom_task(tmp_path):
     mine = find_task(own(tmp_path))
     assert (mine.name, mine.kind, mine.metric) == ("mine", "binary", "mcc")
     assert mine.splits == ("train", "dev", "test")
@@ -307,7 +307,7 @@ def test_a_task_of_the_users_own(tmp_path):
     ("text", "wanted"),
     [
         (OWN.replace('["0", "1"]', '["0"]'), "classes: found 1, kind multiclass wants two or more"),
-        (OWN.replace('"1"]', '"0"]'), "classes: a label stands there twice"),
+        (OWN.replace('"1"]', '"0"]'), "classes: a label is listed twice"),
         (OWN + "metric: spearman\n", "metric: found 'spearman', wanted one of mcc, accuracy"),
         (OWN.replace("train: train.csv\n", ""), "train: found no file"),
         (OWN + "format: fasta_table\n", "train: found 1 files, format fasta_table wants 2"),

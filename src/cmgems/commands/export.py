@@ -5,9 +5,11 @@ from pathlib import Path
 
 DESCRIPTION = """\
 Write a pretrained model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
-vocab.txt, and a model card with the results of the run. Its logits in transformers'
-BertForMaskedLM equal those of cmgems. A classifier that `cmgems evaluate` saved
-(save_classifiers=true) becomes a BertForSequenceClassification; its head must be cls.
+vocab.txt, and a model card with the results of the run. Its logits in transformers equal those of
+cmgems. BERT's blocks become a BertForMaskedLM, pre-norm with rotary positions an EsmForMaskedLM
+(model.embedding_norm=false) or, with model.mlp=geglu, a ModernBertForMaskedLM; transformers has no
+class for other encoders. A classifier that `cmgems evaluate` saved (save_classifiers=true) becomes
+a BertForSequenceClassification; its head must be cls.
 """
 EXAMPLES = """\
 examples:
@@ -48,13 +50,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def export_pretrained(source: Path, folder: Path) -> None:
-    from cmgems.hub.bert_weights import bert_config, masked_lm_states
+    from cmgems.hub.families import family_of
     from cmgems.hub.folder import write_folder
     from cmgems.hub.model_card import render_card
     from cmgems.hub.pretrained import load_pretrained
 
     pretrained = load_pretrained(source)
-    state_dict = masked_lm_states(pretrained.model)
-    config = bert_config(pretrained.model.encoder.config, pretrained.tokenization)
+    family = family_of(pretrained.model.encoder.config)
+    config = family.config(pretrained.model.encoder.config, pretrained.tokenization)
     card = render_card(pretrained, folder.resolve().name)
-    write_folder(folder, state_dict, config, pretrained.tokenization, card)
+    weights = family.weights(pretrained.model)
+    write_folder(folder, weights, config, pretrained.tokenization, card)

@@ -48,7 +48,7 @@ def estimate_steps_to_match(
     """The step at which the mean curve reaches the mean final value of the baseline.
 
     Both are means over seeds, and both are uncertain: the interval is over resamples of the two
-    together (`cmgems.utils.intervals.drawn_means`).
+    together (`cmgems.utils.intervals.bootstrap_means`).
 
     Parameters
     ----------

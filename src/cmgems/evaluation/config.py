@@ -18,7 +18,8 @@ BASELINES = (UNTRAINED, "kmers", "one_hot")
 @dataclass(frozen=True)
 class Run:
     dir: str = option(
-        "", "folder of the results, default evaluations/NAME; what is done there is not done again"
+        "",
+        "folder of the results, default evaluations/NAME; what is done there is not computed again",
     )
 
 
@@ -26,7 +27,7 @@ class Run:
 class Tasks:
     names: tuple[str, ...] = option(
         None,
-        "of the registry (docs/tasks.md; * and ? as in a shell), or YAML files of your own",
+        "of the registry (docs/tasks.md; * and ? as in a shell), or YAML files of custom tasks",
         factory=lambda: ("shuffled",),
     )
     root: str = option("", "folder with the published files of the tasks")
@@ -45,7 +46,7 @@ class FewShot:
 
 @dataclass(frozen=True)
 class Classifier:
-    head: str = option("cls", "what reads the states", choices=HEAD_NAMES)
+    head: str = option("cls", "what reads the hidden states", choices=HEAD_NAMES)
     finetune: str = option(
         "full",
         "what is trained: everything, the head alone, or the head and low-rank adapters",
@@ -56,20 +57,22 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RecipeOptions:
     """What is not given is as published for this number of examples, or for the task."""
 
     learning_rate: float = option(0.0, "peak learning rate; 0: as published", low=0.0, was="rate")
     epochs: int = option(0, "0: as published", low=0)
-    batch_size: int = option(0, "sequences a step; 0: as published", low=0, was="batch")
-    max_steps: int = option(0, "most steps of a training; 0: as published", low=0)
+    batch_size: int = option(0, "sequences per step; 0: as published", low=0, was="batch")
+    max_steps: int = option(0, "limit of the steps of a training; 0: as published", low=0)
     dropout: float = option(-1.0, "-1: as published", low=-1.0, high=0.9)
     weight_decay: float = option(-1.0, "on matrices; -1: as published", low=-1.0)
 
 
 @dataclass(frozen=True)
 class Probe:
-    pool: str = option("mean", "states of a sequence become one", choices=("mean", "cls", "max"))
+    pool: str = option(
+        "mean", "how the hidden states of a sequence become one", choices=("mean", "cls", "max")
+    )
     layer: int = option(-1, "0: the embeddings, 1 the first layer, ...; -1: the last", low=-1)
 
 
@@ -91,7 +94,7 @@ class Compute:
         "of matrix products; auto: bf16 on GPUs and on CPUs that multiply in it",
         choices=("auto", "32-true", "bf16"),
     )
-    workers: int = option(0, "processes on the CPU, one thread each; 0: one a core", low=0)
+    workers: int = option(0, "processes on the CPU, one thread each; 0: one per core", low=0)
     models_per_batch: int = option(
         0, "models trained side by side; 0: as suits device and size", low=0, was="together"
     )
@@ -109,12 +112,15 @@ class Evaluation:
     protocol: str = option(
         "few_shot",
         "few_shot: the last epoch counts; full: train on train, choose on dev, test once; probe: "
-        "linear models and neighbours on frozen states; zero_shot: likelihood, nothing is trained",
+        "linear models and neighbours on frozen hidden states; zero_shot: likelihood, nothing is "
+        "trained",
         choices=("few_shot", "full", "probe", "zero_shot"),
     )
     seeds: int = option(1, "trainings of each model on each replicate", low=1)
     baselines: tuple[str, ...] = option(
-        None, f"what every table needs beside it: {', '.join(BASELINES)}", factory=lambda: BASELINES
+        None,
+        f"what every table is compared with: {', '.join(BASELINES)}",
+        factory=lambda: BASELINES,
     )
     check_leakage: bool = option(
         False, "look for duplicates between train, test and pretraining", was="audit"
@@ -126,7 +132,7 @@ class Evaluation:
     tasks: Tasks = field(default_factory=Tasks)
     few_shot: FewShot = field(default_factory=FewShot)
     classifier: Classifier = field(default_factory=Classifier)
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: RecipeOptions = field(default_factory=RecipeOptions)
     probe: Probe = field(default_factory=Probe)
     untrained: Untrained = field(default_factory=Untrained)
     compute: Compute = field(default_factory=Compute)
@@ -149,7 +155,7 @@ def broken_rules(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
                 f"baselines: found {name!r}, wanted names among {', '.join(BASELINES)}",
             )
     if len(set(evaluation.models)) < len(evaluation.models):
-        yield "models", "models: a model stands there twice"
+        yield "models", "models: a model is listed twice"
     if not evaluation.models and not evaluation.baselines:
         yield "models", "models: found none and no baselines, wanted something to evaluate"
     if evaluation.few_shot.published and evaluation.few_shot.replicates > 1:
@@ -173,17 +179,18 @@ def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluati
     UserError
         With one line for each problem.
     """
-    found = load_as(Evaluation, path, overrides, broken_rules)
-    name = found.name or Path(path).stem
-    models = tuple(model for pattern in found.models for model in _matching(pattern))
-    run = Run(found.run.dir or f"evaluations/{name}")
-    return replace(found, name=name, models=models, run=run)
+    evaluation = load_as(Evaluation, path, overrides, broken_rules)
+    name = evaluation.name or Path(path).stem
+    models = tuple(model for pattern in evaluation.models for model in _expand(pattern))
+    run = Run(evaluation.run.dir or f"evaluations/{name}")
+    return replace(evaluation, name=name, models=models, run=run)
 
 
-def _matching(pattern: str) -> list[str]:
+def _expand(pattern: str) -> list[str]:
+    """The paths that match a pattern; one without * and ? is a path itself."""
     if not any(sign in pattern for sign in "*?"):
         return [pattern]
-    found = sorted(glob(pattern))
-    if not found:
+    paths = sorted(glob(pattern))
+    if not paths:
         raise UserError(f"models: found nothing that matches {pattern}, wanted at least one model")
-    return found
+    return paths

@@ -1,6 +1,6 @@
 """One batch of an evaluation, from its files to its scores; runs in a worker process.
 
-The test split is read where it is answered, after training, and handed to nothing that trains or
+The test split is read where it is scored, after training, and handed to nothing that trains or
 chooses: `train_trials` sees train and dev alone.
 """
 
@@ -22,6 +22,7 @@ from cmgems.data_modules.classification import (
 )
 from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.finetuning.best_epoch import BestEpoch
+from cmgems.evaluation.finetuning.classifier import save_classifier, unstack_classifiers
 from cmgems.evaluation.finetuning.lora import merge
 from cmgems.evaluation.finetuning.recipes import (
     Recipe,
@@ -43,6 +44,8 @@ from cmgems.evaluation.linear.probe import probe
 from cmgems.evaluation.metrics import Scores, score
 from cmgems.evaluation.sources import ModelSource, load_encoder, load_language_model
 from cmgems.evaluation.trials import FULL, PUBLISHED, TrialBatch, TrialSpec
+from cmgems.inference.embedding import pooled
+from cmgems.inference.likelihood import pseudo_log_likelihood
 from cmgems.models.encoder import Encoder
 from cmgems.tasks import splits
 from cmgems.tasks.dataset import LabelledSequences, concatenate
@@ -53,17 +56,21 @@ from cmgems.utils.rng import derive_key
 
 
 class JobContext(NamedTuple):
-    """What a job needs to know beside its batch; small, so that it can be sent."""
+    """What a job needs besides its batch; small, so that it can be sent to a process."""
 
     evaluation: Evaluation
     sources: tuple[ModelSource, ...]
     device: str
     bf16: bool
-    folder: str  # where classifiers are kept
+    folder: str  # where classifiers are saved
 
-    def source(self, name: str) -> ModelSource | None:
-        """None for a baseline that is no encoder."""
-        return next((source for source in self.sources if source.name == name), None)
+    def has_encoder(self, name: str) -> bool:
+        """Whether a model is an encoder, and not a linear baseline."""
+        return any(source.name == name for source in self.sources)
+
+    def source(self, name: str) -> ModelSource:
+        """The source of an encoder."""
+        return next(source for source in self.sources if source.name == name)
 
     @property
     def min_length(self) -> int:
@@ -77,58 +84,61 @@ class Result(NamedTuple):
     trial: TrialSpec
     scores: Scores
     loss: float  # mean training loss of the last epoch; nan where there is none
-    seconds: float  # of the whole batch, a trial's share
+    seconds: float  # those of the whole batch, per trial
     chosen: dict[str, float]  # on train or dev: k and strength of a baseline, epoch of a training
 
 
 def run_trials(context: JobContext, batch: TrialBatch) -> list[Result]:
     """Train and test the models of a batch."""
     started = time.perf_counter()
-    protocol, its_task = context.evaluation.protocol, task_named(batch.task)
-    if context.source(batch.model) is None:
-        found = [_baseline(context, its_task, trial) for trial in batch.trials]
+    protocol, task = context.evaluation.protocol, cached_task(batch.task)
+    if not context.has_encoder(batch.model):
+        results = [_baseline(context, task, trial) for trial in batch.trials]
     elif protocol == "zero_shot":
-        found = [_zero_shot(context, its_task, trial) for trial in batch.trials]
+        results = [_zero_shot(context, task, trial) for trial in batch.trials]
     elif protocol == "probe":
-        found = [_probe(context, its_task, trial) for trial in batch.trials]
+        results = [_probe(context, task, trial) for trial in batch.trials]
     else:
-        found = _fine_tuned(context, its_task, batch)
-    seconds = (time.perf_counter() - started) / len(found)
-    return [result._replace(seconds=seconds) for result in found]
+        results = _finetune(context, task, batch)
+    seconds = (time.perf_counter() - started) / len(results)
+    return [result._replace(seconds=seconds) for result in results]
 
 
 @lru_cache(maxsize=64)
-def task_named(name: str) -> Task:
+def cached_task(name: str) -> Task:
+    """`find_task`, once per process: a custom task is read from its file."""
     return find_task(name)
 
 
 @lru_cache(maxsize=8)
 def split(name: str, which: str, root: str, min_length: int) -> LabelledSequences:
-    return splits.read_split(task_named(name), which, root, min_length=min_length)
+    """A split of a task, once per process."""
+    return splits.read_split(cached_task(name), which, root, min_length=min_length)
 
 
 def training_examples(
-    evaluation: Evaluation, its_task: Task, trial: TrialSpec, min_length: int
+    evaluation: Evaluation, task: Task, trial: TrialSpec, min_length: int
 ) -> LabelledSequences:
     """What a trial trains on."""
     root = evaluation.tasks.root
     if trial.shots == FULL:
         return split(trial.task, "train", root, min_length)
     replicate = None if trial.replicate == PUBLISHED else trial.replicate
-    return splits.few_shot(its_task, trial.shots, replicate, root, min_length=min_length)
+    return splits.few_shot(task, trial.shots, replicate, root, min_length=min_length)
 
 
 def test_examples(evaluation: Evaluation, name: str, min_length: int) -> LabelledSequences:
+    """What the trials of a task are tested on."""
     return split(name, "test", evaluation.tasks.root, min_length)
 
 
-def choose_recipe(evaluation: Evaluation, its_task: Task, shots: int) -> Recipe:
+def choose_recipe(evaluation: Evaluation, task: Task, shots: int) -> Recipe:
     """The published recipe, with what the user has set."""
-    recipe = full_recipe(its_task) if shots == FULL else few_shot_recipe(shots)
+    recipe = full_recipe(task) if shots == FULL else few_shot_recipe(shots)
     recipe = with_learning_rate_for(recipe, evaluation.classifier.finetune)
-    own = asdict(evaluation.recipe)
-    given = {name: value for name, value in own.items() if value > 0}
-    given |= {name: own[name] for name in ("dropout", "weight_decay") if own[name] >= 0}
+    options = asdict(evaluation.recipe)
+    given = {name: value for name, value in options.items() if value > 0}
+    given |= {name: options[name] for name in ("dropout", "weight_decay") if options[name] >= 0}
     return replace(recipe, **given)
 
 
@@ -138,41 +148,42 @@ def trial_seed(trial: TrialSpec) -> int:
     return derive_key(trial.seed, f"{trial.task}, {trial.shots} shots, draw {trial.replicate}") >> 1
 
 
-def make_finetune_config(evaluation: Evaluation, its_task: Task) -> FineTuneConfig:
+def make_finetune_config(evaluation: Evaluation, task: Task) -> FineTuneConfig:
     classifier = evaluation.classifier
     return FineTuneConfig(
         classifier.head,
         classifier.finetune,
-        its_task.kind,
-        len(its_task.classes),
+        task.kind,
+        len(task.classes),
         classifier.rank,
     )
 
 
-def _fine_tuned(context: JobContext, its_task: Task, batch: TrialBatch) -> list[Result]:
+def _finetune(context: JobContext, task: Task, batch: TrialBatch) -> list[Result]:
     evaluation, source = context.evaluation, context.source(batch.model)
     encoders = [load_encoder(source, trial.seed, context.device) for trial in batch.trials]
-    found = train_trials(context, its_task, batch, encoders)
+    trained = train_trials(context, task, batch, encoders)
     test = test_examples(evaluation, batch.task, source.tokenization.min_bases)
-    examples = _tokenised(context, its_task, source, encoders[0], test)
-    logits = predict_logits(found.model, evaluation_loader(EvaluationData(examples)), context.bf16)
-    answers = found.scale.to_label_units(logits)
+    examples = _prepare(context, task, source, encoders[0], test)
+    loader = evaluation_loader(EvaluationData(examples))
+    logits = predict_logits(trained.model, loader, context.bf16)
+    predictions = trained.scale.to_label_units(logits)
     if evaluation.save_classifiers:
-        _keep(context, its_task, batch, found.model)
+        _save_classifiers(context, task, batch, trained.model)
     return [
         Result(
             trial,
-            score(answers[g], test.labels, its_task.kind),
-            found.losses[g],
+            score(predictions[g], test.labels, task.kind),
+            trained.losses[g],
             0.0,
-            found.chosen[g],
+            trained.chosen[g],
         )
         for g, trial in enumerate(batch.trials)
     ]
 
 
 class TrainedClassifiers(NamedTuple):
-    """The classifiers of a batch."""
+    """The classifiers of a batch of trials, in their order."""
 
     model: Classifiers
     scale: LabelScale
@@ -181,7 +192,7 @@ class TrainedClassifiers(NamedTuple):
 
 
 def train_trials(
-    context: JobContext, its_task: Task, batch: TrialBatch, encoders: list[Encoder]
+    context: JobContext, task: Task, batch: TrialBatch, encoders: list[Encoder]
 ) -> TrainedClassifiers:
     """Train the classifiers of a batch.
 
@@ -189,41 +200,41 @@ def train_trials(
     """
     evaluation, bf16 = context.evaluation, context.bf16
     seeds = [trial_seed(trial) for trial in batch.trials]
-    model = Classifiers(encoders, make_finetune_config(evaluation, its_task), seeds)
-    recipe = choose_recipe(evaluation, its_task, batch.shots)
-    data, scale = _data_module(context, its_task, batch, encoders[0], recipe.batch_size)
+    model = Classifiers(encoders, make_finetune_config(evaluation, task), seeds)
+    recipe = choose_recipe(evaluation, task, batch.shots)
+    data, scale = _data_module(context, task, batch, encoders[0], recipe.batch_size)
     if data.dev is None:
         losses = train(model, data, recipe, bf16)
         return TrainedClassifiers(model, scale, losses, [{} for _ in seeds])
-    best = BestEpoch(model, data, its_task, scale, bf16)
+    best = BestEpoch(model, data, task, scale, bf16)
     losses = train(model, data, recipe, bf16, best)
     return TrainedClassifiers(model, scale, losses, best.restore_best())
 
 
 def _data_module(
-    context: JobContext, its_task: Task, batch: TrialBatch, encoder: Encoder, batch_size: int
+    context: JobContext, task: Task, batch: TrialBatch, encoder: Encoder, batch_size: int
 ) -> tuple[ClassificationDataModule, LabelScale]:
     """What a batch trains on, and chooses on where that is dev."""
     evaluation, source = context.evaluation, context.source(batch.model)
-    table, index_GN = _training_table(evaluation, its_task, batch, source.tokenization.min_bases)
-    scale = LabelScale.fit(table.labels, its_task.kind)
-    examples = _tokenised(context, its_task, source, encoder, table)
+    table, index_GN = _training_table(evaluation, task, batch, source.tokenization.min_bases)
+    scale = LabelScale.fit(table.labels, task.kind)
+    examples = _prepare(context, task, source, encoder, table)
     seeds = [trial_seed(trial) for trial in batch.trials]
     train_data = TrainData(examples, scale.targets(table.labels), index_GN, seeds)
     dev_data = None
     if batch.shots == FULL:
         dev = split(batch.task, "dev", evaluation.tasks.root, source.tokenization.min_bases)
-        dev_examples = _tokenised(context, its_task, source, encoder, dev)
+        dev_examples = _prepare(context, task, source, encoder, dev)
         dev_data = EvaluationData(dev_examples, torch.from_numpy(dev.labels))
     return ClassificationDataModule(train_data, batch_size, dev_data), scale
 
 
 def _training_table(
-    evaluation: Evaluation, its_task: Task, batch: TrialBatch, min_length: int
+    evaluation: Evaluation, task: Task, batch: TrialBatch, min_length: int
 ) -> tuple[LabelledSequences, np.ndarray]:
     """The examples of all replicates, and int64 [G, N] which of them each trial trains on."""
     replicates = {
-        t.replicate: training_examples(evaluation, its_task, t, min_length) for t in batch.trials
+        t.replicate: training_examples(evaluation, task, t, min_length) for t in batch.trials
     }
     starts = dict(zip(replicates, np.cumsum([0, *map(len, replicates.values())]), strict=False))
     rows = {number: starts[number] + np.arange(len(data)) for number, data in replicates.items()}
@@ -231,51 +242,52 @@ def _training_table(
     return concatenate(list(replicates.values())), index_GN
 
 
-def _tokenised(
+def _prepare(
     context: JobContext,
-    its_task: Task,
+    task: Task,
     source: ModelSource,
     encoder: Encoder,
     data: LabelledSequences,
 ) -> Examples:
-    """Examples as the classifiers of this evaluation want them."""
+    """Examples as the classifiers of this evaluation take them."""
     tokens = tokenise(data, source.tokenization, source.shape.max_position_embeddings)
     return prepare_examples(
-        encoder, make_finetune_config(context.evaluation, its_task), tokens, context.bf16
+        encoder, make_finetune_config(context.evaluation, task), tokens, context.bf16
     )
 
 
-def _keep(context: JobContext, its_task: Task, batch: TrialBatch, model: Classifiers) -> None:
-    from cmgems.evaluation.finetuning.classifier import save_classifier, unstack_classifiers
-
+def _save_classifiers(
+    context: JobContext, task: Task, batch: TrialBatch, model: Classifiers
+) -> None:
     source = context.source(batch.model)
     encoder = load_encoder(source, 0, context.device)
     if model.encoder is not None:
         merge(model.encoder)
-    for trial, found in zip(batch.trials, unstack_classifiers(model, encoder), strict=True):
-        name = f"{its_task.name}-{Path(trial.model).name}-{trial.seed}".replace("/", "-")
-        save_classifier(Path(context.folder) / name, found, source, its_task)
+    classifiers = unstack_classifiers(model, encoder)
+    for trial, classifier in zip(batch.trials, classifiers, strict=True):
+        name = f"{task.name}-{Path(trial.model).name}-{trial.seed}".replace("/", "-")
+        save_classifier(Path(context.folder) / name, classifier, source, task)
 
 
-def _probe(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
+def _probe(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     evaluation, source = context.evaluation, context.source(trial.model)
-    examples = training_examples(evaluation, its_task, trial, source.tokenization.min_bases)
-    target = Target(examples.labels, its_task.kind, len(its_task.classes))
+    examples = training_examples(evaluation, task, trial, source.tokenization.min_bases)
+    target = Target(examples.labels, task.kind, len(task.classes))
     test = test_examples(evaluation, trial.task, source.tokenization.min_bases)
-    found = probe(
+    scores = probe(
         _features(context, source, trial.seed, examples),
         target,
         _test_features(context, source, trial.seed, trial.task),
         test.labels,
     )
-    beside = found["neighbours"].metrics()
-    chosen = {f"neighbours_{name}": value for name, value in beside.items()}
-    return Result(trial, found["logistic"], float("nan"), 0.0, chosen)
+    neighbours = scores["neighbours"].metrics()
+    chosen = {f"neighbours_{name}": value for name, value in neighbours.items()}
+    return Result(trial, scores["logistic"], float("nan"), 0.0, chosen)
 
 
 @lru_cache(maxsize=4)
 def _test_features(context: JobContext, source: ModelSource, seed: int, name: str) -> np.ndarray:
-    """Those of the test split are the same for all replicates."""
+    """Features of the test split: they are the same for all replicates."""
     return _features(
         context,
         source,
@@ -287,29 +299,24 @@ def _test_features(context: JobContext, source: ModelSource, seed: int, name: st
 def _features(
     context: JobContext, source: ModelSource, seed: int, data: LabelledSequences
 ) -> np.ndarray:
-    from cmgems.inference.embedding import pooled
-
-    its = context.evaluation.probe
-    layer = None if its.layer == -1 else its.layer
+    config = context.evaluation.probe
+    layer = None if config.layer == -1 else config.layer
     encoder = load_encoder(source, seed, context.device)
-    return pooled(encoder, data, source.tokenization, its.pool, layer, context.bf16)
+    return pooled(encoder, data, source.tokenization, config.pool, layer, context.bf16)
 
 
-def _baseline(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
+def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     evaluation = context.evaluation
-    train_on = training_examples(evaluation, its_task, trial, context.min_length)
+    train_on = training_examples(evaluation, task, trial, context.min_length)
     test = test_examples(evaluation, trial.task, context.min_length)
     fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[trial.model]
-    found = fit(train_on, test, its_task.kind, len(its_task.classes))
-    return Result(
-        trial, score(found.logits, test.labels, its_task.kind), float("nan"), 0.0, found.settings
-    )
+    prediction = fit(train_on, test, task.kind, len(task.classes))
+    scores = score(prediction.logits, test.labels, task.kind)
+    return Result(trial, scores, float("nan"), 0.0, prediction.chosen)
 
 
-def _zero_shot(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
-    """Likelihood a base as the score of class 1 against class 0; whichever way it points."""
-    from cmgems.inference.likelihood import pseudo_log_likelihood
-
+def _zero_shot(context: JobContext, task: Task, trial: TrialSpec) -> Result:
+    """Likelihood per base as the score of class 1 against class 0, whichever way it points."""
     source = context.source(trial.model)
     test = test_examples(context.evaluation, trial.task, source.tokenization.min_bases)
     model = load_language_model(source, trial.seed).to(context.device)
@@ -317,4 +324,4 @@ def _zero_shot(context: JobContext, its_task: Task, trial: TrialSpec) -> Result:
     found = [pseudo_log_likelihood(model, source.tokenization, codes) for codes in sequences]
     likelihood = np.array([each.mean for each in found])
     logits = np.stack([np.zeros(len(test)), likelihood - np.median(likelihood)], 1)
-    return Result(trial, score(logits, test.labels, its_task.kind), float("nan"), 0.0, {})
+    return Result(trial, score(logits, test.labels, task.kind), float("nan"), 0.0, {})

@@ -11,6 +11,7 @@ A mean over batches would be another number for everything but accuracy; nothing
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +34,11 @@ BINS = 15  # of the calibration error (Guo et al., ICML 2017)
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures of one model on one split; nan where a figure does not belong to the kind of task.
+    """Metrics of one model on one split; nan where a metric does not belong to the kind of task.
 
-    auroc and auprc are means over the classes, each against the rest; of binary tasks they are
+    auroc and auprc are means over the classes, each against the rest; for binary tasks they are
     those of class 1. A class of which there are no examples, or nothing else, has none. f1 is the
-    mean over the classes of binary tasks too, as GUE has it.
+    mean over the classes for binary tasks too, as in GUE.
     """
 
     count: int  # examples
@@ -51,19 +52,19 @@ class Scores:
     spearman: float = math.nan
     r2: float = math.nan
     mse: float = math.nan
-    # The model gave one answer to everything (so far as classes go, the same class): whatever the
-    # figures are, it has learned nothing that can be scored.
+    # The model gave one answer to everything (the same class, or the same value): whatever the
+    # metrics are, it has learned nothing that can be scored.
     collapsed: bool = False
 
     def metrics(self) -> dict[str, float]:
-        """The figures that belong to the task, by name."""
-        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        """The metrics that belong to the task, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["count"], values["collapsed"]
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def score(logits: Tensor | np.ndarray, labels: Tensor | np.ndarray, kind: str) -> Scores:
-    """All figures of a split.
+    """All metrics of a split.
 
     Parameters
     ----------
@@ -81,10 +82,11 @@ def score(logits: Tensor | np.ndarray, labels: Tensor | np.ndarray, kind: str) -
 
 def _score_classes(logits: Tensor, labels: Tensor) -> Scores:
     classes = logits.shape[1]
-    shares, predicted = logits.softmax(1), logits.argmax(1)
-    of_classes = {"task": "multiclass", "num_classes": classes}
-    ranked = (1,) if classes == 2 else range(classes)
-    area, precision = _ranking(shares, labels[:, None] == torch.arange(classes), ranked)
+    probabilities, predicted = logits.softmax(1), logits.argmax(1)
+    of_classes: dict[str, Any] = {"task": "multiclass", "num_classes": classes}
+    truth = labels[:, None] == torch.arange(classes)
+    columns = [1] if classes == 2 else range(classes)
+    area, precision = _ranking_metrics(probabilities, truth, columns)
     return Scores(
         count=len(labels),
         accuracy=float(accuracy(predicted, labels, average="micro", **of_classes)),
@@ -92,34 +94,47 @@ def _score_classes(logits: Tensor, labels: Tensor) -> Scores:
         auprc=precision,
         f1=float(f1_score(predicted, labels, average="macro", **of_classes)),
         mcc=float(matthews_corrcoef(predicted, labels, **of_classes)),
-        ece=float(calibration_error(shares, labels, n_bins=BINS, norm="l1", **of_classes)),
+        ece=float(calibration_error(probabilities, labels, n_bins=BINS, norm="l1", **of_classes)),
         collapsed=bool((predicted == predicted[0]).all()),
     )
 
 
-def _ranking(shares: Tensor, truth: Tensor, columns: Iterable[int]) -> tuple[float, float]:
+def _ranking_metrics(
+    probabilities: Tensor, truth: Tensor, columns: Iterable[int]
+) -> tuple[float, float]:
     """Area under the ROC curve and average precision, means over the columns that have both."""
     areas, precisions = [], []
+    binary: dict[str, Any] = {"task": "binary"}
     for column in columns:
-        positive = truth[:, column].long()
+        positive, ranked = truth[:, column].long(), probabilities[:, column]
         if 0 < int(positive.sum()) < len(positive):
-            areas.append(float(auroc(shares[:, column], positive, task="binary")))
-            precisions.append(float(average_precision(shares[:, column], positive, task="binary")))
+            areas.append(_number(auroc(ranked, positive, **binary)))
+            precisions.append(_number(average_precision(ranked, positive, **binary)))
     count = len(areas) or math.nan
     return sum(areas) / count, sum(precisions) / count
 
 
+def _number(metric: Tensor | None) -> float:
+    """torchmetrics annotates None too, which it returns for no input of ours."""
+    assert metric is not None
+    return float(metric)
+
+
 def _score_multilabel(logits: Tensor, labels: Tensor) -> Scores:
-    shares = logits.sigmoid()
-    of_labels = {"task": "multilabel", "num_labels": logits.shape[1], "average": "macro"}
-    area, precision = _ranking(shares, labels, range(logits.shape[1]))
+    probabilities = logits.sigmoid()
+    of_labels: dict[str, Any] = {
+        "task": "multilabel",
+        "num_labels": logits.shape[1],
+        "average": "macro",
+    }
+    area, precision = _ranking_metrics(probabilities, labels, range(logits.shape[1]))
     return Scores(
         count=len(labels),
-        accuracy=float(accuracy(shares, labels, **of_labels)),
+        accuracy=float(accuracy(probabilities, labels, **of_labels)),
         auroc=area,
         auprc=precision,
-        f1=float(f1_score(shares, labels, **of_labels)),
-        collapsed=bool(((shares > 0.5) == (shares[:1] > 0.5)).all()),
+        f1=float(f1_score(probabilities, labels, **of_labels)),
+        collapsed=bool(((probabilities > 0.5) == (probabilities[:1] > 0.5)).all()),
     )
 
 

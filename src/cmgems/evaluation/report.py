@@ -15,11 +15,11 @@ from cmgems.tasks.task import Task, metric_names
 from cmgems.utils.intervals import ReplicateScores, compare_by_task, summarize
 from cmgems.utils.text_table import text_table
 
-BESIDE = "auroc"  # shown beside the official metric where there is one
+SECOND_METRIC = "auroc"  # shown next to the official metric where a task has it
 
 
-def summaries(results: list[Result], chosen: Mapping[str, Task]) -> dict[str, list[dict]]:
-    """`summaries`, a figure of a model on a task each, and `comparisons` of pairs of models."""
+def summaries(results: list[Result], tasks: Mapping[str, Task]) -> dict[str, list[dict]]:
+    """`summaries`, one per model, task, shots and metric, and `comparisons` of pairs of models."""
     return {
         "summaries": [
             {
@@ -27,14 +27,14 @@ def summaries(results: list[Result], chosen: Mapping[str, Task]) -> dict[str, li
                 "task": task,
                 "shots": shots,
                 "metric": metric,
-                "official": metric == chosen[task].metric,
-                "collapsed": sum(r.scores.collapsed for r in its),
-                **_known(summarize(replicate_values(its, metric))._asdict()),
+                "official": metric == tasks[task].metric,
+                "collapsed": sum(r.scores.collapsed for r in cell),
+                **_nan_to_none(summarize(replicate_values(cell, metric))._asdict()),
             }
-            for (model, task, shots), its in group_by_cell(results).items()
-            for metric in metric_names(chosen[task].kind)
+            for (model, task, shots), cell in group_by_cell(results).items()
+            for metric in metric_names(tasks[task].kind)
         ],
-        "comparisons": _comparisons(results, chosen),
+        "comparisons": _comparisons(results, tasks),
     }
 
 
@@ -57,95 +57,100 @@ def replicate_values(results: list[Result], metric: str) -> ReplicateScores:
     return [[value for _, value in sorted(by_seed)] for _, by_seed in sorted(replicates.items())]
 
 
-def _comparisons(results: list[Result], chosen: Mapping[str, Task]) -> list[dict]:
+def _comparisons(results: list[Result], tasks: Mapping[str, Task]) -> list[dict]:
     """Every pair of models by the official metric, corrected for the tasks and numbers of shots.
 
     Seeds of a replicate are averaged first: a baseline has none to pair them with.
     """
     cells = group_by_cell(results)
     by_model: dict[str, dict[str, ReplicateScores]] = {}
-    for (model, task, shots), its in cells.items():
-        values = replicate_values(its, chosen[task].metric)
+    for (model, task, shots), cell in cells.items():
+        values = replicate_values(cell, tasks[task].metric)
         if len(values) > 1:
             values = [[float(np.mean(seeds))] for seeds in values]
         by_model.setdefault(model, {})[f"{task} {shots}"] = values
-    found = []
+    comparisons = []
     for first, second in combinations(by_model, 2):
         common = {
             name: values
             for name, values in by_model[first].items()
             if len(values[0]) == len(by_model[second].get(name, [[]])[0])
         }
-        for one in compare_by_task(common, by_model[second]):
-            task, _, shots = one.task.rpartition(" ")
-            found.append(
+        for comparison in compare_by_task(common, by_model[second]):
+            name, _, number = comparison.task.rpartition(" ")
+            comparisons.append(
                 {
                     "first": first,
                     "second": second,
-                    "task": task,
-                    "shots": int(shots),
-                    "metric": chosen[task].metric,
-                    **_known(one.difference._asdict()),
-                    "p": one.p,
-                    "p_holm": one.p_holm,
+                    "task": name,
+                    "shots": int(number),
+                    "metric": tasks[name].metric,
+                    **_nan_to_none(comparison.difference._asdict()),
+                    "p": comparison.p,
+                    "p_holm": comparison.p_holm,
                 }
             )
-    return found
+    return comparisons
 
 
-def _known(figures: dict[str, float]) -> dict[str, float | None]:
+def _nan_to_none(values: dict[str, float]) -> dict[str, float | None]:
     """JSON has no nan."""
-    return {n: None if isinstance(x, float) and math.isnan(x) else x for n, x in figures.items()}
+    return {n: None if isinstance(x, float) and math.isnan(x) else x for n, x in values.items()}
 
 
-def write_scalars(folder: Path, found: dict[str, Any]) -> None:
+def write_scalars(folder: Path, summary: dict[str, Any]) -> None:
     """Means to TensorBoard: score against shots, a curve for each model."""
-    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard import SummaryWriter  # heavy
 
-    for model in sorted({one["model"] for one in found["summaries"]}):
+    for model in sorted({row["model"] for row in summary["summaries"]}):
         name = model.strip("/").replace("/", "_") or "model"
         with SummaryWriter(folder / "tensorboard" / name) as writer:
-            for one in found["summaries"]:
-                if one["model"] == model:
-                    writer.add_scalar(f"{one['task']}/{one['metric']}", one["mean"], one["shots"])
+            for row in summary["summaries"]:
+                if row["model"] == model:
+                    writer.add_scalar(f"{row['task']}/{row['metric']}", row["mean"], row["shots"])
 
 
 def report(
-    found: dict[str, Any],
-    chosen: Mapping[str, Task],
+    summary: dict[str, Any],
+    tasks: Mapping[str, Task],
     audits: Mapping[str, Audit | None],
     folder: Path,
 ) -> str:
     """What the terminal shows: a table for each task."""
     parts = []
-    for name, one in chosen.items():
-        parts.append(_table(found["summaries"], name, one))
-        if audits[name]:
-            parts.append(audit_table(audits[name]))
-    parts += [f"left out: {text}" for text in found["skipped"]]
-    parts.append(f"{len(found['scores'])} scores, {found['trials_run']} of them new; in {folder}")
+    for name, task in tasks.items():
+        parts.append(_table(summary["summaries"], name, task))
+        if audit := audits[name]:
+            parts.append(audit_table(audit))
+    parts += [f"left out: {message}" for message in summary["skipped"]]
+    parts.append(
+        f"{len(summary['scores'])} scores, {summary['trials_run']} of them new; in {folder}"
+    )
     return "\n\n".join(parts)
 
 
-def _table(summaries: list[dict], name: str, one: Task) -> str:
-    beside = BESIDE if BESIDE in metric_names(one.kind) and one.metric != BESIDE else None
-    cells: dict[tuple, dict[str, dict]] = {}
-    for summary in summaries:
-        if summary["task"] == name:
-            cells.setdefault((summary["shots"], summary["model"]), {})[summary["metric"]] = summary
-    header = ["shots", "model", f"{one.metric} (95 % interval)"]
-    rows = [[*header, f"{beside} (95 % interval)"] if beside else header]
-    for (shots, model), its in cells.items():
-        row = ["all" if shots == FULL else str(shots), model, _cell(its[one.metric])]
-        rows.append([*row, _cell(its[beside])] if beside else row)
-        if collapsed := its[one.metric]["collapsed"]:
-            rows[-1].append(f"{collapsed} of {its[one.metric]['count']} collapsed to one answer")
-    return f"{one.name}: {one.kind}, scored on its test split\n{text_table(rows)}"
+def _table(summaries: list[dict], name: str, task: Task) -> str:
+    shown = [task.metric]
+    if SECOND_METRIC in metric_names(task.kind) and task.metric != SECOND_METRIC:
+        shown.append(SECOND_METRIC)
+    cells: dict[tuple[int, str], dict[str, dict]] = {}
+    for row in summaries:
+        if row["task"] == name:
+            cells.setdefault((row["shots"], row["model"]), {})[row["metric"]] = row
+    lines = [["shots", "model", *(f"{metric} (95 % interval)" for metric in shown)]]
+    for (shots, model), by_metric in cells.items():
+        line = ["all" if shots == FULL else str(shots), model]
+        line += [_cell(by_metric[metric]) for metric in shown]
+        official = by_metric[task.metric]
+        if official["collapsed"]:
+            line.append(f"{official['collapsed']} of {official['count']} collapsed to one answer")
+        lines.append(line)
+    return f"{task.name}: {task.kind}, scored on its test split\n{text_table(lines)}"
 
 
 def _cell(row: dict) -> str:
-    """Shares as percentages with one decimal, as the papers print them."""
-    scale = 100 if row["metric"] not in ("mse",) else 1
+    """A mean with its interval: fractions as percentages with one decimal, as in the papers."""
+    scale = 1 if row["metric"] == "mse" else 100
     mean = f"{row['mean'] * scale:.1f}"
     if row["low"] is None:
         return mean if row["count"] == 1 else f"{mean} (no interval: one replicate)"

@@ -1,4 +1,4 @@
-"""The models of an evaluation: pretrained ones from where they lie, and untrained ones."""
+"""The models of an evaluation: pretrained ones, read from their folders, and untrained ones."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import torch
 
 from cmgems.config.schema import Data, Experiment, Model
 from cmgems.evaluation.config import UNTRAINED, Evaluation
-from cmgems.hub.pretrained import load_pretrained
+from cmgems.hub.pretrained import Pretrained, load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
 from cmgems.models.presets import BERT_BLOCKS, sizes
@@ -18,11 +18,11 @@ class ModelSource(NamedTuple):
     """Where the encoders of one column of the table come from."""
 
     name: str  # as the user wrote it, or `untrained`
-    sha256: str  # of the weights' file; of an untrained model empty: the seed says all
+    sha256: str  # of the weights' file; empty for an untrained model, which the seed defines
     step: int | None
     tokenization: Tokenization
     shape: EncoderConfig
-    init: str  # of an untrained model
+    init: str  # how the weights of an untrained model are drawn; else empty
 
     @property
     def tokens(self) -> dict[str, str | int]:
@@ -38,37 +38,37 @@ def load_sources(evaluation: Evaluation) -> list[ModelSource]:
     UserError
         If one cannot be read.
     """
-    found = []
+    sources = []
     for name in evaluation.models:
         model = cached_pretrained(name)
         shape = model.model.encoder.config
-        found.append(ModelSource(name, model.sha256, model.step, model.tokenization, shape, ""))
+        sources.append(ModelSource(name, model.sha256, model.step, model.tokenization, shape, ""))
     if UNTRAINED in evaluation.baselines:
-        found.append(_untrained(evaluation, found[0] if found else None))
-    return found
+        sources.append(_untrained(evaluation, sources[0] if sources else None))
+    return sources
 
 
 def _untrained(evaluation: Evaluation, like: ModelSource | None) -> ModelSource:
-    its = evaluation.untrained
+    config = evaluation.untrained
     if like:
-        return ModelSource(UNTRAINED, "", 0, like.tokenization, like.shape, its.init)
-    tokenization = build_tokenization(Data(tokenization=its.tokenization, k=its.k))
+        return ModelSource(UNTRAINED, "", 0, like.tokenization, like.shape, config.init)
+    tokenization = build_tokenization(Data(tokenization=config.tokenization, k=config.k))
     shape = EncoderConfig(
-        **sizes(Model(preset=its.preset)),
+        **sizes(Model(preset=config.preset)),
         vocab_size=tokenization.vocab_size,
         max_position_embeddings=512,
     )
-    return ModelSource(UNTRAINED, "", 0, tokenization, shape, its.init)
+    return ModelSource(UNTRAINED, "", 0, tokenization, shape, config.init)
 
 
 @lru_cache(maxsize=4)
-def cached_pretrained(name: str):
-    """`load_pretrained`, and kept: several jobs of a process ask for the same one."""
+def cached_pretrained(name: str) -> Pretrained:
+    """`load_pretrained`, once per process: several jobs ask for the same model."""
     return load_pretrained(name)
 
 
 def load_language_model(source: ModelSource, seed: int) -> MaskedLanguageModel:
-    """The model; an untrained one has the weights of the seed."""
+    """The model; the weights of an untrained one are a function of the seed."""
     if source.name != UNTRAINED:
         return cached_pretrained(source.name).model
     shape = source.shape
@@ -89,4 +89,5 @@ def load_language_model(source: ModelSource, seed: int) -> MaskedLanguageModel:
 
 
 def load_encoder(source: ModelSource, seed: int, device: torch.device | str) -> Encoder:
+    """The encoder of `load_language_model`, on a device."""
     return load_language_model(source, seed).encoder.to(device)

@@ -5,6 +5,7 @@ number of shots. Batches are formed from the whole evaluation, whatever is done 
 score does not depend on where an evaluation was interrupted.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cmgems.evaluation.config import Evaluation
@@ -12,7 +13,7 @@ from cmgems.evaluation.sources import ModelSource
 
 FULL = 0  # shots of the whole training split
 PUBLISHED = -1  # replicate: the examples that the publishers chose
-SMALL = 2_000_000  # parameters, up to which a CPU gains from several models side by side
+MAX_PARAMETERS_SIDE_BY_SIDE = 2_000_000  # above, a CPU gains nothing from a stack of models
 
 
 class TrialSpec(NamedTuple):
@@ -26,6 +27,8 @@ class TrialSpec(NamedTuple):
 
 
 class TrialBatch(NamedTuple):
+    """Trials that are computed side by side."""
+
     trials: tuple[TrialSpec, ...]  # of one model, task and number of shots
 
     @property
@@ -42,7 +45,10 @@ class TrialBatch(NamedTuple):
 
 
 def make_batches(
-    evaluation: Evaluation, sources: list[ModelSource], shots_of: dict[str, list[int]], on_gpu: bool
+    evaluation: Evaluation,
+    sources: Sequence[ModelSource],
+    shots_of: dict[str, list[int]],
+    on_gpu: bool,
 ) -> list[TrialBatch]:
     """All batches, the most costly ones first, so that workers finish together.
 
@@ -51,7 +57,7 @@ def make_batches(
     shots_of : by task, the numbers of shots that it has examples for
     """
     linear = [b for b in evaluation.baselines if b in ("kmers", "one_hot")]
-    found = []
+    batches = []
     for task, shots in shots_of.items():
         for n in shots:
             replicates = _replicates(evaluation, n)
@@ -59,12 +65,16 @@ def make_batches(
             for source in sources:
                 size = choose_models_per_batch(evaluation, source, on_gpu)
                 trials = [TrialSpec(source.name, task, n, r, s) for s in seeds for r in replicates]
-                found += [TrialBatch(tuple(part)) for part in _parts(trials, size, evaluation)]
+                batches += [TrialBatch(tuple(part)) for part in _parts(trials, size, evaluation)]
             if evaluation.protocol != "zero_shot":
                 alone = [TrialSpec(b, task, n, r, 0) for b in linear for r in replicates]
-                found += [TrialBatch((trial,)) for trial in alone]
-    is_linear = {name: name in linear for name in (batch.model for batch in found)}
-    return sorted(found, key=lambda g: (is_linear[g.model], -(g.shots or 10**9) * len(g.trials)))
+                batches += [TrialBatch((trial,)) for trial in alone]
+
+    def cheapness(batch: TrialBatch) -> tuple[bool, int]:
+        examples = batch.shots or 10**9  # the whole split comes first
+        return batch.model in linear, -examples * len(batch.trials)
+
+    return sorted(batches, key=cheapness)
 
 
 def _replicates(evaluation: Evaluation, shots: int) -> list[int]:
@@ -76,13 +86,13 @@ def _replicates(evaluation: Evaluation, shots: int) -> list[int]:
 
 
 def _parts(trials: list[TrialSpec], size: int, evaluation: Evaluation) -> list[list[TrialSpec]]:
-    """At most `size` trials each; frozen ones only of one seed, which share their encoder."""
+    """Parts of at most `size` trials; those of a frozen encoder have one seed, to share it."""
     one_seed = evaluation.classifier.finetune == "frozen" or evaluation.protocol == "probe"
     seeds = sorted({trial.seed for trial in trials}) if one_seed else [None]
     parts = []
     for seed in seeds:
-        its = [trial for trial in trials if seed is None or trial.seed == seed]
-        parts += [its[i : i + size] for i in range(0, len(its), size)]
+        chosen = [trial for trial in trials if seed is None or trial.seed == seed]
+        parts += [chosen[i : i + size] for i in range(0, len(chosen), size)]
     return parts
 
 
@@ -98,4 +108,4 @@ def choose_models_per_batch(evaluation: Evaluation, source: ModelSource, on_gpu:
     )
     if on_gpu:
         return max(1, min(32, 200_000_000 // parameters))
-    return 5 if parameters <= SMALL else 1
+    return 5 if parameters <= MAX_PARAMETERS_SIDE_BY_SIDE else 1

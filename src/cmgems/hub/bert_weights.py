@@ -1,7 +1,6 @@
 """Weights and sizes between our encoder and Hugging Face's BERT, in both directions.
 
-One name map (`name_map`) serves export and import, and both are strict: a weight that has no place
-on the other side is an error. Two things differ between the architectures:
+Two things differ between the architectures:
 
 - Key and value are one product here, two there: `key_value` is their concatenation.
 - BERT adds a token-type embedding to every token. A sequence of DNA has one type only, so on import
@@ -12,13 +11,29 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cmgems.errors import UserError
+from cmgems.hub.conversion import (
+    SIZES,
+    Match,
+    Weights,
+    check_architecture,
+    check_rest,
+    from_theirs,
+    in_float32,
+    on_its_own,
+    part,
+    read_dropout,
+    read_sizes,
+    to_theirs,
+)
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
+from cmgems.models.presets import BERT_BLOCKS
 from cmgems.tokenization import Tokenization
 
-States = dict[str, Tensor]
+MODEL_CLASS = "BertForMaskedLM"
+BLOCKS = BERT_BLOCKS  # of an encoder that this class computes
 
 TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"
 WORDS, POSITIONS = (
@@ -48,7 +63,7 @@ DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decod
 # not read by masked prediction.
 COPIES = {DECODER: WORDS, DECODER_BIAS: BIAS}
 POSITION_IDS = "bert.embeddings.position_ids"
-NOT_READ = ("bert.pooler.dense.", "cls.seq_relationship.")
+NOT_READ = ("bert.pooler.dense.", "cls.seq_relationship.", POSITION_IDS, TOKEN_TYPES)
 
 # The architecture that ours is; a key that is absent from a config.json means the same.
 ARCHITECTURE = {
@@ -60,49 +75,32 @@ ARCHITECTURE = {
     "tie_word_embeddings": True,
     "pruned_heads": {},
 }
-SIZES = {
-    "num_layers": "num_hidden_layers",
-    "hidden_size": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "intermediate_size": "intermediate_size",
-    "vocab_size": "vocab_size",
-    "max_position_embeddings": "max_position_embeddings",
-}
 
 
-def name_map(layers: int, head: bool = True) -> dict[str, tuple[str, ...]]:
-    """Every weight of a `MaskedLanguageModel` -> its pieces in a `BertForMaskedLM`.
+def matches(layers: int, head: bool = True) -> Iterator[Match]:
+    """Every weight of a `MaskedLanguageModel` and its pieces in a `BertForMaskedLM`.
 
     Without `head` those of the encoder alone, still under their names in the whole model.
     """
-    return dict(_names(layers, head))
-
-
-def _names(layers: int, head: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield "encoder.tokens.weight", (WORDS,)
-    yield "encoder.positions.weight", (POSITIONS,)
-    yield from _part("encoder.norm", ("bert.embeddings.LayerNorm",))
+    yield Match(("encoder.tokens.weight",), (WORDS,))
+    yield Match(("encoder.positions.weight",), (POSITIONS,))
+    yield from part(("encoder.norm",), ("bert.embeddings.LayerNorm",))
     for number in range(layers):
         for ours, theirs in LAYER.items():
             pieces = tuple(f"bert.encoder.layer.{number}.{piece}" for piece in theirs)
-            yield from _part(f"encoder.layers.{number}.{ours}", pieces)
+            yield from part((f"encoder.layers.{number}.{ours}",), pieces)
     if head:
         for ours, piece in HEAD.items():
-            yield from _part(ours, (piece,))
-        yield "bias", (BIAS,)
+            yield from part((ours,), (piece,))
+        yield Match(("bias",), (BIAS,))
 
 
-def _part(ours: str, theirs: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for kind in ("weight", "bias"):
-        yield f"{ours}.{kind}", tuple(f"{piece}.{kind}" for piece in theirs)
-
-
-def masked_lm_states(model: MaskedLanguageModel) -> States:
+def masked_lm_states(model: MaskedLanguageModel) -> Weights:
     """The weights as a `BertForMaskedLM` names them; the tied output weights are not repeated."""
-    return _to_bert(model.state_dict(), name_map(model.encoder.config.num_layers))
+    return _to_bert(model.state_dict(), matches(model.encoder.config.num_layers))
 
 
-def bert_states(encoder: Encoder) -> States:
+def bert_states(encoder: Encoder) -> Weights:
     """The weights of an encoder alone, under the names that a `Bert...` model of transformers has.
 
     For a model with another head: add the head's weights (`bert.pooler.dense.weight`,
@@ -113,42 +111,29 @@ def bert_states(encoder: Encoder) -> States:
     UserError
         If the encoder has weights that a plain BERT does not have.
     """
-    states = {f"encoder.{name}": state for name, state in encoder.state_dict().items()}
-    return _to_bert(states, name_map(encoder.config.num_layers, head=False))
+    weights = {f"encoder.{name}": weight for name, weight in encoder.state_dict().items()}
+    return _to_bert(weights, matches(encoder.config.num_layers, head=False))
 
 
-def classifier_states(encoder: Encoder, pooler: nn.Linear, classifier: nn.Linear) -> States:
+def classifier_states(encoder: Encoder, pooler: nn.Linear, classifier: nn.Linear) -> Weights:
     """The weights of a `BertForSequenceClassification`.
 
     Its logits are `classifier(tanh(pooler(state of [CLS])))`, with dropout in front of the
     classifier: a head that is something else cannot be written as one.
     """
-    states = bert_states(encoder)
-    for name, part in (("bert.pooler.dense", pooler), ("classifier", classifier)):
-        states |= {f"{name}.{kind}": _plain(getattr(part, kind)) for kind in ("weight", "bias")}
-    return states
+    weights = bert_states(encoder)
+    for name, layer in (("bert.pooler.dense", pooler), ("classifier", classifier)):
+        for kind in ("weight", "bias"):
+            weights[f"{name}.{kind}"] = on_its_own(getattr(layer, kind))
+    return weights
 
 
-def _to_bert(ours: States, names: dict[str, tuple[str, ...]]) -> States:
-    strangers = sorted(ours.keys() ^ names.keys())
-    if strangers:
-        raise UserError(
-            f"the model and a plain BERT differ in {strangers[0]} (and {len(strangers) - 1} other "
-            f"weights), wanted a model that Hugging Face's BERT can express"
-        )
-    theirs = {TOKEN_TYPES: torch.zeros(TYPES, ours["encoder.positions.weight"].shape[1])}
-    for name, pieces in names.items():
-        for piece, part in zip(pieces, ours[name].chunk(len(pieces)), strict=True):
-            theirs[piece] = _plain(part)
-    return theirs
+def _to_bert(ours: Weights, names: Iterator[Match]) -> Weights:
+    theirs = to_theirs(ours, names, MODEL_CLASS)
+    return theirs | {TOKEN_TYPES: torch.zeros(TYPES, theirs[WORDS].shape[1])}
 
 
-def _plain(state: Tensor) -> Tensor:
-    """On its own memory: safetensors refuses views."""
-    return state.detach().to("cpu", torch.float32, copy=True).contiguous()
-
-
-def from_bert(theirs: States, layers: int) -> States:
+def from_bert(theirs: Weights, config: EncoderConfig) -> Weights:
     """The weights of a `BertForMaskedLM` under our names.
 
     Raises
@@ -156,52 +141,42 @@ def from_bert(theirs: States, layers: int) -> States:
     UserError
         If one is missing, has no place here, or contradicts what it should be a copy of.
     """
-    theirs = {name: state.float() for name, state in theirs.items()}
+    theirs = in_float32(theirs)
     if BIAS not in theirs and DECODER_BIAS in theirs:
         theirs[BIAS] = theirs[DECODER_BIAS]
-    names = name_map(layers)
-    wanted = {piece for pieces in names.values() for piece in pieces} | {TOKEN_TYPES}
-    missing = sorted(wanted - theirs.keys())
-    if missing:
-        raise UserError(
-            f"found no weight {missing[0]} (and {len(missing) - 1} others are missing), wanted all "
-            f"of a BertForMaskedLM with {layers} layers"
-        )
-    _check_extra({name: state for name, state in theirs.items() if name not in wanted}, theirs)
-    ours = {name: torch.cat([theirs[p] for p in pieces]) for name, pieces in names.items()}
-    ours["encoder.positions.weight"] = theirs[POSITIONS] + theirs[TOKEN_TYPES][0]
+    names = [*matches(config.num_layers)]
+    # A weight of its own that no match names: on import it goes into the positions.
+    with_types = [*names, Match((TOKEN_TYPES,), (TOKEN_TYPES,))]
+    ours = from_theirs(theirs, with_types, f"{MODEL_CLASS} with {config.num_layers} layers")
+    check_rest(theirs, with_types, COPIES, NOT_READ)
+    _check_position_ids(theirs)
+    ours["encoder.positions.weight"] += ours.pop(TOKEN_TYPES)[0]
     return ours
 
 
-def _check_extra(extra: States, theirs: States) -> None:
-    for name, state in extra.items():
-        if name in COPIES:
-            if not torch.equal(state, theirs[COPIES[name]]):
-                raise UserError(f"{name} is not tied to {COPIES[name]}, wanted a BERT that ties it")
-        elif name == POSITION_IDS:
-            if not torch.equal(state.flatten(), torch.arange(state.numel(), dtype=state.dtype)):
-                raise UserError(f"{name} does not count from 0, wanted ordinary positions")
-        elif not name.startswith(NOT_READ):
-            raise UserError(f"found a weight {name}, which our encoder has no place for")
+def _check_position_ids(theirs: Weights) -> None:
+    ids = theirs.get(POSITION_IDS)
+    if ids is not None and not torch.equal(ids.flatten(), torch.arange(ids.numel()).to(ids)):
+        raise UserError(f"{POSITION_IDS} does not count from 0, wanted ordinary positions")
 
 
-def bert_config(shape: EncoderConfig, tokenization: Tokenization, **more: Any) -> dict[str, Any]:
+def bert_config(config: EncoderConfig, tokenization: Tokenization, **more: Any) -> dict[str, Any]:
     """The content of `config.json`; `more` adds to it or replaces (`architectures`, labels).
 
     Raises
     ------
     ValueError
-        If the vocabulary of the shape is not that of the tokenization.
+        If the vocabulary of the encoder is not that of the tokenization.
     """
-    if shape.vocab_size != tokenization.vocab_size:
-        raise ValueError(f"{shape.vocab_size} tokens are not {tokenization.description}")
+    if config.vocab_size != tokenization.vocab_size:
+        raise ValueError(f"{config.vocab_size} tokens are not {tokenization.description}")
     return {
-        "architectures": ["BertForMaskedLM"],
+        "architectures": [MODEL_CLASS],
         "model_type": "bert",
-        **{theirs: getattr(shape, ours) for ours, theirs in SIZES.items()},
+        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         **ARCHITECTURE,
-        "hidden_dropout_prob": shape.dropout,
-        "attention_probs_dropout_prob": shape.dropout,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
         "initializer_range": 0.02,
         "type_vocab_size": TYPES,
         "pad_token_id": 0,
@@ -211,45 +186,14 @@ def bert_config(shape: EncoderConfig, tokenization: Tokenization, **more: Any) -
     }
 
 
-def shape_of(config: dict[str, Any]) -> EncoderConfig:
-    """The sizes in the content of a `config.json`.
+def read_config(config: dict[str, Any]) -> EncoderConfig:
+    """The encoder that the content of a `config.json` describes.
 
     Raises
     ------
     UserError
         If it is not the configuration of a BERT like ours.
     """
-    if not _is_bert(config):
-        raise UserError(
-            f"model_type: found {config.get('model_type', config.get('architectures'))!r}, wanted "
-            f"'bert'"
-        )
-    for key, wanted in ARCHITECTURE.items():
-        found = config.get(key, wanted)
-        if found != wanted and not (found is None and wanted == {}):
-            raise UserError(f"{key}: found {found!r}, our encoder is a BERT with {wanted!r}")
-    sizes = {}
-    for ours, theirs in SIZES.items():
-        size = config.get(theirs)
-        if type(size) is not int or size < 1:
-            raise UserError(f"{theirs}: found {size!r}, wanted a whole number of at least 1")
-        sizes[ours] = size
-    if sizes["hidden_size"] % sizes["num_heads"]:
-        raise UserError(
-            f"hidden_size: found {sizes['hidden_size']}, wanted a multiple of "
-            f"{sizes['num_heads']} heads"
-        )
-    dropout = config.get("hidden_dropout_prob", 0.1)
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise UserError(
-            f"hidden_dropout_prob: found {dropout!r}, wanted a number from 0 to below 1"
-        )
-    return EncoderConfig(**sizes, dropout=float(dropout))
-
-
-def _is_bert(config: dict[str, Any]) -> bool:
-    """Files from before transformers 3, DNABERT's among them, know no `model_type`."""
-    if "model_type" in config:
-        return config["model_type"] == "bert"
-    names = config.get("architectures") or ["none"]
-    return all(str(name).startswith("Bert") for name in names)
+    check_architecture(config, ARCHITECTURE, {}, "a BERT")
+    dropout = read_dropout(config, "hidden_dropout_prob", 0.1)
+    return EncoderConfig(**read_sizes(config), dropout=dropout)

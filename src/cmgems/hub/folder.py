@@ -1,6 +1,6 @@
 """Folders that Hugging Face's `from_pretrained` reads: written from our models, and read as ours.
 
-config.json               sizes, under BERT's names
+config.json               sizes and architecture, under their names
 model.safetensors         weights; `pytorch_model.bin` is read as well, with weights_only=True
 tokenizer.json            text -> ids, with tokenizer_config.json for AutoTokenizer
 vocab.txt                 the same tokens, one per line, as DNABERT ships them
@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cmgems.errors import UserError
-from cmgems.hub.bert_weights import States, from_bert, shape_of
+from cmgems.hub.conversion import Weights
+from cmgems.hub.families import family_of_folder
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization import OverlappingKmers, SingleBases, Tokenization
 from cmgems.tokenization.base import SPECIAL_TOKENS
@@ -53,7 +54,7 @@ def check_empty(folder: Path) -> None:
 
 def write_folder(
     folder: Path,
-    states: States,
+    weights: Weights,
     config: dict[str, Any],
     tokenization: Tokenization,
     card: str,
@@ -64,11 +65,11 @@ def write_folder(
     ----------
     folder : Path
         New or empty.
-    states : dict of tensors
-        From `cmgems.hub.bert_weights`: `masked_lm_states` or `classifier_states`, or `bert_states`
-        and a head.
+    weights : dict of tensors
+        From a family of `cmgems.hub.families`, or from `cmgems.hub.bert_weights`:
+        `classifier_states`, or `bert_states` and a head.
     config : dict
-        From `cmgems.hub.bert_weights.bert_config`.
+        From the same family, or from `cmgems.hub.bert_weights.bert_config`.
     tokenization : Tokenization
     card : str
         The model card, Markdown.
@@ -77,7 +78,7 @@ def write_folder(
     with atomic_folder(folder) as temporary:
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         # not save_file: that makes the file unreadable to others, whatever the umask
-        (temporary / WEIGHTS).write_bytes(save(states, metadata={"format": "pt"}))
+        (temporary / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
         write_tokenizer(temporary, tokenization, config["max_position_embeddings"])
         (temporary / "README.md").write_text(card)
 
@@ -103,7 +104,8 @@ def is_hugging_face_folder(path: Path) -> bool:
 
 
 def read_folder(folder: Path) -> ReadFolder:
-    """Read a BERT on k-mers or single bases, ours or DNABERT's.
+    """Read a model on k-mers or single bases: one of ours, DNABERT's, or another of a class that
+    `cmgems.hub.families` lists.
 
     Raises
     ------
@@ -112,7 +114,8 @@ def read_folder(folder: Path) -> ReadFolder:
     """
     config = _read_json(folder / CONFIG)
     try:
-        shape = shape_of(config)
+        family = family_of_folder(config)
+        shape = family.read_config(config)
     except UserError as error:
         raise UserError(f"{folder / CONFIG}: {error}") from error
     tokens = _read_vocabulary(folder)
@@ -125,7 +128,7 @@ def read_folder(folder: Path) -> ReadFolder:
     weights = _weights_file(folder)
     model = MaskedLanguageModel(shape)
     try:
-        _fill(model, from_bert(_read_states(weights), shape.num_layers))
+        _fill(model, family.read_weights(_read_weights(weights), shape))
     except UserError as error:
         raise UserError(f"{weights}: {error}") from error
     return ReadFolder(model, tokenization, weights)
@@ -184,7 +187,7 @@ def _weights_file(folder: Path) -> Path:
     raise UserError(f"{folder}: no weights there, wanted {WEIGHTS} or {PICKLED_WEIGHTS}")
 
 
-def _read_states(path: Path) -> States:
+def _read_weights(path: Path) -> Weights:
     try:
         if path.name == WEIGHTS:
             states = load_file(path)
@@ -194,11 +197,11 @@ def _read_states(path: Path) -> States:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"damaged, or not tensors alone ({reason[:120]})") from error
     if not isinstance(states, dict) or not all(map(torch.is_tensor, states.values())):
-        raise UserError("found no dictionary of named tensors, wanted the weights of a BERT")
+        raise UserError("found no table of named tensors, wanted the weights of a model")
     return states
 
 
-def _fill(model: MaskedLanguageModel, states: States) -> None:
+def _fill(model: MaskedLanguageModel, states: Weights) -> None:
     for name, own in model.state_dict().items():
         if states[name].shape != own.shape:
             raise UserError(

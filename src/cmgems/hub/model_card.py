@@ -8,6 +8,7 @@ from cmgems import __version__
 from cmgems.config.loading import dump
 from cmgems.config.schema import Experiment, Run
 from cmgems.cost.flops import parameters
+from cmgems.hub.families import family_of
 from cmgems.hub.pretrained import Pretrained
 from cmgems.runs.folder import RunFolder
 from cmgems.runs.summary import MASK_NAMES
@@ -16,12 +17,13 @@ HEAD = """\
 ---
 library_name: transformers
 pipeline_tag: fill-mask
-tags: [dna, genomics, bert, masked-lm, cmgems]
+tags: [dna, genomics, {model_type}, masked-lm, cmgems]
 ---
 
 # {title}
 
-A BERT for DNA, pretrained on masked {tokens} with cmgems {version}.
+An encoder for DNA, pretrained on masked {tokens} with cmgems {version}; in transformers it is a
+{model_class}.
 
 | layers | hidden size | heads | feed-forward | maximum tokens | vocabulary | parameters |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -61,11 +63,13 @@ EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 def render_card(pretrained: Pretrained, title: str) -> str:
     """The model card, with the results and the experiment of its run, if it comes from one."""
     shape, tokens = pretrained.model.encoder.config, pretrained.tokenization
-    text, masked = USES[tokens.name]
+    family, (text, masked) = family_of(shape), USES[tokens.name]
     names = ["num_layers", "hidden_size", "num_heads", "intermediate_size"]
     names += ["max_position_embeddings", "vocab_size"]
     text = HEAD.format(
         title=title,
+        model_type=family.model_type,
+        model_class=family.model_class,
         tokens=tokens.description,
         text=text.format(k=tokens.k),
         masked=masked.format(k=tokens.k),

@@ -23,24 +23,24 @@ def compute_hidden_states(
 
     Parameters
     ----------
-    encoder : one, or G stacked ones (`cmgems.models.stacked.stack`) for states [G, B, P, D]
+    encoder : one, or G stacked ones (`cmgems.models.stacked.stack`) for hidden states [G, B, P, D]
     tokens : [B, L] or, for stacked encoders, [G, B, L]
     layers : how many to run, 0 gives the embeddings; None: all
-    places : tokens of each sequence whose states are wanted; None: all
+    places : tokens of each sequence whose hidden states are wanted; None: all
     dropout : None: nothing is dropped
     """
     device, mask = encoder.tokens.weight.device, tokens.attention_mask()
     layout = PaddedLayout.of(mask.to(device), padded=not bool(mask.all()))
     at_M = None if places is None else layout.first_tokens(places)
     ids = tokens.ids_NL.to(device).long().flatten(-2)
-    states = encoder(ids, layout, at_M, layers, dropout or Dropout(0.0))
-    return states.unflatten(-2, (layout.num_rows, -1))
+    hidden_states = encoder(ids, layout, at_M, layers, dropout or Dropout(0.0))
+    return hidden_states.unflatten(-2, (layout.num_rows, -1))
 
 
-def inner(real: Tensor) -> Tensor:
-    """bool, shape of `real`: the tokens between [CLS] and [SEP]."""
-    behind = F.pad(real, (0, 1), value=False)[..., 1:]  # the next token is real too
-    return behind & F.pad(real, (1, 0), value=False)[..., :-1]
+def inner(attention_mask: Tensor) -> Tensor:
+    """bool, shape of the mask: the tokens between [CLS] and [SEP]."""
+    behind = F.pad(attention_mask, (0, 1), value=False)[..., 1:]  # the next token is real too
+    return behind & F.pad(attention_mask, (1, 0), value=False)[..., :-1]
 
 
 def arithmetic(device: torch.device, bf16: bool) -> torch.autocast:

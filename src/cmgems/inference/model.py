@@ -202,10 +202,10 @@ class PretrainedModel:
         if window < 0:
             raise UserError(f"window: found {window}, wanted 0 or more bases")
         if isinstance(variants, str | Path):
-            source, called = str(variants), read_variants(Path(variants))
+            called = read_variants(Path(variants))
         else:
-            source, called = "variants", [_variant(n, each) for n, each in enumerate(variants, 1)]
-        scores = score_variants(self.network, self.tokenization, genome, called, source, window)
+            called = [_variant(f"variants[{n}]", fields) for n, fields in enumerate(variants)]
+        scores = score_variants(self.network, self.tokenization, genome, called, window)
         return np.array([each.score for each in scores], np.float64)
 
     def _check_layer(self, layer: int | None) -> None:
@@ -213,17 +213,14 @@ class PretrainedModel:
             raise UserError(f"layer: found {layer}, wanted 0 to {self.num_layers}")
 
 
-def _variant(number: int, fields: tuple[str, int, str, str]) -> Variant:
-    """A variant of a list, whose number stands for the line of a file."""
+def _variant(origin: str, fields: tuple[str, int, str, str]) -> Variant:
+    """A variant of a list."""
     wanted = [str, int, str, str]
     if not isinstance(fields, tuple) or [type(field) for field in fields] != wanted:
         raise UserError(
-            f"variants: line {number}: found {fields!r}, wanted (contig, position, reference, "
-            f"alternative)"
+            f"{origin}: found {fields!r}, wanted (contig, position, reference, alternative)"
         )
     chrom, pos, ref, alt = fields
     if pos < 1 or not ref or not alt:
-        raise UserError(
-            f"variants: line {number}: found {fields!r}, wanted a position from 1 and two alleles"
-        )
-    return Variant(chrom, pos, "", ref.upper(), alt.upper(), number)
+        raise UserError(f"{origin}: found {fields!r}, wanted a position from 1 and two alleles")
+    return Variant(chrom, pos, "", ref.upper(), alt.upper(), origin)

@@ -30,7 +30,7 @@ def variant_lines(model: Pretrained, path: Path, genome: str, window: int) -> It
     """A header, then a line for each alternative; `score` is empty where `why` says why."""
     variants, opened = read_variants(path), load_genome(genome)
     yield "chrom\tpos\tid\tref\talt\tscore\twhy"
-    found = score_variants(model.model, model.tokenization, opened, variants, str(path), window)
+    found = score_variants(model.model, model.tokenization, opened, variants, window)
     with progress_bar(len(variants), "scoring", "variants") as advance:
         for variant, score, why in found:
             figure = "" if why else f"{score:.6f}"

@@ -27,7 +27,7 @@ class Variant(NamedTuple):
     name: str
     ref: str
     alt: str
-    line: int
+    origin: str  # where it was read, for messages: `calls.vcf: line 7`
 
 
 class VariantScore(NamedTuple):
@@ -75,7 +75,7 @@ def _variants(path: Path, line: int, row: list[str], places: dict[str, int]) -> 
         raise UserError(f"{path}: line {line}: found the position {pos!r}, wanted 1 or more")
     name = row[places["id"]] if "id" in places else ""
     for alt in alts.split(","):
-        yield Variant(chrom, int(pos), name, ref.upper(), alt.upper(), line)
+        yield Variant(chrom, int(pos), name, ref.upper(), alt.upper(), f"{path}: line {line}")
 
 
 def score_variants(
@@ -83,14 +83,12 @@ def score_variants(
     tokenization: Tokenization,
     genome: Genome,
     variants: list[Variant],
-    source: str,
     window: int = 0,
 ) -> Iterator[VariantScore]:
     """ln p(alternative) - ln p(reference) of each, in order, from windows with it in the middle.
 
     Parameters
     ----------
-    source : the file, for messages
     window : bases around a variant; 0: as many as the model has positions for
 
     Raises
@@ -103,7 +101,7 @@ def score_variants(
     step = max(1, TOKENS_AT_ONCE // window)
     for start in range(0, len(variants), step):
         part = variants[start : start + step]
-        cut = [_window(genome, variant, window, source) for variant in part]
+        cut = [_window(genome, variant, window) for variant in part]
         reasons = [_reason(v, w[0][w[1]]) for v, w in zip(part, cut, strict=True)]
         usable = [n for n, reason in enumerate(reasons) if not reason]
         scores = np.full(len(part), np.nan)
@@ -120,19 +118,19 @@ def score_variants(
         yield from map(VariantScore, part, scores.tolist(), reasons)
 
 
-def _window(genome: Genome, variant: Variant, size: int, source: str) -> tuple[np.ndarray, int]:
+def _window(genome: Genome, variant: Variant, size: int) -> tuple[np.ndarray, int]:
     """Base codes around a variant, beyond the contig's ends unknown, and where in them it is."""
-    where = f"{source}: line {variant.line}"
     names = {contig.name: contig for contig in genome.contigs}
     contig = names.get(variant.chrom)
     if contig is None:
         raise UserError(
-            f"{where}: found the contig {variant.chrom!r}, the genome {genome.name} has "
+            f"{variant.origin}: found the contig {variant.chrom!r}, the genome {genome.name} has "
             f"{', '.join(list(names)[:5])}"
         )
     if variant.pos > contig.length:
         raise UserError(
-            f"{where}: found position {variant.pos:,}, {contig.name} has {contig.length:,} bases"
+            f"{variant.origin}: found position {variant.pos:,}, {contig.name} has "
+            f"{contig.length:,} bases"
         )
     at = variant.pos - 1
     its = genome.codes[contig.start : contig.start + contig.length]
@@ -141,8 +139,8 @@ def _window(genome: Genome, variant: Variant, size: int, source: str) -> tuple[n
     if not np.array_equal(stands, wanted):
         found = "".join(LETTERS[code] for code in stands)
         raise UserError(
-            f"{where}: the reference allele is {variant.ref}, but {contig.name}:{variant.pos:,} of "
-            f"{genome.name} is {found}; wanted variants called on this genome"
+            f"{variant.origin}: the reference allele is {variant.ref}, but {contig.name}:"
+            f"{variant.pos:,} of {genome.name} is {found}; wanted variants called on this genome"
         )
     codes = np.full(size, AMBIGUOUS, np.uint8)
     left = at - size // 2

@@ -118,12 +118,12 @@ def attention(
 
         longest = layout.max_seqlen
         mixed = varlen_attn(q, k, v, queries.int(), keys.int(), longest, longest)
-    else:
-        position_N = layout.position_ids if at_M is None else layout.position_ids[at_M]
-        mixed = _attention_padded(
-            q, k, v, queries, keys, layout.max_seqlen, dropout, slopes_H, position_N
-        )
-    return mixed.flatten(1)
+        assert isinstance(mixed, Tensor)  # and not with the softmax's denominators
+        return mixed.flatten(1)
+    position_N = layout.position_ids if at_M is None else layout.position_ids[at_M]
+    return _attention_padded(
+        q, k, v, queries, keys, layout.max_seqlen, dropout, slopes_H, position_N
+    ).flatten(1)
 
 
 def _has_kernel(q: Tensor) -> bool:
@@ -193,10 +193,10 @@ def _attention_padded(
     inside_BS = inside_BS | (column_S == 0)
     k, v = (_unpack_to_padded(x, keys, column_S).transpose(1, 2) for x in (k, v))
     q_grid = _unpack_to_padded(q, queries, column_S).transpose(1, 2)  # [B, H, S, E]
-    mask = inside_BS[:, None, None, :]
-    if slopes_H is not None:
-        position_BS = _unpack_to_padded(position_N, queries, column_S)
-        mask = _with_alibi(mask, slopes_H, position_BS, longest, q.dtype)
+    position_BS = (
+        position_N if slopes_H is None else _unpack_to_padded(position_N, queries, column_S)
+    )
+    mask = _with_alibi(inside_BS[:, None, None, :], slopes_H, position_BS, longest, q.dtype)
     mixed = dropout.attend(q_grid, k, v, mask)
     number_N = torch.arange(len(q), device=q.device)
     row_N = torch.searchsorted(queries, number_N, right=True) - 1

@@ -29,6 +29,7 @@ from torch import Tensor
 from cmgems.config.schema import FastStart, Model
 from cmgems.errors import UserError
 from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialize_bert
+from cmgems.models.positions import Learned
 from cmgems.models.presets import fast_start_problem
 from cmgems.tokenization.base import FIRST_TOKEN, Tokenization
 from cmgems.tokenization.kmers import OverlappingKmers
@@ -75,8 +76,10 @@ def fast_start(encoder: Encoder, tokenization: Tokenization, parts: FastStart) -
     half = width // 2
     frequencies = _frequencies(half // 2)
     _write_kmers(encoder.tokens.weight, tokenization, half, parts.embeddings)
+    assert isinstance(encoder.positions, Learned)
     _write_positions(encoder.positions.weight, frequencies, half, parts.positions)
     for number, layer in enumerate(encoder.layers):
+        assert isinstance(layer, Layer)
         if parts.transport:
             # Variance 1 in (behind a LayerNorm), variance 1 out.
             layer.attention.key_value.weight[width:].normal_(std=width**-0.5)

@@ -7,6 +7,8 @@ forward and backward: the same products, added in another order.
 Weights with a model axis in front (`cmgems.models.stacked`) map the inputs of each of G models.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,13 +64,13 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
 
 class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x_ND: Tensor, weight_FD: Tensor, bias_F: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x_ND: Tensor, weight_FD: Tensor, bias_F: Tensor | None) -> Tensor:
         ctx.save_for_backward(x_ND, weight_FD)
         return _product(x_ND, weight_FD, bias_F)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient_NF: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient_NF: Tensor) -> tuple[Tensor | None, ...]:
         x_ND, weight_FD = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         return (

@@ -70,9 +70,8 @@ class Rotary(nn.Module):
     def for_attention(self, position_ids: Tensor, dtype: torch.dtype) -> AttentionPositions:
         # Angles of far positions need float32: bfloat16 tells apart 256 positions.
         exact = torch.promote_types(dtype, torch.float32)
-        pair = torch.arange(0, self.head_size, 2, device=position_ids.device, dtype=exact)
-        frequency = ROTARY_BASE ** (-pair / self.head_size)
-        angle = position_ids[..., None, None] * frequency
+        frequencies = rotary_frequencies(self.head_size, position_ids.device, exact)
+        angle = position_ids[..., None, None] * frequencies
         return AttentionPositions(angle.cos().to(dtype), angle.sin().to(dtype))
 
 
@@ -95,6 +94,14 @@ POSITIONS: dict[str, type[Learned] | type[Rotary] | type[Alibi]] = {
     "rotary": Rotary,
     "alibi": Alibi,
 }
+
+
+def rotary_frequencies(
+    head_size: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """[E / 2]: radians per token of each pair of features."""
+    pair = torch.arange(0, head_size, 2, device=device, dtype=dtype)
+    return ROTARY_BASE ** (-pair / head_size)
 
 
 def alibi_slopes(heads: int, device: torch.device | str = "cpu") -> Tensor:

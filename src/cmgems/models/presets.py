@@ -27,7 +27,7 @@ BERT_BLOCKS: dict[str, Any] = {
 }
 
 
-def sizes(model: Model) -> dict[str, int]:
+def sizes(model: Model) -> dict[str, Any]:
     """The preset's sizes, each replaced where the experiment gives its own."""
     preset = PRESETS[model.preset]
     return {name: getattr(model, name) or size for name, size in preset.items()}
@@ -49,9 +49,8 @@ def fast_start_problem(model: Model) -> str | None:
 
 def encoder_config(experiment: Experiment) -> "EncoderConfig":
     """The encoder of an experiment."""
-    from cmgems.models.encoder import (
-        EncoderConfig,  # imports torch; the rules of a config need sizes alone
-    )
+    # torch: seconds, and the rules of a config need sizes alone
+    from cmgems.models.encoder import EncoderConfig
     from cmgems.tokenization import build_tokenization
 
     model = experiment.model

@@ -1,4 +1,4 @@
-"""What makes a score too good: test sequences that were seen, classes that lengths give away."""
+"""Why a score may be too good: test sequences that were seen, classes that lengths give away."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -13,20 +13,20 @@ from cmgems.tasks.dataset import LabelledSequences, canonical_keys
 from cmgems.tasks.duplicates import containment, find_duplicates
 from cmgems.utils.text_table import text_table
 
-SEEN = 0.9  # share of a sequence's k-mers in the pretraining genome from which on it was seen
+MIN_SEEN_FRACTION = 0.9  # of the k-mers of a sequence that was seen in pretraining
 
 
 class LengthRange(NamedTuple):
     """Bases of the sequences of a split."""
 
-    least: int
+    min: int
     median: int
-    most: int
+    max: int
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Figures of one task; counts are of test sequences unless they say otherwise."""
+    """Counts and fractions of one task; counts are of test sequences unless they say otherwise."""
 
     train: int  # sequences
     test: int
@@ -37,11 +37,13 @@ class Audit:
     conflicts: int  # exact or reverse duplicates that have another label in training
     repeated_in_train: int  # training sequences that came before, on either strand
     repeated_in_test: int
-    class_shares: dict[str, tuple[float, float]]  # of train and of test, by class
+    class_fractions: dict[str, tuple[float, float]]  # in train and in test, by class
     lengths: dict[str, LengthRange]  # of train and test
-    length_accuracy: float | None  # of telling the classes apart by length alone, on the test split
-    majority: float | None  # accuracy of always saying the commonest class of training, likewise
-    seen: int | None = None  # in the pretraining spans, on either strand (SEEN of its k-mers)
+    length_accuracy: float | None  # of predicting the class by length alone, on the test split
+    majority: float | None  # accuracy of always predicting the commonest class of training
+    seen: int | None = (
+        None  # in the pretraining spans, on either strand (MIN_SEEN_FRACTION of its k-mers)
+    )
 
 
 def audit_splits(
@@ -55,7 +57,7 @@ def audit_splits(
     classes : names of the classes; empty for regression
     """
     duplicate = find_duplicates(train, test)
-    one_of_each = len(classes) > 0 and train.labels.ndim == 1
+    one_label = len(classes) > 0 and train.labels.ndim == 1
     train_keys, test_keys = canonical_keys(train), canonical_keys(test)
     return Audit(
         train=len(train),
@@ -67,28 +69,31 @@ def audit_splits(
         conflicts=_conflicts(train, test, train_keys, test_keys),
         repeated_in_train=len(train_keys) - len(set(train_keys)),
         repeated_in_test=len(test_keys) - len(set(test_keys)),
-        class_shares=_class_shares(train, test, classes),
+        class_fractions=_class_fractions(train, test, classes),
         lengths={name: _length_range(data) for name, data in (("train", train), ("test", test))},
-        length_accuracy=_accuracy(_small_tree(), train, test) if one_of_each else None,
-        majority=_accuracy(DummyClassifier(), train, test) if one_of_each else None,
+        length_accuracy=_accuracy(_small_tree(), train, test) if one_label else None,
+        majority=_accuracy(DummyClassifier(), train, test) if one_label else None,
     )
 
 
 def count_pretraining_overlap(
-    found: Audit, codes: np.ndarray, spans: Spans, test: LabelledSequences
+    audit: Audit, codes: np.ndarray, spans: Spans, test: LabelledSequences
 ) -> Audit:
-    """The audit, with the test sequences counted that lie in the DNA of pretraining.
+    """The audit, with a count of the test sequences that are in the DNA of pretraining.
 
     Parameters
     ----------
     codes : uint8, `Genome.codes`
     spans : those that were pretrained on, `GenomeDataModule.train_spans`
     """
-    return replace(found, seen=int((containment(codes, spans, test) >= SEEN).sum()))
+    return replace(audit, seen=int((containment(codes, spans, test) >= MIN_SEEN_FRACTION).sum()))
 
 
 def _conflicts(
-    train: LabelledSequences, test: LabelledSequences, train_keys: list, test_keys: list
+    train: LabelledSequences,
+    test: LabelledSequences,
+    train_keys: list[bytes],
+    test_keys: list[bytes],
 ) -> int:
     labels: dict[bytes, set[bytes]] = {}
     for key, label in zip(train_keys, train.labels, strict=True):
@@ -99,14 +104,14 @@ def _conflicts(
     )
 
 
-def _class_shares(
+def _class_fractions(
     train: LabelledSequences, test: LabelledSequences, classes: tuple[str, ...]
 ) -> dict[str, tuple[float, float]]:
-    def share(data: LabelledSequences, number: int) -> float:
+    def fraction(data: LabelledSequences, number: int) -> float:
         labels = data.labels
         return float((labels == number).mean() if labels.ndim == 1 else labels[:, number].mean())
 
-    return {name: (share(train, i), share(test, i)) for i, name in enumerate(classes)}
+    return {name: (fraction(train, i), fraction(test, i)) for i, name in enumerate(classes)}
 
 
 def _length_range(data: LabelledSequences) -> LengthRange:
@@ -119,39 +124,39 @@ def _small_tree() -> DecisionTreeClassifier:
 
 
 def _accuracy(model: ClassifierMixin, train: LabelledSequences, test: LabelledSequences) -> float:
-    """On the test split, of a model that sees the lengths alone."""
+    """Accuracy on the test split of a model that sees the lengths alone."""
     model.fit(train.lengths[:, None], train.labels)
     return float(model.score(test.lengths[:, None], test.labels))
 
 
-def audit_table(found: Audit) -> str:
-    """The audit as text, a line a figure."""
+def audit_table(audit: Audit) -> str:
+    """The audit as text, one line per count."""
 
     def of_test(count: int) -> str:
-        return f"{count:,} of {found.test:,} ({100 * count / found.test:.2f} %)"
+        return f"{count:,} of {audit.test:,} ({100 * count / audit.test:.2f} %)"
 
     lines = [
-        ("sequences", f"{found.train:,} train, {found.test:,} test"),
-        ("test identical to train", of_test(found.exact)),
-        ("reverse complement in train", of_test(found.reverse)),
-        (f"near duplicate in train ({found.k}-mers)", of_test(found.near)),
-        ("of these with another label", f"{found.conflicts:,}"),
+        ("sequences", f"{audit.train:,} train, {audit.test:,} test"),
+        ("test identical to train", of_test(audit.exact)),
+        ("reverse complement in train", of_test(audit.reverse)),
+        (f"near duplicate in train ({audit.k}-mers)", of_test(audit.near)),
+        ("of these with another label", f"{audit.conflicts:,}"),
         (
             "repeated within a split",
-            f"{found.repeated_in_train:,} train, {found.repeated_in_test:,} test",
+            f"{audit.repeated_in_train:,} train, {audit.repeated_in_test:,} test",
         ),
         *(
             (f"class {name}", f"{a:.3f} train, {b:.3f} test")
-            for name, (a, b) in found.class_shares.items()
+            for name, (a, b) in audit.class_fractions.items()
         ),
         *(
-            (f"bases, {split}", f"{bases.least} to {bases.most}, median {bases.median}")
-            for split, bases in found.lengths.items()
+            (f"bases, {split}", f"{bases.min} to {bases.max}, median {bases.median}")
+            for split, bases in audit.lengths.items()
         ),
     ]
-    if found.majority is not None:
-        lines.append(("accuracy of the commonest class", f"{found.majority:.4f}"))
-        lines.append(("accuracy by length alone", f"{found.length_accuracy:.4f}"))
-    if found.seen is not None:
-        lines.append(("test in the pretraining DNA", of_test(found.seen)))
+    if audit.majority is not None:
+        lines.append(("accuracy of the commonest class", f"{audit.majority:.4f}"))
+        lines.append(("accuracy by length alone", f"{audit.length_accuracy:.4f}"))
+    if audit.seen is not None:
+        lines.append(("test in the pretraining DNA", of_test(audit.seen)))
     return text_table(lines, indent="  ") + "\n"

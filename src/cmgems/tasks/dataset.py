@@ -1,7 +1,7 @@
 """Sequences in memory, with and without labels.
 
-Base codes are uint8, A T C G = 0 1 2 3, N and every other IUPAC code = 4; all sequences lie one
-behind the other, sequence i at codes[offsets[i] : offsets[i + 1]].
+Base codes are uint8, A T C G = 0 1 2 3, N and every other IUPAC code = 4; the sequences
+are concatenated, sequence i is codes[offsets[i] : offsets[i + 1]].
 
     >>> data = from_sequences(["ACGT", "GGN"], np.array([1, 0]))
     >>> len(data), data.lengths.tolist(), data.text(1)
@@ -51,20 +51,19 @@ class Sequences:
         return _LETTERS[self.sequence(i)].tobytes().decode()
 
     def select(self, index: np.ndarray | Sequence[int]) -> Self:
-        """The sequences with these numbers, in this order."""
+        """The sequences of an index, in its order."""
         index = np.asarray(index, np.int64)
         lengths = self.lengths[index]
         offsets = compute_offsets(lengths)
-        # place in `codes` of each base: the start of its sequence, and its place in it
-        places = np.repeat(self.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return replace(self, codes=self.codes[places], offsets=offsets)
+        # position in `codes` of each base: the start of its sequence, and its position in it
+        positions = np.repeat(self.offsets[index] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return replace(self, codes=self.codes[positions], offsets=offsets)
 
-    def reverse_complemented(self) -> Self:
+    def reverse_complement(self) -> Self:
         """The same sequences, each read on the other strand."""
-        n = len(self)
-        owner = np.repeat(np.arange(n), self.lengths)
-        places = self.offsets[owner] + self.offsets[owner + 1] - 1 - np.arange(len(self.codes))
-        codes = self.codes[places]
+        owner = np.repeat(np.arange(len(self)), self.lengths)
+        positions = self.offsets[owner] + self.offsets[owner + 1] - 1 - np.arange(len(self.codes))
+        codes = self.codes[positions]
         codes = np.where(codes < AMBIGUOUS, codes ^ 1, codes)  # A-T and C-G differ in the low bit
         return replace(self, codes=codes)
 
@@ -77,21 +76,21 @@ class LabelledSequences(Sequences):
     ----------
     labels : int64 [N], index of the class; int64 [N, C], 0 or 1 (multi-label);
         float32 [N] (regression)
-    names : of the sequences, where their file has some
+    names : of the sequences, where their file has names
     """
 
     labels: np.ndarray
     names: tuple[str, ...] | None = None
 
     def select(self, index: np.ndarray | Sequence[int]) -> Self:
-        """The examples with these numbers, in this order."""
+        """The examples of an index, in its order."""
         index = np.asarray(index, np.int64)
         names = None if self.names is None else tuple(self.names[i] for i in index.tolist())
         return replace(super().select(index), labels=self.labels[index], names=names)
 
 
 def compute_offsets(lengths: np.ndarray) -> np.ndarray:
-    """int64 [N + 1]: where each of N sequences begins, and where the last one ends."""
+    """int64 [N + 1]: where each of N concatenated sequences begins, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
@@ -118,7 +117,7 @@ def from_sequences(
 
 
 def concatenate(parts: Sequence[LabelledSequences]) -> LabelledSequences:
-    """All examples of several sets, one set behind the other."""
+    """All examples of several sets, in their order."""
     names = None
     if all(part.names is not None for part in parts):
         names = tuple(name for part in parts for name in part.names or ())
@@ -131,6 +130,8 @@ def concatenate(parts: Sequence[LabelledSequences]) -> LabelledSequences:
 
 
 def canonical_keys(data: Sequences) -> list[bytes]:
-    """Of each sequence a key that it shares with its reverse complement and with its copies."""
-    other = data.reverse_complemented()
-    return [min(data.sequence(i).tobytes(), other.sequence(i).tobytes()) for i in range(len(data))]
+    """A key for each sequence, equal for its copies and its reverse complement."""
+    reverse = data.reverse_complement()
+    return [
+        min(data.sequence(i).tobytes(), reverse.sequence(i).tobytes()) for i in range(len(data))
+    ]

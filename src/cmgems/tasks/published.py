@@ -5,17 +5,17 @@ from typing import Any
 
 import yaml
 
-from cmgems.tasks.task import Files, Recipe, Task
+from cmgems.tasks.task import Files, PublishedRecipe, Task
 
 
 def read_published(text: str) -> dict[str, Task]:
     """The tasks of `published_tasks.yaml`, by name; the file says what its keys mean."""
-    found = {}
-    for group, its in yaml.safe_load(text).items():
-        for key, fields in its["tasks"].items():
-            name = its["prefix"] + key
-            found[name] = _task(name, group, key, its["all"] | fields)
-    return found
+    tasks = {}
+    for group, contents in yaml.safe_load(text).items():
+        for key, fields in contents["tasks"].items():
+            name = contents["prefix"] + key
+            tasks[name] = _task(name, group, key, contents["all"] | fields)
+    return tasks
 
 
 def _task(name: str, group: str, key: str, fields: dict[str, Any]) -> Task:
@@ -28,16 +28,16 @@ def _task(name: str, group: str, key: str, fields: dict[str, Any]) -> Task:
         group=group,
         kind="multiclass" if len(classes) > 2 else "binary",
         classes=classes,
-        files={split: _files(key, split, its) for split, its in by_split.items()},
-        shot_files={shots: _files(key, "train", its) for shots, its in by_shots.items()},
-        recipe=Recipe(**fields.pop("recipe", {})),
+        files={split: _files(key, split, entry) for split, entry in by_split.items()},
+        shot_files={shots: _files(key, "train", entry) for shots, entry in by_shots.items()},
+        recipe=PublishedRecipe(**fields.pop("recipe", {})),
         **fields,
     )
 
 
-def _files(key: str, split: str, its: dict[str, Any]) -> Files:
-    layouts = [path.format(task=key, split=split) for path in its.get("layouts", ())]
-    return Files(its["format"], tuple((path,) for path in layouts))
+def _files(key: str, split: str, entry: dict[str, Any]) -> Files:
+    layouts = [path.format(task=key, split=split) for path in entry.get("layouts", ())]
+    return Files(entry["format"], tuple((path,) for path in layouts))
 
 
 TASKS = read_published((files(__package__) / "published_tasks.yaml").read_text(encoding="utf-8"))

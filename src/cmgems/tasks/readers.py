@@ -2,7 +2,7 @@
 
 | format | what it is |
 | --- | --- |
-| `table` | a line an example, tab- or comma-separated, quoted or not, with a header line: `sequence`, `label`. A sequence is plain DNA, or overlapping k-mers with spaces between (DNABERT, GeneMask) |
+| `table` | one line per example, tab- or comma-separated, quoted or not, with a header line: `sequence`, `label`. A sequence is plain DNA, or overlapping k-mers with spaces between (DNABERT, GeneMask) |
 | `fasta_classes` | a sequence file for each class, in the order of the classes |
 | `fasta_table` | a sequence file, and a table `name`, `label` |
 | `fasta_header` | a sequence file whose names end in `|label` (Nucleotide Transformer) |
@@ -32,10 +32,10 @@ _IUPAC = 5  # the byte class of IUPAC codes other than N; below it are the codes
 
 
 class ReadOptions(NamedTuple):
-    """How the examples of a file are to be understood."""
+    """How the examples of a file are read."""
 
     kind: str  # one of KINDS
-    classes: tuple[str, ...]  # labels as they stand in the file; of regression ()
+    classes: tuple[str, ...]  # labels as written in the file; () for a regression
     sequence_column: str = "sequence"
     label_column: str = "label"
     min_length: int = 1  # bases; a shorter sequence is refused
@@ -56,8 +56,8 @@ def read_examples(format: str, paths: Sequence[Path], options: ReadOptions) -> L
     Parameters
     ----------
     format : a key of READERS
-    paths : its files: one a class (fasta_classes), sequences and table (fasta_table), else one
-    options : what labels and columns are wanted
+    paths : one file per class (fasta_classes), sequences and table (fasta_table), else one file
+    options : the labels and columns that are expected
 
     Raises
     ------
@@ -75,8 +75,8 @@ def read_examples(format: str, paths: Sequence[Path], options: ReadOptions) -> L
             )
     labels = encode_labels(examples, options)
     check_several_classes(paths[0], labels, options)
-    names = tuple(e.name for e in examples) if examples[0].name is not None else None
-    return from_codes([e.codes for e in examples], labels, names)
+    names = tuple(e.name for e in examples if e.name is not None)
+    return from_codes([e.codes for e in examples], labels, names or None)
 
 
 def encode_labels(examples: Sequence[Example], options: ReadOptions) -> np.ndarray:
@@ -112,7 +112,7 @@ def _number(example: Example) -> float:
 
 
 def check_several_classes(path: Path, labels: np.ndarray, options: ReadOptions) -> None:
-    """A split in which all labels are the same can neither be learned from nor scored."""
+    """Refuse a split with one label: it can neither be learned from nor scored."""
     if options.kind in ("binary", "multiclass") and labels.min() == labels.max():
         raise UserError(
             f"{path}: all {len(labels)} examples have the label "
@@ -124,7 +124,7 @@ def parse_sequence(where: str, letters: bytes) -> np.ndarray:
     """Base codes of a sequence in letters, or of k-mers with spaces between."""
     letters = letters.strip()
     if b" " in letters:
-        letters = _joined_kmers(where, letters)
+        letters = _join_kmers(where, letters)
     codes = BYTE_CLASSES[np.frombuffer(letters, np.uint8)]
     if codes.size and codes.max() > _IUPAC:
         at = int((codes > _IUPAC).argmax())
@@ -135,8 +135,8 @@ def parse_sequence(where: str, letters: bytes) -> np.ndarray:
     return np.minimum(codes, 4)
 
 
-def _joined_kmers(where: str, letters: bytes) -> bytes:
-    """The sequence of overlapping k-mers, each of which must go on where the one before was."""
+def _join_kmers(where: str, letters: bytes) -> bytes:
+    """The sequence of overlapping k-mers, each of which must continue the one before."""
     k = letters.index(b" ")
     table = np.frombuffer(letters + b" " * (-(len(letters) + 1) % (k + 1) + 1), np.uint8)
     table = table.reshape(-1, k + 1)
@@ -148,10 +148,10 @@ def _joined_kmers(where: str, letters: bytes) -> bytes:
     differs = (table[1:, : k - 1] != table[:-1, 1:k]).any(axis=1)
     if differs.any():
         at = int(differs.argmax())
-        one, two = table[at, :k].tobytes().decode(), table[at + 1, :k].tobytes().decode()
+        first, second = table[at, :k].tobytes().decode(), table[at + 1, :k].tobytes().decode()
         raise UserError(
-            f"{where}: k-mer {at + 2} is {two!r}, which does not go on where {one!r} before it "
-            f"was, wanted overlapping k-mers"
+            f"{where}: k-mer {at + 2} is {second!r}, which does not continue {first!r} before it, "
+            f"wanted overlapping k-mers"
         )
     return table[0, :k].tobytes() + table[1:, k - 1].tobytes()
 
@@ -159,11 +159,11 @@ def _joined_kmers(where: str, letters: bytes) -> bytes:
 def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """(line, the fields of these columns) of each row of a table with a header line.
 
-    Tabs or commas: whatever the header line has. Other columns are passed over.
+    Fields are separated by what the header line has, tabs or commas. Other columns are ignored.
     """
     text = read_text(path, _WANTED)
     head = text.split("\n", 1)[0]
-    # The limit of the csv module is 131,072 letters a field, a sequence of 18,000 bases in 6-mers.
+    # The csv module's limit is 131,072 letters per field, a sequence of 18,000 bases in 6-mers.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     rows = csv.reader(io.StringIO(text), delimiter="\t" if "\t" in head else ",")
     try:
@@ -175,7 +175,7 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[s
             raise UserError(
                 f"{path}: line 1: found the columns {found[:80]}, wanted {', '.join(columns)}"
             )
-        places = [header.index(name) for name in columns]
+        indices = [header.index(name) for name in columns]
         for row in rows:
             if not row:
                 continue
@@ -184,7 +184,7 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[s
                     f"{path}: line {rows.line_num}: found {len(row)} fields, wanted {len(header)} "
                     f"as in the header"
                 )
-            yield rows.line_num, [row[place] for place in places]
+            yield rows.line_num, [row[i] for i in indices]
     except csv.Error as error:
         raise UserError(f"{path}: line {rows.line_num}: {error}") from error
 
@@ -207,13 +207,13 @@ def _from_fasta_table(paths: Sequence[Path], options: ReadOptions) -> Iterator[E
     labels: dict[str, str] = {}
     for line, (name, label) in table_rows(table, ("name", options.label_column)):
         if name in labels:
-            raise UserError(f"{table}: line {line}: {name!r} stands there a second time")
+            raise UserError(f"{table}: line {line}: {name!r} is listed twice")
         labels[name] = label.strip()
     seen: set[str] = set()
     for name, codes in read_sequences(path):
         if name not in labels or name in seen:
-            what = "stands there a second time" if name in seen else f"has no label in {table}"
-            raise UserError(f"{path}: {name}: {what}")
+            problem = "is listed twice" if name in seen else f"has no label in {table}"
+            raise UserError(f"{path}: {name}: {problem}")
         seen.add(name)
         yield Example(f"{path}: {name}", codes, labels[name], name)
     for name in labels:

@@ -29,12 +29,12 @@ def dinucleotide_shuffled(codes: np.ndarray, seed: int) -> np.ndarray:
     """
     if len(codes) < 4:
         return codes.copy()  # its pairs allow no other order
-    return _shuffled(np.ascontiguousarray(codes), np.uint64(seed & (1 << 64) - 1))
+    return _shuffle(np.ascontiguousarray(codes), np.uint64(seed & (1 << 64) - 1))
 
 
 @kernel
-def _next(state):
-    """splitmix64 (Steele, Lea, Flood, OOPSLA 2014): state[0] moves on, 64 random bits come back."""
+def _next(state: np.ndarray) -> np.uint64:
+    """splitmix64 (Steele, Lea, Flood, OOPSLA 2014): advances state[0], returns 64 random bits."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     x = state[0]
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -43,13 +43,15 @@ def _next(state):
 
 
 @kernel
-def _below(state, bound):
+def _below(state: np.ndarray, bound: int) -> np.int64:
     """A whole number, uniform in 0 .. bound - 1 (bound below 2**31: the bias is below 2**-33)."""
     return np.int64((_next(state) >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32))
 
 
 @kernel
-def _reach_last(edges, first, counts, chosen, last):
+def _reach_last(
+    edges: np.ndarray, first: np.ndarray, counts: np.ndarray, chosen: np.ndarray, last: int
+) -> bool:
     """Whether the chosen edges lead from every base that has edges to the last one."""
     for base in range(STATES):
         if base == last or counts[base] == 0:
@@ -64,7 +66,7 @@ def _reach_last(edges, first, counts, chosen, last):
 
 
 @kernel
-def _shuffled(codes, seed):
+def _shuffle(codes: np.ndarray, seed: np.uint64) -> np.ndarray:
     n = len(codes)
     state = np.array([seed], np.uint64)
     counts = np.zeros(STATES, np.int64)
@@ -91,8 +93,8 @@ def _shuffled(codes, seed):
         stop = first[base + 1]
         if counts[base] > 0 and base != last:
             # the chosen edge is the last to be used
-            here = first[base] + chosen[base]
-            edges[here], edges[stop - 1] = edges[stop - 1], edges[here]
+            picked = first[base] + chosen[base]
+            edges[picked], edges[stop - 1] = edges[stop - 1], edges[picked]
             stop -= 1
         for i in range(stop - 1, first[base], -1):
             j = first[base] + _below(state, i - first[base] + 1)
@@ -101,7 +103,7 @@ def _shuffled(codes, seed):
     used = first[:STATES].copy()
     out[0] = codes[0]
     for i in range(1, n):
-        before = out[i - 1]
-        out[i] = edges[used[before]]
-        used[before] += 1
+        previous = out[i - 1]
+        out[i] = edges[used[previous]]
+        used[previous] += 1
     return out

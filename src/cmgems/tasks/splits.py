@@ -10,7 +10,7 @@ same replicate.
 
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from cmgems.tasks.dataset import LabelledSequences, canonical_keys, concatenate
 from cmgems.tasks.readers import READERS, read_examples
 from cmgems.tasks.task import Files, Task
 from cmgems.utils.rng import generator
+
+Stamps: TypeAlias = tuple[tuple[str, int, int], ...]  # path, bytes, modification time in ns
 
 
 class TooFewExamples(UserError):
@@ -47,9 +49,9 @@ def read_split(
         raise UserError(
             f"task {task.name}: found no {split} split, it has {', '.join(task.splits)}"
         )
-    if split in task.files and not _is_cut(task, split):
+    if split in task.files and not _is_held_out(task, split):
         return _load(task, task.files[split], split, root, min_length)
-    return getattr(_cut_splits(task, Path(root), min_length, _stamps(task, root)), split)
+    return getattr(_held_out_splits(task, Path(root), min_length, _file_stamps(task, root)), split)
 
 
 def few_shot(
@@ -98,48 +100,48 @@ def few_shot_pool(task: Task, root: str | Path = "", min_length: int = 1) -> Lab
 
     A sequence and its reverse complement count as one.
     """
-    return _pool(task, Path(root), min_length, _stamps(task, root))
+    return _pool(task, Path(root), min_length, _file_stamps(task, root))
 
 
 def read_published_examples(
     task: Task, root: str | Path = "", min_length: int = 1
 ) -> LabelledSequences:
-    """All training examples that the publishers give, repetitions and all: for an audit.
+    """All training examples that the publishers give, with repetitions: for the leakage check.
 
-    Of a task whose test split is held out of them, those that are left.
+    Where the test split is held out of them, those that are left.
     """
-    if _is_cut(task, "test"):
+    if _is_held_out(task, "test"):
         return read_split(task, "train", root, min_length)
     if "train" in task.files:
         return _load(task, task.files["train"], "train", root, min_length)
-    return concatenate(_shot_sets(task, root, min_length))
+    return concatenate(_published_shots(task, root, min_length))
 
 
 @lru_cache(maxsize=4)
-def _pool(task: Task, root: Path, min_length: int, stamps: tuple) -> LabelledSequences:
+def _pool(task: Task, root: Path, min_length: int, stamps: Stamps) -> LabelledSequences:
     train = read_split(task, "train", root, min_length)
     seen = (
         set(canonical_keys(read_split(task, "test", root, min_length)))
         if "test" in task.splits
         else set()
     )
-    return train.select(_first_of_each(train, seen))
+    return train.select(_first_occurrences(train, seen))
 
 
 def _published(task: Task, shots: int, root: str | Path, min_length: int) -> LabelledSequences:
     if shots not in task.shot_files:
-        found = ", ".join(map(str, task.shots)) or "no shots"
-        raise TooFewExamples(f"task {task.name}: found {shots} shots, published are {found}")
-    if _is_cut(task, "test") and shots == max(task.shots):
+        published = ", ".join(map(str, task.shots)) or "no shots"
+        raise TooFewExamples(f"task {task.name}: found {shots} shots, published are {published}")
+    if _is_held_out(task, "test") and shots == max(task.shots):
         raise UserError(
             f"task {task.name}: the published file of {shots} shots has the test split held out of "
-            f"it, wanted fewer shots or replicates of our own"
+            f"it, wanted fewer shots or few_shot.published=false"
         )
     return _load(task, task.shot_files[shots], f"{shots} shots", root, min_length)
 
 
 def _by_class(task: Task, data: LabelledSequences) -> list[tuple[str, np.ndarray]]:
-    """(name for messages, numbers of its examples) of each class, or of everything at once."""
+    """(name for messages, index of its examples) of each class, or of all examples at once."""
     if task.kind not in ("binary", "multiclass"):
         return [("", np.arange(len(data)))]
     return [
@@ -154,52 +156,50 @@ class _Splits(NamedTuple):
     test: LabelledSequences | None
 
 
-def _is_cut(task: Task, split: str) -> bool:
-    """Whether a split is not simply what its file has."""
+def _is_held_out(task: Task, split: str) -> bool:
+    """Whether a split is not the whole content of its file."""
     if split == "train":
-        return any(_is_cut(task, other) for other in ("dev", "test") if other in task.splits)
+        return any(_is_held_out(task, other) for other in ("dev", "test") if other in task.splits)
     return split in task.splits and split not in task.files
 
 
 @lru_cache(maxsize=4)
-def _cut_splits(task: Task, root: Path, min_length: int, stamps: tuple) -> _Splits:
-    """Splits of which at least one has no file. `stamps`: a file that changed is read again."""
+def _held_out_splits(task: Task, root: Path, min_length: int, stamps: Stamps) -> _Splits:
+    """Splits of which at least one has no file. `stamps` make a changed file be read again."""
     if "train" in task.files:
         train = _load(task, task.files["train"], "train", root, min_length)
         may_be_test = np.ones(len(train), bool)
     else:
         train, may_be_test = _all_shots(task, root, min_length)
     dev = test = None
-    if _is_cut(task, "test"):
-        out = _held_out(task, train, task.test_fraction, "test", may_be_test)
-        train, test = train.select(np.flatnonzero(~out)), train.select(np.flatnonzero(out))
-    if _is_cut(task, "dev"):
-        out = _held_out(task, train, task.dev_fraction, "dev", np.ones(len(train), bool))
-        train, dev = train.select(np.flatnonzero(~out)), train.select(np.flatnonzero(out))
+    if _is_held_out(task, "test"):
+        train, test = _divide(task, train, task.test_fraction, "test", may_be_test)
+    if _is_held_out(task, "dev"):
+        train, dev = _divide(task, train, task.dev_fraction, "dev", np.ones(len(train), bool))
     return _Splits(train, dev, test)
 
 
 def _all_shots(task: Task, root: Path, min_length: int) -> tuple[LabelledSequences, np.ndarray]:
     """The distinct examples of all few-shot files, and which of them are in the largest one alone.
 
-    The others may have been used for training by somebody, so they must not become test examples.
+    The others may have been trained on by other users, so they must not become test examples.
     """
-    parts = _shot_sets(task, root, min_length)
+    parts = _published_shots(task, root, min_length)
     data = concatenate(parts)
     test: set[bytes] = set()
     if "test" in task.files:
         test = set(canonical_keys(_load(task, task.files["test"], "test", root, min_length)))
-    first = _first_of_each(data, test)
+    first = _first_occurrences(data, test)
     return data.select(first), first >= len(data) - len(parts[-1])
 
 
-def _shot_sets(task: Task, root: str | Path, min_length: int) -> list[LabelledSequences]:
+def _published_shots(task: Task, root: str | Path, min_length: int) -> list[LabelledSequences]:
     """The published few-shot files, from few to many shots."""
     return [_load(task, task.shot_files[n], f"{n} shots", root, min_length) for n in task.shots]
 
 
-def _first_of_each(data: LabelledSequences, seen: set[bytes]) -> np.ndarray:
-    """Numbers of the examples whose sequence is neither in `seen` nor came before."""
+def _first_occurrences(data: LabelledSequences, seen: set[bytes]) -> np.ndarray:
+    """Index of the examples whose sequence is neither in `seen` nor that of an earlier example."""
     seen, first = set(seen), []
     for number, key in enumerate(canonical_keys(data)):
         if key not in seen:
@@ -208,28 +208,34 @@ def _first_of_each(data: LabelledSequences, seen: set[bytes]) -> np.ndarray:
     return np.array(first, np.int64)
 
 
-def _held_out(
-    task: Task, data: LabelledSequences, share: float, purpose: str, allowed: np.ndarray
-) -> np.ndarray:
-    """bool [N]: the examples that are held out, the same share of each class.
+class _Division(NamedTuple):
+    rest: LabelledSequences
+    held_out: LabelledSequences
 
-    What belongs together stays together: copies of a sequence, and the examples of a pair.
+
+def _divide(
+    task: Task, data: LabelledSequences, fraction: float, purpose: str, allowed: np.ndarray
+) -> _Division:
+    """Hold examples out, the same fraction of each class, chosen among the allowed ones.
+
+    Copies of a sequence stay together, and so do the examples of a pair.
     """
     rng = generator(0, f"{purpose} of {task.name}")
     chosen: list[int] = []
     classes = _by_class(task, data)
     for name, members in classes[-1:] if task.paired else classes:
         members = members[allowed[members]]
-        count = round(share * len(members))
+        count = round(fraction * len(members))
         if not count:
             raise UserError(
-                f"task {task.name}: {share:g} of {len(members)} examples{name} is none, wanted "
+                f"task {task.name}: {fraction:g} of {len(members)} examples{name} is none, wanted "
                 f"more examples or a larger {purpose}_fraction"
             )
         chosen += rng.permutation(members)[:count].tolist()
-    together = data.names if task.paired else canonical_keys(data)
-    taken = {together[i] for i in chosen}
-    return np.array([one in taken for one in together])
+    names = list(data.names or ()) if task.paired else canonical_keys(data)
+    chosen_names = {names[i] for i in chosen}
+    held_out = np.array([name in chosen_names for name in names])
+    return _Division(data.select(np.flatnonzero(~held_out)), data.select(np.flatnonzero(held_out)))
 
 
 def _load(
@@ -244,7 +250,7 @@ def _load(
 
 
 def _resolve(task: Task, files: Files, root: str | Path) -> list[Path]:
-    """The files where they are: the first layout that is complete."""
+    """The paths of the files: those of the first layout that is complete."""
     folder = (task.base if task.base is not None else Path(root)).expanduser()
     if task.base is None and not str(root):
         raise UserError(
@@ -256,18 +262,18 @@ def _resolve(task: Task, files: Files, root: str | Path) -> list[Path]:
             paths = [folder / f"{name}{ending}" for name in layout]
             if all(path.exists() for path in paths):
                 return paths
-    absent = next(n for n in files.layouts[0] if not (folder / n).exists())
+    missing = next(name for name in files.layouts[0] if not (folder / name).exists())
     raise UserError(
-        f"{folder / absent}: does not exist, wanted by task {task.name}; it comes from "
+        f"{folder / missing}: does not exist, wanted by task {task.name}; it comes from "
         f"{task.source}"
     )
 
 
-def _stamps(task: Task, root: str | Path) -> tuple:
-    """Size and time of the files of a task."""
+def _file_stamps(task: Task, root: str | Path) -> Stamps:
+    """Path, size and time of the files of a task."""
     stamps = []
     for files in (*task.files.values(), *task.shot_files.values()):
         for path in _resolve(task, files, root) if files.layouts else ():
-            found = path.stat()
-            stamps.append((str(path), found.st_size, found.st_mtime_ns))
+            status = path.stat()
+            stamps.append((str(path), status.st_size, status.st_mtime_ns))
     return tuple(stamps)

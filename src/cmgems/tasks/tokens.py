@@ -14,11 +14,11 @@ from cmgems.tasks.dataset import Sequences
 from cmgems.tasks.truncation import make_rows
 from cmgems.tokenization.base import CLS, PAD, SEP, Tokenization
 
-TOKENS_AT_ONCE = 4096  # of a batch that is only read; more fit no cache
+TOKENS_PER_BATCH = 4096  # without training; the states of more fit no cache
 
 
 class Tokens(NamedTuple):
-    """N sequences as token ids, [CLS] in front and [SEP] behind, padded on the right."""
+    """N sequences as token ids, from [CLS] to [SEP], padded on the right."""
 
     ids_NL: Tensor  # int16
     lengths_N: Tensor  # int64: tokens that are not padding
@@ -29,8 +29,8 @@ class Tokens(NamedTuple):
     def select(self, index: Tensor) -> "Tokens":
         """Those at `index` (any shape), without columns in which there is only padding."""
         lengths = self.lengths_N[index]
-        longest = int(lengths.max()) if lengths.numel() else 0
-        return Tokens(self.ids_NL[index][..., :longest], lengths)
+        max_length = int(lengths.max()) if lengths.numel() else 0
+        return Tokens(self.ids_NL[index][..., :max_length], lengths)
 
     def attention_mask(self) -> Tensor:
         """bool, shape of the ids: False at padding."""
@@ -66,12 +66,12 @@ def tokenise(data: Sequences, tokenization: Tokenization, positions: int) -> Tok
     return Tokens(ids_NL, tokens_N)
 
 
-def batches(tokens: Tokens, tokens_at_once: int = TOKENS_AT_ONCE) -> list[Tensor]:
-    """Numbers of the sequences in batches of similar length, the longest first."""
+def batches(tokens: Tokens, tokens_per_batch: int = TOKENS_PER_BATCH) -> list[Tensor]:
+    """The indices of the sequences in batches of similar length, the longest first."""
     order = torch.argsort(tokens.lengths_N, descending=True, stable=True)
     parts, start = [], 0
     while start < len(order):
-        size = max(1, tokens_at_once // int(tokens.lengths_N[order[start]]))
+        size = max(1, tokens_per_batch // int(tokens.lengths_N[order[start]]))
         parts.append(order[start : start + size])
         start += size
     return parts

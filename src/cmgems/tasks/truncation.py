@@ -1,7 +1,7 @@
 """Sequences that are longer than a model's positions: cut, or covered by windows.
 
 `middle` cuts a sequence to its middle: the sites of interest are there. `windows` covers it with
-windows that overlap; `mean_over_windows` gives the mean of what a model says of them.
+windows that overlap; `mean_over_windows` gives the mean of what a model predicts for them.
 """
 
 from typing import NamedTuple
@@ -21,31 +21,31 @@ class Rows(NamedTuple):
     example: np.ndarray
 
 
-def make_rows(data: Sequences, most: int, over: str = "middle") -> Rows:
-    """Each sequence as rows of at most `most` bases.
+def make_rows(data: Sequences, max_bases: int, over: str = "middle") -> Rows:
+    """Each sequence as rows of at most `max_bases` bases.
 
     Parameters
     ----------
     data : sequences
-    most : bases, see `Tokenization.max_bases`
+    max_bases : see `Tokenization.max_bases`
     over : `middle` cuts a longer sequence to its middle; `windows` covers it with as few windows
-        of `most` bases as overlap by a quarter or more, spread evenly from end to end
+        of `max_bases` bases as overlap by a quarter or more, spread evenly from end to end
     """
     lengths = data.lengths
     if over == "middle":
-        kept = np.minimum(lengths, most)
-        return Rows(data.offsets[:-1] + (lengths - kept) // 2, kept, np.arange(len(data)))
-    step = max(1, most * 3 // 4)
-    counts = np.where(lengths <= most, 1, 1 + -(-(lengths - most) // step))
+        cut = np.minimum(lengths, max_bases)
+        return Rows(data.offsets[:-1] + (lengths - cut) // 2, cut, np.arange(len(data)))
+    step = max(1, max_bases * 3 // 4)
+    counts = np.where(lengths <= max_bases, 1, 1 + -(-(lengths - max_bases) // step))
     example = np.repeat(np.arange(len(data)), counts)
     number = np.arange(len(example)) - compute_offsets(counts)[example]
-    room = np.maximum(lengths - most, 0)[example]
-    start = data.offsets[example] + room * number // np.maximum(counts[example] - 1, 1)
-    return Rows(start, np.minimum(lengths, most)[example], example)
+    excess = np.maximum(lengths - max_bases, 0)[example]
+    start = data.offsets[example] + excess * number // np.maximum(counts[example] - 1, 1)
+    return Rows(start, np.minimum(lengths, max_bases)[example], example)
 
 
 def mean_over_windows(logits: Tensor, index: Tensor, count: int) -> Tensor:
-    """Logits [count, ...] of examples, each the mean over its rows.
+    """Logits [count, ...] of examples, each the mean over the rows of an example.
 
     Parameters
     ----------

@@ -51,4 +51,4 @@ def _encode(where: str, sequence: str | np.ndarray) -> np.ndarray:
         raise UserError(f"{where}: found {kind}, wanted text or an array of base codes, uint8 [L]")
     if sequence.size and sequence.max() > AMBIGUOUS:
         raise UserError(f"{where}: found the base code {sequence.max()}, wanted 0 to {AMBIGUOUS}")
-    return np.asarray(sequence)
+    return np.array(sequence)  # a slice of a genome cannot be written, which torch warns of

@@ -1,6 +1,6 @@
-"""A task of the user's own, as a YAML file:
+"""A custom task, as a YAML file:
 
-classes: [control, enhancer]         # labels as they stand in the files
+classes: [control, enhancer]         # labels as written in the files
 format: table                        # see cmgems.tasks.readers
 train: train.csv                     # relative to this file
 dev: dev.csv
@@ -25,9 +25,9 @@ class TaskFile:
     name: str = option("", "name of the task; default: the file's")
     kind: str = option("", "default: binary for two classes, else multiclass", choices=("", *KINDS))
     classes: tuple[str, ...] = option(
-        None, "labels as they stand in the files, quoted; of regression none", factory=tuple
+        None, "labels as written in the files, quoted; none for a regression", factory=tuple
     )
-    metric: str = option("", "the figure that counts; default: mcc (pearson of regression)")
+    metric: str = option("", "the official metric; default: mcc (pearson for a regression)")
     length: int = option(0, "bases of a sequence; 0: not known", low=0)
     format: str = option("table", "of the files", choices=FORMATS)
     train: tuple[str, ...] = option(None, "files to train on, relative to this one", factory=tuple)
@@ -52,34 +52,36 @@ def read_task(path: Path) -> Task:
     UserError
         With one line for each problem.
     """
-    found = load_as(TaskFile, path, (), broken_rules)
-    if not found.train:
+    task_file = load_as(TaskFile, path, (), broken_rules)
+    if not task_file.train:
         raise UserError(f"{path}: train: found no file, wanted the examples to train on")
-    kind = _kind(found)
-    layouts = {"train": found.train, "dev": found.dev, "test": found.test}
+    kind = _kind(task_file)
+    layouts = {"train": task_file.train, "dev": task_file.dev, "test": task_file.test}
     return Task(
-        found.name or path.stem,
-        "user",
-        kind,
-        found.classes,
-        found.metric or metric_names(kind)[0],
-        found.length,
-        found.source or str(path),
-        {split: Files(found.format, (names,)) for split, names in layouts.items() if names},
-        dev_fraction=0.0 if found.dev else found.dev_fraction,
-        test_fraction=0.0 if found.test else found.test_fraction,
-        columns=(found.sequence_column, found.label_column),
+        name=task_file.name or path.stem,
+        group="user",
+        kind=kind,
+        classes=task_file.classes,
+        metric=task_file.metric or metric_names(kind)[0],
+        length=task_file.length,
+        source=task_file.source or str(path),
+        files={
+            split: Files(task_file.format, (names,)) for split, names in layouts.items() if names
+        },
+        dev_fraction=0.0 if task_file.dev else task_file.dev_fraction,
+        test_fraction=0.0 if task_file.test else task_file.test_fraction,
+        columns=(task_file.sequence_column, task_file.label_column),
         base=path.parent,
     )
 
 
-def _kind(found: TaskFile) -> str:
-    return found.kind or ("binary" if len(found.classes) == 2 else "multiclass")
+def _kind(task_file: TaskFile) -> str:
+    return task_file.kind or ("binary" if len(task_file.classes) == 2 else "multiclass")
 
 
-def broken_rules(found: TaskFile) -> Iterator[tuple[str, str]]:
+def broken_rules(task_file: TaskFile) -> Iterator[tuple[str, str]]:
     """(key, message) of each rule that a task file breaks."""
-    kind, classes = _kind(found), len(found.classes)
+    kind, classes = _kind(task_file), len(task_file.classes)
     wanted = {
         "binary": (classes == 2, "two"),
         "multiclass": (classes >= 2, "two or more"),
@@ -89,25 +91,25 @@ def broken_rules(found: TaskFile) -> Iterator[tuple[str, str]]:
     fits, number = wanted[kind]
     if not fits:
         yield "classes", f"classes: found {classes}, kind {kind} wants {number}"
-    if len(set(found.classes)) < classes:
-        yield "classes", "classes: a label stands there twice"
+    if len(set(task_file.classes)) < classes:
+        yield "classes", "classes: a label is listed twice"
     metrics = metric_names(kind)
-    if found.metric and found.metric not in metrics:
+    if task_file.metric and task_file.metric not in metrics:
         yield (
             "metric",
-            f"metric: found {found.metric!r}, wanted one of {', '.join(metrics)} (kind {kind})",
+            f"metric: found {task_file.metric!r}, wanted one of {', '.join(metrics)} (kind {kind})",
         )
-    yield from _file_rules(found, classes)
+    yield from _file_rules(task_file, classes)
 
 
-def _file_rules(found: TaskFile, classes: int) -> Iterator[tuple[str, str]]:
-    if found.format in ("fasta_classes", "folders") and not classes:
-        yield "format", f"format: {found.format} needs classes"
-    number = {"fasta_classes": classes, "fasta_table": 2}.get(found.format, 1)
+def _file_rules(task_file: TaskFile, classes: int) -> Iterator[tuple[str, str]]:
+    if task_file.format in ("fasta_classes", "folders") and not classes:
+        yield "format", f"format: {task_file.format} needs classes"
+    number = {"fasta_classes": classes, "fasta_table": 2}.get(task_file.format, 1)
     for split in ("train", "dev", "test"):
-        names = getattr(found, split)
+        names = getattr(task_file, split)
         if names and len(names) != number:
             yield (
                 split,
-                f"{split}: found {len(names)} files, format {found.format} wants {number}",
+                f"{split}: found {len(names)} files, format {task_file.format} wants {number}",
             )

@@ -63,7 +63,7 @@ def test_each_baseline_finds_what_it_can_see():
     """A word anywhere is for the counts, a word at its place for the bases too."""
     train, test = planted(300, 1), planted(300, 2)
     counts = kmer_baseline(train, test, "binary", 2)
-    assert counts.settings["k"] >= 4  # the word has 7 letters
+    assert counts.chosen["k"] >= 4  # the word has 7 letters
     assert score(counts.logits, test.labels, "binary").accuracy > 0.8
     bases = one_hot_baseline(train, test, "binary", 2)
     assert score(bases.logits, test.labels, "binary").accuracy < 0.65
@@ -90,7 +90,7 @@ def test_baselines_are_the_same_twice_and_see_no_test_labels(few_k):
     other = from_sequences([test.text(i) for i in range(30)], 1 - test.labels)
     for baseline in BASELINES.values():
         first, second = baseline(train, test, "binary", 2), baseline(train, other, "binary", 2)
-        assert first.settings == second.settings
+        assert first.chosen == second.chosen
         assert (first.logits == second.logits).all()
 
 
@@ -150,7 +150,7 @@ def test_many_examples_choose_k_as_well(monkeypatch):
     monkeypatch.setattr("cmgems.evaluation.linear.baselines.MANY_EXAMPLES", 100)
     train, test = planted(300, 1), planted(300, 2)
     found = kmer_baseline(train, test, "binary", 2)
-    assert found.settings["k"] >= 4
+    assert found.chosen["k"] >= 4
     assert score(found.logits, test.labels, "binary").accuracy > 0.8
 
 

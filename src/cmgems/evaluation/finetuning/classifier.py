@@ -19,7 +19,8 @@ from cmgems.errors import UserError
 from cmgems.evaluation.finetuning.heads import Head, build_head
 from cmgems.evaluation.finetuning.train import Classifiers
 from cmgems.evaluation.sources import ModelSource
-from cmgems.hub.bert_weights import bert_config, classifier_states
+from cmgems.hub.bert_weights import MODEL_CLASS, bert_config, classifier_states
+from cmgems.hub.families import family_of
 from cmgems.hub.folder import write_folder
 from cmgems.inference.encode import arithmetic, compute_hidden_states
 from cmgems.models.dropout import SeededDropout
@@ -145,6 +146,11 @@ def export_classifier(folder: Path, out: Path) -> None:
             f"{folder}: found the head {found.head}, wanted cls: Hugging Face's BERT has no other"
         )
     head, encoder = found.classifier.head, found.classifier.encoder
+    if family_of(encoder.config).model_class != MODEL_CLASS:
+        raise UserError(
+            f"{folder}: found another encoder than BERT's, wanted one that "
+            f"BertForSequenceClassification computes"
+        )
     states = classifier_states(encoder, *map(_plain_linear, (head.pooler, head.out)))
     classes = found.description["classes"] or ["value"]
     config = bert_config(

@@ -1,12 +1,12 @@
-"""Heads: from the states of a sequence's tokens to its logits.
+"""Heads: from the hidden states of a sequence's tokens to its logits.
 
-A head has two stages. `reduce` has no parameters and keeps of the states what the head reads, so a
-frozen encoder runs once and its reduced states are kept. `forward` has the parameters. Both work on
-G models side by side (`cmgems.models.stacked`); a single one is G = 1.
+A head has two stages. `reduce` has no parameters and keeps what the head reads, so a frozen encoder
+runs once and its reduced hidden states are kept. `forward` has the parameters. Both work on G
+models side by side (`cmgems.models.stacked`); a single one is G = 1.
 
-Contract: states [G, B, P, D] are those of the first P tokens of each sequence, [CLS] included
-(P = `places` of the head, or all L); real, bool [G, B, L], is False at padding. The last real token
-is [SEP]. Logits are [G, B, C], of `token` [G, B, L, C].
+Contract: hidden_states [G, B, P, D] are those of the first P tokens of each sequence, [CLS]
+included (P = `places` of the head, or all L); attention_mask, bool [G, B, L], is False at padding.
+The last token that is not padding is [SEP]. Logits are [G, B, C], of `token` [G, B, L, C].
 
 Shapes: G models, B sequences, L tokens, D width, C classes (1: a regression).
 """
@@ -27,19 +27,21 @@ NARROW = 16  # width of a state in the `position` head
 class Head(nn.Module):
     """`reduced` tells whether `reduce` leaves one state a sequence."""
 
-    places: int | None = None  # tokens whose states it reads; None: all
+    places: int | None = None  # tokens whose hidden states it reads; None: all
     reduced = True
 
     def __init__(self, models: int, width: int, classes: int, positions: int):
         super().__init__()
         self.out = StackedLinear(models, width, classes)
 
-    def reduce(self, states: Tensor, real: Tensor) -> Tensor:
-        """[G, B, 1, D], or the states as they are."""
-        return states
+    def reduce(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """[G, B, 1, D], or the hidden states as they are."""
+        return hidden_states
 
-    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
-        return self.out(dropout(states[:, :, 0]))
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor, dropout: SeededDropout
+    ) -> Tensor:
+        return self.out(dropout(hidden_states[:, :, 0]))
 
 
 class Cls(Head):
@@ -51,30 +53,34 @@ class Cls(Head):
         super().__init__(models, width, classes, positions)
         self.pooler = StackedLinear(models, width, width)
 
-    def reduce(self, states: Tensor, real: Tensor) -> Tensor:
-        return states[:, :, :1]
+    def reduce(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        return hidden_states[:, :, :1]
 
-    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
-        return self.out(dropout(torch.tanh(self.pooler(states[:, :, 0]))))
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor, dropout: SeededDropout
+    ) -> Tensor:
+        return self.out(dropout(torch.tanh(self.pooler(hidden_states[:, :, 0]))))
 
 
 class Mean(Head):
     """The mean over the tokens: blind to where in a sequence something is."""
 
-    def reduce(self, states: Tensor, real: Tensor) -> Tensor:
-        weight = inner(real).to(states.dtype)[..., None]
-        return (states * weight).sum(2, keepdim=True) / weight.sum(2, keepdim=True)
+    def reduce(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        weight = inner(attention_mask).to(hidden_states.dtype)[..., None]
+        return (hidden_states * weight).sum(2, keepdim=True) / weight.sum(2, keepdim=True)
 
 
 class Max(Head):
     """The largest of the tokens in each channel."""
 
-    def reduce(self, states: Tensor, real: Tensor) -> Tensor:
-        return states.masked_fill(~inner(real)[..., None], -torch.inf).amax(2, keepdim=True)
+    def reduce(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        return hidden_states.masked_fill(~inner(attention_mask)[..., None], -torch.inf).amax(
+            2, keepdim=True
+        )
 
 
 class Attention(Head):
-    """A mean over the tokens with weights that are learned from the states."""
+    """A mean over the tokens with weights that are learned from the hidden states."""
 
     reduced = False
 
@@ -82,9 +88,15 @@ class Attention(Head):
         super().__init__(models, width, classes, positions)
         self.weigh = StackedLinear(models, width, 1)
 
-    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
-        weight = self.weigh(states).masked_fill(~inner(real)[..., None], -torch.inf).softmax(2)
-        return self.out(dropout((states * weight).sum(2)))
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor, dropout: SeededDropout
+    ) -> Tensor:
+        weight = (
+            self.weigh(hidden_states)
+            .masked_fill(~inner(attention_mask)[..., None], -torch.inf)
+            .softmax(2)
+        )
+        return self.out(dropout((hidden_states * weight).sum(2)))
 
 
 class Position(Head):
@@ -102,12 +114,14 @@ class Position(Head):
         self.place = nn.Parameter(torch.zeros(models, positions, NARROW * classes))
         self.bias = nn.Parameter(torch.zeros(models, classes))
 
-    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
-        narrow = dropout(torch.tanh(self.narrow(states)))  # [G, B, L, 16]
-        model = torch.arange(len(self.place), device=states.device)[:, None, None]
-        row = model * self.positions + from_middle(real, self.positions)
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor, dropout: SeededDropout
+    ) -> Tensor:
+        narrow = dropout(torch.tanh(self.narrow(hidden_states)))  # [G, B, L, 16]
+        model = torch.arange(len(self.place), device=hidden_states.device)[:, None, None]
+        row = model * self.positions + from_middle(attention_mask, self.positions)
         weight = F.embedding(row, self.place.flatten(0, 1)).unflatten(-1, (NARROW, self.classes))
-        narrow = narrow * inner(real)[..., None]
+        narrow = narrow * inner(attention_mask)[..., None]
         logits = torch.einsum("gblw,gblwc->gbc", narrow, weight.to(narrow.dtype))
         return logits + self.bias[:, None]
 
@@ -117,8 +131,10 @@ class Token(Head):
 
     reduced = False
 
-    def forward(self, states: Tensor, real: Tensor, dropout: SeededDropout) -> Tensor:
-        return self.out(dropout(states))
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor, dropout: SeededDropout
+    ) -> Tensor:
+        return self.out(dropout(hidden_states))
 
 
 HEADS: dict[str, type[Head]] = {
@@ -147,8 +163,8 @@ def build_head(
     return head
 
 
-def from_middle(real: Tensor, positions: int) -> Tensor:
-    """int64, shape of `real`: place of each token, the middle one of its sequence at S // 2."""
-    place = torch.arange(real.shape[-1], device=real.device)
-    shift = positions // 2 - (real.sum(-1, keepdim=True) - 1) // 2
+def from_middle(attention_mask: Tensor, positions: int) -> Tensor:
+    """int64, shape of the mask: place of each token, the middle one of its sequence at S // 2."""
+    place = torch.arange(attention_mask.shape[-1], device=attention_mask.device)
+    shift = positions // 2 - (attention_mask.sum(-1, keepdim=True) - 1) // 2
     return (place + shift).clamp(0, positions - 1)

@@ -1,10 +1,10 @@
 """What a task gives away without any pretraining: logistic regression on counts and on bases.
 
-`kmer_baseline`   counts of k-mers, in any place; k chosen on the training examples
-`one_hot_baseline` the base at each place, counted from the middle of the sequence
+`kmer_baseline`    counts of k-mers, wherever they are; k is chosen on the training examples
+`one_hot_baseline` the base at each position, counted from the middle of the sequence
 
 A task that these solve says little about pretraining. Features are scaled so that a sequence has
-length 1 (of counts: the normalised spectrum kernel of Leslie et al., Pacific Symposium on
+length 1 (for counts: the normalised spectrum kernel of Leslie et al., Pacific Symposium on
 Biocomputing 2002), so that the same strengths of the penalty fit all of them.
 """
 
@@ -33,10 +33,10 @@ FIRST_STRENGTHS = (1.0, 10.0)  # with which k is chosen where there are many exa
 
 
 class Prediction(NamedTuple):
-    """Of a baseline for the test examples."""
+    """What a baseline predicts of the test examples."""
 
-    logits: np.ndarray  # as `scores.score` takes them
-    settings: dict[str, float | int]  # what was chosen on the training examples
+    logits: np.ndarray  # as `evaluation.metrics.score` takes them
+    chosen: dict[str, float]  # on the training examples: k, length, strength
 
 
 class KmerChoice(NamedTuple):
@@ -47,7 +47,7 @@ class KmerChoice(NamedTuple):
 
 
 def kmer_counts(data: LabelledSequences, k: int) -> sparse.csr_matrix:
-    """float64 [N, 4**k]: how often each k-mer occurs in each sequence; one with N is not counted.
+    """float64 [N, 4**k]: how often each k-mer is in each sequence; one with N is not counted.
 
     Columns are k-mer indices (`cmgems.tokenization.kmers`): base order A T C G, the first base
     highest.
@@ -64,17 +64,19 @@ def kmer_counts(data: LabelledSequences, k: int) -> sparse.csr_matrix:
 
 
 @kernel
-def _kmer_indices(codes, offsets, k, words, ends):
-    """The indices of the k-mers of all sequences one behind the other, and where each one ends."""
+def _kmer_indices(
+    codes: np.ndarray, offsets: np.ndarray, k: int, words: np.ndarray, ends: np.ndarray
+) -> None:
+    """Fill in the k-mer indices of all sequences, concatenated, and where each sequence ends."""
     mask = (np.int64(1) << np.int64(2 * k)) - 1
     filled = 0
     for i in range(len(offsets) - 1):
         word, known = np.int64(0), 0
-        for place in range(offsets[i], offsets[i + 1]):
-            if codes[place] > 3:
+        for position in range(offsets[i], offsets[i + 1]):
+            if codes[position] > 3:
                 known = 0
                 continue
-            word = (word << 2 | np.int64(codes[place])) & mask
+            word = (word << 2 | np.int64(codes[position])) & mask
             known += 1
             if known >= k:
                 words[filled] = word
@@ -83,17 +85,18 @@ def _kmer_indices(codes, offsets, k, words, ends):
 
 
 def one_hot(data: LabelledSequences, length: int) -> sparse.csr_matrix:
-    """float64 [N, 4 * length]: which base is at each place; N is none.
+    """float64 [N, 4 * length]: which base is at each position; N is none.
 
-    Sequences are laid middle on middle; what is beyond `length` bases is cut off at both ends.
+    Sequences are aligned at their middles; what is beyond `length` bases is cut off at both ends.
     """
     lengths = data.lengths
     owner = np.repeat(np.arange(len(data)), lengths)
-    place = np.arange(len(data.codes)) - data.offsets[owner] + (length // 2 - lengths // 2)[owner]
-    kept = (place >= 0) & (place < length) & (data.codes < 4)
-    columns = 4 * place[kept] + data.codes[kept]
+    shift = (length // 2 - lengths // 2)[owner]
+    position = np.arange(len(data.codes)) - data.offsets[owner] + shift
+    known = (position >= 0) & (position < length) & (data.codes < 4)
+    columns = 4 * position[known] + data.codes[known]
     shape = (len(data), 4 * length)
-    return sparse.csr_matrix((np.ones(len(columns)), (owner[kept], columns)), shape=shape)
+    return sparse.csr_matrix((np.ones(len(columns)), (owner[known], columns)), shape=shape)
 
 
 def kmer_baseline(
@@ -124,22 +127,22 @@ def choose_k(train: LabelledSequences, target: Target, seed: int) -> KmerChoice:
         choices = {k: best_strength(table, target, fold) for k, table in tables.items()}
         k = min(choices, key=lambda k: choices[k].loss)
         return KmerChoice(k, choices[k].strength)
-    # where each fit takes its time, one after the other
+    # Where a fit takes long, k is chosen first, then the strength.
     losses = {
-        (k, first): validated_loss(table, target, first, fold)
+        (k, strength): validated_loss(table, target, strength, fold)
         for k, table in tables.items()
-        for first in FIRST_STRENGTHS
+        for strength in FIRST_STRENGTHS
     }
-    k, _ = min(losses, key=losses.get)
+    k, _ = min(losses, key=lambda choice: losses[choice])
     return KmerChoice(k, best_strength(tables[k], target, fold).strength)
 
 
 def one_hot_baseline(
     train: LabelledSequences, test: LabelledSequences, kind: str, classes: int, seed: int = 0
 ) -> Prediction:
-    """Logistic regression on the base at each place; the penalty chosen by cross-validation.
+    """Logistic regression on the base at each position; the penalty chosen by cross-validation.
 
-    Parameters as for `kmer_baseline`. The places are those of the longest training sequence.
+    Parameters as for `kmer_baseline`. The positions are those of the longest training sequence.
     """
     length = int(train.lengths.max())
     table = normalize(one_hot(train, length))

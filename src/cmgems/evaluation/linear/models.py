@@ -1,43 +1,43 @@
 """Linear models on features: what the baselines and the probe of frozen features share.
 
-Logistic regression (ridge of regression), its strength chosen on the training examples alone, by
-cross-validation. Features are arrays [N, D], dense or in scipy's CSR.
+Logistic regression (ridge regression for numbers), its strength chosen on the training examples
+alone, by cross-validation. Features are arrays [N, D], dense or in scipy's CSR.
 """
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from scipy import sparse
 from scipy.special import log_expit, logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from cmgems.utils.rng import generator
 
-Features = np.ndarray | sparse.csr_matrix
+Features: TypeAlias = Any  # np.ndarray or sparse.csr_matrix: scipy has no types
 # C, the inverse of the penalty, for features of length 1
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-MANY_EXAMPLES = 1000  # training examples, from which on 3 folds are enough
+MANY_EXAMPLES = 1000  # training examples: from here on 3 folds are enough
 # training examples that a choice looks at: more hardly change it, and each fit costs
 MAX_SELECTION_EXAMPLES = 20_000
 CERTAIN = 50.0  # nats: log-odds of a label that all training examples have
 
 
 class Target(NamedTuple):
-    """What is to be predicted: labels of `LabelledSequences`, kind of task, number of classes."""
+    """What is to be predicted: labels as in `LabelledSequences`, kind of task, classes."""
 
     labels: np.ndarray
     kind: str
     classes: int
 
     def select(self, chosen: np.ndarray) -> "Target":
+        """The target of some examples."""
         return self._replace(labels=self.labels[chosen])
 
 
 class LinearModel(NamedTuple):
-    """A fitted model of one output, or of one a label (multilabel)."""
+    """A fitted model of one output, or one per label (multilabel)."""
 
     kind: str
     classes: int
@@ -57,7 +57,7 @@ def fit(features: Features, target: Target, strength: float) -> LinearModel:
 
 def _fit_one(features: Features, labels: np.ndarray, strength: float) -> Any:
     if labels.min() == labels.max():
-        return int(labels[0])  # a label that all examples have, or none
+        return int(labels[0])  # all examples have the label, or none has it
     model = LogisticRegression(C=strength, max_iter=1000)
     with warnings.catch_warnings():
         # nearly separable at a large C: further steps move the weights, not the decisions
@@ -66,23 +66,23 @@ def _fit_one(features: Features, labels: np.ndarray, strength: float) -> Any:
 
 
 def predict(model: LinearModel, features: Features) -> np.ndarray:
-    """Logits, as `scores.score` takes them: [N, C], or [N] of regression."""
+    """Logits, as `evaluation.metrics.score` takes them: [N, C], or [N] for a regression."""
     if model.kind == "regression":
         return model.models[0].predict(features)
     if model.kind == "multilabel":
-        columns = [_log_odds(one, features) for one in model.models]
+        columns = [_log_odds(fitted, features) for fitted in model.models]
         return np.stack(columns, axis=1)
-    (one,) = model.models
-    # A class without a training example gets a share of (nearly) nothing.
+    (fitted,) = model.models
+    # A class without a training example gets a probability of (nearly) 0.
     logits = np.full((features.shape[0], model.classes), -CERTAIN)
-    if isinstance(one, int):
-        logits[:, one] = 0.0
+    if isinstance(fitted, int):
+        logits[:, fitted] = 0.0
         return logits
-    found = one.decision_function(features)
-    if found.ndim == 1:  # two classes: the log-odds of the second one
-        found = np.stack([np.zeros_like(found), found], axis=1)
+    scores = fitted.decision_function(features)
+    if scores.ndim == 1:  # two classes: the log-odds of the second one
+        scores = np.stack([np.zeros_like(scores), scores], axis=1)
     # nothing else about a class counts than its distance from the best one
-    logits[:, one.classes_] = found - found.max(axis=1, keepdims=True)
+    logits[:, fitted.classes_] = scores - scores.max(axis=1, keepdims=True)
     return logits
 
 
@@ -93,7 +93,7 @@ def _log_odds(model: Any, features: Features) -> np.ndarray:
 
 
 def loss(logits: np.ndarray, target: Target) -> float:
-    """What cross-validation compares: mean negative log-likelihood, squared error of regression."""
+    """What cross-validation compares: mean negative log-likelihood, or mean squared error."""
     labels = target.labels
     if target.kind == "regression":
         return float(np.mean((logits - labels) ** 2))
@@ -123,16 +123,17 @@ def validated_loss(features: Features, target: Target, strength: float, fold: np
     """Mean loss on each fold of the model that was fitted to the others."""
     losses = []
     for number in range(fold.max() + 1):
-        out = fold == number
-        model = fit(features[~out], target.select(~out), strength)
-        losses.append(loss(predict(model, features[out]), target.select(out)))
+        held_out = fold == number
+        model = fit(features[~held_out], target.select(~held_out), strength)
+        losses.append(loss(predict(model, features[held_out]), target.select(held_out)))
     return float(np.mean(losses))
 
 
 def sample_for_selection(target: Target, seed: int) -> np.ndarray:
-    """int64: numbers of the training examples by which something is chosen, at most 20,000.
+    """int64: the training examples by which something is chosen, at most 20,000.
 
-    Of more, a sample; then the choice leans to what fewer examples allow (a stronger penalty).
+    Of more they are a sample; then the choice leans to what fewer examples allow (a stronger
+    penalty).
     """
     count = len(target.labels)
     if count <= MAX_SELECTION_EXAMPLES:
@@ -156,15 +157,15 @@ def choose_strength(features: Features, target: Target, seed: int) -> float:
 
 
 def best_strength(features: Features, target: Target, fold: np.ndarray) -> Choice:
-    """The strength with the least validated loss; the more regular one of equals.
+    """The strength with the least validated loss; the stronger penalty of equals.
 
-    Tried from the strongest penalty on, until the loss has gone up twice.
+    Strengths are tried from the strongest penalty on, until the loss has gone up twice.
     """
     best, worse = Choice(STRENGTHS[0], math.inf), 0
     for strength in STRENGTHS:
-        found = validated_loss(features, target, strength, fold)
-        if found < best.loss:
-            best, worse = Choice(strength, found), 0
+        mean_loss = validated_loss(features, target, strength, fold)
+        if mean_loss < best.loss:
+            best, worse = Choice(strength, mean_loss), 0
         else:
             worse += 1
             if worse == 2:

@@ -1,4 +1,4 @@
-"""How much of a task a linear model and nearest neighbours find in frozen features.
+"""How much of a task a linear model and nearest neighbours learn from frozen features.
 
 Pure functions on arrays: features float [N, D] of training and test examples, labels as in
 `LabelledSequences`. Nothing here knows how the features were made.
@@ -32,18 +32,18 @@ def probe(
 
     Returns
     -------
-    dict with the keys `logistic` (ridge of regression tasks) and `neighbours`
+    dict with the keys `logistic` (ridge for regression tasks) and `neighbours`
     """
-    train, test = scaled(train, test)
-    found = {
+    train, test = standardize(train, test)
+    logits = {
         "logistic": logistic(train, target, test, seed),
         "neighbours": neighbours(train, target, test),
     }
-    return {name: score(logits, test_labels, target.kind) for name, logits in found.items()}
+    return {name: score(own, test_labels, target.kind) for name, own in logits.items()}
 
 
-def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both with mean 0 and deviation 1 of each training feature, and rows of length about 1."""
+def standardize(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both, with mean 0 and deviation 1 of each training feature, and rows of length about 1."""
     scaler = StandardScaler().fit(np.asarray(train, np.float64))
     # Rows of length 1, so that the strengths of the penalty mean what they mean in the baselines.
     unit = np.sqrt(train.shape[1])
@@ -60,19 +60,19 @@ def logistic(train: np.ndarray, target: Target, test: np.ndarray, seed: int) -> 
 
 
 def neighbours(train: np.ndarray, target: Target, test: np.ndarray) -> np.ndarray:
-    """Log-shares of the labels among the nearest training examples (cosine), one added to each.
+    """Log-fractions of the labels among the nearest training examples (cosine), one added to each.
 
     The number of neighbours is 10, or a third of the training examples where that is less.
     """
     count = max(1, min(NEIGHBOURS, len(train) // 3))
-    settings = {"n_neighbors": count, "metric": "cosine", "algorithm": "brute"}
+    options = {"n_neighbors": count, "metric": "cosine", "algorithm": "brute"}
     if target.kind == "regression":
-        return KNeighborsRegressor(**settings).fit(train, target.labels).predict(test)
+        return KNeighborsRegressor(**options).fit(train, target.labels).predict(test)
     if target.kind == "multilabel":
-        model = KNeighborsRegressor(**settings).fit(train, target.labels)
-        found = model.predict(test) * count
-        return np.log(found + 1) - np.log(count - found + 1)
-    model = KNeighborsClassifier(**settings).fit(train, target.labels)
-    found = np.zeros((len(test), target.classes))
-    found[:, model.classes_] = model.predict_proba(test) * count
-    return np.log((found + 1) / (count + target.classes))
+        model = KNeighborsRegressor(**options).fit(train, target.labels)
+        votes = model.predict(test) * count
+        return np.log(votes + 1) - np.log(count - votes + 1)
+    model = KNeighborsClassifier(**options).fit(train, target.labels)
+    votes = np.zeros((len(test), target.classes))
+    votes[:, model.classes_] = model.predict_proba(test) * count
+    return np.log((votes + 1) / (count + target.classes))

@@ -169,6 +169,16 @@ def _convert_line(
 
 
 @kernel
+def _read_header(raw: np.ndarray, n: int, p: int, row: np.ndarray) -> int:
+    """Note where the header at raw[p] begins and ends; returns the offset after its line."""
+    end = p
+    while end < n and raw[end] != _LF:
+        end += 1
+    row[HEADER_START], row[HEADER_END] = p, end
+    return min(end + 1, n)
+
+
+@kernel
 def convert(
     raw: np.ndarray, n: int, mid_line: bool, out: np.ndarray, headers: np.ndarray, tally: np.ndarray
 ) -> None:
@@ -195,16 +205,12 @@ def convert(
         if at_start and raw[p] == _GT:
             if num_headers == headers.shape[0]:
                 break
-            end = p
-            while end < n and raw[end] != _LF:
-                end += 1
             row = headers[num_headers]
-            row[HEADER_START], row[HEADER_END], row[HEADER_CODE] = p, end, o
-            row[HEADER_N], row[HEADER_IUPAC] = n_count, iupac
+            row[HEADER_CODE], row[HEADER_N], row[HEADER_IUPAC] = o, n_count, iupac
+            p = _read_header(raw, n, p, row)
             num_headers += 1
             out[o] = AMBIGUOUS
             o += 1
-            p = min(end + 1, n)
             continue
         if at_start and width > 0:
             p, o, line_n = _convert_regular_lines(raw, n, p, out, o, width, ending)

@@ -1,0 +1,146 @@
+"""Weights and sizes between our encoder and Hugging Face's ESM, in both directions.
+
+ESM normalizes the input of every part and the output of the last layer, and not the embeddings;
+its positions are rotary here. It has two things that ours lacks: a head for contacts in proteins,
+which an export writes as zeros, and the frequencies of the rotary positions as weights.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from cmgems.hub.conversion import (
+    SIZES,
+    Match,
+    Weights,
+    check_architecture,
+    check_rest,
+    from_theirs,
+    in_float32,
+    part,
+    read_dropout,
+    read_sizes,
+    to_theirs,
+)
+from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
+from cmgems.models.positions import ROTARY_BASE, rotary_frequencies
+from cmgems.tokenization import Tokenization
+from cmgems.tokenization.base import CLS, MASK, PAD, SEP
+
+MODEL_CLASS = "EsmForMaskedLM"
+BLOCKS: dict[str, Any] = {
+    "norm": "pre",
+    "embedding_norm": False,
+    "position_embedding": "rotary",
+    "mlp": "gelu",
+    "biases": True,
+    "conv_stem": 0,
+}
+WORDS = "esm.embeddings.word_embeddings.weight"
+LAYER = {
+    "attention_norm": ("attention.LayerNorm",),
+    "attention.query": ("attention.self.query",),
+    "attention.key_value": ("attention.self.key", "attention.self.value"),
+    "attention.output": ("attention.output.dense",),
+    "norm": ("LayerNorm",),
+    "mlp.up": ("intermediate.dense",),
+    "mlp.down": ("output.dense",),
+}
+COPIES = {"lm_head.decoder.weight": WORDS}
+CONTACTS = "esm.contact_head.regression"
+FREQUENCIES = "attention.self.rotary_embeddings.inv_freq"  # of each layer
+NOT_READ = (
+    CONTACTS,
+    "esm.pooler.",
+    "esm.embeddings.position_ids",
+    "esm.rotary_embeddings.",
+    f"esm.encoder.layer.*.{FREQUENCIES}",  # as transformers 5 writes it
+)
+
+ARCHITECTURE = {
+    "position_embedding_type": "rotary",
+    "emb_layer_norm_before": False,
+    "token_dropout": False,
+    "layer_norm_eps": 1e-12,
+    "rope_theta": ROTARY_BASE,
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "is_folding_model": False,
+    "tie_word_embeddings": True,
+}
+DEFAULTS = {"position_embedding_type": "absolute"}
+
+
+def matches(layers: int) -> Iterator[Match]:
+    """Every weight of a `MaskedLanguageModel` and its pieces in an `EsmForMaskedLM`."""
+    yield Match(("encoder.tokens.weight",), (WORDS,))
+    for number in range(layers):
+        for ours, theirs in LAYER.items():
+            pieces = tuple(f"esm.encoder.layer.{number}.{piece}" for piece in theirs)
+            yield from part((f"encoder.layers.{number}.{ours}",), pieces)
+    yield from part(("encoder.final_norm",), ("esm.encoder.emb_layer_norm_after",))
+    yield from part(("head_dense",), ("lm_head.dense",))
+    yield from part(("norm",), ("lm_head.layer_norm",))
+    yield Match(("bias",), ("lm_head.bias",))
+
+
+def masked_lm_states(model: MaskedLanguageModel) -> Weights:
+    """The weights as an `EsmForMaskedLM` names them; the tied output weights are not repeated."""
+    config = model.encoder.config
+    theirs = to_theirs(model.state_dict(), matches(config.num_layers), MODEL_CLASS)
+    theirs[f"{CONTACTS}.weight"] = torch.zeros(1, config.num_layers * config.num_heads)
+    theirs[f"{CONTACTS}.bias"] = torch.zeros(1)
+    for number in range(config.num_layers):
+        theirs[f"esm.encoder.layer.{number}.{FREQUENCIES}"] = rotary_frequencies(
+            config.hidden_size // config.num_heads
+        )
+    return theirs
+
+
+def from_esm(theirs: Weights, config: EncoderConfig) -> Weights:
+    """The weights of an `EsmForMaskedLM` under our names.
+
+    Raises
+    ------
+    UserError
+        If one is missing, has no place here, or contradicts what it should be a copy of.
+    """
+    names = [*matches(config.num_layers)]
+    theirs = in_float32(theirs)
+    ours = from_theirs(theirs, names, f"{MODEL_CLASS} with {config.num_layers} layers")
+    of_layers = tuple(f"esm.encoder.layer.{n}.{FREQUENCIES}" for n in range(config.num_layers))
+    check_rest(theirs, names, COPIES, NOT_READ + of_layers)
+    return ours
+
+
+def esm_config(config: EncoderConfig, tokenization: Tokenization) -> dict[str, Any]:
+    """The content of `config.json`."""
+    return {
+        "architectures": [MODEL_CLASS],
+        "model_type": "esm",
+        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
+        **ARCHITECTURE,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+        "initializer_range": 0.02,
+        "pad_token_id": PAD,
+        "cls_token_id": CLS,
+        "eos_token_id": SEP,
+        "mask_token_id": MASK,
+        "dtype": "float32",
+        **tokenization.hf_config,
+    }
+
+
+def read_config(config: dict[str, Any]) -> EncoderConfig:
+    """The encoder that the content of a `config.json` describes.
+
+    Raises
+    ------
+    UserError
+        If it is not the configuration of an ESM like ours.
+    """
+    check_architecture(config, ARCHITECTURE, DEFAULTS, "an ESM")
+    dropout = read_dropout(config, "hidden_dropout_prob", 0.1)
+    return EncoderConfig(**read_sizes(config), dropout=dropout, **BLOCKS)

@@ -1,0 +1,159 @@
+"""Encoders that transformers computes under other names than BERT's, in both directions."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.encoders import BERT, VARIANTS
+from helpers.paths import EXPERIMENTS
+
+from cmgems.cli import main
+from cmgems.errors import UserError
+from cmgems.hub.families import FAMILIES, family_of
+from cmgems.hub.folder import write_folder, write_tokenizer
+from cmgems.hub.pretrained import load_pretrained
+from cmgems.models.attention import SequenceLayout
+from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.pretraining import pretrain
+from cmgems.runs.experiment import load
+from cmgems.tokenization import OverlappingKmers
+
+transformers = pytest.importorskip("transformers", reason="wanted: pip install cmgems[peers]")
+transformers.utils.logging.disable_progress_bar()
+LENGTHS = (12, 30, 30)
+K3 = OverlappingKmers(3)
+KNOWN = {
+    "post-learned-gelu-biases-0": "BertForMaskedLM",
+    "esm-rotary-gelu-biases-0": "EsmForMaskedLM",
+    "pre-rotary-geglu-biases-0": "ModernBertForMaskedLM",
+    "pre-rotary-geglu-none-0": "ModernBertForMaskedLM",
+}
+
+
+def scramble(module, seed=0):
+    """Weights with nothing at 0 or 1, where a slip would not show."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator) * 0.1
+            parameter.copy_(noise + (1 if "norm" in name.lower() and "bias" not in name else 0))
+    return module.eval()
+
+
+@torch.no_grad()
+def assert_alike(ours, theirs):
+    """Logits within 1e-5 in float32, under padding."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(5, BERT.vocab_size, (len(LENGTHS), max(LENGTHS)), generator=generator)
+    real = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    ids = ids.where(real, 0)
+    wanted = theirs(input_ids=ids, attention_mask=real.long()).logits[real]
+    logits = ours(ids[real], SequenceLayout.of(LENGTHS), torch.arange(sum(LENGTHS)))
+    assert wanted.abs().max() > 0.3
+    assert (logits - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("variant", KNOWN)
+def test_an_exported_model_has_our_logits_in_transformers(variant, tmp_path):
+    ours = scramble(MaskedLanguageModel(VARIANTS[variant]))
+    config = ours.encoder.config
+    family = family_of(config)
+    assert family.model_class == KNOWN[variant]
+    folder = tmp_path / "out"
+    write_folder(folder, family.weights(ours), family.config(config, K3), K3, "# card\n")
+    theirs, notes = transformers.AutoModelForMaskedLM.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert type(theirs).__name__ == KNOWN[variant]
+    assert not any(notes.values()), notes
+    assert_alike(ours, theirs.eval())
+    back = load_pretrained(folder)
+    assert back.model.encoder.config == config
+    for name, weight in ours.state_dict().items():
+        assert torch.equal(back.model.state_dict()[name], weight), name
+
+
+@pytest.mark.parametrize("variant", KNOWN)
+def test_a_model_of_transformers_has_its_logits_here(variant, tmp_path):
+    config = VARIANTS[variant]
+    settings = family_of(config).config(config, K3)
+    classes = {
+        "bert": (transformers.BertConfig, transformers.BertForMaskedLM),
+        "esm": (transformers.EsmConfig, transformers.EsmForMaskedLM),
+        "modernbert": (transformers.ModernBertConfig, transformers.ModernBertForMaskedLM),
+    }
+    config_class, model_class = classes[settings["model_type"]]
+    theirs = scramble(model_class(config_class(**settings)))
+    theirs.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path, K3, 40)
+    ours = load_pretrained(tmp_path)
+    assert ours.model.encoder.config == config
+    assert_alike(ours.model, theirs)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in KNOWN])
+def test_what_no_class_computes_is_refused_in_one_line(variant):
+    with pytest.raises(UserError, match="no class of transformers computes this encoder") as told:
+        family_of(VARIANTS[variant])
+    assert "\n" not in str(told.value)
+    assert "model." in str(told.value)
+
+
+def test_the_message_names_what_the_nearest_class_lacks():
+    with pytest.raises(UserError) as told:
+        family_of(replace(BERT, position_embedding="alibi"))
+    assert str(told.value).endswith(
+        "the nearest, BertForMaskedLM, has model.position_embedding learned (found alibi)"
+    )
+
+
+def test_export_of_a_run(tiny, tmp_path, capsys):
+    """ModernBERT's blocks go out and come back; ALiBi is refused and leaves nothing."""
+    blocks = ["model.norm=pre", "model.mlp=geglu", "model.biases=false", "model.init=bert"]
+    for positions, code in (("rotary", 0), ("alibi", 2)):
+        run, out = tmp_path / positions, tmp_path / f"{positions}-out"
+        own = [*blocks, f"model.position_embedding={positions}", f"run.dir={run}"]
+        pretrain(load(EXPERIMENTS / "pretrain/random.yaml", [*tiny, *own, "train.max_steps=3"]))
+        capsys.readouterr()
+        assert main(["export", str(run), str(out)]) == code
+        assert out.exists() == (code == 0)
+    error = capsys.readouterr().err
+    assert "ModernBertForMaskedLM, has model.position_embedding rotary (found alibi)" in error
+    assert len(error.strip().splitlines()) == 1
+    back = load_pretrained(tmp_path / "rotary-out").model
+    ours = load_pretrained(tmp_path / "rotary").model
+    assert back.encoder.config == ours.encoder.config
+    assert "ModernBertForMaskedLM" in (tmp_path / "rotary-out/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("variant", "keys", "message"),
+    [
+        ("esm-rotary-gelu-biases-0", {"token_dropout": True}, "token_dropout: found True"),
+        ("esm-rotary-gelu-biases-0", {"emb_layer_norm_before": True}, "emb_layer_norm_before: fou"),
+        ("esm-rotary-gelu-biases-0", {"position_embedding_type": "absolute"}, "our encoder is an"),
+        ("pre-rotary-geglu-none-0", {"norm_eps": 1e-5}, "norm_eps: found 1e-05"),
+        ("pre-rotary-geglu-none-0", {"mlp_bias": True}, "mlp_bias: found True"),
+        ("pre-rotary-geglu-none-0", {"layer_types": None}, "layer_types: found None, wanted full"),
+        ("pre-rotary-geglu-none-0", {"rope_parameters": None}, "rope_parameters: found the base"),
+        ("pre-rotary-geglu-none-0", {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2},
+         "found a weight model.layers.2"),
+        ("pre-rotary-geglu-none-0", {"hidden_size": 64}, "found the shape"),
+    ],
+)  # fmt: skip
+def test_another_architecture_is_refused_in_one_line(variant, keys, message, tmp_path):
+    ours = scramble(MaskedLanguageModel(VARIANTS[variant]))
+    family = family_of(ours.encoder.config)
+    settings = family.config(ours.encoder.config, K3)
+    write_folder(tmp_path / "out", family.weights(ours), settings, K3, "# card\n")
+    (tmp_path / "out/config.json").write_text(json.dumps(settings | keys))
+    with pytest.raises(UserError) as told:
+        load_pretrained(tmp_path / "out")
+    assert message in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_every_family_is_told_apart():
+    blocks = [tuple(sorted(map(str, family.blocks.items()))) for family in FAMILIES.values()]
+    assert len(set(blocks)) == len(FAMILIES)
