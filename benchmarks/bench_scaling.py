@@ -3,11 +3,11 @@
     python benchmarks/bench_scaling.py [--preset logo] [--rounds 3]
     python benchmarks/bench_scaling.py --model-only [--flops 400e12] [--network 50e9]
 
-Measured: `cmgems pretrain` with the same windows per process and step on one process, on two, and as
-two runs at once that know nothing of each other, one thread each, turn by turn; tokens per second of
-training, from results.json. Everything that a run does in a step is in it. Two runs share nothing
-but the machine: what they lose is the machine's, what two processes lose beyond it is ours. The
-best round of each counts: what else the machine does only slows down.
+Measured: `cmgems pretrain` with the same windows per process and step on one process, on two, and
+as two runs at once that know nothing of each other, one thread each, in turns; tokens per second of
+training, from results.json. Everything that a run does in a step is included. Two runs share only
+the machine: what they lose is lost to the machine, what two processes lose beyond it is lost to the
+framework. The best round of each counts: whatever else the machine does only slows it down.
 
 Modelled (`step_time`): what a step of data parallelism takes on n GPUs, from the FLOPs and bytes of
 the encoder and the rates that are given as options. It is arithmetic on assumptions, and says so.
@@ -102,15 +102,17 @@ def main() -> None:
 
 def report_measured(args: argparse.Namespace) -> None:
     contestants = {"1 process": (1, 1), "2 processes": (2, 1), "2 runs at once": (1, 2)}
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(args.rounds):
         for name, (processes, runs) in contestants.items():
-            rates[name].append(tokens_per_second(args, processes, runs))
-    best = {name: max(found) for name, found in rates.items()}
+            speeds[name].append(tokens_per_second(args, processes, runs))
+    best = {name: max(rounds) for name, rounds in speeds.items()}
     print(f"measured: {args.preset}, {args.windows} windows per process and step, 1 thread each")
-    for name, rate in best.items():
-        ratio = f", {rate / best['1 process'] / 2:.1%} of twice one process" * (name != "1 process")
-        print(f"  {name:15}{rate:>9,.0f} tokens per second (best of {args.rounds}){ratio}")
+    for name, speed in best.items():
+        ratio = f", {speed / best['1 process'] / 2:.1%} of twice one process" * (
+            name != "1 process"
+        )
+        print(f"  {name:15}{speed:>9,.0f} tokens per second (best of {args.rounds}){ratio}")
     print()
 
 
