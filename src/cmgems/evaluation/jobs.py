@@ -321,7 +321,7 @@ def _zero_shot(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     test = test_examples(context.evaluation, trial.task, source.tokenization.min_bases)
     model = load_language_model(source, trial.seed).to(context.device)
     sequences = map(test.sequence, range(len(test)))
-    found = [pseudo_log_likelihood(model, source.tokenization, codes) for codes in sequences]
-    likelihood = np.array([each.mean for each in found])
+    likelihoods = [pseudo_log_likelihood(model, source.tokenization, codes) for codes in sequences]
+    likelihood = np.array([sequence.mean for sequence in likelihoods])
     logits = np.stack([np.zeros(len(test)), likelihood - np.median(likelihood)], 1)
     return Result(trial, score(logits, test.labels, task.kind), float("nan"), 0.0, {})

@@ -166,9 +166,8 @@ def find_shortage(
     """The error of a replicate for which there are too few examples."""
     root = evaluation.tasks.root
     try:
-        splits.few_shot(
-            task, shots, None if evaluation.few_shot.published else 0, root, 0, min_length
-        )
+        replicate = None if evaluation.few_shot.published else 0
+        splits.few_shot(task, shots, replicate, root, min_length=min_length)
     except splits.TooFewExamples as error:
         return error
     return None

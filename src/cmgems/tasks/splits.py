@@ -37,7 +37,7 @@ def read_split(
     ----------
     task : from `tasks.task`
     split : train, dev or test
-    root : folder with the published files, as docs/tasks.md lays them out
+    root : folder with the published files, as in docs/tasks.md
     min_length : bases; a shorter sequence is refused (`Tokenization.min_bases`)
 
     Raises
