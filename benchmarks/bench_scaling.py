@@ -3,11 +3,11 @@
     python benchmarks/bench_scaling.py [--preset logo] [--rounds 3]
     python benchmarks/bench_scaling.py --model-only [--flops 400e12] [--network 50e9]
 
-Measured: `cmgems pretrain` with the same windows a process and step on one process, on two, and as
-two runs at once that know nothing of each other, one thread each, turn by turn; tokens a second of
-training, from results.json. Everything that a run does in a step is in it. Two runs share nothing
-but the machine: what they lose is the machine's, what two processes lose beyond it is ours. The
-best round of each counts: what else the machine does only slows down.
+Measured: `cmgems pretrain` with the same windows per process and step on one process, on two, and
+as two runs at once that know nothing of each other, one thread each, in turns; tokens per second of
+training, from results.json. Everything that a run does in a step is included. Two runs share only
+the machine: what they lose is lost to the machine, what two processes lose beyond it is lost to the
+framework. The best round of each counts: whatever else the machine does only slows it down.
 
 Modelled (`step_time`): what a step of data parallelism takes on n GPUs, from the FLOPs and bytes of
 the encoder and the rates that are given as options. It is arithmetic on assumptions, and says so.
@@ -36,10 +36,10 @@ LAST_BUCKET = 25e6  # bytes; DDP's bucket size: the last sum begins when the bac
 class Hardware(NamedTuple):
     """What is assumed of a GPU and its links."""
 
-    flops: float  # FLOPs a second that training reaches, not the data sheet's
+    flops: float  # FLOPs per second that training reaches, not the data sheet's
     node: int  # GPUs of a machine
-    inside: float  # bytes a second of each GPU to the others of its machine
-    network: float  # bytes a second of each GPU to other machines
+    inside: float  # bytes per second of each GPU to the others of its machine
+    network: float  # bytes per second of each GPU to other machines
     latency: float  # seconds of each of the 2 log2(n) rounds of a sum
 
 
@@ -52,7 +52,7 @@ class StepTime(NamedTuple):
 
     @property
     def efficiency(self) -> float:
-        """Tokens a second and GPU, against one GPU alone."""
+        """Tokens per second and GPU, against one GPU alone."""
         return self.compute / (self.compute + self.exposed)
 
 
@@ -83,12 +83,14 @@ def main() -> None:
     parser.add_argument("--preset", default="logo", choices=("small", "logo", "dnabert"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--windows", type=int, default=8, help="a process and step")
+    parser.add_argument("--windows", type=int, default=8, help="windows per process and step")
     parser.add_argument("--model-only", action="store_true", help="measure nothing")
-    parser.add_argument("--flops", type=float, default=400e12, help="a second, reached by training")
+    parser.add_argument(
+        "--flops", type=float, default=400e12, help="per second, reached by training"
+    )
     parser.add_argument("--node", type=int, default=8, help="GPUs of a machine")
-    parser.add_argument("--inside", type=float, default=400e9, help="bytes a second in a machine")
-    parser.add_argument("--network", type=float, default=50e9, help="bytes a second and GPU")
+    parser.add_argument("--inside", type=float, default=400e9, help="bytes per second in a machine")
+    parser.add_argument("--network", type=float, default=50e9, help="bytes per second and GPU")
     parser.add_argument("--latency", type=float, default=10e-6, help="seconds a round")
     args = parser.parse_args()
     if not args.model_only:
@@ -100,15 +102,17 @@ def main() -> None:
 
 def report_measured(args: argparse.Namespace) -> None:
     contestants = {"1 process": (1, 1), "2 processes": (2, 1), "2 runs at once": (1, 2)}
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(args.rounds):
         for name, (processes, runs) in contestants.items():
-            rates[name].append(tokens_per_second(args, processes, runs))
-    best = {name: max(found) for name, found in rates.items()}
-    print(f"measured: {args.preset}, {args.windows} windows a process and step, 1 thread each")
-    for name, rate in best.items():
-        share = f", {rate / best['1 process'] / 2:.1%} of twice one process" * (name != "1 process")
-        print(f"  {name:15}{rate:>9,.0f} tokens a second (best of {args.rounds}){share}")
+            speeds[name].append(tokens_per_second(args, processes, runs))
+    best = {name: max(rounds) for name, rounds in speeds.items()}
+    print(f"measured: {args.preset}, {args.windows} windows per process and step, 1 thread each")
+    for name, speed in best.items():
+        ratio = f", {speed / best['1 process'] / 2:.1%} of twice one process" * (
+            name != "1 process"
+        )
+        print(f"  {name:15}{speed:>9,.0f} tokens per second (best of {args.rounds}){ratio}")
     print()
 
 
@@ -152,12 +156,12 @@ def report_model(preset: str, windows: int, hardware: Hardware) -> None:
     flops = tokens * flops_per_token(shape, lengths.mean_length_per_token, lengths.masked_fraction)
     gradient_bytes = 4 * parameters(shape)
     print(
-        f"modelled, not measured: {preset}, {windows} windows a GPU and step, "
+        f"modelled, not measured: {preset}, {windows} windows per GPU and step, "
         f"{gradient_bytes / 1e6:,.0f} MB of gradients"
     )
     print(
         f"  assumed: {hardware.flops / 1e12:,.0f} TFLOP/s, {hardware.node} GPUs a machine, "
-        f"{hardware.inside / 1e9:,.0f} GB/s inside, {hardware.network / 1e9:,.0f} GB/s a GPU "
+        f"{hardware.inside / 1e9:,.0f} GB/s inside, {hardware.network / 1e9:,.0f} GB/s per GPU "
         f"outside, {hardware.latency * 1e6:.0f} us a round"
     )
     print(f"  {'GPUs':>6}{'arithmetic':>12}{'sums':>10}{'exposed':>10}{'efficiency':>12}")

@@ -6,7 +6,7 @@ The peer is `BertForMaskedLM` (eager, dropout 0) fed by `DataCollatorForLanguage
 AdamW and clipping of gradients; ours is `Pretraining.training_step` on windows of the sample
 genome, the same clipping and AdamW. Both get equal numbers of windows of equal lengths; masking,
 padding and corruption count on both sides, cutting windows on ours and tokenising on neither. The
-two take turns, so that what else the machine does falls on both; figures are real tokens a second
+two take turns, so that what else the machine does falls on both; figures are real tokens per second
 ([CLS] and [SEP] included), best and median of the rounds. Rows that need a GPU run where there is
 one, and say so where there is none.
 """
@@ -97,10 +97,10 @@ def lightning(rounds: int) -> None:
 def data(rounds: int) -> None:
     """Share of the step that waits for windows; wanted: at most 1 %."""
     for name, overrides in (("quickstart", []), ("logo", ["model.preset=logo"])):
-        share = statistics.median(
+        fraction = statistics.median(
             _lightning_steps(_run_of(overrides))[1] for _ in range(max(rounds // 4, 1))
         )
-        print(f"  {name:<12}{share:.2%}")
+        print(f"  {name:<12}{fraction:.2%}")
 
 
 STEPS = 24  # of a run for `lightning` and `data`; the first are left out
@@ -152,7 +152,7 @@ class StepTimes(L.Callback):
 
 
 def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
-    """Each step of the run that `cmgems pretrain` makes, and the share of time spent on data."""
+    """Each step of the run that `cmgems pretrain` makes, and the fraction of time spent on data."""
     silence_lightning()
     genome, windows = data_of(experiment)
     table = load_difficulty(experiment, genome)
@@ -168,7 +168,7 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
     return _steps(times.begins), find_callback(Throughput, parts).results()["fraction_data"]
 
 
-# The process says when its first optimiser step is done, and ends.
+# The process says when its first optimizer step is done, and ends.
 FIRST_STEP = """
 import os, sys
 import lightning as L
@@ -193,7 +193,7 @@ def start(rounds: int) -> None:
         commands = [
             [sys.executable, "-c", FIRST_STEP, experiment, f"run.dir={folder}/{n}"] for n in repeats
         ]
-        print(f"  first step, nothing kept yet  {_process_seconds(commands[:1])}")
+        print(f"  first step, nothing cached yet  {_process_seconds(commands[:1])}")
         print(f"  first step, a later run       {_process_seconds(commands[1:])}")
 
 

@@ -69,7 +69,7 @@ def test_stopped_and_resumed_equals_not_stopped(tiny, tmp_path, monkeypatch):
     overrides = [*tiny, "train.max_steps=9", "curriculum.strategies=[loss_adaptive]"]
     whole = pretrain(load(path, [*overrides, f"run.dir={tmp_path / 'whole'}"]))
     overrides.append(f"run.dir={tmp_path / 'run'}")
-    interrupt_when_window_is_drawn(monkeypatch, number=4 * 4 + 1, which=signal.SIGINT)
+    interrupt_when_window_is_drawn(monkeypatch, number=4 * 4 + 1, signal_number=signal.SIGINT)
     with pytest.raises(RunStopped):
         pretrain(load(path, overrides))
     resumed = pretrain(load(path, [*overrides, "run.resume=true"]))

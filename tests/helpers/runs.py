@@ -1,4 +1,4 @@
-"""What a finished run holds, whether two are the same, and a signal amid a step."""
+"""What a finished run holds, whether two runs are the same, and signals in the middle of a step."""
 
 import csv
 import os
@@ -10,7 +10,7 @@ from cmgems.data_modules.windows import WindowStream
 
 
 def scalars(folder):
-    """{(step, name): value as written}, without what depends on the clock."""
+    """{(step, name): value as written} of a run, without what depends on the clock."""
     with open(folder / "metrics.csv") as handle:
         rows = list(csv.DictReader(handle))
     return {
@@ -18,25 +18,26 @@ def scalars(folder):
     }
 
 
-def weights(folder, which="last"):
-    checkpoint = torch.load(folder / f"checkpoints/{which}.ckpt", weights_only=True)
+def weights(folder, checkpoint_name="last"):
+    checkpoint = torch.load(folder / f"checkpoints/{checkpoint_name}.ckpt", weights_only=True)
     return checkpoint["state_dict"]
 
 
-def assert_same_run(one, other):
-    assert scalars(one) == scalars(other)
-    for name, tensor in weights(one).items():
-        assert torch.equal(tensor, weights(other)[name]), name
+def assert_same_run(a, b):
+    """All scalars and all weights of two runs are equal, bit for bit."""
+    assert scalars(a) == scalars(b)
+    for name, tensor in weights(a).items():
+        assert torch.equal(tensor, weights(b)[name]), name
 
 
-def interrupt_when_window_is_drawn(monkeypatch, number, which=signal.SIGINT):
+def interrupt_when_window_is_drawn(monkeypatch, number, signal_number=signal.SIGINT):
     """Send this process a signal in the middle of the step that draws this window."""
     original = WindowStream.batch
 
-    def batch(self, first, count, *hand):
+    def batch(self, first, count, *args):
         if first <= number < first + count:
             monkeypatch.setattr(WindowStream, "batch", original)
-            os.kill(os.getpid(), which)
-        return original(self, first, count, *hand)
+            os.kill(os.getpid(), signal_number)
+        return original(self, first, count, *args)
 
     monkeypatch.setattr(WindowStream, "batch", batch)

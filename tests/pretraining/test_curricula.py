@@ -47,7 +47,7 @@ def whole(request, tiny, tmp_path_factory):
 def test_stopped_in_the_middle_and_resumed_equals_not_stopped(whole, tmp_path, monkeypatch):
     folder, overrides, results = whole
     overrides = [*overrides, f"run.dir={tmp_path / 'run'}"]
-    interrupt_when_window_is_drawn(monkeypatch, number=4 * 10 + 1, which=signal.SIGINT)
+    interrupt_when_window_is_drawn(monkeypatch, number=4 * 10 + 1, signal_number=signal.SIGINT)
     with pytest.raises(RunStopped):
         pretrain(load(PATH, overrides))
     resumed = pretrain(load(PATH, [*overrides, "run.resume=true"]))
@@ -77,28 +77,28 @@ def test_logs_what_the_masks_select_and_what_is_known_of_hidden_bases(whole):
     events.Reload()
     tags = events.Tags()["histograms"]
     assert {"masks/rank_of_masked", "masks/rank_of_others"} <= set(tags)
-    before = results["initial"]["random_wide"]["hidden_base_bits"]
-    assert before == pytest.approx(2.0, abs=0.1)  # an untrained model knows no base
+    untrained = results["initial"]["random_wide"]["hidden_base_bits"]
+    assert untrained == pytest.approx(2.0, abs=0.1)  # an untrained model knows no base
     assert 1.2 < results["reference"]["markov_bits"] < results["reference"]["composition_bits"]
     assert results["reference"]["composition_bits"] == pytest.approx(2.0, abs=0.05)
 
 
 def test_the_strategies_have_their_parts(whole):
     folder, overrides, results = whole
-    shares = results["masked_fraction"]
+    masked_fractions = results["masked_fraction"]
     if "curriculum.schedule=plateau" in overrides:
         assert results["switches"] == [6, 12]  # a stage takes two validations to end
-        place = [float(scalars(folder)[step, "train/progress"]) for step in range(1, 19)]
-        assert place == [0.0] * 6 + [1.0] * 6 + [2.0] * 6
+        progress = [float(scalars(folder)[step, "train/progress"]) for step in range(1, 19)]
+        assert progress == [0.0] * 6 + [1.0] * 6 + [2.0] * 6
     if "curriculum.order=shuffle" in overrides:
-        place = [float(scalars(folder)[step, "train/progress"]) for step in range(1, 19)]
-        assert sorted(place) == [0.0] * 6 + [1.0] * 7 + [2.0] * 5
-        assert place != sorted(place)
+        progress = [float(scalars(folder)[step, "train/progress"]) for step in range(1, 19)]
+        assert sorted(progress) == [0.0] * 6 + [1.0] * 7 + [2.0] * 5
+        assert progress != sorted(progress)
     if "curriculum.mix_by=sequence" in overrides:
-        fraction = [float(scalars(folder)[step, "train/mask_ratio"]) for step in (1, 18)]
-        assert fraction == [pytest.approx(0.15), pytest.approx(0.2925)]
-        assert set(shares) == {"span", "soft_pmi"}
-    assert all(0.05 < share < 0.4 for share in shares.values())
+        mask_ratio = [float(scalars(folder)[step, "train/mask_ratio"]) for step in (1, 18)]
+        assert mask_ratio == [pytest.approx(0.15), pytest.approx(0.2925)]
+        assert set(masked_fractions) == {"span", "soft_pmi"}
+    assert all(0.05 < fraction < 0.4 for fraction in masked_fractions.values())
 
 
 def test_the_summary_says_that_copying_is_not_knowing(whole, tiny, capsys):
@@ -114,23 +114,23 @@ def test_the_summary_says_that_copying_is_not_knowing(whole, tiny, capsys):
     "schedule", ["constant", "linear", "cosine", "sqrt", "exponential", "steps", "plateau"]
 )
 def test_the_state_of_every_schedule_goes_through_a_checkpoint(schedule):
-    """A callback made anew from the state of another, as plain containers, plans the same."""
+    """A callback that has loaded the state of another, as plain containers, plans the same."""
     names = ("random",) if schedule == "constant" else ("random", "genemask", "global_pmi")
     milestones = (0.2, 0.6) if schedule == "steps" else ()
     curriculum = Curriculum(schedule=schedule, strategies=names, milestones=milestones)
     experiment = Experiment(curriculum=curriculum, train=Train(max_steps=100))
-    one, other = (CurriculumCallback(experiment, 8.0) for _ in range(2))
+    saved, resumed = (CurriculumCallback(experiment, 8.0) for _ in range(2))
     if schedule == "plateau":
-        one.switches, one.losses = [30], [5.0, 4.5]
-    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
-    assert other.losses == one.losses
-    assert [other.plan(t) for t in range(100)] == [one.plan(t) for t in range(100)]
+        saved.switches, saved.losses = [30], [5.0, 4.5]
+    resumed.load_state_dict(json.loads(json.dumps(saved.state_dict())))
+    assert resumed.losses == saved.losses
+    assert [resumed.plan(t) for t in range(100)] == [saved.plan(t) for t in range(100)]
     if schedule == "plateau":
-        assert one.plan(30).strategies == ("genemask",)
-        assert one.switched_at is None
+        assert saved.plan(30).strategies == ("genemask",)
+        assert saved.switched_at is None
     else:
         with pytest.raises(UserError, match="the checkpoint is of a"):
-            other.load_state_dict({"schedule": "plateau", "losses": [], "switches": []})
+            resumed.load_state_dict({"schedule": "plateau", "losses": [], "switches": []})
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from helpers.paths import EXPERIMENTS
 from cmgems.config.schema import Plateau
 from cmgems.curriculum.plateau import is_plateau
 
-# After each validation, and before the curriculum looks, each rank is given a loss of its own: that
-# of rank 0 stands still from the second validation on, that of rank 1 goes on falling.
+# After each validation, and before the curriculum reads the loss, each rank gets a loss of its own:
+# that of rank 0 is flat from the second validation on, that of rank 1 keeps falling.
 SCRIPT = """
 import json, sys
 import lightning as L
@@ -26,14 +26,14 @@ class Meddler(L.Callback):
         self.validations = 0
 
     def setup(self, trainer, module, stage):
-        trainer.callbacks = [self, *(each for each in trainer.callbacks if each is not self)]
+        trainer.callbacks = [self, *(other for other in trainer.callbacks if other is not self)]
 
     def on_validation_end(self, trainer, module):
         if trainer.state.fn == "fit":
             loss = OWN[trainer.global_rank][self.validations]
             self.validations += 1
-            figures = module.validated[module.strategy]
-            module.validated[module.strategy] = figures._replace(loss=loss)
+            metrics = module.validated[module.strategy]
+            module.validated[module.strategy] = metrics._replace(loss=loss)
 
 class Witness(L.Callback):
     def __init__(self):

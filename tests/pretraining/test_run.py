@@ -45,7 +45,7 @@ def test_results_say_what_happened(tiny_run):
     assert 3000 < results["initial"]["random"]["perplexity"] < 6000
     assert results["genome"]["bases"] == 4_000_000
     assert results["versions"]["torch"] == torch.__version__
-    found = scalars(folder)
+    written = scalars(folder)
     for name in (
         "loss",
         "perplexity",
@@ -54,27 +54,27 @@ def test_results_say_what_happened(tiny_run):
         "gradient_norm",
         "learning_rate",
     ):
-        assert {step for step, n in found if n == f"train/{name}"} == set(range(1, 13))
+        assert {step for step, n in written if n == f"train/{name}"} == set(range(1, 13))
     for mask in ("random", "random_wide", "own_masks"):
-        steps = {step for step, n in found if n == f"validation_{mask}/perplexity"}
+        steps = {step for step, n in written if n == f"validation_{mask}/perplexity"}
         assert steps == {0, 3, 6, 9, 12}
-    place = [float(found[step, "train/progress"]) for step in range(1, 13)]
-    assert place == [0.0] * 6 + [1.0] * 6
+    progress = [float(written[step, "train/progress"]) for step in range(1, 13)]
+    assert progress == [0.0] * 6 + [1.0] * 6
 
 
-def test_tensorboard_holds_the_same_scalars_and_a_picture(tiny_run):
+def test_tensorboard_holds_the_same_scalars_and_plots(tiny_run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder, _, _ = tiny_run
     events = EventAccumulator(str(folder))
     events.Reload()
-    found = scalars(folder)
+    written = scalars(folder)
     for tag in ("train/loss", "validation_random/perplexity"):
-        wanted = [(step, float(v)) for (step, name), v in found.items() if name == tag]
+        wanted = [(step, float(v)) for (step, name), v in written.items() if name == tag]
         logged = [(event.step, event.value) for event in events.Scalars(tag)]
         assert logged == [(step, pytest.approx(value, rel=1e-6)) for step, value in wanted]
-    pictures = {"curriculum/schedule", "pmi/rank_distribution", "pmi/extremes"}
-    assert pictures <= set(events.Tags()["images"])
+    plots = {"curriculum/schedule", "pmi/rank_distribution", "pmi/extremes"}
+    assert plots <= set(events.Tags()["images"])
 
 
 def test_the_same_run_twice_is_the_same_bit_for_bit(tiny_run, tmp_path):

@@ -162,7 +162,7 @@ def test_mask_statistics_on_what_is_known():
     mask_BK[:, 10:21] = True
     rank_V = torch.arange(1, 4097, dtype=torch.int32)
     found = mask_statistics(codes_BL, ids_BK, mask_BK, rank_V, OverlappingKmers(6))
-    assert found.share == pytest.approx(11 / 95)
+    assert found.masked_fraction == pytest.approx(11 / 95)
     assert found.hidden_fraction == pytest.approx(6 / 100)
     assert (found.gc_hidden, found.gc_others) == (1.0, pytest.approx(44 / 94))
     assert found.low_complexity_hidden == 1.0

@@ -23,7 +23,7 @@ pre { font: 12.5px/1.55 ui-monospace, Menlo, Consolas, monospace; margin: .2em 0
 """
 
 COLUMNS = (
-    ("share", "masked tokens", "{:.3f}"),
+    ("masked_fraction", "masked tokens", "{:.3f}"),
     ("hidden_fraction", "hidden bases", "{:.3f}"),
     ("copyable_fraction", "masked, but readable off neighbours", "{:.2f}"),
     ("hidden_per_masked", "hidden bases a masked token", "{:.2f}"),

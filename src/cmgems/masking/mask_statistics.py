@@ -19,7 +19,7 @@ DUST_LOW = 2.0  # score above which DNA counts as of low complexity (dustmasker'
 class MaskStatistics(NamedTuple):
     """Over all sequences of a batch. `rank` is 0 for the best-ranked k-mer, 1 for the last."""
 
-    share: float  # masked of maskable tokens
+    masked_fraction: float  # masked of maskable tokens
     hidden_fraction: float  # hidden of all known bases
     copyable_fraction: float  # masked tokens that can be copied from their neighbours
     hidden_per_masked: float  # hidden bases in a masked token, mean
@@ -59,7 +59,7 @@ def mask_statistics(
     low_BL = torch.from_numpy(dust_scores(codes_BL.cpu().numpy()) > DUST_LOW).double()
     low_BL = low_BL.to(codes_BL.device)
     return MaskStatistics(
-        share=_mean(mask_BK.double(), maskable_BK),
+        masked_fraction=_mean(mask_BK.double(), maskable_BK),
         hidden_fraction=_mean(hidden_BL.double(), known_BL),
         copyable_fraction=exposure.copyable / max(exposure.masked, 1),
         hidden_per_masked=exposure.hidden_per_masked,
