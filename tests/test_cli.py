@@ -128,7 +128,13 @@ def test_runs_as_a_module():
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FILES = ("csv", "fna", "journal", "tsv")  # endings of file names that look like keys: `train.tsv`
+FILES = (
+    "csv",
+    "fna",
+    "journal",
+    "md",
+    "tsv",
+)  # endings of file names that look like keys: `train.tsv`
 
 
 def listed_keys(capsys, *commands):
@@ -162,17 +168,13 @@ def test_keys_in_help_and_docs_are_keys(line, capsys):
     assert all((ROOT / file).is_file() for file in files)
 
 
-# In docs/python.md words with dots are Python, and run as a test.
-WITH_KEYS = [path for path in DOCS if path.name != "python.md"]
-
-
-@pytest.mark.parametrize("path", WITH_KEYS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_keys_in_the_text_of_docs_are_keys(path, capsys):
     known = listed_keys(capsys, "pretrain", "evaluate", "sweep")
     sections = {key.split(".")[0] for key in known if "." in key}
-    # without the earlier names in docs/results.md, and without Python, which runs as a test
+    # without the earlier names in docs/results.md, and without what runs as a test
     text = re.sub(r"\| earlier name \|.*?\n\n", "", path.read_text(), flags=re.DOTALL)
-    text = re.sub(r"```pycon\n.*?```", "", text, flags=re.DOTALL)
+    text = re.sub(r"```(pycon|diff)\n.*?```", "", text, flags=re.DOTALL)
     words = re.findall(rf"(?<![\w./-])(?:{'|'.join(sections)})\.[a-z][a-z0-9_.]*", text)
     keys = {word.rstrip(".") for word in words if not word.endswith(FILES)}
     groups = {key[:i] for key in known for i, letter in enumerate(key) if letter == "."}

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from itertools import product
 
+from cmgems.models.blocks import MLPS
 from cmgems.models.encoder import EncoderConfig
+from cmgems.models.positions import POSITIONS
 
 BERT = EncoderConfig(
     num_layers=3,
@@ -28,6 +30,6 @@ VARIANTS = {
         conv_stem=stem,
     )
     for norm, positions, mlp, biases, stem in product(
-        NORMS, ("learned", "rotary", "alibi"), ("gelu", "geglu"), ("biases", "none"), (0, 5)
+        NORMS, POSITIONS, MLPS, ("biases", "none"), (0, 5)
     )
 }
