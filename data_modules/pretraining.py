@@ -45,6 +45,8 @@ class GenomeDataModule(L.LightningDataModule):
         If the genome is too small for a window of training or of validation.
     """
 
+    trainer: L.Trainer  # Lightning sets it before it asks for a loader
+
     def __init__(self, experiment: Experiment, genome: Genome):
         super().__init__()
         data, train = experiment.data, experiment.train

@@ -72,7 +72,9 @@ def _mean_length(cut: WindowSampling) -> float:
 
 
 @numba.njit(cache=True)
-def _cut(span_start, span_end, lengths, shortest):
+def _cut(
+    span_start: np.ndarray, span_end: np.ndarray, lengths: np.ndarray, shortest: int
+) -> tuple[np.ndarray, np.ndarray]:
     start = np.empty(len(lengths), np.int64)
     length = np.empty(len(lengths), np.int32)
     pieces = drawn = 0
@@ -162,5 +164,9 @@ def collate(codes: np.ndarray, pieces: Windows, keys_B2: np.ndarray, width: int 
     codes_BL = np.full((len(order), max(lengths[0], width)), AMBIGUOUS, np.uint8)
     for row, (start, length) in enumerate(zip(pieces.start[order].tolist(), lengths, strict=True)):
         codes_BL[row, :length] = codes[start : start + length]
-    keys_B2 = torch.from_numpy(keys_B2[order])
-    return WindowBatch(torch.from_numpy(codes_BL), tuple(lengths), keys_B2, torch.tensor(lengths))
+    return WindowBatch(
+        torch.from_numpy(codes_BL),
+        tuple(lengths),
+        torch.from_numpy(keys_B2[order]),
+        torch.tensor(lengths),
+    )

@@ -1,8 +1,12 @@
 """The schedule of a run as a plot."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def schedule_figure(
@@ -12,7 +16,7 @@ def schedule_figure(
     title: str,
     done: int | None = None,
     switches: Sequence[int] = (),
-):
+) -> "Figure":
     """A matplotlib figure of the share of steps that each strategy masks.
 
     Parameters
@@ -24,7 +28,7 @@ def schedule_figure(
     done : what lies ahead of this step is pale
     switches : steps to mark
     """
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # slow to import
 
     steps = np.linspace(0, max_steps - 1, min(max_steps, 600)).astype(int)
     places = np.array([place(int(step)) for step in steps])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Gradients live in the buckets that are summed. Buffers are functions of the genome and of what all
 # processes have added up: the first need not send its own before each forward pass.
-DDP = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
+DDP: dict[str, Any] = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -52,7 +52,10 @@ class Sharded(ModelParallelStrategy):
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         optimizer = getattr(optimizer, "_optimizer", optimizer)  # Lightning's wrapper
-        state = get_optimizer_state_dict(self.model, optimizer, options=WHOLE)
+        # nested dictionaries, whose depth torch does not declare
+        state: dict[str, Any] = get_optimizer_state_dict(
+            self._present_model(), optimizer, options=WHOLE
+        )
         if self.global_rank:
             return {}  # the first process saves
         number = {name: place for place, name in enumerate(self._names(optimizer))}
@@ -63,9 +66,11 @@ class Sharded(ModelParallelStrategy):
         by_number = {number[name]: moments for name, moments in state["state"].items()}
         return {"state": dict(sorted(by_number.items())), "param_groups": groups}
 
-    def load_checkpoint(self, checkpoint_path, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         checkpoint = self.checkpoint_io.load_checkpoint(Path(checkpoint_path))
-        set_model_state_dict(self.model, checkpoint["state_dict"], options=WHOLE)
+        set_model_state_dict(self._present_model(), checkpoint["state_dict"], options=WHOLE)
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             names = self._names(optimizer)
             groups = [
@@ -73,13 +78,17 @@ class Sharded(ModelParallelStrategy):
                 for group in saved["param_groups"]
             ]
             by_name = {names[place]: moments for place, moments in saved["state"].items()}
-            state = {"state": by_name, "param_groups": groups}
-            set_optimizer_state_dict(self.model, optimizer, state, options=WHOLE)
+            state: dict[str, Any] = {"state": by_name, "param_groups": groups}
+            set_optimizer_state_dict(self._present_model(), optimizer, state, options=WHOLE)
         return checkpoint
+
+    def _present_model(self) -> torch.nn.Module:
+        assert self.model is not None  # Lightning sets it before it saves or loads a state
+        return self.model
 
     def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
         """Names of the parameters in the order in which optimisers number them."""
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        names = {parameter: name for name, parameter in self._present_model().named_parameters()}
         return [names[p] for group in optimizer.param_groups for p in group["params"]]
 
 

@@ -9,6 +9,7 @@ probability of each of its 4**r fillings is that of the filling after the bases 
 that of the bases to its right after the filling, and a base gets the sum over the fillings with it.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def fit(counts: tuple[np.ndarray, ...]) -> Markov:
 
 
 @kernel
-def _weighted_logarithms(words, chances):
+def _weighted_logarithms(words: np.ndarray, chances: np.ndarray) -> float:
     """Sum of count * log2(chance)."""
     total = 0.0
     for word in range(len(words)):
@@ -61,7 +62,7 @@ def _weighted_logarithms(words, chances):
 
 
 @kernel
-def _left_out(words, lower_left_out, a):
+def _left_out(words: np.ndarray, lower_left_out: np.ndarray, a: float) -> float:
     """Sum of count * log2(chance with one of the count left out), at the weight a."""
     total = 0.0
     for context in range(0, len(words), 4):
@@ -75,7 +76,9 @@ def _left_out(words, lower_left_out, a):
 
 
 @kernel
-def _interpolated(words, lower, lower_left_out, a):
+def _interpolated(
+    words: np.ndarray, lower: np.ndarray, lower_left_out: np.ndarray, a: float
+) -> tuple[np.ndarray, np.ndarray]:
     """float32 tables of one order more: P(last base | those before), and the same left out.
 
     A word's index less its first base (`% len(lower)`) is what the lower order knows of it.
@@ -96,7 +99,7 @@ def count_training(codes: np.ndarray, start: np.ndarray, end: np.ndarray) -> tup
     """Counts of words of 1 .. 12 bases in the spans [start, end) of a genome."""
     gap = np.full(1, 4, np.uint8)
 
-    def pieces():
+    def pieces() -> Iterator[np.ndarray]:
         for first, last in zip(start.tolist(), end.tolist(), strict=True):
             yield codes[first:last]
             yield gap
@@ -128,7 +131,15 @@ def predict(model: Markov, visible_BL: np.ndarray, wanted_BL: np.ndarray) -> np.
 
 
 @kernel
-def _sum_over_fillings(flat, starts, order, visible, first, end, sums):
+def _sum_over_fillings(
+    flat: np.ndarray,
+    starts: np.ndarray,
+    order: int,
+    visible: np.ndarray,
+    first: int,
+    end: int,
+    sums: np.ndarray,
+) -> None:
     """Add the probability of each filling of visible[first:end], and of what follows it, to the
     bases that it consists of."""
     left = first
@@ -153,7 +164,11 @@ def _sum_over_fillings(flat, starts, order, visible, first, end, sums):
 
 
 def references(
-    model: Markov, composition_4: np.ndarray, codes_BL: np.ndarray, hidden_BL: np.ndarray, wanted_BL
+    model: Markov,
+    composition_4: np.ndarray,
+    codes_BL: np.ndarray,
+    hidden_BL: np.ndarray,
+    wanted_BL: np.ndarray,
 ) -> tuple[float, float, int]:
     """Summed bits of the composition and of a Markov model on the wanted bases, and their number.
 

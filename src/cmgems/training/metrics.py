@@ -44,6 +44,10 @@ class MaskedLMMetrics(Metric):
     """Sums over masked tokens; a mean of batch means would weigh small batches too much."""
 
     full_state_update = False
+    nats: Tensor  # float64 scalar
+    correct: Tensor  # int64 scalars
+    masked: Tensor
+    maskable: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,6 +92,11 @@ class HiddenBaseMetric(Metric):
     """
 
     full_state_update = False
+    bits: Tensor  # float64 scalar
+    correct: Tensor  # int64 scalars
+    bases: Tensor
+    tokens: Tensor
+    tokens_correct: Tensor
 
     def __init__(self, tokenization: Tokenization) -> None:
         super().__init__()
@@ -144,7 +153,9 @@ class PretrainingMetrics(nn.Module):
 
     def view(self, name: str) -> MaskedLMMetrics:
         """The validation figures under the masks of a strategy."""
-        return self.val_metrics[self.names.index(name)]
+        metric = self.val_metrics[self.names.index(name)]
+        assert isinstance(metric, MaskedLMMetrics)  # a ModuleList holds any module
+        return metric
 
     def reset_validation(self) -> None:
         for metric in (*self.val_metrics, self.hidden):

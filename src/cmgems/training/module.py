@@ -6,10 +6,12 @@ the other callbacks.
 """
 
 import math
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from cmgems.config.schema import Experiment
@@ -81,6 +83,7 @@ class Pretraining(L.LightningModule):
         """Called when the processes have found each other, before each validation or fit."""
         wanted = isinstance(self.trainer.strategy, ModelParallelStrategy)
         if wanted and not is_sharded(self.model):
+            assert self.device_mesh is not None  # this strategy sets it
             shard(self.model, self.device_mesh["data_parallel"])
 
     def on_train_batch_start(self, batch: WindowBatch, batch_idx: int) -> None:
@@ -101,7 +104,7 @@ class Pretraining(L.LightningModule):
         if how == "always" or (how == "auto" and on_gpu):
             self.compile_step()
 
-    def compile_step(self, **options) -> None:
+    def compile_step(self, **options: Any) -> None:
         """Let torch.compile make graphs of the training step, one for each number of tokens."""
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, 4 * NUM_LENGTH_BUCKETS)
@@ -167,7 +170,7 @@ class Pretraining(L.LightningModule):
         self.validated = {name: self.metrics.view(name).compute() for name in self.validation_masks}
         self.validated_hidden = self.metrics.hidden.compute()
 
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Called on all ranks: what each has seen of the losses belongs to the saved state."""
         if self.masker.losses is not None:
             self.masker.losses.collect(self.add_up)
@@ -178,7 +181,12 @@ class Pretraining(L.LightningModule):
         """Sum over all ranks."""
         return self.trainer.strategy.reduce(tensor, reduce_op="sum")
 
-    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **_) -> None:
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
         limit = self.experiment.optim.max_grad_norm or math.inf
         self.gradient_norm = whole(nn.utils.clip_grad_norm_(self.parameters(), limit))
         if self.gradient_norm.device.type == "cpu":
@@ -196,7 +204,7 @@ class Pretraining(L.LightningModule):
                 f"A lower optim.learning_rate ({rate:g}) or optim.max_grad_norm may help"
             )
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optim, total = self.experiment.optim, self.experiment.train.max_steps
         optimizer = adamw(self.model, optim)
         schedule = torch.optim.lr_scheduler.LambdaLR(

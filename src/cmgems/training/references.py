@@ -42,12 +42,16 @@ def base_references(
 
 
 def _kept_references(
-    genome: Genome, data: GenomeDataModule, codes_BL, hidden_BL, wanted_BL
+    genome: Genome,
+    data: GenomeDataModule,
+    codes_BL: np.ndarray,
+    hidden_BL: np.ndarray,
+    wanted_BL: np.ndarray,
 ) -> dict[str, float]:
     spans = data.train_spans
     digest = hashlib.sha256(f"{genome.sha256} {MAX_ORDER}".encode())
     for array in (spans.start, spans.end, codes_BL, hidden_BL, wanted_BL):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     kept = genome.path / "references" / f"{digest.hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError):  # not there, or damaged: compute
         return json.loads(kept.read_text())
@@ -59,7 +63,9 @@ def _kept_references(
     return found
 
 
-def _references(data, codes_BL, hidden_BL, wanted_BL) -> dict[str, float]:
+def _references(
+    data: GenomeDataModule, codes_BL: np.ndarray, hidden_BL: np.ndarray, wanted_BL: np.ndarray
+) -> dict[str, float]:
     counts = count_training(data.codes, data.train_spans.start, data.train_spans.end)
     model = fit(counts)
     composition = counts[0] / counts[0].sum()
