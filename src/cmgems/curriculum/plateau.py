@@ -7,8 +7,8 @@ from math import exp
 from cmgems.config.schema import Plateau
 
 # The first plateau of a model of overlapping k-mers is the unigram entropy. Below this fraction of
-# it, the plateau is left: the model copies bases from neighbours. Without overlap there is nothing to
-# copy, and a loss below the entropy is knowledge of context.
+# it, the plateau is left: the model copies bases from neighbours. Without overlap there is nothing
+# to copy, and a loss below the entropy is knowledge of context.
 LEFT_FIRST_PLATEAU = 0.85
 
 
