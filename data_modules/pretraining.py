@@ -115,10 +115,15 @@ class MicroBatchDataset(Dataset):
     """
 
     def __init__(
-        self, windows: WindowStream, global_batch_size: int, size: int, rank: int, ranks: int
+        self,
+        windows: WindowStream,
+        global_batch_size: int,
+        micro_batch_size: int,
+        rank: int,
+        ranks: int,
     ):
         self.windows, self.global_batch_size = windows, global_batch_size
-        self.num_micro_batches = global_batch_size // size
+        self.num_micro_batches = global_batch_size // micro_batch_size
         self.rank, self.ranks = rank, ranks
         self.seconds = 0.0  # spent in `__getitem__`
 
@@ -160,7 +165,7 @@ class ValidationWindows(Dataset):
     def __init__(self, codes: np.ndarray, windows: Windows, rank: int, ranks: int):
         self.codes = codes
         order = np.argsort(-windows.length, kind="stable")[rank::ranks]
-        self.order = order
+        self.order = order  # of all validation windows, those of this rank
         self.windows = Windows(windows.start[order], windows.length[order])
 
     def __len__(self) -> int:

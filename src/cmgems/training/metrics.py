@@ -147,13 +147,13 @@ class PretrainingMetrics(nn.Module):
     def __init__(self, strategies: Iterable[str], tokenization: Tokenization) -> None:
         super().__init__()
         self.step = MaskedLMMetrics()  # the micro-batches of a training step
-        self.names = sorted(strategies)  # these may hold dots, which a ModuleDict refuses
-        self.val_metrics = nn.ModuleList(MaskedLMMetrics() for _ in self.names)
+        self.strategies = sorted(strategies)  # these may hold dots, which a ModuleDict refuses
+        self.val_metrics = nn.ModuleList(MaskedLMMetrics() for _ in self.strategies)
         self.hidden_base_metric = HiddenBaseMetric(tokenization)
 
-    def validation_metric(self, name: str) -> MaskedLMMetrics:
+    def validation_metric(self, strategy: str) -> MaskedLMMetrics:
         """The metric of a validation under the masks of a strategy."""
-        metric = self.val_metrics[self.names.index(name)]
+        metric = self.val_metrics[self.strategies.index(strategy)]
         assert isinstance(metric, MaskedLMMetrics)  # a ModuleList holds any module
         return metric
 
