@@ -3,6 +3,7 @@
 The page that shows it is made in `cmgems.inspection.page`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -95,10 +96,12 @@ def _evenly(stages: int, max_steps: int) -> list[int]:
 
 
 def _schedule_samples(
-    experiment: Experiment, switches, windows: WindowBatch, masker: Masker
-) -> list:
+    experiment: Experiment, switches: Sequence[int], windows: WindowBatch, masker: Masker
+) -> list[tuple[int, MaskSample]]:
     """The curriculum at some steps, the first among them; equal ones once."""
-    max_steps, found, before = experiment.train.max_steps, [], None
+    max_steps = experiment.train.max_steps
+    samples: list[tuple[int, MaskSample]] = []
+    before = None
     for step in np.unique(np.linspace(0, max_steps - 1, MOMENTS).round().astype(int)).tolist():
         plan = plan_at(
             experiment.curriculum, experiment.masking, step, max_steps, switches, experiment.seed
@@ -108,8 +111,8 @@ def _schedule_samples(
         before, title = plan, " + ".join(plan.strategies)
         if len(plan.strategies) == 2:
             title = f"{title}, {plan.second_probability:.0%} of the sequences by the second"
-        found.append((step, _mask_sample(title, plan, windows, masker)))
-    return found
+        samples.append((step, _mask_sample(title, plan, windows, masker)))
+    return samples
 
 
 def _mask_sample(title: str, plan: MaskingPlan, windows: WindowBatch, masker: Masker) -> MaskSample:
@@ -118,22 +121,23 @@ def _mask_sample(title: str, plan: MaskingPlan, windows: WindowBatch, masker: Ma
     ids_BK = tokenization.encode(windows.codes_BL)
     rank_BK = rank_shares(ids_BK, masker.rank_V, tokenization)
     ranked_BK = ~rank_BK.isnan()
-    often, ranks, first = np.zeros(ids_BK.shape[1]), [], None
+    count_K, ranks = np.zeros(ids_BK.shape[1]), []
     for number in range(DRAWS):
         keys = sequence_keys(derive_key(number, "inspection"), np.arange(count))
         mask_BK = masker(windows._replace(keys_B2=torch.from_numpy(keys)), plan).mask_BK
-        first = mask_BK if first is None else first
-        often += mask_BK[0].numpy()
+        if number == 0:
+            shown_BK = mask_BK
+        count_K += mask_BK[0].numpy()
         ranks.append(rank_BK[mask_BK & ranked_BK].numpy())
-    hidden_BL = tokenization.hidden_bases(first, tokenization.is_maskable(ids_BK))
-    masked_BL = tokenization.bases_of_tokens(first)
+    hidden_BL = tokenization.hidden_bases(shown_BK, tokenization.is_maskable(ids_BK))
+    masked_BL = tokenization.bases_of_tokens(shown_BK)
     return MaskSample(
         title=title,
         figures=_figures(windows, ids_BK, plan, masker),
-        mask_K=first[0].numpy(),
+        mask_K=shown_BK[0].numpy(),
         masked_L=masked_BL[0].numpy(),
         hidden_L=hidden_BL[0].numpy(),
-        mask_frequency_K=often / DRAWS,
+        mask_frequency_K=count_K / DRAWS,
         rank_masked=np.concatenate(ranks),
     )
 

@@ -5,6 +5,8 @@ from html import escape
 from itertools import pairwise
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from cmgems.curriculum.plot import schedule_figure
 from cmgems.genome.alphabet import BASES
@@ -177,8 +179,6 @@ def _rank_note(found: Inspection) -> str:
 
 
 def _ranks(found: Inspection) -> str:
-    from matplotlib.figure import Figure
-
     columns = 5
     rows = -(-len(found.strategies) // columns)
     figure = Figure(figsize=(11, 1.7 * rows), layout="constrained")
@@ -198,8 +198,6 @@ def _ranks(found: Inspection) -> str:
 
 
 def _places(found: Inspection) -> str:
-    from matplotlib.figure import Figure
-
     rows = len(found.strategies) + 1
     figure = Figure(figsize=(11, 0.72 * rows + 0.4), layout="constrained")
     all_axes = figure.subplots(rows, 1, sharex=True)
@@ -217,10 +215,8 @@ def _places(found: Inspection) -> str:
     return _svg(figure)
 
 
-def _svg(figure) -> str:
+def _svg(figure: Figure) -> str:
     """The figure as an inline SVG element."""
-    from matplotlib import rc_context
-
     out = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cmgems"}):
         figure.savefig(out, format="svg", metadata={"Date": None})

@@ -152,7 +152,7 @@ def _shift(subject: Subject) -> Check:
         ids_BK = F.pad(inner_BK, (left, margin - left), value=UNK)
         mask = subject.masks(subject.tokens(ids_BK, first_place=-left))
         masks.append(mask[:, left : left + inner_BK.shape[1]])
-    wrong = int(sum((mask != masks[0]).any(1) for mask in masks[1:]).bool().sum())
+    wrong = int(torch.stack([(mask != masks[0]).any(1) for mask in masks[1:]]).any(0).sum())
     problem = "use draws and ids, not places in the tensor" if wrong else ""
     return Check("moves with the sequence", f"{wrong} of 100 differ when moved", problem)
 

@@ -5,7 +5,7 @@ included), M masked tokens, V = 4**k k-mers.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,8 @@ class Masker(nn.Module):
         For a plan that is given as the name of a strategy.
     """
 
+    rank_V: Tensor
+
     def __init__(
         self,
         tokenization: Tokenization,
@@ -79,7 +81,7 @@ class Masker(nn.Module):
         center_rates: CenterRates,
         follow_loss: bool = False,
         params: StrategyParams = DEFAULTS,
-    ):
+    ) -> None:
         super().__init__()
         self.tokenization, self.center_rates, self.params = tokenization, center_rates, params
         # Derived from the genome and the experiment, both of which a resumed run reads again.
@@ -87,30 +89,31 @@ class Masker(nn.Module):
         self.losses = KmerLosses(rank_V) if follow_loss else None
         self.parts = Parts(tokenization.encode)
         if self.losses is not None:
-            self.losses.register_load_state_dict_post_hook(lambda *_: self._invalidate_rates())
+            self.losses.register_load_state_dict_post_hook(
+                lambda losses, _: self._invalidate_rates(losses)
+            )
 
-    def compile_parts(self, **options) -> None:
+    def compile_parts(self, **options: Any) -> None:
         """Let torch.compile make one graph of each strategy, and one of everything else.
 
-        They are apart so that nothing is compiled anew when the strategy changes. Batches need a
-        room from then on.
+        They are apart so that nothing is recompiled when the strategy changes. Batches need a
+        `packed_shape` from then on.
         """
-        self.parts = Parts(
-            *(
-                torch.compile(part, fullgraph=True, dynamic=False, **options)
-                for part in Parts(self.tokenization.encode)
-            )
-        )
+        graphs: list[Any] = [
+            torch.compile(part, fullgraph=True, dynamic=False, **options)
+            for part in Parts(self.tokenization.encode)
+        ]
+        self.parts = Parts(*graphs)
 
-    def _invalidate_rates(self) -> None:
-        self.center_rates.invalidate(self.losses.rank_V)
+    def _invalidate_rates(self, losses: KmerLosses) -> None:
+        self.center_rates.invalidate(losses.rank_V)
 
-    def refresh_losses(self, add_up) -> None:
+    def refresh_losses(self, add_up: Callable[[Tensor], Tensor]) -> None:
         """Let `loss_adaptive` see what the model has lost since the last call, on all processes."""
         if self.losses is not None:
             self.losses.collect(add_up)
             self.losses.refresh()
-            self._invalidate_rates()
+            self._invalidate_rates(self.losses)
 
     def prepare(self, names: Iterable[str]) -> None:
         """Solve the rates of strategies and compile their kernels now, not amid a run."""
@@ -135,6 +138,8 @@ class Masker(nn.Module):
             packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, bits, probabilities)
             layout = self._layout(lengths, packed.place_T)
         else:
+            if batch.bases_B is None:
+                raise ValueError("a batch without `bases_B` cannot be packed into a fixed shape")
             lengths_B = self.tokenization.content_tokens(batch.bases_B)
             packed, layout = self.parts.pack_into(
                 packed_shape, ids_BK, mask_BK, lengths_B, batch.keys_B2, bits, probabilities

@@ -72,7 +72,14 @@ def pack(
     return Packed(ids_T, place_T, at_M, true_M.long())
 
 
-def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, probabilities) -> Packed:
+def _pack_compiled(
+    ids_BK: Tensor,
+    mask_BK: Tensor,
+    lengths: tuple[int, ...],
+    keys_B2: Tensor,
+    bits: int,
+    probabilities: CorruptionProbabilities,
+) -> Packed:
     total, masked = sum(lengths) + 2 * len(lengths), int(np.count_nonzero(as_numpy(mask_BK)))
     packed = Packed(
         torch.empty(total, dtype=torch.int32),

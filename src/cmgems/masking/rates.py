@@ -6,7 +6,6 @@ that n centres mask in sequences of a given length, measured on windows of the g
 rate p at which sum_n Binomial(n; T, p) S(n) is the wanted share.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from cmgems.masking.rates_cache import RateCache
-from cmgems.masking.strategies import READS, STRATEGIES
+from cmgems.masking.strategies import READS, STRATEGIES, Strategy
 from cmgems.masking.strategies.pmi_ranked import LENGTH_A_CENTRE
 from cmgems.masking.types import StrategyInput, StrategyParams
 from cmgems.tokenization.base import Tokenization, width
@@ -39,7 +38,7 @@ class MaskRatioCurve(NamedTuple):
 
 
 def mask_ratio_curves(
-    strategy: Callable[[StrategyInput], Tensor],
+    strategy: Strategy,
     corpus_BT: Tensor,
     rank_V: Tensor,
     loss_rank_V: Tensor,
@@ -88,7 +87,7 @@ def solve_rates(curves: list[MaskRatioCurve], share: float) -> Tensor:
 
 
 def _mask_ratio_curve(
-    strategy: Callable[[StrategyInput], Tensor],
+    strategy: Strategy,
     corpus_BT: Tensor,
     rank_V: Tensor,
     loss_rank_V: Tensor,
@@ -197,7 +196,7 @@ class CenterRates:
         tokenization: Tokenization,
         paper: bool = False,
         folder: Path | None = None,
-    ):
+    ) -> None:
         self.corpus_BT, self.rank_V = corpus_BT, rank_V
         self.tokenization, self.paper = tokenization, paper
         self.loss_rank_V = rank_V
@@ -205,14 +204,16 @@ class CenterRates:
         self._curves: dict[CurveKey, list[MaskRatioCurve]] = {}
         self._rates: dict[RateKey, Tensor] = {}
 
-    def rates(self, name: str, strategy, params: StrategyParams, device: torch.device) -> Tensor:
+    def rates(
+        self, name: str, strategy: Strategy, params: StrategyParams, device: torch.device
+    ) -> Tensor:
         """float32 [T + 1] on `device`: the centre rate by number of maskable tokens."""
         key = RateKey(CurveKey(name, _tuned(name, params)), params.mask_ratio, device)
         if key not in self._rates:
             self._rates[key] = self._solved(key, strategy, params).to(device)
         return self._rates[key]
 
-    def _solved(self, key: RateKey, strategy, params: StrategyParams) -> Tensor:
+    def _solved(self, key: RateKey, strategy: Strategy, params: StrategyParams) -> Tensor:
         name = key.curves.name
         if self.paper:
             return torch.full((self.corpus_BT.shape[1] + 1,), paper_rate(name, self.tokenization))
@@ -223,7 +224,7 @@ class CenterRates:
         about = (*key.curves, key.mask_ratio)
         return self._kept.rates(about, lambda: self._measured(key.curves, strategy, params))
 
-    def _measured(self, key: CurveKey, strategy, params: StrategyParams) -> Tensor:
+    def _measured(self, key: CurveKey, strategy: Strategy, params: StrategyParams) -> Tensor:
         # Curves are measured up to some multiple of the share, and again for a much larger one.
         curves = self._curves.get(key)
         if curves is None or curves[-1].shares[-1] < min(0.99, 2 * params.mask_ratio):

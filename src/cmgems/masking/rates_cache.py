@@ -35,7 +35,7 @@ class RateCache:
         self.folder = folder
         self._digest = hashlib.sha256(f"{tokenization} {tuple(corpus_BT.shape)} {VERSION}".encode())
         for tensor in (corpus_BT, rank_V):
-            self._digest.update(tensor.contiguous().numpy())
+            self._digest.update(tensor.contiguous().numpy().tobytes())
 
     def rates(self, about: tuple, solve: Callable[[], Tensor]) -> Tensor:
         """float32 [T + 1]: those that are kept for `about` (names and numbers), else solved ones,

@@ -19,6 +19,7 @@ keeps to the rules.
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from cmgems.errors import UserError
 from cmgems.masking.strategies import STRATEGIES, Strategy
@@ -53,7 +54,7 @@ def strategy(name: str) -> Strategy:
     return found
 
 
-def _module(name: str, module_name: str):
+def _module(name: str, module_name: str) -> ModuleType:
     here = str(Path.cwd())
     sys.path.append(here)  # last: nothing installed is hidden by a file of the same name
     try:
