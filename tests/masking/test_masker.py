@@ -170,20 +170,20 @@ def test_all_masked_shows_nothing_that_is_masked(masker, windows):
 
 
 def test_mixing_by_sequence(masker, windows):
-    """Each sequence is masked by one of the two as if alone; shares and counts are right."""
+    """Each sequence is masked by one of the two as if alone; fractions and counts are right."""
     batch = windows.batch(0, 1000)
     one, two = (mask_of(masker, batch, name) for name in ("random", "global_pmi"))
     differ = (one != two).any(1)
-    for share in (0.0, 0.3, 1.0):
-        mixed = masker(batch, MaskingPlan(("random", "global_pmi"), share))
+    for probability in (0.0, 0.3, 1.0):
+        mixed = masker(batch, MaskingPlan(("random", "global_pmi"), probability))
         second = (mixed.mask_BK == two).all(1) & differ
         assert ((mixed.mask_BK == one).all(1) | second).all()
-        assert second.sum() / differ.sum() == pytest.approx(share, abs=0.05)
+        assert second.sum() / differ.sum() == pytest.approx(probability, abs=0.05)
         assert mixed.counts_S2.sum(0).tolist() == [len(mixed.at_M), int(mixed.maskable_BK.sum())]
     assert mixed.counts_S2[0].tolist() == [0, 0]
 
 
-def test_settings_of_a_plan(masker, windows):
+def test_params_of_a_plan(masker, windows):
     """Mask fraction and span width move what is masked; the budget follows."""
     batch = windows.batch(0, 1000)
     for fraction, width in ((0.15, 2.0), (0.15, 8.0), (0.4, 3.8)):

@@ -31,13 +31,13 @@ def draw(low: np.uint32, high: np.uint32, position: np.uint32, purpose: np.uint3
 
 
 @kernel
-def draw_centres(
+def draw_centers(
     maskable_BK: np.ndarray,
     keys_B2: np.ndarray,
     position_offset: int,
     purpose: np.uint32,
     rate_B: np.ndarray,
-    centres_BK: np.ndarray,
+    centers_BK: np.ndarray,
 ) -> None:
     """Each maskable token with the probability of its sequence."""
     for b in range(len(maskable_BK)):
@@ -46,7 +46,7 @@ def draw_centres(
         limit = np.uint32(np.ceil(np.float64(rate_B[b]) * 16777216.0))
         for t in range(maskable_BK.shape[1]):
             u = draw(low, high, np.uint32(t + position_offset), purpose) & np.uint32(0xFFFFFF)
-            centres_BK[b, t] = np.uint8(u < limit) & maskable_BK[b, t]
+            centers_BK[b, t] = np.uint8(u < limit) & maskable_BK[b, t]
 
 
 @kernel
@@ -163,14 +163,14 @@ def dilate_spans(
 
 @kernel
 def argmin_in_window(
-    score_BK: np.ndarray, centres_BK: np.ndarray, first: int, last: int, best_BK: np.ndarray
+    score_BK: np.ndarray, centers_BK: np.ndarray, first: int, last: int, best_BK: np.ndarray
 ) -> None:
     """Position of the lowest score in the window of each centre, the leftmost of equal ones."""
     tokens = score_BK.shape[1]
     for b in range(len(score_BK)):
         score_K = score_BK[b]
         for t in range(tokens):
-            if centres_BK[b, t]:
+            if centers_BK[b, t]:
                 best = max(t + first, 0)
                 for near in range(best + 1, min(t + last, tokens - 1) + 1):
                     if score_K[near] < score_K[best]:
@@ -212,7 +212,7 @@ def pack(
     purpose: np.uint32,
     limits: np.ndarray,
     ids_T: np.ndarray,
-    position_T: np.ndarray,
+    positions_T: np.ndarray,
     at_M: np.ndarray,
     true_M: np.ndarray,
 ) -> None:
@@ -226,10 +226,10 @@ def pack(
         low, high = keys_B2[b, 0], keys_B2[b, 1]
         length = lengths_B[b]
         ids_T[n] = CLS
-        position_T[n] = 0
+        positions_T[n] = 0
         ids_T[n + 1 : n + 1 + length] = ids_BK[b, :length]
         for t in range(1, length + 2):
-            position_T[n + t] = t
+            positions_T[n + t] = t
         for t in range(length):
             if mask_BK[b, t]:
                 at = n + 1 + t
