@@ -1,4 +1,4 @@
-"""How fast masking is: tokens a second for each strategy, and its share of a training step.
+"""How fast masking is: tokens per second for each strategy, and the fraction of a training step.
 
     python benchmarks/bench_masking.py [--device cuda] [--steps 3]
 
@@ -32,8 +32,8 @@ from cmgems.utils.kernels import force_torch_path
 from cmgems.utils.rng import derive_key, sequence_keys
 
 K, BASES = 6, 515  # 510 tokens, 512 with [CLS] and [SEP]
-WANTED = 50e6  # tokens a second on one CPU thread
-WANTED_SHARE = 0.02  # of a training step
+WANTED = 50e6  # tokens per second on one CPU thread
+WANTED_FRACTION = 0.02  # of a training step
 
 
 def main() -> None:
@@ -46,23 +46,24 @@ def main() -> None:
     masker, batch = set_up(device)
     torch.set_num_threads(1)
     large = time_all(masker, batch, args.rounds, device)
-    print(f"\n250 windows of 512 tokens, {device}, one thread; million tokens a second")
-    report(large, tokens_of(batch))
+    print(f"\n250 windows of 512 tokens, {device}, one thread; million tokens per second")
+    report(large, count_tokens(batch))
     small = first_windows(batch, 10)
     print("\n10 windows of 512 tokens")
-    report(time_all(masker, small, 8 * args.rounds, device), tokens_of(small))
+    report(time_all(masker, small, 8 * args.rounds, device), count_tokens(small))
     if device.type == "cpu":
         with force_torch_path():
             slow = time_all(masker, batch, max(args.rounds // 8, 2), device)
         print("\n250 windows, the tensor code that other devices take, on this CPU")
-        report(slow, tokens_of(batch))
+        report(slow, count_tokens(batch))
     if args.steps:
         step = training_step(masker, batch, args.steps, device)
-        worst = max(statistics.median(times) for times in large.values())
-        share = worst / step
+        slowest = max(statistics.median(times) for times in large.values())
+        fraction = slowest / step
         print(f"\nLOGO's training step on it, {torch.get_num_threads()} thread: {step:.3f} s")
         print(
-            f"the slowest strategy takes {share:.2%} of it (wanted: less than {WANTED_SHARE:.0%})"
+            f"the slowest strategy takes {fraction:.2%} of it, "
+            f"wanted: less than {WANTED_FRACTION:.0%}"
         )
 
 
@@ -84,7 +85,7 @@ def first_windows(batch: WindowBatch, count: int) -> WindowBatch:
     return WindowBatch(batch.codes_BL[:count], batch.bases[:count], batch.keys_B2[:count])
 
 
-def tokens_of(batch: WindowBatch) -> int:
+def count_tokens(batch: WindowBatch) -> int:
     return sum(bases - K + 3 for bases in batch.bases)
 
 
@@ -96,28 +97,30 @@ def time_all(
     for name in STRATEGIES:
         masker(batch, name)
     for _ in range(rounds):
-        for name, of_one in times.items():
-            of_one.append(seconds(lambda name=name: masker(batch, name), device))
+        for name, seconds_per_round in times.items():
+            seconds_per_round.append(seconds(lambda name=name: masker(batch, name), device))
     return times
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    wait(device)
+    synchronize(device)
     start = time.perf_counter()
     work()
-    wait(device)
+    synchronize(device)
     return time.perf_counter() - start
 
 
-def wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def report(times: dict[str, list[float]], tokens: int) -> None:
     print(f"  {'strategy':<16}{'best':>8}{'median':>8}")
-    for name, of_one in times.items():
-        best, median = (tokens / t for t in (min(of_one), statistics.median(of_one)))
+    for name, seconds_per_round in times.items():
+        best, median = (
+            tokens / t for t in (min(seconds_per_round), statistics.median(seconds_per_round))
+        )
         slow = "" if best >= WANTED else f"  below {WANTED / 1e6:.0f}"
         print(f"  {name:<16}{best / 1e6:>8.1f}{median / 1e6:>8.1f}{slow}")
 

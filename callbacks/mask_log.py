@@ -5,7 +5,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from cmgems.callbacks.training_log import write
 from cmgems.data_modules.windows import WindowBatch
-from cmgems.masking.mask_statistics import mask_statistics, rank_shares
+from cmgems.masking.mask_statistics import mask_statistics, rank_fractions
 from cmgems.training.module import Pretraining
 
 
@@ -30,7 +30,7 @@ class MaskLog(L.Callback):
         mask_BK = masker(batch, module.plan).mask_BK
         statistics = mask_statistics(batch.codes_BL, ids_BK, mask_BK, masker.rank_V, tokenization)
         write(trainer, {f"masks/{name}": value for name, value in statistics._asdict().items()})
-        rank_BK = rank_shares(ids_BK, masker.rank_V, tokenization)
+        rank_BK = rank_fractions(ids_BK, masker.rank_V, tokenization)
         ranked_BK = ~rank_BK.isnan()
         masked_BK = mask_BK & ranked_BK
         others_BK = tokenization.is_maskable(ids_BK) & ~mask_BK & ranked_BK

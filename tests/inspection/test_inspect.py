@@ -31,12 +31,12 @@ class Sequences(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.found, self.kind, self.inside = [], "", False
+        self.blocks, self.kind, self.inside = [], "", False
 
     def handle_starttag(self, tag, attributes):
         if tag == "pre":
             self.inside = True
-            self.found.append(([], []))
+            self.blocks.append(([], []))
         if tag == "span":
             self.kind = dict(attributes)["class"]
 
@@ -49,8 +49,8 @@ class Sequences(HTMLParser):
     def handle_data(self, data):
         if self.inside and self.kind != "at":
             text = data.strip()
-            self.found[-1][0].append(text)
-            self.found[-1][1].extend(self.kind or "-" for _ in text)
+            self.blocks[-1][0].append(text)
+            self.blocks[-1][1].extend(self.kind or "-" for _ in text)
 
 
 def test_the_page_needs_nothing_else(html):
@@ -61,7 +61,7 @@ def test_the_page_needs_nothing_else(html):
     assert "@import" not in html
 
 
-def test_all_strategies_are_on_it_with_their_share(html):
+def test_all_strategies_are_on_it_with_their_fraction(html):
     for name in STRATEGIES:
         row = re.search(rf"<tr><td>{name}</td><td>([\d.]+)</td>", html)
         # a region of three windows may differ from the genome that the rate was solved on
@@ -72,13 +72,13 @@ def test_the_sequence_is_the_regions_and_hidden_bases_are_marked(html, genome):
     parser = Sequences()
     parser.feed(html)
     # at least two stages of the curriculum, and each strategy
-    assert len(parser.found) >= 2 + len(STRATEGIES)
+    assert len(parser.blocks) >= 2 + len(STRATEGIES)
     start = 45_000_000 - 44_000_001
     codes = np.array(genome.codes[start : start + 306])
-    for text, marks in parser.found:
+    for text, marks in parser.blocks:
         assert np.array_equal(encode_bases("".join(text)), codes)
         assert len(marks) == 306
-    by_name = dict(zip(STRATEGIES, parser.found[-len(STRATEGIES) :], strict=True))
+    by_name = dict(zip(STRATEGIES, parser.blocks[-len(STRATEGIES) :], strict=True))
     assert by_name["uniform"][1].count("m") > 60
     # a wide window: 5 readable bases on each side of 6 hidden ones
     runs = re.findall(r"h+", "".join(by_name["random_wide"][1])[5:-5])
@@ -141,12 +141,12 @@ def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):
     )
     contig = Contig("20", 0, 1020, 50)
     gappy = replace(genome, codes=codes, contigs=(contig,))
-    found = inspect(experiment, gappy, masker, Region(contig, 0, 1020))
+    inspection = inspect(experiment, gappy, masker, Region(contig, 0, 1020))
     gap = slice(95, 150)  # tokens with an unknown base
-    assert np.isnan(found.rank_K[gap]).all()
-    assert not np.isnan(found.rank_K[:95]).any()
-    assert len(found.rank_all) == 2 * 505 - 55
-    for shown in found.strategies:
-        assert not shown.mask_frequency_K[gap].any()
-        assert shown.mask_frequency_K.max() > 0
-        assert not shown.hidden_L[100:150].any()
+    assert np.isnan(inspection.rank_K[gap]).all()
+    assert not np.isnan(inspection.rank_K[:95]).any()
+    assert len(inspection.rank_all) == 2 * 505 - 55
+    for sample in inspection.strategies:
+        assert not sample.mask_frequency_K[gap].any()
+        assert sample.mask_frequency_K.max() > 0
+        assert not sample.hidden_L[100:150].any()

@@ -1,4 +1,4 @@
-"""Batches of fixed shape: the same loss and gradients, no waiting, nothing compiled anew."""
+"""Batches of fixed shape: the same loss and gradients, no waiting, nothing recompiled."""
 
 from importlib import import_module
 
@@ -27,8 +27,8 @@ from cmgems.training.metrics import masked_lm_loss
 from cmgems.training.module import Pretraining, masked_lm_step
 from cmgems.utils.kernels import force_torch_path
 
-LONGEST = 128 - 6 + 3
-SHAPE = EncoderConfig(3, 32, 4, 48, vocab_size=4101, max_position_embeddings=LONGEST)
+MAX_LENGTH = 128 - 6 + 3
+SHAPE = EncoderConfig(3, 32, 4, 48, vocab_size=4101, max_position_embeddings=MAX_LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +56,22 @@ def model():
     return model
 
 
-def room_for(batch, share=0.15, width=11.7):
-    return PackedShape.of(tuple(bases - 3 for bases in batch.bases), LONGEST, share, width)
+def shape_for(batch, mask_ratio=0.15, width=11.7):
+    lengths = tuple(bases - 3 for bases in batch.bases)
+    return PackedShape.of(lengths, MAX_LENGTH, mask_ratio, width)
 
 
-def in_room(masker, batch, name="genemask"):
+def in_fixed_shape(masker, batch, name="genemask"):
     with force_torch_path():
-        return masker(batch, name, packed_shape=room_for(batch))
+        return masker(batch, name, packed_shape=shape_for(batch))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_holds_the_batch_of_the_kernels(name, masker, windows):
-    """Behind the same tokens stands [PAD]; beside the same targets stand places without one."""
+    """Behind the same tokens stands [PAD]; next to the same targets are positions without one."""
     batch = windows.batch(0, 12)
-    masked, plain = in_room(masker, batch, name), masker(batch, name)
-    packed_shape, tokens = room_for(batch), len(plain.ids_T)
+    masked, plain = in_fixed_shape(masker, batch, name), masker(batch, name)
+    packed_shape, tokens = shape_for(batch), len(plain.ids_T)
     assert (len(masked.ids_T), len(masked.at_M)) == (packed_shape.tokens, packed_shape.masked)
     assert tokens < packed_shape.tokens
     assert torch.equal(masked.ids_T[:tokens], plain.ids_T)
@@ -83,7 +84,7 @@ def test_holds_the_batch_of_the_kernels(name, masker, windows):
     ends = np.cumsum(plain.layout.seqlens)
     assert masked.layout.cu_seqlens[: len(ends) + 1].tolist() == [0, *ends]
     assert masked.layout.cu_seqlens[-1] == packed_shape.tokens
-    assert masked.layout.cu_seqlens.diff().max() <= LONGEST
+    assert masked.layout.cu_seqlens.diff().max() <= MAX_LENGTH
     assert torch.equal(masked.counts_S2, plain.counts_S2)
 
 
@@ -91,7 +92,7 @@ def test_loss_and_gradients_equal_those_of_kernels_and_reference(masker, windows
     batch = windows.batch(0, 12)
     ids, real, predicted, targets = _padded(masker(batch, "genemask"))
     losses = [F.cross_entropy(reference_encoder.logits(model, ids, real)[predicted], targets)]
-    for masked in (masker(batch, "genemask"), in_room(masker, batch)):
+    for masked in (masker(batch, "genemask"), in_fixed_shape(masker, batch)):
         found = model(masked.ids_T, masked.layout, masked.at_M)
         # `masked_lm_loss` is in float32
         losses.append(F.cross_entropy(found, masked.targets_M, ignore_index=IGNORED))
@@ -121,7 +122,7 @@ def _padded(masked):
 
 def test_all_states_equal_those_by_runs(masker, windows, model):
     batch = windows.batch(12, 12)
-    masked, plain = in_room(masker, batch), masker(batch, "genemask")
+    masked, plain = in_fixed_shape(masker, batch), masker(batch, "genemask")
     states = model.encoder(masked.ids_T, masked.layout)
     wanted = model.encoder(plain.ids_T, plain.layout)
     assert torch.allclose(states[: len(wanted)], wanted, rtol=0, atol=1e-12)
@@ -129,8 +130,8 @@ def test_all_states_equal_those_by_runs(masker, windows, model):
 
 
 def test_dropout_keeps_gradients_finite(masker, windows):
-    model = MaskedLanguageModel(EncoderConfig(2, 32, 4, 48, 4101, LONGEST, dropout=0.3))
-    masked = in_room(masker, windows.batch(0, 5))
+    model = MaskedLanguageModel(EncoderConfig(2, 32, 4, 48, 4101, MAX_LENGTH, dropout=0.3))
+    masked = in_fixed_shape(masker, windows.batch(0, 5))
     masked_lm_loss(
         model(masked.ids_T, masked.layout, masked.at_M), masked.targets_M
     ).loss_M.sum().backward()
@@ -138,22 +139,22 @@ def test_dropout_keeps_gradients_finite(masker, windows):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("windows_a_batch", [2, 10, 64])
-def test_there_is_room_for_all_that_is_masked(name, windows_a_batch, masker, windows):
-    for first in range(0, 1280, windows_a_batch):
-        batch = windows.batch(first, windows_a_batch)
-        masked = int(masker.mask(*_of(masker, batch), name).sum())
-        assert masked <= room_for(batch).masked
+@pytest.mark.parametrize("windows_per_batch", [2, 10, 64])
+def test_the_shape_holds_all_that_is_masked(name, windows_per_batch, masker, windows):
+    for first in range(0, 1280, windows_per_batch):
+        batch = windows.batch(first, windows_per_batch)
+        masked = int(masker.mask(*_ids_maskable_keys(masker, batch), name).sum())
+        assert masked <= shape_for(batch).masked
 
 
-def _of(masker, batch):
+def _ids_maskable_keys(masker, batch):
     ids_BK = masker.parts.encode(batch.codes_BL)
     return ids_BK, ids_BK > 4, batch.keys_B2
 
 
-def test_what_finds_no_room_is_not_predicted(masker, windows):
+def test_what_the_shape_does_not_hold_is_not_predicted(masker, windows):
     batch = windows.batch(0, 12)
-    plain, packed_shape = masker(batch, "random"), room_for(batch)._replace(masked=64)
+    plain, packed_shape = masker(batch, "random"), shape_for(batch)._replace(masked=64)
     with force_torch_path():
         masked = masker(batch, "random", packed_shape=packed_shape)
     assert len(plain.at_M) > 64
@@ -163,10 +164,10 @@ def test_what_finds_no_room_is_not_predicted(masker, windows):
 
 
 def test_few_numbers_of_tokens(windows):
-    """As many shapes as levels at most, and never more tokens than full windows have."""
-    packed_shapes = [room_for(windows.batch(first, 10)) for first in range(0, 2000, 10)]
+    """As many shapes as buckets at most, and never more tokens than full windows have."""
+    packed_shapes = [shape_for(windows.batch(first, 10)) for first in range(0, 2000, 10)]
     assert 2 <= len({packed_shape[:2] for packed_shape in packed_shapes}) <= NUM_LENGTH_BUCKETS
-    assert max(packed_shape.tokens for packed_shape in packed_shapes) <= 10 * LONGEST
+    assert max(packed_shape.tokens for packed_shape in packed_shapes) <= 10 * MAX_LENGTH
 
 
 def test_largest_fraction_of_a_run():
@@ -180,7 +181,7 @@ def test_largest_fraction_of_a_run():
 TABLES = [
     ("pmi_ranked", "gumbel", 2**14),
     ("random_spans", "span_lengths", 2**12),
-    ("pmi_ranked", "_deal", 4096),
+    ("pmi_ranked", "_permutation", 4096),
 ]
 
 
@@ -211,12 +212,12 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
             made = torch.empty(size, dtype=torch.int32)
             module = import_module(f"cmgems.masking.strategies.{module}")
             monkeypatch.setattr(module, table, lambda *_, made=made: made)
-        rate_L = torch.empty(124)
-        monkeypatch.setattr(masker.center_rates, "rates", lambda *_: rate_L)
+        rate_by_tokens = torch.empty(124)
+        monkeypatch.setattr(masker.center_rates, "rates", lambda *_: rate_by_tokens)
         fake = Masker(
             OverlappingKmers(6), torch.empty(4096, dtype=torch.int32), masker.center_rates
         )
-        masked = fake(there, name, packed_shape=room_for(batch))
+        masked = fake(there, name, packed_shape=shape_for(batch))
         model = MaskedLanguageModel(SHAPE)
         for compute in (None, torch.bfloat16):
             model.encoder.compute_dtype = compute
@@ -225,7 +226,7 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
             output = masked_lm_step(
                 model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M
             )
-            assert output.loss_M.shape == (room_for(batch).masked,)
+            assert output.loss_M.shape == (shape_for(batch).masked,)
             (output.loss_M.sum() / output.masked.clamp(min=1)).backward()
             assert all(p.grad.shape == p.shape for p in model.parameters())
 
@@ -252,7 +253,7 @@ class Graphs:
         return graph
 
 
-def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_rank):
+def test_nothing_is_recompiled_when_the_stage_changes(masker, windows, human_rank):
     """All graphs are there after the first step of each number of tokens, whatever comes then."""
     torch._dynamo.reset()
     names = ("genemask", "random")
@@ -261,14 +262,14 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
         curriculum=Curriculum(schedule="linear", strategies=names),
     )
     module = Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
-    module.packed_shapes = module.packed_shapes._replace(longest=LONGEST)
+    module.packed_shapes = module.packed_shapes._replace(longest=MAX_LENGTH)
     graphs = Graphs()
     module.compile_step(backend=graphs)
     batches = [windows.batch(first, 4) for first in range(0, 160, 4)]
-    levels = sorted({room_for(batch) for batch in batches})[-2:]
-    batches = [batch for batch in batches if room_for(batch) in levels]
-    packed_shapes = [room_for(batch) for batch in batches]
-    firsts = [packed_shapes.index(packed_shape) for packed_shape in levels]
+    shapes = sorted({shape_for(batch) for batch in batches})[-2:]
+    batches = [batch for batch in batches if shape_for(batch) in shapes]
+    packed_shapes = [shape_for(batch) for batch in batches]
+    firsts = [packed_shapes.index(packed_shape) for packed_shape in shapes]
     for number in firsts:
         module.training_step(batches[number], number).backward()
     compiled = graphs.count
@@ -276,8 +277,8 @@ def test_nothing_is_compiled_anew_when_the_stage_changes(masker, windows, human_
     assert compiled == 3 + 2 * len(firsts)
     for number, batch in enumerate(batches):
         stage = number * len(names) // len(batches)
-        settings = StrategyParams(mask_ratio=0.15 - number / 1000)
-        module.plan = MaskingPlan(names[stage : stage + 1], params=settings)
+        params = StrategyParams(mask_ratio=0.15 - number / 1000)
+        module.plan = MaskingPlan(names[stage : stage + 1], params=params)
         module.training_step(batch, number).backward()
     module.plan = MaskingPlan(names[:2], 0.3)  # mixed by sequence
     module.training_step(batches[0], 0).backward()
@@ -292,7 +293,7 @@ def test_a_compiled_step_is_the_step(masker, windows, human_rank):
         Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
         for _ in range(2)
     )
-    plain.packed_shapes = compiled.packed_shapes = plain.packed_shapes._replace(longest=LONGEST)
+    plain.packed_shapes = compiled.packed_shapes = plain.packed_shapes._replace(longest=MAX_LENGTH)
     compiled.compile_step(backend="aot_eager")
     losses = []
     for module in (plain, compiled):

@@ -11,7 +11,7 @@ from cmgems.masking.packing import ALL_MASKED
 from cmgems.masking.rates import CenterRates
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import StrategyParams
-from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization import OverlappingKmers, SingleBases
 from cmgems.tokenization.base import CLS, FIRST_TOKEN, MASK, SEP
 from cmgems.utils.kernels import force_torch_path
 
@@ -21,6 +21,12 @@ def masker(human_ids, human_rank):
     return Masker(
         OverlappingKmers(6), human_rank, CenterRates(human_ids, human_rank, OverlappingKmers(6))
     )
+
+
+@pytest.fixture(scope="module")
+def masker_of_bases(human_codes, human_rank):
+    bases = SingleBases(6)
+    return Masker(bases, human_rank, CenterRates(bases.encode(human_codes), human_rank, bases))
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +57,8 @@ def test_packs_tokens_between_cls_and_sep(masker, windows):
     assert first == len(original)
 
 
-def test_corrupts_80_10_10(masker, windows):
-    """Chi-square against 80 % [MASK], 10 % a uniform k-mer, 10 % unchanged; seed fixed."""
+def corrupted(masker, windows):
+    """What the encoder sees at the masked positions of 3000 windows, and the true ids there."""
     seen, targets = [], []
     for first in range(0, 3000, 500):
         masked = masker(windows.batch(first, 500), "random")
@@ -61,17 +67,44 @@ def test_corrupts_80_10_10(masker, windows):
         untouched = torch.ones(len(masked.ids_T), dtype=torch.bool)
         untouched[masked.at_M] = False
         assert (masked.ids_T[untouched] != MASK).all()
-    seen, targets = torch.cat(seen), torch.cat(targets)
-    replaced = (seen != MASK) & (seen != targets)
-    counts = torch.stack([(seen == MASK).sum(), replaced.sum(), (seen == targets).sum()]).double()
-    # a random k-mer is the true one once in 4096 times
-    expected = torch.tensor([0.8, 0.1 * 4095 / 4096, 0.1 + 0.1 / 4096]) * len(seen)
-    assert ((counts - expected) ** 2 / expected).sum() < 9.21  # 2 degrees of freedom, p = 0.01
-    other = seen[replaced]
+    return torch.cat(seen).long(), torch.cat(targets)
+
+
+def chi_square(counts, expected):
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def assert_80_10_10(seen, targets, choices):
+    """80 % [MASK], 10 % one of `choices` tokens at random, which may be the true one, 10 % kept."""
+    kept = seen == targets
+    counts = torch.stack([seen == MASK, (seen != MASK) & ~kept, kept]).double().sum(1)
+    same = 0.1 / choices
+    expected = torch.tensor([0.8, 0.1 - same, 0.1 + same]).double() * len(seen)
+    assert chi_square(counts, expected) < 9.21  # 2 degrees of freedom, p = 0.01
+
+
+def test_corrupts_80_10_10(masker, windows):
+    """Chi-square against 80 % [MASK], 10 % a uniform k-mer, 10 % unchanged; seed fixed."""
+    seen, targets = corrupted(masker, windows)
+    assert_80_10_10(seen, targets, choices=4096)
+    other = seen[(seen != MASK) & (seen != targets)]
     assert other.min() >= FIRST_TOKEN
-    bins = torch.bincount((other - FIRST_TOKEN).long() // 64, minlength=64).double()
-    wanted = len(other) / 64
-    assert ((bins - wanted) ** 2 / wanted).sum() < 92.0  # 63 degrees of freedom, p = 0.01
+    bins = torch.bincount((other - FIRST_TOKEN) // 64, minlength=64).double()
+    assert chi_square(bins, len(other) / 64) < 92.0  # 63 degrees of freedom, p = 0.01
+
+
+def test_corrupts_single_bases_80_10_10(masker_of_bases, windows):
+    """Random replacements are A, T, C, G alone: of each true base the three others alike."""
+    seen, targets = corrupted(masker_of_bases, windows)
+    assert_80_10_10(seen, targets, choices=4)
+    replaced = (seen != MASK) & (seen != targets)
+    other, true = seen[replaced] - FIRST_TOKEN, targets[replaced] - FIRST_TOKEN
+    assert set(other.tolist()) == set(range(4))
+    pairs_44 = torch.bincount(4 * true + other, minlength=16).double().view(4, 4)
+    expected_44 = (pairs_44.sum(1, keepdim=True) / 3).expand(4, 4)
+    differ_44 = ~torch.eye(4, dtype=torch.bool)
+    # 12 pairs less 4 totals: 8 degrees of freedom, p = 0.01
+    assert chi_square(pairs_44[differ_44], expected_44[differ_44]) < 20.1
 
 
 def test_a_window_is_masked_alike_in_any_batch(masker, windows):
@@ -137,20 +170,20 @@ def test_all_masked_shows_nothing_that_is_masked(masker, windows):
 
 
 def test_mixing_by_sequence(masker, windows):
-    """Each sequence is masked by one of the two as if alone; shares and counts are right."""
+    """Each sequence is masked by one of the two as if alone; fractions and counts are right."""
     batch = windows.batch(0, 1000)
     one, two = (mask_of(masker, batch, name) for name in ("random", "global_pmi"))
     differ = (one != two).any(1)
-    for share in (0.0, 0.3, 1.0):
-        mixed = masker(batch, MaskingPlan(("random", "global_pmi"), share))
+    for probability in (0.0, 0.3, 1.0):
+        mixed = masker(batch, MaskingPlan(("random", "global_pmi"), probability))
         second = (mixed.mask_BK == two).all(1) & differ
         assert ((mixed.mask_BK == one).all(1) | second).all()
-        assert second.sum() / differ.sum() == pytest.approx(share, abs=0.05)
+        assert second.sum() / differ.sum() == pytest.approx(probability, abs=0.05)
         assert mixed.counts_S2.sum(0).tolist() == [len(mixed.at_M), int(mixed.maskable_BK.sum())]
     assert mixed.counts_S2[0].tolist() == [0, 0]
 
 
-def test_settings_of_a_plan(masker, windows):
+def test_params_of_a_plan(masker, windows):
     """Mask fraction and span width move what is masked; the budget follows."""
     batch = windows.batch(0, 1000)
     for fraction, width in ((0.15, 2.0), (0.15, 8.0), (0.4, 3.8)):

@@ -28,7 +28,7 @@ def test_kept_rates_equal_solved_ones(corpus, human_rank, tmp_path, monkeypatch)
     solved = rates_of(corpus, human_rank, None)
     assert torch.equal(rates_of(corpus, human_rank, folder), solved)
     assert len(list(folder.iterdir())) == 1
-    monkeypatch.setattr(CenterRates, "_measured", None)  # must not be called any more
+    monkeypatch.setattr(CenterRates, "_measure_and_solve", None)  # must not be called any more
     found = rates_of(corpus, human_rank, folder)
     assert found.dtype == solved.dtype
     assert torch.equal(found, solved)

@@ -18,11 +18,11 @@ import torch
 from cmgems.masking.ops import dilate
 
 def pairs(tokens):
-    return dilate(tokens.centres_BT, (0, 1)) & tokens.maskable_BT
+    return dilate(tokens.centers_BK, (0, 1)) & tokens.maskable_BK
 
 class Triples:
     def __call__(self, tokens):
-        return dilate(tokens.centres_BT, (-1, 1)) & tokens.maskable_BT
+        return dilate(tokens.centers_BK, (-1, 1)) & tokens.maskable_BK
 
 class Configured:
     def __init__(self, width):
@@ -31,24 +31,24 @@ class Configured:
 number = 5
 
 def every_seventh(tokens):  # by place in the tensor, special tokens too, no budget
-    mask = torch.zeros_like(tokens.centres_BT)
+    mask = torch.zeros_like(tokens.centers_BK)
     mask[:, ::7] = True
     return mask
 
 def dice(tokens):
-    return (torch.rand(tokens.ids_BT.shape) < 0.15) & tokens.maskable_BT
+    return (torch.rand(tokens.ids_BK.shape) < 0.15) & tokens.maskable_BK
 
 def widest(tokens):  # looks at the width of the batch
-    return tokens.centres_BT.roll(tokens.ids_BT.shape[1] % 5, 1) & tokens.maskable_BT
+    return tokens.centers_BK.roll(tokens.ids_BK.shape[1] % 5, 1) & tokens.maskable_BK
 
 def crowd(tokens):  # looks at the other sequences
-    return tokens.centres_BT & ~tokens.centres_BT.all(0) & (tokens.centres_BT.sum() % 2 == 0)
+    return tokens.centers_BK & ~tokens.centers_BK.all(0) & (tokens.centers_BK.sum() % 2 == 0)
 
 def whole(tokens):
-    return tokens.maskable_BT.clone()
+    return tokens.maskable_BK.clone()
 
 def numbers(tokens):
-    return tokens.centres_BT.int()
+    return tokens.centers_BK.int()
 
 def broken(tokens):
     return tokens.no_such_field

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references.masking import REFERENCES, Bases, Kmers, draw, drawn_centres, rank_table
+from references.masking import REFERENCES, Bases, Kmers, draw, drawn_centers, rank_table
 
-from cmgems.masking.ops import draw_centres
+from cmgems.masking.ops import draw_centers
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.masking.strategies.pmi_ranked import _deal
-from cmgems.masking.types import CENTRES, StrategyInput, StrategyParams
+from cmgems.masking.strategies.pmi_ranked import _permutation
+from cmgems.masking.types import CENTERS, StrategyInput, StrategyParams
 from cmgems.tokenization import OverlappingKmers, SingleBases
 from cmgems.tokenization.base import FIRST_TOKEN, UNK
 from cmgems.utils.kernels import force_torch_path
@@ -23,13 +23,13 @@ RANDOM_STRATEGIES = ("uniform", "random", "random_wide", "span")
 STATIC_STRATEGIES = ("global_pmi", "shuffled_pmi", "inverse_pmi")
 
 
-def tokens_of(ids_BT, rank_V, tokenization=KMERS, rate=0.02, seed=0, first_place=0, **others):
-    keys_B2 = torch.from_numpy(sequence_keys(derive_key(seed, "masks"), np.arange(len(ids_BT))))
-    maskable_BT = tokenization.is_maskable(ids_BT)
-    rate_B1 = torch.full((len(ids_BT), 1), rate)
-    centres_BT = draw_centres(maskable_BT, keys_B2, rate_B1, CENTRES, first_place)
-    tokens = StrategyInput(tokenization, ids_BT, maskable_BT, centres_BT, keys_B2, rank_V, rank_V)
-    return tokens._replace(first_place=first_place, **others)
+def tokens_of(ids_BK, rank_V, tokenization=KMERS, rate=0.02, seed=0, position_offset=0, **others):
+    keys_B2 = torch.from_numpy(sequence_keys(derive_key(seed, "masks"), np.arange(len(ids_BK))))
+    maskable_BK = tokenization.is_maskable(ids_BK)
+    rate_B1 = torch.full((len(ids_BK), 1), rate)
+    centers_BK = draw_centers(maskable_BK, keys_B2, rate_B1, CENTERS, position_offset)
+    tokens = StrategyInput(tokenization, ids_BK, maskable_BK, centers_BK, keys_B2, rank_V, rank_V)
+    return tokens._replace(position_offset=position_offset, **others)
 
 
 def unknown_of(tokenization):
@@ -37,31 +37,31 @@ def unknown_of(tokenization):
     return int(tokenization.encode(torch.full((6,), 4, dtype=torch.uint8))[0])
 
 
-def with_unknown(ids_BT, unknown=UNK, seed=0):
+def with_unknown(ids_BK, unknown=UNK, seed=0):
     """A few runs of unknown tokens, and padding at the right of some rows."""
     generator = torch.Generator().manual_seed(seed)
-    ids_BT = ids_BT.clone()
-    for row in range(len(ids_BT)):
-        start = int(torch.randint(0, ids_BT.shape[1] - 8, (), generator=generator))
-        ids_BT[row, start : start + row % 8] = unknown
+    ids_BK = ids_BK.clone()
+    for row in range(len(ids_BK)):
+        start = int(torch.randint(0, ids_BK.shape[1] - 8, (), generator=generator))
+        ids_BK[row, start : start + row % 8] = unknown
         if row % 3 == 0:
-            ids_BT[row, ids_BT.shape[1] - row % 40 :] = 0
-    return ids_BT
+            ids_BK[row, ids_BK.shape[1] - row % 40 :] = 0
+    return ids_BK
 
 
-def places(mask_T):
-    return set(mask_T.nonzero()[:, 0].tolist())
+def positions(mask_K):
+    return set(mask_K.nonzero()[:, 0].tolist())
 
 
 def reference_mask(name, tokens, row, rate):
     """What the slow reference masks in one row; it draws its centres itself."""
     rank_V = tokens.rank_V
     if name == "shuffled_pmi":
-        rank_V = rank_V[_deal(len(rank_V), rank_V.device)]
+        rank_V = rank_V[_permutation(len(rank_V), rank_V.device)]
     key = [int(word) % 2**32 for word in tokens.keys_B2[row]]
-    ids = tokens.ids_BT[row].tolist()
+    ids = tokens.ids_BK[row].tolist()
     tok = SLOW[type(tokens.tokenization)](tokens.tokenization.k)
-    centres = drawn_centres(ids, tok, key, float(np.float32(rate)))
+    centres = drawn_centers(ids, tok, key, float(np.float32(rate)))
     return REFERENCES[name](ids, centres, rank_V.tolist(), tok, key, tokens.params)
 
 
@@ -71,12 +71,12 @@ def reference_mask(name, tokens, row, rate):
 @pytest.mark.parametrize("kind", SLOW)
 def test_equals_the_slow_reference(name, rate, k, kind, human_codes):
     tokenization = kind(k)
-    ids_BT = with_unknown(tokenization.encode(human_codes[:20]), unknown_of(tokenization))
+    ids_BK = with_unknown(tokenization.encode(human_codes[:20]), unknown_of(tokenization))
     rank_V = torch.tensor(rank_table(k, seed=k), dtype=torch.int32)
-    tokens = tokens_of(ids_BT, rank_V, tokenization, rate, params=StrategyParams(0.15, 2.5, 0.2))
-    mask_BT = STRATEGIES[name](tokens)
-    for row in range(len(ids_BT)):
-        assert places(mask_BT[row]) == reference_mask(name, tokens, row, rate)
+    tokens = tokens_of(ids_BK, rank_V, tokenization, rate, params=StrategyParams(0.15, 2.5, 0.2))
+    mask_BK = STRATEGIES[name](tokens)
+    for row in range(len(ids_BK)):
+        assert positions(mask_BK[row]) == reference_mask(name, tokens, row, rate)
 
 
 @st.composite
@@ -104,16 +104,16 @@ def batches(draw_):
 @given(batches())
 @settings(max_examples=40, deadline=None)
 def test_both_paths_equal_the_slow_reference(name, batch):
-    tokenization, ids_BT, rate, tuned, seed = batch
+    tokenization, ids_BK, rate, tuned, seed = batch
     rank_V = torch.tensor(rank_table(tokenization.k, seed), dtype=torch.int32)
-    tokens = tokens_of(ids_BT, rank_V, tokenization, rate, seed, params=tuned)
-    compiled_BT = STRATEGIES[name](tokens)
+    tokens = tokens_of(ids_BK, rank_V, tokenization, rate, seed, params=tuned)
+    compiled_BK = STRATEGIES[name](tokens)
     with force_torch_path():
-        again = tokens_of(ids_BT, rank_V, tokenization, rate, seed, params=tuned)
-        assert torch.equal(again.centres_BT, tokens.centres_BT)
-        assert torch.equal(STRATEGIES[name](again), compiled_BT)
-    for row in range(len(ids_BT)):
-        assert places(compiled_BT[row]) == reference_mask(name, tokens, row, rate)
+        again = tokens_of(ids_BK, rank_V, tokenization, rate, seed, params=tuned)
+        assert torch.equal(again.centers_BK, tokens.centers_BK)
+        assert torch.equal(STRATEGIES[name](again), compiled_BK)
+    for row in range(len(ids_BK)):
+        assert positions(compiled_BK[row]) == reference_mask(name, tokens, row, rate)
 
 
 def test_draws_equal_the_slow_reference():
@@ -123,7 +123,7 @@ def test_draws_equal_the_slow_reference():
     for row in range(3):
         key = [int(word) % 2**32 for word in keys_B2[row]]
         drawn = random_bits(keys_B2[row], torch.arange(50, dtype=torch.int32), 4, bits=31)
-        assert drawn.tolist() == [draw(key, place, 4) % 2**31 for place in range(50)]
+        assert drawn.tolist() == [draw(key, p, 4) % 2**31 for p in range(50)]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -133,11 +133,11 @@ def test_moves_with_the_sequence(name, tokenization, human_codes, human_rank):
 
     The sequence lies between stretches of unknown tokens; both and the draws are moved together.
     """
-    inner_BT, unknown = tokenization.encode(human_codes[:100])[:, :300], unknown_of(tokenization)
+    inner_BK, unknown = tokenization.encode(human_codes[:100])[:, :300], unknown_of(tokenization)
     masks = []
     for left in (0, 7, 90):
-        ids_BT = torch.nn.functional.pad(inner_BT, (left, 90 - left), value=unknown)
-        tokens = tokens_of(ids_BT, human_rank, tokenization, first_place=-left)
+        ids_BK = torch.nn.functional.pad(inner_BK, (left, 90 - left), value=unknown)
+        tokens = tokens_of(ids_BK, human_rank, tokenization, position_offset=-left)
         masks.append(STRATEGIES[name](tokens)[:, left : left + 300])
     assert masks[0].any(1).float().mean() > 0.9
     assert torch.equal(masks[1], masks[0])
@@ -149,9 +149,9 @@ def test_moves_with_the_sequence(name, tokenization, human_codes, human_rank):
 def test_depends_on_the_sequence(name, tokenization, human_codes, human_rank):
     one, other = tokenization.encode(human_codes[:200]).split(100)
     tokens = tokens_of(one, human_rank, tokenization)
-    masks = STRATEGIES[name](tokens), STRATEGIES[name](tokens._replace(ids_BT=other))
-    changed = (masks[0] != masks[1]).any(1) & tokens.centres_BT.any(1)
-    assert changed.sum() == tokens.centres_BT.any(1).sum()
+    masks = STRATEGIES[name](tokens), STRATEGIES[name](tokens._replace(ids_BK=other))
+    changed = (masks[0] != masks[1]).any(1) & tokens.centers_BK.any(1)
+    assert changed.sum() == tokens.centers_BK.any(1).sum()
 
 
 @pytest.mark.parametrize("name", PMI_STRATEGIES)
@@ -165,22 +165,22 @@ def test_depends_on_the_rank_table(name, tokenization, human_codes, human_rank):
 
 @pytest.mark.parametrize("name", RANDOM_STRATEGIES)
 @pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
-def test_random_places_do_not_depend_on_content(name, tokenization, human_codes, human_rank):
-    ids_BT = tokenization.encode(human_codes[:200])
-    tokens = tokens_of(ids_BT[:100], human_rank, tokenization)
-    other = tokens._replace(ids_BT=ids_BT[100:], rank_V=human_rank.flip(0))
+def test_random_masks_do_not_depend_on_content(name, tokenization, human_codes, human_rank):
+    ids_BK = tokenization.encode(human_codes[:200])
+    tokens = tokens_of(ids_BK[:100], human_rank, tokenization)
+    other = tokens._replace(ids_BK=ids_BK[100:], rank_V=human_rank.flip(0))
     assert torch.equal(STRATEGIES[name](tokens), STRATEGIES[name](other))
 
 
 def test_global_pmi_masks_the_best_ranked(human_ids, human_rank):
     """The n best tokens are masked, and all that is masked lies within their windows."""
     tokens = tokens_of(human_ids[:50], human_rank)
-    mask_BT = STRATEGIES["global_pmi"](tokens)
-    for ids, centres, mask in zip(tokens.ids_BT, tokens.centres_BT, mask_BT, strict=True):
+    mask_BK = STRATEGIES["global_pmi"](tokens)
+    for ids, centres, mask in zip(tokens.ids_BK, tokens.centers_BK, mask_BK, strict=True):
         best = human_rank[ids - FIRST_TOKEN].argsort(stable=True)[: int(centres.sum())]
         assert mask[best].all()
-        for place in mask.nonzero()[:, 0]:
-            assert (best - place).abs().min() <= 5
+        for position in mask.nonzero()[:, 0]:
+            assert (best - position).abs().min() <= 5
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -192,12 +192,12 @@ def test_batch_and_padding_change_nothing(name, tokenization, human_codes, human
         part = slice(row, row + 1)
         padded = [
             torch.nn.functional.pad(whole[part], (0, row))
-            for whole in (tokens.ids_BT, tokens.maskable_BT, tokens.centres_BT)
+            for whole in (tokens.ids_BK, tokens.maskable_BK, tokens.centers_BK)
         ]
         alone = tokens._replace(
-            ids_BT=padded[0],
-            maskable_BT=padded[1],
-            centres_BT=padded[2],
+            ids_BK=padded[0],
+            maskable_BK=padded[1],
+            centers_BK=padded[2],
             keys_B2=tokens.keys_B2[part],
         )
         mask = STRATEGIES[name](alone)
@@ -211,10 +211,10 @@ def test_no_centre_no_mask_and_nothing_special_is_masked(
     name, tokenization, human_codes, human_rank
 ):
     unknown = unknown_of(tokenization)
-    ids_BT = with_unknown(tokenization.encode(human_codes[:60]), unknown)
-    assert not STRATEGIES[name](tokens_of(ids_BT, human_rank, tokenization, rate=0.0)).any()
-    everything = STRATEGIES[name](tokens_of(ids_BT, human_rank, tokenization, rate=1.0))
-    assert torch.equal(everything, (ids_BT >= FIRST_TOKEN) & (ids_BT != unknown))
+    ids_BK = with_unknown(tokenization.encode(human_codes[:60]), unknown)
+    assert not STRATEGIES[name](tokens_of(ids_BK, human_rank, tokenization, rate=0.0)).any()
+    everything = STRATEGIES[name](tokens_of(ids_BK, human_rank, tokenization, rate=1.0))
+    assert torch.equal(everything, (ids_BK >= FIRST_TOKEN) & (ids_BK != unknown))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -224,9 +224,9 @@ def test_empty_and_one_token(name, tokenization, human_rank):
     with force_torch_path():
         assert STRATEGIES[name](empty).shape == (2, 0)
     assert STRATEGIES[name](empty).shape == (2, 0)
-    one_BT = torch.full((2, 1), FIRST_TOKEN, dtype=torch.int32)
-    tokens = tokens_of(one_BT, human_rank, tokenization)
-    tokens = tokens._replace(centres_BT=torch.tensor([[True], [False]]))
+    one_BK = torch.full((2, 1), FIRST_TOKEN, dtype=torch.int32)
+    tokens = tokens_of(one_BK, human_rank, tokenization)
+    tokens = tokens._replace(centers_BK=torch.tensor([[True], [False]]))
     assert STRATEGIES[name](tokens).tolist() == [[True], [False]]
 
 
@@ -249,21 +249,21 @@ def test_traces_as_one_graph_and_once(name, tokenization, human_codes, human_ran
 
 
 def test_shuffled_pmi_is_a_permutation():
-    balance_by_length = _deal(4096, torch.device("cpu"))
-    assert sorted(balance_by_length.tolist()) == list(range(4096))
-    assert (balance_by_length == torch.arange(4096)).sum() < 10
-    assert torch.equal(balance_by_length, _deal.__wrapped__(4096, torch.device("cpu")))
+    permutation = _permutation(4096, torch.device("cpu"))
+    assert sorted(permutation.tolist()) == list(range(4096))
+    assert (permutation == torch.arange(4096)).sum() < 10
+    assert torch.equal(permutation, _permutation.__wrapped__(4096, torch.device("cpu")))
 
 
 @pytest.mark.parametrize(("temperature", "like"), [(0.001, "global_pmi"), (1000.0, "random_wide")])
 def test_soft_pmi_lies_between_global_and_random(temperature, like, human_ids, human_rank):
     """By the mean rank of the centres of masked windows, at both ends of the temperature."""
     tokens = tokens_of(human_ids, human_rank)
-    rank_BT = human_rank[tokens.ids_BT - FIRST_TOKEN].float()
+    rank_BK = human_rank[tokens.ids_BK - FIRST_TOKEN].float()
 
     def mean_rank(name, **tuned):
-        mask_BT = STRATEGIES[name](tokens._replace(params=StrategyParams(**tuned)))
-        return float(rank_BT[mask_BT].mean())
+        mask_BK = STRATEGIES[name](tokens._replace(params=StrategyParams(**tuned)))
+        return float(rank_BK[mask_BK].mean())
 
     assert mean_rank("soft_pmi", temperature=temperature) == pytest.approx(
         mean_rank(like), rel=0.02
@@ -273,16 +273,16 @@ def test_soft_pmi_lies_between_global_and_random(temperature, like, human_ids, h
 
 
 @pytest.mark.parametrize("name", ["soft_pmi", *STATIC_STRATEGIES])
-def test_only_soft_pmi_varies_its_places(name, human_ids, human_rank):
-    """Static selection masks the best place of a sequence in every draw that has a centre."""
-    ids_BT = human_ids[:1].expand(300, -1).contiguous()
-    often_T = STRATEGIES[name](tokens_of(ids_BT, human_rank)).float().mean(0)
+def test_only_soft_pmi_varies_its_positions(name, human_ids, human_rank):
+    """Static selection masks the best position of a sequence in every draw that has a centre."""
+    ids_BK = human_ids[:1].expand(300, -1).contiguous()
+    frequency_K = STRATEGIES[name](tokens_of(ids_BK, human_rank)).float().mean(0)
     if name == "soft_pmi":
-        assert 0.3 < often_T.max() < 0.75
-        assert (often_T > 0.01).float().mean() > 0.95
+        assert 0.3 < frequency_K.max() < 0.75
+        assert (frequency_K > 0.01).float().mean() > 0.95
     else:
-        assert often_T.max() > 0.99
-        assert (often_T == 0).float().mean() > 0.3
+        assert frequency_K.max() > 0.99
+        assert (frequency_K == 0).float().mean() > 0.3
 
 
 def test_span_lengths_have_their_mean():
@@ -299,5 +299,5 @@ def test_span_lengths_have_their_mean():
 def test_how_a_batch_lies_in_memory_changes_nothing(name, human_ids, human_rank):
     tokens = tokens_of(human_ids[:20], human_rank)
     turned = tokens_of(human_ids[:20].T.contiguous().T, human_rank)
-    assert not turned.ids_BT.is_contiguous()
+    assert not turned.ids_BK.is_contiguous()
     assert torch.equal(STRATEGIES[name](turned), STRATEGIES[name](tokens))

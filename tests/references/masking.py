@@ -1,6 +1,6 @@
 """Masking strategies, slow and obvious: one sequence, Python lists, straight from the papers.
 
-A sequence is a list of token ids, `rank[i]` the rank of a k-mer (1 = first to mask), `centres` the
+A sequence is a list of token ids, `rank[i]` the rank of a k-mer (1 = first to mask), `centers` the
 positions that were drawn, `tok` what a token is (`Kmers` or `Bases`), `key` the two 32-bit words
 that key the sequence's draws, `params` has `span_width` and `temperature`. Each returns the set of
 masked positions.
@@ -67,7 +67,7 @@ def maskable(ids, tok):
     return [p for p in range(len(ids)) if tok.maskable(ids[p])]
 
 
-def drawn_centres(ids, tok, key, rate):
+def drawn_centers(ids, tok, key, rate):
     return [p for p in maskable(ids, tok) if draw(key, p, 0) % 2**24 < rate * 2**24]
 
 
@@ -92,22 +92,22 @@ def behind(rank, sign=1):
     return math.inf if rank is None else sign * rank
 
 
-def uniform(ids, centres, rank, tok, key, params):
-    return set(centres)
+def uniform(ids, centers, rank, tok, key, params):
+    return set(centers)
 
 
-def random(ids, centres, rank, tok, key, params):
-    return windows(centres, tok.plain, ids, tok)
+def random(ids, centers, rank, tok, key, params):
+    return windows(centers, tok.plain, ids, tok)
 
 
-def random_wide(ids, centres, rank, tok, key, params):
-    return windows(centres, tok.wide, ids, tok)
+def random_wide(ids, centers, rank, tok, key, params):
+    return windows(centers, tok.wide, ids, tok)
 
 
-def span(ids, centres, rank, tok, key, params):
+def span(ids, centers, rank, tok, key, params):
     lengths = span_lengths(params.span_width)
     masked = set()
-    for c in centres:
+    for c in centers:
         hidden = lengths[draw(key, c, STRATEGY) % 4096]
         masked |= window(c, (0, hidden + tok.overlap - 1), ids, tok)
     return masked
@@ -115,69 +115,70 @@ def span(ids, centres, rank, tok, key, params):
 
 def span_lengths(mean):
     """4096 quantiles of the geometric distribution on 1 .. 10 / 3.8 of the mean with that mean."""
-    longest = max(1, round(10 / 3.8 * mean))
-    lengths = range(1, longest + 1)
+    max_length = max(1, round(10 / 3.8 * mean))
+    lengths = range(1, max_length + 1)
     low, high = 0.0, 1.0
     for _ in range(60):
         ratio = (low + high) / 2
         weights = [ratio ** (n - 1.0) for n in lengths]
-        got = sum(w * n for w, n in zip(weights, lengths, strict=True)) / sum(weights)
-        low, high = (ratio, high) if got < mean else (low, ratio)
+        current_mean = sum(w * n for w, n in zip(weights, lengths, strict=True)) / sum(weights)
+        low, high = (ratio, high) if current_mean < mean else (low, ratio)
     quantiles = []
     for q in range(4096):
-        wanted, n, upto = (q + 0.5) / 4096 * sum(weights), 0, 0.0
-        while upto < wanted and n < longest:
-            upto += weights[n]
+        wanted, n, up_to = (q + 0.5) / 4096 * sum(weights), 0, 0.0
+        while up_to < wanted and n < max_length:
+            up_to += weights[n]
             n += 1
         quantiles.append(n)
     return quantiles
 
 
-def global_pmi(ids, centres, rank, tok, key, params):
-    best = first_by(lambda p: behind(tok.rank_at(ids, p, rank)), ids, tok, len(centres))
+def global_pmi(ids, centers, rank, tok, key, params):
+    best = first_by(lambda p: behind(tok.rank_at(ids, p, rank)), ids, tok, len(centers))
     return windows(best, tok.wide, ids, tok)
 
 
-def shuffled_pmi(ids, centres, rank, tok, key, params):
+def shuffled_pmi(ids, centers, rank, tok, key, params):
     """Any permutation that the strategy names; see `test_shuffled_pmi_is_a_permutation`."""
-    return global_pmi(ids, centres, rank, tok, key, params)
+    return global_pmi(ids, centers, rank, tok, key, params)
 
 
-def inverse_pmi(ids, centres, rank, tok, key, params):
-    best = first_by(lambda p: behind(tok.rank_at(ids, p, rank), -1), ids, tok, len(centres))
+def inverse_pmi(ids, centers, rank, tok, key, params):
+    best = first_by(lambda p: behind(tok.rank_at(ids, p, rank), -1), ids, tok, len(centers))
     return windows(best, tok.wide, ids, tok)
 
 
-def soft_pmi(ids, centres, rank, tok, key, params):
+def soft_pmi(ids, centers, rank, tok, key, params):
     def score(p):
-        unit, its_rank = 2**20, tok.rank_at(ids, p, rank)
+        unit, kmer_rank = 2**20, tok.rank_at(ids, p, rank)
         uniform = (draw(key, p, STRATEGY) % 2**14 + 0.5) / 2**14
         gumbel = -math.log(-math.log(uniform))
-        if its_rank is None:
+        if kmer_rank is None:
             return 2**30 - round(gumbel * unit)
-        rank_share = (its_rank - 1) / (len(rank) - 1)
-        return math.floor(min(rank_share / params.temperature * unit, 2**30)) - round(gumbel * unit)
+        rank_fraction = (kmer_rank - 1) / (len(rank) - 1)
+        scaled = min(rank_fraction / params.temperature * unit, 2**30)
+        return math.floor(scaled) - round(gumbel * unit)
 
-    return windows(first_by(score, ids, tok, len(centres)), tok.wide, ids, tok)
+    return windows(first_by(score, ids, tok, len(centers)), tok.wide, ids, tok)
 
 
-def genemask(ids, centres, rank, tok, key, params):
+def genemask(ids, centers, rank, tok, key, params):
     def rank_at(p):
         return behind(tok.rank_at(ids, p, rank))
 
-    def best_of(centre):
-        return min(window(centre, tok.search, ids, tok), key=lambda p: (rank_at(p), p))
+    def best_of(center):
+        return min(window(center, tok.search, ids, tok), key=lambda p: (rank_at(p), p))
 
-    by_rank = sorted(centres, key=lambda c: (rank_at(best_of(c)), c))
-    better = (len(centres) + 1) // 2
+    by_rank = sorted(centers, key=lambda c: (rank_at(best_of(c)), c))
+    better = (len(centers) + 1) // 2
     # "all of them if ceil(n / 2) < 5" at 512 tokens, in proportion at other lengths
-    wide = len(centres) if better < 5 * len(maskable(ids, tok)) / 512 else better
+    wide = len(centers) if better < 5 * len(maskable(ids, tok)) / 512 else better
     masked = set()
-    for number, centre in enumerate(by_rank):
+    for number, center in enumerate(by_rank):
         if number < wide:
-            masked |= window(best_of(centre), tok.wide, ids, tok)
+            masked |= window(best_of(center), tok.wide, ids, tok)
         else:
-            masked |= window(centre, tok.plain, ids, tok)
+            masked |= window(center, tok.plain, ids, tok)
     return masked
 
 

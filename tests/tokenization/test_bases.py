@@ -42,10 +42,10 @@ def test_sizes():
 def test_a_base_is_ranked_by_the_kmer_around_it(text, k):
     """On both paths: the k-mer of which it is the base number (k + 1) // 2, none at ends and N."""
     codes = torch.from_numpy(encode_bases(text))
-    ids_BT = (codes.int() + FIRST_TOKEN)[None]
-    found = SingleBases(k).kmer_ids(ids_BT)[0].tolist()
+    ids_BK = (codes.int() + FIRST_TOKEN)[None]
+    found = SingleBases(k).kmer_ids(ids_BK)[0].tolist()
     with force_torch_path():
-        assert SingleBases(k).kmer_ids(ids_BT)[0].tolist() == found
+        assert SingleBases(k).kmer_ids(ids_BK)[0].tolist() == found
     vocabulary = {token: id_ for id_, token in enumerate(OverlappingKmers(k).vocabulary)}
     for place, id_ in enumerate(found):
         first = place - (k - 1) // 2
@@ -72,11 +72,11 @@ def test_every_masked_base_is_hidden_and_none_is_copied():
 
 
 def test_base_probabilities_are_those_of_the_tokens():
-    mask_BT = torch.tensor([[False, True, True], [True, False, True]])
+    mask_BK = torch.tensor([[False, True, True], [True, False, True]])
     wanted_BL = torch.tensor([[False, False, True], [True, False, False]])
     logits_MV = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
     logits_MV[:, :FIRST_TOKEN] = logits_MV[:, 9] = 50.0  # special tokens and N are no answer
-    found = BASES.base_probabilities(logits_MV, mask_BT, wanted_BL)
+    found = BASES.base_probabilities(logits_MV, mask_BK, wanted_BL)
     assert torch.allclose(found, logits_MV[[1, 2], 5:9].softmax(1))
 
 

@@ -67,8 +67,8 @@ def test_equals_the_definition(drawn):
         assert bool(found.hidden_BL[0, base]) == hidden
     for token, is_masked in enumerate(masked):
         inside = int(found.hidden_BL[0, token : token + k].sum())
-        assert int(found.hidden_BT[0, token]) == (inside if is_masked else 0)
-        assert bool(found.copyable_BT[0, token]) == (is_masked and inside == 0)
+        assert int(found.hidden_BK[0, token]) == (inside if is_masked else 0)
+        assert bool(found.copyable_BK[0, token]) == (is_masked and inside == 0)
     assert found.masked == sum(masked)
 
 

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     tokenization = build_tokenization(Data(tokenization=args.tokenization, k=args.k))
     ids_BK, rank_V = sample_tokens(args.genome, tokenization)
     checks = check_strategy(args.strategy, ids_BK, rank_V, tokenization)
-    print(text_table([("FAIL" if c.problem else "ok  ", c.name, c.found) for c in checks]))
+    print(text_table([("FAIL" if c.problem else "ok  ", c.name, c.result) for c in checks]))
     failed = [check for check in checks if check.problem]
     if failed:
         first = failed[0]

@@ -3,6 +3,7 @@
 The page that shows it is made in `cmgems.inspection.page`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +15,16 @@ from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.region import Region, parse_region
-from cmgems.masking.mask_statistics import MaskStatistics, mask_statistics, rank_shares
+from cmgems.masking.mask_statistics import MaskStatistics, mask_statistics, rank_fractions
 from cmgems.masking.masker import Masker, MaskingPlan
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.tokenization import Tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
 DRAWS = 100
-FIGURE_WINDOWS = 500  # masked for the figures
-MOMENTS = 5  # steps of the curriculum that are shown
-LONGEST_REGION = 100_000  # bases
+STATISTICS_WINDOWS = 500  # masked for the statistics
+NUM_SCHEDULE_SAMPLES = 5  # steps of the curriculum that are shown
+MAX_REGION = 100_000  # bases
 DEFAULT_REGION = 5_100
 
 
@@ -31,11 +32,11 @@ class MaskSample(NamedTuple):
     """One way of masking on the region's windows."""
 
     title: str
-    figures: MaskStatistics  # over all windows and draws
+    statistics: MaskStatistics  # over all windows and draws
     mask_K: np.ndarray  # bool: the first window in one draw
     masked_L: np.ndarray  # bool: its bases under masked tokens
     hidden_L: np.ndarray  # bool: its hidden bases
-    mask_frequency_K: np.ndarray  # share of draws in which each token of the first window is masked
+    mask_frequency_K: np.ndarray  # fraction of draws that mask each token of the first window
     rank_masked: np.ndarray  # ranks (0 to 1) of masked tokens, over all windows and draws
 
 
@@ -52,8 +53,8 @@ class Inspection(NamedTuple):
     windows: int  # that the region is cut in
     strategies: list[MaskSample]
     schedule_samples: list[tuple[int, MaskSample]]  # step, and how it masks
-    places: np.ndarray  # where among the strategies each of 0 .. max_steps - 1 is
-    planned: bool  # False where the switches depend on the run
+    progress: np.ndarray  # where among the strategies each of 0 .. max_steps - 1 is
+    switches_known: bool  # False where the switches depend on the run
 
 
 def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Region) -> Inspection:
@@ -63,10 +64,10 @@ def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Regi
     names += [name for name in experiment.curriculum.strategies if name not in STRATEGIES]
     tokenization = masker.tokenization
     ids_BK = tokenization.encode(windows.codes_BL)
-    rank_BK = rank_shares(ids_BK, masker.rank_V, tokenization)
+    rank_BK = rank_fractions(ids_BK, masker.rank_V, tokenization)
     curriculum, max_steps = experiment.curriculum, experiment.train.max_steps
-    planned = curriculum.schedule != "plateau"
-    switches = () if planned else _evenly(len(curriculum.strategies), max_steps)
+    switches_known = curriculum.schedule != "plateau"
+    switches = () if switches_known else _evenly(len(curriculum.strategies), max_steps)
     seed = experiment.seed
     places = [stage_position(curriculum, t, max_steps, switches, seed) for t in range(max_steps)]
     return Inspection(
@@ -80,8 +81,8 @@ def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Regi
         windows=len(ids_BK),
         strategies=[_mask_sample(name, _plan(masker, name), windows, masker) for name in names],
         schedule_samples=_schedule_samples(experiment, switches, windows, masker),
-        places=np.array(places),
-        planned=planned,
+        progress=np.array(places),
+        switches_known=switches_known,
     )
 
 
@@ -90,59 +91,63 @@ def _plan(masker: Masker, name: str) -> MaskingPlan:
 
 
 def _evenly(stages: int, max_steps: int) -> list[int]:
-    """Switches for the picture of a curriculum whose real ones only the run will know."""
+    """Switches for the plot of a curriculum whose real ones only the run will know."""
     return [max_steps * stage // stages for stage in range(1, stages)]
 
 
 def _schedule_samples(
-    experiment: Experiment, switches, windows: WindowBatch, masker: Masker
-) -> list:
+    experiment: Experiment, switches: Sequence[int], windows: WindowBatch, masker: Masker
+) -> list[tuple[int, MaskSample]]:
     """The curriculum at some steps, the first among them; equal ones once."""
-    max_steps, found, before = experiment.train.max_steps, [], None
-    for step in np.unique(np.linspace(0, max_steps - 1, MOMENTS).round().astype(int)).tolist():
+    max_steps = experiment.train.max_steps
+    samples: list[tuple[int, MaskSample]] = []
+    previous = None
+    steps = np.linspace(0, max_steps - 1, NUM_SCHEDULE_SAMPLES).round().astype(int)
+    for step in np.unique(steps).tolist():
         plan = plan_at(
             experiment.curriculum, experiment.masking, step, max_steps, switches, experiment.seed
         )
-        if plan == before:
+        if plan == previous:
             continue
-        before, title = plan, " + ".join(plan.strategies)
+        previous, title = plan, " + ".join(plan.strategies)
         if len(plan.strategies) == 2:
             title = f"{title}, {plan.second_probability:.0%} of the sequences by the second"
-        found.append((step, _mask_sample(title, plan, windows, masker)))
-    return found
+        samples.append((step, _mask_sample(title, plan, windows, masker)))
+    return samples
 
 
 def _mask_sample(title: str, plan: MaskingPlan, windows: WindowBatch, masker: Masker) -> MaskSample:
     count = len(windows.bases)
     tokenization = masker.tokenization
     ids_BK = tokenization.encode(windows.codes_BL)
-    rank_BK = rank_shares(ids_BK, masker.rank_V, tokenization)
+    rank_BK = rank_fractions(ids_BK, masker.rank_V, tokenization)
     ranked_BK = ~rank_BK.isnan()
-    often, ranks, first = np.zeros(ids_BK.shape[1]), [], None
+    count_K, ranks = np.zeros(ids_BK.shape[1]), []
     for number in range(DRAWS):
         keys = sequence_keys(derive_key(number, "inspection"), np.arange(count))
         mask_BK = masker(windows._replace(keys_B2=torch.from_numpy(keys)), plan).mask_BK
-        first = mask_BK if first is None else first
-        often += mask_BK[0].numpy()
+        if number == 0:
+            shown_BK = mask_BK
+        count_K += mask_BK[0].numpy()
         ranks.append(rank_BK[mask_BK & ranked_BK].numpy())
-    hidden_BL = tokenization.hidden_bases(first, tokenization.is_maskable(ids_BK))
-    masked_BL = tokenization.bases_of_tokens(first)
+    hidden_BL = tokenization.hidden_bases(shown_BK, tokenization.is_maskable(ids_BK))
+    masked_BL = tokenization.bases_of_tokens(shown_BK)
     return MaskSample(
         title=title,
-        figures=_figures(windows, ids_BK, plan, masker),
-        mask_K=first[0].numpy(),
+        statistics=_statistics(windows, ids_BK, plan, masker),
+        mask_K=shown_BK[0].numpy(),
         masked_L=masked_BL[0].numpy(),
         hidden_L=hidden_BL[0].numpy(),
-        mask_frequency_K=often / DRAWS,
+        mask_frequency_K=count_K / DRAWS,
         rank_masked=np.concatenate(ranks),
     )
 
 
-def _figures(
+def _statistics(
     windows: WindowBatch, ids_BK: torch.Tensor, plan: MaskingPlan, masker: Masker
 ) -> MaskStatistics:
-    """Over several draws at once: the windows stand there once for each."""
-    draws = max(1, FIGURE_WINDOWS // len(ids_BK))
+    """Over several draws at once: the batch has the windows once per draw."""
+    draws = max(1, STATISTICS_WINDOWS // len(ids_BK))
     codes_BL = windows.codes_BL.repeat(draws, 1)
     keys = sequence_keys(derive_key(0, "inspection"), np.arange(len(codes_BL)))
     batch = WindowBatch(codes_BL, windows.bases * draws, torch.from_numpy(keys))
@@ -170,8 +175,8 @@ def find_region(genome: Genome, text: str, tokenization: Tokenization) -> Region
     """
     region = parse_region(genome, text) if text else _default_region(genome)
     codes = region.codes(genome)
-    if len(codes) > LONGEST_REGION:
-        raise UserError(f"region: found {text!r}, wanted 1 to {LONGEST_REGION:,} bases")
+    if len(codes) > MAX_REGION:
+        raise UserError(f"region: found {text!r}, wanted 1 to {MAX_REGION:,} bases")
     if len(codes) < tokenization.min_bases or (codes > 3).all():
         raise UserError(f"region: {region.name} has no {tokenization.token}, wanted known bases")
     return region

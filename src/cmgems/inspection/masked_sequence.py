@@ -18,7 +18,7 @@ class MaskedSequence(NamedTuple):
     """A sequence of L bases, as K tokens of which some are masked.
 
     `str` of it is the sequence with `_` for the hidden bases. A base under a masked token is not
-    hidden if a neighbouring token, which is not masked, shows it.
+    hidden if an adjacent token, which is not masked, shows it.
     """
 
     bases: str  # [L]; N for an unknown base
@@ -39,7 +39,7 @@ def mask_sequences(
 
     Parameters
     ----------
-    strategy : of the catalogue, or `package.module:Name`
+    strategy : of a registered strategy, or `package.module:Name`
     sequences : base codes, uint8 [L] each
     max_bases : of the windows on which the budget of the masker was measured
 
@@ -64,11 +64,11 @@ def mask_sequences(
     mask_BK = masker.mask(ids_BK, maskable_BK, keys_B2, strategy)
     hidden_BL = tokenization.hidden_bases(mask_BK, maskable_BK)
     names, letters = tokenization.vocabulary, BASES + "N"
-    found = []
+    masked = []
     for row, codes in enumerate(sequences):
         tokens = tokenization.content_tokens(len(codes))
         ids = ids_BK[row, :tokens].numpy()
-        found.append(
+        masked.append(
             MaskedSequence(
                 bases="".join(letters[code] for code in codes),
                 tokens=tuple(names[token] for token in ids),
@@ -77,13 +77,13 @@ def mask_sequences(
                 hidden=hidden_BL[row, : len(codes)].numpy(),
             )
         )
-    return found
+    return masked
 
 
 def _padded(sequences: Sequence[np.ndarray]) -> torch.Tensor:
     """uint8 [B, L]: base codes, padded on the right with unknown bases."""
-    longest = max(len(codes) for codes in sequences)
-    codes_BL = np.full((len(sequences), longest), AMBIGUOUS, np.uint8)
+    max_length = max(len(codes) for codes in sequences)
+    codes_BL = np.full((len(sequences), max_length), AMBIGUOUS, np.uint8)
     for row, codes in enumerate(sequences):
         codes_BL[row, : len(codes)] = codes
     return torch.from_numpy(codes_BL)

@@ -5,6 +5,8 @@ from html import escape
 from itertools import pairwise
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from cmgems.curriculum.plot import schedule_figure
 from cmgems.genome.alphabet import BASES
@@ -12,7 +14,7 @@ from cmgems.inspection.inspect import DRAWS, Inspection, MaskSample
 from cmgems.tokenization.base import width
 from cmgems.utils.html import html_page, html_table
 
-LINE = 102  # bases a line
+LINE = 102  # bases per line
 SHOWN = 306  # bases of the window that are spelled out
 LETTERS = BASES + "N"
 
@@ -26,7 +28,7 @@ COLUMNS = (
     ("masked_fraction", "masked tokens", "{:.3f}"),
     ("hidden_fraction", "hidden bases", "{:.3f}"),
     ("copyable_fraction", "masked, but readable off neighbours", "{:.2f}"),
-    ("hidden_per_masked", "hidden bases a masked token", "{:.2f}"),
+    ("hidden_per_masked", "hidden bases per masked token", "{:.2f}"),
     ("perplexity_floor", "perplexity floor", "{:.0f}"),
     ("rank_masked", "mean rank, masked", "{:.3f}"),
     ("rank_others", "mean rank, others", "{:.3f}"),
@@ -37,48 +39,45 @@ COLUMNS = (
 )
 
 
-def page(found: Inspection) -> str:
+def page(inspection: Inspection) -> str:
     """The whole page."""
-    name = escape(found.experiment.name)
+    name = escape(inspection.experiment.name)
     sections = [
         f"<h1>What the masks of {name} do</h1>",
-        f'<p class="note">{escape(_where(found))}</p>',
-        _introduction(found),
+        f'<p class="note">{escape(_where(inspection))}</p>',
+        _introduction(inspection),
         "<h2>All strategies, at one budget</h2>",
-        _table(found.strategies),
-        _explanation(found),
+        _table(inspection.strategies),
+        _explanation(inspection),
         "<h2>The curriculum</h2>",
-        _schedule(found),
+        _schedule(inspection),
         *(
-            f"<h3>step {step:,}: {escape(shown.title)}</h3>{_numbers(shown)}{_bases(found, shown)}"
-            for step, shown in found.schedule_samples
+            _sample(inspection, sample, f"step {step:,}: {sample.title}")
+            for step, sample in inspection.schedule_samples
         ),
         "<h2>One window under each strategy</h2>",
-        *(
-            f"<h3>{escape(shown.title)}</h3>{_numbers(shown)}{_bases(found, shown)}"
-            for shown in found.strategies
-        ),
+        *(_sample(inspection, sample, sample.title) for sample in inspection.strategies),
         "<h2>What is selected, and where</h2>",
-        _rank_note(found),
-        _ranks(found),
-        "<h3>How often each place of the window is masked</h3>",
-        f'<p class="note">Share of {DRAWS} draws; at the top the rank of the token at each place, '
-        "the best-ranked highest.</p>",
-        _places(found),
+        _rank_note(inspection),
+        _ranks(inspection),
+        "<h3>How often each position of the window is masked</h3>",
+        f'<p class="note">Fraction of {DRAWS} draws; at the top the rank of the token at each '
+        "position, the best-ranked highest.</p>",
+        _mask_frequencies(inspection),
     ]
-    return html_page(f"{found.experiment.name}: masks", sections, STYLE)
+    return html_page(f"{inspection.experiment.name}: masks", sections, STYLE)
 
 
-def _where(found: Inspection) -> str:
+def _where(inspection: Inspection) -> str:
     return (
-        f"{found.region.name} of {found.genome}: {found.windows} windows of "
-        f"{len(found.window_L)} bases, tokens are {found.tokenization.description}"
+        f"{inspection.region.name} of {inspection.genome}: {inspection.windows} windows of "
+        f"{len(inspection.window_L)} bases, tokens are {inspection.tokenization.description}"
     )
 
 
-def _introduction(found: Inspection) -> str:
-    windows, tokens = found.tokenization.windows, found.tokenization.description
-    hidden = found.tokenization.max_hidden_run
+def _introduction(inspection: Inspection) -> str:
+    windows, tokens = inspection.tokenization.windows, inspection.tokenization.description
+    hidden = inspection.tokenization.max_hidden_run
     if not windows.overlap:
         return (
             f'<p>Tokens are {tokens}: every masked base is <span class="h">hidden</span>. The rank '
@@ -94,44 +93,44 @@ def _introduction(found: Inspection) -> str:
     )
 
 
-def _table(portraits: list[MaskSample]) -> str:
+def _table(samples: list[MaskSample]) -> str:
     rows = (
         (
-            shown.title,
-            *(form.format(getattr(shown.figures, field)) for field, _, form in COLUMNS),
+            sample.title,
+            *(form.format(getattr(sample.statistics, field)) for field, _, form in COLUMNS),
         )
-        for shown in portraits
+        for sample in samples
     )
     return html_table(("strategy", *(title for _, title, _ in COLUMNS)), rows)
 
 
-def _explanation(found: Inspection) -> str:
-    masking = found.experiment.masking
+def _explanation(inspection: Inspection) -> str:
+    masking = inspection.experiment.masking
     budget = f"Wanted: {masking.mask_ratio:g} of the tokens."
     if masking.center_rate == "paper":
-        budget = "Centre rates of the paper, whatever share they mask."
+        budget = "Centre rates of the paper, whatever fraction they mask."
     return (
         f'<p class="note">{budget} The rate is solved on the training genome, so a short region '
         "may differ. Rank: 0 is the k-mer of the highest PMI, 1 the lowest. Perplexity floor: of a "
         "model that copies what can be copied and pays 1.9 bits for each hidden base. Low "
         "complexity: DUST score above 2 in the 32 bases around. Static strategies choose the same "
-        "places in every draw; see the last figure. No model has been asked: "
+        "positions in every draw; see the last figure. No model has been asked: "
         "<code>loss_adaptive</code> has the ranks of PMI here.</p>"
     )
 
 
-def _schedule(found: Inspection) -> str:
-    curriculum, max_steps = found.experiment.curriculum, found.experiment.train.max_steps
+def _schedule(inspection: Inspection) -> str:
+    curriculum, max_steps = inspection.experiment.curriculum, inspection.experiment.train.max_steps
     if len(curriculum.strategies) == 1:
         return f"<p>{escape(curriculum.strategies[0])} throughout.</p>"
     figure = schedule_figure(
         curriculum.strategies,
-        lambda step: found.places[step],
+        lambda step: inspection.progress[step],
         max_steps,
         title=f"{curriculum.schedule}, {curriculum.order}, mixed by {curriculum.mix_by}",
     )
     note = ""
-    if not found.planned:
+    if not inspection.switches_known:
         note = (
             '<p class="note">The switch of a plateau curriculum comes when the validation loss '
             "flattens; here the stages are drawn equally long.</p>"
@@ -139,22 +138,27 @@ def _schedule(found: Inspection) -> str:
     return _svg(figure) + note
 
 
-def _numbers(shown: MaskSample) -> str:
-    masked, hidden = int(shown.mask_K.sum()), int(shown.hidden_L.sum())
+def _sample(inspection: Inspection, sample: MaskSample, title: str) -> str:
+    """The first bases of the window under one mask, with a heading."""
+    return f"<h3>{escape(title)}</h3>{_numbers(sample)}{_bases(inspection, sample)}"
+
+
+def _numbers(sample: MaskSample) -> str:
+    masked, hidden = int(sample.mask_K.sum()), int(sample.hidden_L.sum())
     return (
-        f'<p class="note">this window, one draw: {masked} of {len(shown.mask_K)} tokens masked, '
-        f"{hidden} of {len(shown.hidden_L)} bases hidden</p>"
+        f'<p class="note">this window, one draw: {masked} of {len(sample.mask_K)} tokens masked, '
+        f"{hidden} of {len(sample.hidden_L)} bases hidden</p>"
     )
 
 
-def _bases(found: Inspection, shown: MaskSample) -> str:
+def _bases(inspection: Inspection, sample: MaskSample) -> str:
     """The first bases of the window, marked."""
-    classes = np.where(shown.hidden_L, "h", np.where(shown.masked_L, "m", ""))
-    classes = np.where(found.window_L > 3, "n", classes)
+    classes = np.where(sample.hidden_L, "h", np.where(sample.masked_L, "m", ""))
+    classes = np.where(inspection.window_L > 3, "n", classes)
     lines = []
     for start in range(0, min(SHOWN, len(classes)), LINE):
-        place = f'<span class="at">{found.region.first_base + start:>12,}  </span>'
-        lines.append(place + _line(found.window_L, classes, start))
+        position = f'<span class="at">{inspection.region.first_base + start:>12,}  </span>'
+        lines.append(position + _line(inspection.window_L, classes, start))
     return "<pre>" + "\n".join(lines) + "</pre>"
 
 
@@ -169,58 +173,56 @@ def _line(codes_L: np.ndarray, classes: np.ndarray, start: int) -> str:
     return "".join(parts)
 
 
-def _rank_note(found: Inspection) -> str:
+def _rank_note(inspection: Inspection) -> str:
     return (
         '<p class="note">Ranks of masked tokens (filled) against those of all tokens of the region '
         "(line). A mask is wider than what it was placed for, so its neighbours are in it too.</p>"
     )
 
 
-def _ranks(found: Inspection) -> str:
-    from matplotlib.figure import Figure
-
+def _ranks(inspection: Inspection) -> str:
     columns = 5
-    rows = -(-len(found.strategies) // columns)
+    rows = -(-len(inspection.strategies) // columns)
     figure = Figure(figsize=(11, 1.7 * rows), layout="constrained")
     bins = np.linspace(0, 1, 21)
-    every, _ = np.histogram(found.rank_all, bins, density=True)
+    every, _ = np.histogram(inspection.rank_all, bins, density=True)
     all_axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes, shown in zip(all_axes, found.strategies, strict=False):
-        axes.hist(shown.rank_masked, bins, density=True, color="#d98e04", alpha=0.8)
+    for axes, sample in zip(all_axes, inspection.strategies, strict=False):
+        axes.hist(sample.rank_masked, bins, density=True, color="#d98e04", alpha=0.8)
         axes.stairs(every, bins, color="black", linewidth=1)
-        axes.set_title(shown.title, fontsize=9)
+        axes.set_title(sample.title, fontsize=9)
         axes.tick_params(labelsize=7)
-    for axes in all_axes[len(found.strategies) :]:
+    for axes in all_axes[len(inspection.strategies) :]:
         axes.set_visible(False)
     figure.supxlabel("rank, 0 = highest PMI", fontsize=8)
     figure.supylabel("density", fontsize=8)
     return _svg(figure)
 
 
-def _places(found: Inspection) -> str:
-    from matplotlib.figure import Figure
-
-    rows = len(found.strategies) + 1
+def _mask_frequencies(inspection: Inspection) -> str:
+    rows = len(inspection.strategies) + 1
     figure = Figure(figsize=(11, 0.72 * rows + 0.4), layout="constrained")
     all_axes = figure.subplots(rows, 1, sharex=True)
-    places = np.arange(len(found.rank_K)) + found.region.first_base
-    all_axes[0].fill_between(places, 1 - found.rank_K, step="mid", color="#777", linewidth=0)
+    positions = np.arange(len(inspection.rank_K)) + inspection.region.first_base
+    all_axes[0].fill_between(
+        positions, 1 - inspection.rank_K, step="mid", color="#777", linewidth=0
+    )
     all_axes[0].set_ylabel("rank", rotation=0, ha="right", va="center", fontsize=8)
-    for axes, shown in zip(all_axes[1:], found.strategies, strict=True):
-        axes.fill_between(places, shown.mask_frequency_K, step="mid", color="#b3261e", linewidth=0)
-        axes.set_ylabel(shown.title, rotation=0, ha="right", va="center", fontsize=8)
+    for axes, sample in zip(all_axes[1:], inspection.strategies, strict=True):
+        axes.fill_between(
+            positions, sample.mask_frequency_K, step="mid", color="#b3261e", linewidth=0
+        )
+        axes.set_ylabel(sample.title, rotation=0, ha="right", va="center", fontsize=8)
     for axes in all_axes:
-        axes.set(ylim=(0, 1), yticks=(0, 1), xlim=(places[0], places[-1]))
+        axes.set(ylim=(0, 1), yticks=(0, 1), xlim=(positions[0], positions[-1]))
         axes.tick_params(labelsize=7)
     all_axes[-1].ticklabel_format(style="plain", useOffset=False)
-    all_axes[-1].set_xlabel(f"place in {found.region.contig_name}", fontsize=8)
+    all_axes[-1].set_xlabel(f"position in {inspection.region.contig_name}", fontsize=8)
     return _svg(figure)
 
 
-def _svg(figure) -> str:
+def _svg(figure: Figure) -> str:
     """The figure as an inline SVG element."""
-    from matplotlib import rc_context
-
     out = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cmgems"}):
         figure.savefig(out, format="svg", metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""Does a masking strategy keep to the rules? For users' own strategies, and for the catalogue.
+"""Does a masking strategy keep to the rules? For custom strategies and for registered ones.
 
 >>> from cmgems.commands.check_masking import sample_tokens
 >>> from cmgems.tokenization.kmers import OverlappingKmers
@@ -7,7 +7,6 @@
 []
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,47 +14,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.masking.ops import draw_centres
+from cmgems.masking.ops import draw_centers
 from cmgems.masking.rates import CenterRates
 from cmgems.masking.registry import strategy
-from cmgems.masking.types import CENTRES, StrategyInput, StrategyParams
+from cmgems.masking.strategies import Strategy
+from cmgems.masking.types import CENTERS, StrategyInput, StrategyParams
 from cmgems.tokenization.base import PAD, UNK, Tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
 LENGTHS = (64, 128, 200, 333)  # at which the budget is checked, and at the longest
-TOKENS = 300_000  # masked for one figure of the budget
+TOKENS = 300_000  # that each measured mask ratio is the mean of
 
 
 class Check(NamedTuple):
     """What was checked, what came out, and what is wrong with it ("" if nothing is)."""
 
     name: str
-    found: str
+    result: str
     problem: str = ""
 
 
 class Subject(NamedTuple):
     """A strategy and the DNA that it is tried on."""
 
-    masks: Callable[[StrategyInput], Tensor]
+    strategy: Strategy
     name: str
     ids_BK: Tensor  # int32, windows without [UNK]
     rank_V: Tensor
     tokenization: Tokenization
 
-    def tokens(self, ids_BK: Tensor, rate: float = 0.02, first_place: int = 0) -> StrategyInput:
+    def tokens(self, ids_BK: Tensor, rate: float = 0.02, position_offset: int = 0) -> StrategyInput:
         keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "check"), np.arange(len(ids_BK))))
         maskable_BK = self.tokenization.is_maskable(ids_BK)
         rate_B1 = torch.full((len(ids_BK), 1), rate)
         return StrategyInput(
             tokenization=self.tokenization,
-            ids_BT=ids_BK,
-            maskable_BT=maskable_BK,
-            centres_BT=draw_centres(maskable_BK, keys_B2, rate_B1, CENTRES, first_place),
+            ids_BK=ids_BK,
+            maskable_BK=maskable_BK,
+            centers_BK=draw_centers(maskable_BK, keys_B2, rate_B1, CENTERS, position_offset),
             keys_B2=keys_B2,
             rank_V=self.rank_V,
             loss_rank_V=self.rank_V,
-            first_place=first_place,
+            position_offset=position_offset,
         )
 
 
@@ -66,7 +66,7 @@ def check_strategy(
 
     Parameters
     ----------
-    name : of the catalogue, or `package.module:Name`
+    name : of a registered strategy, or `package.module:Name`
     corpus_BK : int32 [N, K]
         Token ids of at least 200 windows without [UNK], K at least 64.
     rank_V : int32 [4**k]
@@ -88,15 +88,15 @@ def check_strategy(
 def _shape(subject: Subject) -> Check:
     tokens = subject.tokens(subject.ids_BK[:20])
     try:
-        mask = subject.masks(tokens)
+        mask = subject.strategy(tokens)
     except Exception as error:  # whatever a user's code raises is what there is to report
         return Check("returns a mask", "an error", f"{type(error).__name__}: {error}")
     if not isinstance(mask, Tensor):
         return Check("returns a mask", type(mask).__name__, "wanted a tensor")
-    found = f"{mask.dtype} {list(mask.shape)}"
-    fits = mask.dtype == torch.bool and mask.shape == tokens.ids_BT.shape
-    wanted = "" if fits else f"wanted torch.bool {list(tokens.ids_BT.shape)}"
-    return Check("returns a mask", found, wanted)
+    result = f"{mask.dtype} {list(mask.shape)}"
+    fits = mask.dtype == torch.bool and mask.shape == tokens.ids_BK.shape
+    wanted = "" if fits else f"wanted torch.bool {list(tokens.ids_BK.shape)}"
+    return Check("returns a mask", result, wanted)
 
 
 def _specials(subject: Subject) -> Check:
@@ -104,43 +104,45 @@ def _specials(subject: Subject) -> Check:
     ids_BK[:, 30:41] = UNK
     ids_BK[:, 60:] = PAD
     ids_BK[::2, 50:] = subject.ids_BK[:50:2, 50:]
-    masked = [subject.masks(subject.tokens(ids_BK, rate)) for rate in (0.02, 0.3, 1.0)]
+    masked = [subject.strategy(subject.tokens(ids_BK, rate)) for rate in (0.02, 0.3, 1.0)]
     wrong = sum(int((mask & ~subject.tokenization.is_maskable(ids_BK)).sum()) for mask in masked)
-    problem = "mask & tokens.maskable_BT keeps to known bases" if wrong else ""
+    problem = "mask & tokens.maskable_BK keeps to known bases" if wrong else ""
     return Check("leaves special tokens alone", f"{wrong} [UNK] or padding masked", problem)
 
 
 def _repeats(subject: Subject) -> Check:
     tokens = subject.tokens(subject.ids_BK[:100])
-    same = torch.equal(subject.masks(tokens), subject.masks(tokens))
+    same = torch.equal(subject.strategy(tokens), subject.strategy(tokens))
     problem = "" if same else "draw with cmgems.masking.ops, not with a generator"
     return Check("repeats itself", "the same mask twice" if same else "another mask", problem)
 
 
 def _batch(subject: Subject) -> Check:
     tokens = subject.tokens(subject.ids_BK[:30])
-    together = subject.masks(tokens)
+    together = subject.strategy(tokens)
     rows = [slice(row, row + 1) for row in range(30)]
-    wrong = sum(not torch.equal(subject.masks(_rows(tokens, row)), together[row]) for row in rows)
+    wrong = sum(
+        not torch.equal(subject.strategy(_rows(tokens, row)), together[row]) for row in rows
+    )
     problem = "a mask may depend on its own sequence alone" if wrong else ""
     return Check("does not see the batch", f"{wrong} of 30 differ when alone", problem)
 
 
 def _rows(tokens: StrategyInput, rows: slice) -> StrategyInput:
     return tokens._replace(
-        ids_BT=tokens.ids_BT[rows],
-        maskable_BT=tokens.maskable_BT[rows],
-        centres_BT=tokens.centres_BT[rows],
+        ids_BK=tokens.ids_BK[rows],
+        maskable_BK=tokens.maskable_BK[rows],
+        centers_BK=tokens.centers_BK[rows],
         keys_B2=tokens.keys_B2[rows],
     )
 
 
 def _padding(subject: Subject) -> Check:
     ids_BK = subject.ids_BK[:50]
-    plain = subject.masks(subject.tokens(ids_BK))
-    padded = subject.masks(subject.tokens(F.pad(ids_BK, (0, 37), value=PAD)))
+    plain = subject.strategy(subject.tokens(ids_BK))
+    padded = subject.strategy(subject.tokens(F.pad(ids_BK, (0, 37), value=PAD)))
     wrong = int((padded[:, : ids_BK.shape[1]] != plain).any(1).sum())
-    problem = "use tokens.maskable_BT, not the width of the batch" if wrong else ""
+    problem = "use tokens.maskable_BK, not the width of the batch" if wrong else ""
     return Check("does not see padding", f"{wrong} of 50 differ when padded", problem)
 
 
@@ -150,10 +152,10 @@ def _shift(subject: Subject) -> Check:
     masks = []
     for left in (0, 7, margin):
         ids_BK = F.pad(inner_BK, (left, margin - left), value=UNK)
-        mask = subject.masks(subject.tokens(ids_BK, first_place=-left))
+        mask = subject.strategy(subject.tokens(ids_BK, position_offset=-left))
         masks.append(mask[:, left : left + inner_BK.shape[1]])
-    wrong = int(sum((mask != masks[0]).any(1) for mask in masks[1:]).bool().sum())
-    problem = "use draws and ids, not places in the tensor" if wrong else ""
+    wrong = int(torch.stack([(mask != masks[0]).any(1) for mask in masks[1:]]).any(0).sum())
+    problem = "use draws and ids, not positions in the tensor" if wrong else ""
     return Check("moves with the sequence", f"{wrong} of 100 differ when moved", problem)
 
 
@@ -161,7 +163,7 @@ def _edges(subject: Subject) -> Check:
     for width in (0, 1):
         ids_BK = subject.ids_BK[:4, :width].contiguous()
         try:
-            shape = subject.masks(subject.tokens(ids_BK, rate=1.0)).shape
+            shape = subject.strategy(subject.tokens(ids_BK, rate=1.0)).shape
         except Exception as error:  # as in _shape
             return Check("takes short sequences", f"{width} tokens", f"{type(error).__name__}")
         if shape != ids_BK.shape:
@@ -170,16 +172,16 @@ def _edges(subject: Subject) -> Check:
 
 
 def _budget(subject: Subject) -> Check:
-    longest, cpu = subject.ids_BK.shape[1], torch.device("cpu")
+    max_length, cpu = subject.ids_BK.shape[1], torch.device("cpu")
     center_rates = CenterRates(subject.ids_BK, subject.rank_V, subject.tokenization)
-    rates = center_rates.rates(subject.name, subject.masks, StrategyParams(), cpu)
-    found = {}
-    for length in (*(n for n in LENGTHS if n < longest), longest):
+    rates = center_rates.rates(subject.name, subject.strategy, StrategyParams(), cpu)
+    mask_ratios = {}
+    for length in (*(n for n in LENGTHS if n < max_length), max_length):
         repeats = -(-TOKENS // (len(subject.ids_BK) * length))
         ids_BK = subject.ids_BK[:, :length].repeat(repeats, 1)
-        mask = subject.masks(subject.tokens(ids_BK, float(rates[length])))
-        found[length] = float(mask.double().mean())
-    worst = max(found.values(), key=lambda share: abs(share - 0.15))
+        mask = subject.strategy(subject.tokens(ids_BK, float(rates[length])))
+        mask_ratios[length] = float(mask.double().mean())
+    worst = max(mask_ratios.values(), key=lambda ratio: abs(ratio - 0.15))
     problem = ""
     if abs(worst - 0.15) > 0.005:
         problem = "more centres must mask more; wanted 0.15 +- 0.005 once the rate is solved"
@@ -187,18 +189,18 @@ def _budget(subject: Subject) -> Check:
 
 
 def _content(subject: Subject) -> Check:
-    """Not a rule: said, so that nobody takes a mask for content-aware that is not."""
+    """Not a rule, but reported, so that nobody takes a mask for content-aware that is not."""
     half = len(subject.ids_BK) // 2
     tokens = subject.tokens(subject.ids_BK[:half])
-    other = subject.masks(tokens._replace(ids_BT=subject.ids_BK[half : 2 * half]))
-    depends = bool((other != subject.masks(tokens)).any())
+    other = subject.strategy(tokens._replace(ids_BK=subject.ids_BK[half : 2 * half]))
+    depends = bool((other != subject.strategy(tokens)).any())
     return Check("looks at the sequence", "yes" if depends else "no: masks other DNA alike")
 
 
 def _graph(subject: Subject) -> Check:
     """Not a rule either: what waits for the device costs time on a GPU."""
     tokens = subject.tokens(subject.ids_BK[:8])
-    traced = torch.compile(subject.masks, backend=lambda graph, _: graph, fullgraph=True)
+    traced = torch.compile(subject.strategy, backend=lambda graph, _: graph, fullgraph=True)
     try:
         traced(tokens)
     except torch._dynamo.exc.TorchDynamoException as error:

@@ -1,7 +1,4 @@
-"""What a mask selects: figures for TensorBoard and for `cmgems inspect`.
-
-Shapes: B sequences, K tokens, L bases, V = 4**k k-mers.
-"""
+"""What a mask selects: statistics for TensorBoard and for `cmgems inspect`."""
 
 from typing import NamedTuple
 
@@ -21,14 +18,14 @@ class MaskStatistics(NamedTuple):
 
     masked_fraction: float  # masked of maskable tokens
     hidden_fraction: float  # hidden of all known bases
-    copyable_fraction: float  # masked tokens that can be copied from their neighbours
-    hidden_per_masked: float  # hidden bases in a masked token, mean
-    perplexity_floor: float  # of a model that copies what it can, at 1.9 bits a hidden base
+    copyable_fraction: float  # masked tokens that can be copied from their neighbors
+    hidden_per_masked: float  # hidden bases per masked token, mean
+    perplexity_floor: float  # of a model that copies what it can, at 1.9 bits per hidden base
     rank_masked: float  # mean rank of masked tokens
     rank_others: float  # of maskable tokens that are not masked
-    gc_hidden: float  # share of G and C of hidden bases
+    gc_hidden: float  # fraction of G and C of hidden bases
     gc_others: float
-    low_complexity_hidden: float  # share of low complexity of hidden bases
+    low_complexity_hidden: float  # fraction of low complexity of hidden bases
     low_complexity_others: float
 
 
@@ -39,7 +36,7 @@ def mask_statistics(
     rank_V: Tensor,
     tokenization: Tokenization,
 ) -> MaskStatistics:
-    """Figures of masks on the sequences that they were made for.
+    """Statistics of masks on the sequences that they were made for.
 
     Parameters
     ----------
@@ -53,7 +50,7 @@ def mask_statistics(
     exposure = mask_exposure(tokenization, mask_BK, maskable_BK)
     known_BL = codes_BL < 4
     hidden_BL, others_BL = exposure.hidden_BL & known_BL, ~exposure.hidden_BL & known_BL
-    rank_BK = rank_shares(ids_BK, rank_V, tokenization)
+    rank_BK = rank_fractions(ids_BK, rank_V, tokenization)
     ranked_BK = ~rank_BK.isnan()
     gc_BL = (codes_BL >= 2).double()  # A T C G = 0 1 2 3
     low_BL = torch.from_numpy(dust_scores(codes_BL.cpu().numpy()) > DUST_LOW).double()
@@ -73,7 +70,7 @@ def mask_statistics(
     )
 
 
-def rank_shares(ids_BK: Tensor, rank_V: Tensor, tokenization: Tokenization) -> Tensor:
+def rank_fractions(ids_BK: Tensor, rank_V: Tensor, tokenization: Tokenization) -> Tensor:
     """float64 [B, K]: rank of each token, 0 for the best-ranked k-mer, 1 for the last; nan where a
     token has no k-mer."""
     index_BK = tokenization.kmer_ids(ids_BK) - FIRST_TOKEN

@@ -1,18 +1,14 @@
-"""From base codes to what the encoder reads and has to predict, on the device of the codes.
-
-Shapes: B windows, L bases, K tokens of the longest window, T packed tokens ([CLS] and [SEP]
-included), M masked tokens, V = 4**k k-mers.
-"""
+"""From base codes to what the encoder reads and has to predict, on the device of the codes."""
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.difficulty.running_loss import KmerLosses
-from cmgems.masking.ops import draw_centres
+from cmgems.masking.ops import draw_centers
 from cmgems.masking.packing import (
     BERT,
     CorruptionProbabilities,
@@ -24,7 +20,7 @@ from cmgems.masking.packing import (
 from cmgems.masking.rates import CenterRates, relevant_params
 from cmgems.masking.registry import strategy
 from cmgems.masking.strategies import STRATEGIES, Strategy
-from cmgems.masking.types import CENTRES, MIXING, StrategyInput, StrategyParams
+from cmgems.masking.types import CENTERS, MIXING, StrategyInput, StrategyParams
 from cmgems.models.attention import SequenceLayout
 from cmgems.tokenization.base import Tokenization
 from cmgems.utils.rng import uniform_tensor
@@ -45,7 +41,7 @@ class MaskedBatch(NamedTuple):
 
     ids_T: Tensor  # int32, what the encoder sees
     layout: SequenceLayout
-    at_M: Tensor  # int64, packed places of the masked tokens, ascending
+    at_M: Tensor  # int64, packed positions of the masked tokens, ascending
     targets_M: Tensor  # int64, their true ids; IGNORED where a position does not count
     mask_BK: Tensor  # bool, the same before packing
     maskable_BK: Tensor  # bool
@@ -65,12 +61,14 @@ class Masker(nn.Module):
     tokenization : Tokenization
     rank_V : int32 tensor [4**k]
         Rank of each k-mer, 1 = first to mask.
-    budget : Budget
+    center_rates : CenterRates
     follow_loss : bool
         Keep the running losses that `loss_adaptive` reads (in `losses`).
-    params : Settings
+    params : StrategyParams
         For a plan that is given as the name of a strategy.
     """
+
+    rank_V: Tensor
 
     def __init__(
         self,
@@ -79,7 +77,7 @@ class Masker(nn.Module):
         center_rates: CenterRates,
         follow_loss: bool = False,
         params: StrategyParams = DEFAULTS,
-    ):
+    ) -> None:
         super().__init__()
         self.tokenization, self.center_rates, self.params = tokenization, center_rates, params
         # Derived from the genome and the experiment, both of which a resumed run reads again.
@@ -87,30 +85,31 @@ class Masker(nn.Module):
         self.losses = KmerLosses(rank_V) if follow_loss else None
         self.parts = Parts(tokenization.encode)
         if self.losses is not None:
-            self.losses.register_load_state_dict_post_hook(lambda *_: self._invalidate_rates())
+            self.losses.register_load_state_dict_post_hook(
+                lambda losses, _: self._invalidate_rates(losses)
+            )
 
-    def compile_parts(self, **options) -> None:
+    def compile_parts(self, **options: Any) -> None:
         """Let torch.compile make one graph of each strategy, and one of everything else.
 
-        They are apart so that nothing is compiled anew when the strategy changes. Batches need a
-        room from then on.
+        They are apart so that nothing is recompiled when the strategy changes. Batches need a
+        `packed_shape` from then on.
         """
-        self.parts = Parts(
-            *(
-                torch.compile(part, fullgraph=True, dynamic=False, **options)
-                for part in Parts(self.tokenization.encode)
-            )
-        )
+        graphs: list[Any] = [
+            torch.compile(part, fullgraph=True, dynamic=False, **options)
+            for part in Parts(self.tokenization.encode)
+        ]
+        self.parts = Parts(*graphs)
 
-    def _invalidate_rates(self) -> None:
-        self.center_rates.invalidate(self.losses.rank_V)
+    def _invalidate_rates(self, losses: KmerLosses) -> None:
+        self.center_rates.invalidate(losses.rank_V)
 
-    def refresh_losses(self, add_up) -> None:
+    def refresh_losses(self, add_up: Callable[[Tensor], Tensor]) -> None:
         """Let `loss_adaptive` see what the model has lost since the last call, on all processes."""
         if self.losses is not None:
             self.losses.collect(add_up)
             self.losses.refresh()
-            self._invalidate_rates()
+            self._invalidate_rates(self.losses)
 
     def prepare(self, names: Iterable[str]) -> None:
         """Solve the rates of strategies and compile their kernels now, not amid a run."""
@@ -133,8 +132,10 @@ class Masker(nn.Module):
         if packed_shape is None:
             lengths = tuple(map(self.tokenization.content_tokens, batch.bases))
             packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, bits, probabilities)
-            layout = self._layout(lengths, packed.place_T)
+            layout = self._layout(lengths, packed.positions_T)
         else:
+            if batch.bases_B is None:
+                raise ValueError("a batch without `bases_B` cannot be packed into a fixed shape")
             lengths_B = self.tokenization.content_tokens(batch.bases_B)
             packed, layout = self.parts.pack_into(
                 packed_shape, ids_BK, mask_BK, lengths_B, batch.keys_B2, bits, probabilities
@@ -173,13 +174,13 @@ class Masker(nn.Module):
         params: StrategyParams | None = None,
     ) -> Tensor:
         """bool [B, K]: the mask of a strategy."""
-        params, masks = params or self.params, strategy(name)
-        rate_L = self.center_rates.rates(name, masks, params, ids_BK.device)
+        params, named = params or self.params, strategy(name)
+        rate_by_tokens = self.center_rates.rates(name, named, params, ids_BK.device)
         # Code of the user's need not be one graph.
         mask_by = self.parts.mask_by_strategy if name in STRATEGIES else mask_by_strategy
         return mask_by(
-            masks,
-            rate_L,
+            named,
+            rate_by_tokens,
             tokenization=self.tokenization,
             ids_BK=ids_BK,
             maskable_BK=maskable_BK,
@@ -189,17 +190,17 @@ class Masker(nn.Module):
             params=relevant_params(name, params),
         )
 
-    def _layout(self, lengths: tuple[int, ...], place_T: Tensor) -> SequenceLayout:
+    def _layout(self, lengths: tuple[int, ...], positions_T: Tensor) -> SequenceLayout:
         """Of sequences of so many tokens, [CLS] and [SEP] not counted."""
         lengths = tuple(length + 2 for length in lengths)
-        if place_T.device.type == "cpu":
-            return SequenceLayout(place_T, lengths)
-        return SequenceLayout.of(lengths, place_T.device)
+        if positions_T.device.type == "cpu":
+            return SequenceLayout(positions_T, lengths)
+        return SequenceLayout.of(lengths, positions_T.device)
 
 
 def mask_by_strategy(
-    masks: Strategy,
-    rate_L: Tensor,
+    strategy: Strategy,
+    rate_by_tokens: Tensor,
     *,
     tokenization: Tokenization,
     ids_BK: Tensor,
@@ -210,18 +211,18 @@ def mask_by_strategy(
     params: StrategyParams,
 ) -> Tensor:
     """bool [B, K]: draw centres at the rate of each sequence's length, and mask around them."""
-    rate_B1 = rate_L[maskable_BK.sum(1, keepdim=True)]
+    rate_B1 = rate_by_tokens[maskable_BK.sum(1, keepdim=True)]
     tokens = StrategyInput(
         tokenization=tokenization,
-        ids_BT=ids_BK,
-        maskable_BT=maskable_BK,
-        centres_BT=draw_centres(maskable_BK, keys_B2, rate_B1, CENTRES),
+        ids_BK=ids_BK,
+        maskable_BK=maskable_BK,
+        centers_BK=draw_centers(maskable_BK, keys_B2, rate_B1, CENTERS),
         keys_B2=keys_B2,
         rank_V=rank_V,
         loss_rank_V=loss_rank_V,
         params=params,
     )
-    return masks(tokens)
+    return strategy(tokens)
 
 
 class Parts(NamedTuple):

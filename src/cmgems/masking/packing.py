@@ -1,8 +1,6 @@
 """From masks to what the encoder reads: packing, and corruption of the masked tokens.
 
 Of the masked tokens 80 % become [MASK], 10 % a random token (never a special one), and 10 % stay.
-Shapes: B sequences, K k-mer tokens of the longest, T packed tokens ([CLS] and [SEP] included),
-M masked tokens.
 """
 
 import math
@@ -36,17 +34,16 @@ class CorruptionProbabilities(NamedTuple):
 IGNORED = -100  # the target of a position that does not count: torch's own default
 
 BERT = CorruptionProbabilities()
-ALL_MASKED = CorruptionProbabilities(
-    1.0, 0.0
-)  # nothing that is masked shows: for figures of hidden bases
+# Nothing that is masked shows: for the metrics of hidden bases.
+ALL_MASKED = CorruptionProbabilities(masked=1.0, random=0.0)
 
 
 class Packed(NamedTuple):
-    """Sequences one behind the other, corrupted, and what was there."""
+    """Sequences concatenated, corrupted, and what was there."""
 
     ids_T: Tensor  # int32, what the encoder sees
-    place_T: Tensor  # int64, place of each token in its sequence
-    at_M: Tensor  # int64, packed places of the masked tokens, ascending
+    positions_T: Tensor  # int64, position of each token in its sequence
+    at_M: Tensor  # int64, packed positions of the masked tokens, ascending
     true_M: Tensor  # int64, their true ids; IGNORED where a position does not count
 
 
@@ -65,14 +62,23 @@ def pack(
     """
     if use_cpu_kernels(ids_BK):
         return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, probabilities)
-    ids_T, mask_T, row_T, place_T = _concatenate(ids_BK, mask_BK, lengths)
+    ids_T, mask_T, row_T, positions_T = _concatenate(ids_BK, mask_BK, lengths)
     at_M = mask_T.nonzero()[:, 0]
     true_M = ids_T[at_M]
-    ids_T[at_M] = corrupted(true_M, keys_B2[row_T[at_M]], place_T[at_M].int(), bits, probabilities)
-    return Packed(ids_T, place_T, at_M, true_M.long())
+    ids_T[at_M] = corrupted(
+        true_M, keys_B2[row_T[at_M]], positions_T[at_M].int(), bits, probabilities
+    )
+    return Packed(ids_T, positions_T, at_M, true_M.long())
 
 
-def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, probabilities) -> Packed:
+def _pack_compiled(
+    ids_BK: Tensor,
+    mask_BK: Tensor,
+    lengths: tuple[int, ...],
+    keys_B2: Tensor,
+    bits: int,
+    probabilities: CorruptionProbabilities,
+) -> Packed:
     total, masked = sum(lengths) + 2 * len(lengths), int(np.count_nonzero(as_numpy(mask_BK)))
     packed = Packed(
         torch.empty(total, dtype=torch.int32),
@@ -96,7 +102,7 @@ def _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, probabilities) -> Pa
 def corrupted(
     ids_M: Tensor,
     keys_M2: Tensor,
-    places_M: Tensor,
+    positions_M: Tensor,
     bits: int,
     probabilities: CorruptionProbabilities,
 ) -> Tensor:
@@ -106,12 +112,12 @@ def corrupted(
     ----------
     ids_M : int32 [M], the masked tokens' own ids
     keys_M2 : int32 [M, 2], the draw keys of their sequences
-    places_M : int32 [M], their places in their sequences
+    positions_M : int32 [M], their positions in their sequences
     bits : a random replacement is one of the 2**bits tokens behind the special ones
     """
     masked_below, random_below = probabilities.limits
-    u_M = random_bits(keys_M2, places_M, CORRUPTION, bits=24)
-    other_M = FIRST_TOKEN + random_bits(keys_M2, places_M, CORRUPTION + 1, bits)
+    u_M = random_bits(keys_M2, positions_M, CORRUPTION, bits=24)
+    other_M = FIRST_TOKEN + random_bits(keys_M2, positions_M, CORRUPTION + 1, bits)
     replaced_M = torch.where(u_M < random_below, other_M, ids_M)
     return torch.where(u_M < masked_below, MASK, replaced_M)
 
@@ -119,7 +125,7 @@ def corrupted(
 def _concatenate(
     ids_BK: Tensor, mask_BK: Tensor, lengths: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """ids [T] int32, mask [T] bool, row [T] int64 (its sequence), place [T] int64 (in it)."""
+    """ids [T] int32, mask [T] bool, row [T] int64 (its sequence), position [T] int64 (in it)."""
     device = ids_BK.device
     lengths_B = torch.tensor(lengths, device=device)
     wide_ids = F.pad(ids_BK, (1, 1), value=CLS)
@@ -129,8 +135,8 @@ def _concatenate(
         lengths_B + 2, output_size=sum(lengths) + 2 * len(lengths)
     )
     starts_B = (lengths_B + 2).cumsum(0) - lengths_B - 2
-    place_T = torch.arange(len(row_T), device=device) - starts_B[row_T]
-    return wide_ids[row_T, place_T], wide_mask[row_T, place_T], row_T, place_T
+    positions_T = torch.arange(len(row_T), device=device) - starts_B[row_T]
+    return wide_ids[row_T, positions_T], wide_mask[row_T, positions_T], row_T, positions_T
 
 
 NUM_LENGTH_BUCKETS = 16  # numbers of tokens that there can be
@@ -147,42 +153,42 @@ class PackedShape(NamedTuple):
 
     tokens: int  # T
     masked: int  # M
-    longest: int  # tokens that a sequence can have, [CLS] and [SEP] included
+    max_length: int  # tokens that a sequence can have, [CLS] and [SEP] included
     num_padding_sequences: int  # sequences of [PAD] behind the real ones
 
     @classmethod
     def of(
-        cls, lengths: tuple[int, ...], longest: int, share: float, width: float
+        cls, lengths: tuple[int, ...], max_length: int, mask_ratio: float, width: float
     ) -> "PackedShape":
-        """Room for sequences of these lengths, [CLS] and [SEP] included.
+        """The shape for sequences of these lengths, [CLS] and [SEP] included.
 
         Parameters
         ----------
         lengths : tuple of int
-        longest : int
+        max_length : int
             Tokens that a sequence can have.
-        share : float
-            The largest expected share of masked tokens.
+        mask_ratio : float
+            The largest expected fraction of masked tokens.
         width : float
             Tokens that are masked together. There is room for 5 deviations more than expected, with
             centres as rare events (a Poisson distribution) that mask so many tokens each; of a
             batch with more masked tokens than that the first are predicted.
         """
-        most = len(lengths) * longest
-        level = -(-most // NUM_LENGTH_BUCKETS)
-        tokens = min(-(-sum(lengths) // level) * level, most)
-        expected = share * tokens
+        max_tokens = len(lengths) * max_length
+        bucket = -(-max_tokens // NUM_LENGTH_BUCKETS)
+        tokens = min(-(-sum(lengths) // bucket) * bucket, max_tokens)
+        expected = mask_ratio * tokens
         masked = math.ceil(expected + STD_DEVS_OF_HEADROOM * math.sqrt(width * expected))
         masked = min(-(-masked // MULTIPLE_OF) * MULTIPLE_OF, tokens)
-        return cls(tokens, masked, longest, -(-level // longest))
+        return cls(tokens, masked, max_length, -(-bucket // max_length))
 
 
 class PackedShapePolicy(NamedTuple):
-    """How much room the batches of a run get: the same whatever is in force."""
+    """The shapes of the batches of a run, the same whichever strategy is current."""
 
     tokenization: Tokenization
     longest: int  # tokens that a window can have, [CLS] and [SEP] included
-    share: float  # the largest expected share of masked tokens
+    share: float  # the largest expected fraction of masked tokens
     width: float  # tokens that are masked together, at most
 
     def packed_shape(self, bases: tuple[int, ...]) -> PackedShape:
@@ -210,31 +216,33 @@ def pack_into(
     number_T = torch.arange(packed_shape.tokens, device=ids_BK.device)
     row_T = torch.searchsorted(ends_B, number_T, right=True).clamp(max=len(lengths_B) - 1)
     real_T = number_T < ends_B[-1]
-    place_T = torch.where(real_T, number_T - (ends_B - lengths_B - 2)[row_T], 0)
+    positions_T = torch.where(real_T, number_T - (ends_B - lengths_B - 2)[row_T], 0)
     wide_ids = F.pad(ids_BK, (1, 1), value=CLS)
     wide_ids = wide_ids.scatter(1, lengths_B[:, None] + 1, SEP)
-    ids_T = torch.where(real_T, wide_ids[row_T, place_T], PAD)
-    mask_T = F.pad(mask_BK, (1, 1))[row_T, place_T] & real_T
-    changed_T = corrupted(ids_T, keys_B2[row_T], place_T.int(), bits, probabilities)
-    at_M = _places(mask_T, packed_shape.masked)
+    ids_T = torch.where(real_T, wide_ids[row_T, positions_T], PAD)
+    mask_T = F.pad(mask_BK, (1, 1))[row_T, positions_T] & real_T
+    changed_T = corrupted(ids_T, keys_B2[row_T], positions_T.int(), bits, probabilities)
+    at_M = _masked_positions(mask_T, packed_shape.masked)
     targets_M = torch.where(mask_T[at_M], ids_T[at_M], IGNORED).long()
-    packed = Packed(torch.where(mask_T, changed_T, ids_T), place_T, at_M, targets_M)
-    return packed, SequenceLayout(place_T, (), _offsets(ends_B, packed_shape), packed_shape.longest)
+    packed = Packed(torch.where(mask_T, changed_T, ids_T), positions_T, at_M, targets_M)
+    return packed, SequenceLayout(
+        positions_T, (), _offsets(ends_B, packed_shape), packed_shape.max_length
+    )
 
 
-def _places(mask_T: Tensor, slots: int) -> Tensor:
-    """int64 [slots], ascending: the masked places, and the first others where there are fewer."""
+def _masked_positions(mask_T: Tensor, slots: int) -> Tensor:
+    """int64 [slots], ascending: the masked positions, and the first others if there are fewer."""
     masked_T, other_T = mask_T.cumsum(0), (~mask_T).cumsum(0)
     spare = slots - masked_T[-1]
     chosen_T = torch.where(mask_T, masked_T <= slots, other_T <= spare)
     slot_T = torch.where(chosen_T, chosen_T.cumsum(0) - 1, slots)  # one slot more takes the rest
     number_T = torch.arange(len(mask_T), device=mask_T.device)
-    places = number_T.new_zeros(slots + 1)
-    return places.scatter(0, slot_T, number_T)[:slots]
+    positions = number_T.new_zeros(slots + 1)
+    return positions.scatter(0, slot_T, number_T)[:slots]
 
 
 def _offsets(ends_B: Tensor, packed_shape: PackedShape) -> Tensor:
     """Where each sequence begins, those of [PAD] included, and the end."""
     number = torch.arange(1, packed_shape.num_padding_sequences + 1, device=ends_B.device)
-    padding = (ends_B[-1] + number * packed_shape.longest).clamp(max=packed_shape.tokens)
+    padding = (ends_B[-1] + number * packed_shape.max_length).clamp(max=packed_shape.tokens)
     return F.pad(torch.cat([ends_B, padding]), (1, 0))

@@ -1,12 +1,11 @@
-"""One budget for all strategies: the centre rate at which each masks the same share of tokens.
+"""One budget for all strategies: the centre rate at which each masks the same fraction of tokens.
 
 Windows overlap, are cut at the ends, and gather where good ranks gather, so one centre rate masks
-another share with each strategy and length. Here the rate is solved for: with S(n) the mean share
-that n centres mask in sequences of a given length, measured on windows of the genome itself, the
-rate p at which sum_n Binomial(n; T, p) S(n) is the wanted share.
+another fraction with each strategy and length. Here the rate is solved for: with S(n) the mean
+fraction that n centres mask in sequences of a given length, measured on windows of the genome
+itself, the rate p at which sum_n Binomial(n; K, p) S(n) is the wanted fraction.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +15,8 @@ from scipy.stats import binom
 from torch import Tensor
 
 from cmgems.masking.rates_cache import RateCache
-from cmgems.masking.strategies import READS, STRATEGIES
-from cmgems.masking.strategies.pmi_ranked import LENGTH_A_CENTRE
+from cmgems.masking.strategies import READS, STRATEGIES, Strategy
+from cmgems.masking.strategies.pmi_ranked import TOKENS_PER_CENTER
 from cmgems.masking.types import StrategyInput, StrategyParams
 from cmgems.tokenization.base import Tokenization, width
 from cmgems.utils.rng import derive_key, sequence_keys, uniform_tensor
@@ -26,8 +25,8 @@ EVERY_LENGTH_TO = 16  # solved for one by one; a window is as long as the sequen
 LENGTHS = 12  # solved for above; between them the rate is interpolated in the length's logarithm
 EVERY_COUNT_TO = 16  # measured one by one: genemask treats even and odd numbers differently
 COUNTS = 12  # measured above
-MOST_SEQUENCES = 1024
-MOST_TOKENS = 262_144  # sampled for one point of S(n)
+MAX_SEQUENCES = 1024
+MAX_TOKENS = 262_144  # sampled for one point of S(n)
 
 
 class MaskRatioCurve(NamedTuple):
@@ -35,12 +34,12 @@ class MaskRatioCurve(NamedTuple):
 
     length: int  # tokens
     counts: np.ndarray  # numbers of centres n, from 0
-    shares: np.ndarray  # mean share that they mask
+    mask_ratios: np.ndarray  # mean fraction that they mask
 
 
 def mask_ratio_curves(
-    strategy: Callable[[StrategyInput], Tensor],
-    corpus_BT: Tensor,
+    strategy: Strategy,
+    corpus_BK: Tensor,
     rank_V: Tensor,
     loss_rank_V: Tensor,
     tokenization: Tokenization,
@@ -50,97 +49,99 @@ def mask_ratio_curves(
 
     Parameters
     ----------
-    strategy : Tokens -> mask_BT
-    corpus_BT : int32 [N, T]
-        Ids of windows without [UNK], of the most tokens that a sequence has.
+    strategy : StrategyInput -> mask_BK
+    corpus_BK : int32 [N, K]
+        Ids of windows without [UNK], of as many tokens as a sequence can have.
     rank_V, loss_rank_V : int32 [V]
     tokenization : Tokenization
-    params : Settings
-        `mask_ratio` is the largest share of interest, the others are the strategy's.
+    params : StrategyParams
+        `mask_ratio` is the largest fraction of interest, the others are the strategy's.
     """
-    lengths = _lengths(corpus_BT.shape[1])
+    lengths = _lengths(corpus_BK.shape[1])
     return [
         _mask_ratio_curve(
-            strategy, corpus_BT[:, :length], rank_V, loss_rank_V, tokenization, params
+            strategy, corpus_BK[:, :length], rank_V, loss_rank_V, tokenization, params
         )
         for length in lengths.tolist()
     ]
 
 
-def _lengths(longest: int) -> np.ndarray:
+def _lengths(max_length: int) -> np.ndarray:
     """The lengths to measure, ascending, with the two sides of each jump of genemask's rule."""
-    short = min(EVERY_LENGTH_TO, longest)
-    spread = np.geomspace(short, longest, LENGTHS).round().astype(int)
-    jumps = np.arange(LENGTH_A_CENTRE, longest, LENGTH_A_CENTRE)
+    short = min(EVERY_LENGTH_TO, max_length)
+    spread = np.geomspace(short, max_length, LENGTHS).round().astype(int)
+    jumps = np.arange(TOKENS_PER_CENTER, max_length, TOKENS_PER_CENTER)
     sides = np.concatenate([np.floor(jumps), np.ceil(jumps)]).astype(int)
-    return np.unique(np.concatenate([np.arange(1, short + 1), spread, sides[sides <= longest]]))
+    return np.unique(np.concatenate([np.arange(1, short + 1), spread, sides[sides <= max_length]]))
 
 
-def solve_rates(curves: list[MaskRatioCurve], share: float) -> Tensor:
-    """float32 [T + 1]: the centre rate for a sequence of 0 .. T maskable tokens.
+def solve_rates(curves: list[MaskRatioCurve], mask_ratio: float) -> Tensor:
+    """float32 [K + 1]: the centre rate for a sequence of 0 .. K maskable tokens.
 
-    `share` is the wanted expected share of masked among maskable tokens, in (0, 1).
+    `mask_ratio` is the wanted expected fraction of masked among maskable tokens, in (0, 1).
     """
     lengths = np.array([curve.length for curve in curves])
-    rates = [_solve(curve, share) for curve in curves]
+    rates = [_solve(curve, mask_ratio) for curve in curves]
     by_length = np.interp(np.log(np.arange(1, lengths[-1] + 1)), np.log(lengths), rates)
     return torch.tensor([0.0, *by_length], dtype=torch.float32)
 
 
 def _mask_ratio_curve(
-    strategy: Callable[[StrategyInput], Tensor],
-    corpus_BT: Tensor,
+    strategy: Strategy,
+    corpus_BK: Tensor,
     rank_V: Tensor,
     loss_rank_V: Tensor,
     tokenization: Tokenization,
     params: StrategyParams,
 ) -> MaskRatioCurve:
     """S(n) up to where it no longer matters."""
-    length = corpus_BT.shape[1]
-    rows = min(len(corpus_BT), MOST_SEQUENCES, max(1, MOST_TOKENS // length))
-    ids_BT = corpus_BT[:rows].contiguous()
+    length = corpus_BK.shape[1]
+    rows = min(len(corpus_BK), MAX_SEQUENCES, max(1, MAX_TOKENS // length))
+    ids_BK = corpus_BK[:rows].contiguous()
     keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "budget"), np.arange(rows)))
-    drawn_BT = uniform_tensor(keys_B2[:, None], torch.arange(length, dtype=torch.int32), 0)
-    score_BT = drawn_BT.argsort(1)
-    place_BT = torch.empty_like(score_BT)  # of each token in the order of the draws
-    place_BT.scatter_(1, score_BT, torch.arange(length).expand_as(score_BT))
+    drawn_BK = uniform_tensor(keys_B2[:, None], torch.arange(length, dtype=torch.int32), 0)
+    order_BK = drawn_BK.argsort(1)
+    place_BK = torch.empty_like(order_BK)  # of each token in the order of the draws
+    place_BK.scatter_(1, order_BK, torch.arange(length).expand_as(order_BK))
     few = np.arange(1, min(EVERY_COUNT_TO, length) + 1)
     counts = np.union1d(few, np.geomspace(len(few), length, COUNTS).round().astype(int))
-    shares = [0.0]
+    mask_ratios = [0.0]
     for count in counts.tolist():
         tokens = StrategyInput(
             tokenization=tokenization,
-            ids_BT=ids_BT,
-            maskable_BT=torch.ones_like(ids_BT, dtype=torch.bool),
-            centres_BT=place_BT < count,
+            ids_BK=ids_BK,
+            maskable_BK=torch.ones_like(ids_BK, dtype=torch.bool),
+            centers_BK=place_BK < count,
             keys_B2=keys_B2,
             rank_V=rank_V,
             loss_rank_V=loss_rank_V,
             params=params,
         )
-        shares.append(strategy(tokens).double().mean().item())
-        if count >= 8 and shares[-1] > min(0.99, 2.5 * params.mask_ratio):
+        mask_ratios.append(strategy(tokens).double().mean().item())
+        if count >= 8 and mask_ratios[-1] > min(0.99, 2.5 * params.mask_ratio):
             break  # so many centres are not drawn at any rate of interest
-    return MaskRatioCurve(length, np.append(0, counts[: len(shares) - 1]), np.array(shares))
+    return MaskRatioCurve(
+        length, np.append(0, counts[: len(mask_ratios) - 1]), np.array(mask_ratios)
+    )
 
 
-def _solve(curve: MaskRatioCurve, share: float) -> float:
+def _solve(curve: MaskRatioCurve, mask_ratio: float) -> float:
     """The rate, to 2**-30; the expectation grows with it.
 
     Bisected: brentq ends elsewhere within that width, which can change a float32's last bit.
     """
     count_N = np.arange(curve.length + 1)
-    fraction_by_count = np.interp(count_N, curve.counts, curve.shares)
+    fraction_by_count = np.interp(count_N, curve.counts, curve.mask_ratios)
     low, high = 0.0, 1.0
     for _ in range(30):
         rate = (low + high) / 2
         expected = binom.pmf(count_N, curve.length, rate) @ fraction_by_count
-        low, high = (rate, high) if expected < share else (low, rate)
+        low, high = (rate, high) if expected < mask_ratio else (low, rate)
     return high
 
 
 def _read(name: str) -> tuple[str, ...]:
-    """The settings that a strategy reads; a user's own may read any."""
+    """The params that a strategy reads; a custom one may read any."""
     return READS.get(name, ()) if name in STRATEGIES else StrategyParams._fields[1:]
 
 
@@ -149,26 +150,26 @@ def _tuned(name: str, params: StrategyParams) -> tuple[float, ...]:
 
 
 def relevant_params(name: str, params: StrategyParams) -> StrategyParams:
-    """The params, those at their defaults that a strategy of the catalogue does not read."""
+    """The params, those at their defaults that a registered strategy does not read."""
     if name not in STRATEGIES:
         return params
     return StrategyParams(**{field: getattr(params, field) for field in _read(name)})
 
 
 class CurveKey(NamedTuple):
-    """What share curves depend on beside the corpus and the ranks."""
+    """What the curves depend on next to the corpus and the ranks."""
 
     name: str  # of the strategy
-    tuned: tuple[float, ...]  # the settings that it reads
+    tuned: tuple[float, ...]  # the params that it reads
 
     @property
     def by_loss(self) -> bool:
-        """Whether the masks may follow the model's loss; a user's own may."""
+        """Whether the masks may follow the model's loss; a custom strategy's may."""
         return self.name == "loss_adaptive" or self.name not in STRATEGIES
 
 
 class RateKey(NamedTuple):
-    """What rates depend on, and where they lie."""
+    """What rates depend on, and where they are."""
 
     curves: CurveKey
     mask_ratio: float
@@ -180,63 +181,69 @@ class CenterRates:
 
     Parameters
     ----------
-    corpus_BT : int32 [N, T], on the host
+    corpus_BK : int32 [N, K], on the host
         Windows of the training genome without [UNK].
     rank_V : int32 [V]
     tokenization : Tokenization
     paper : bool
-        The paper's fixed rates, whatever share they mask.
+        The paper's fixed rates, whatever fraction they mask.
     folder : Path, optional
-        Where solved rates are kept for later runs.
+        Where solved rates are cached for later runs.
     """
 
     def __init__(
         self,
-        corpus_BT: Tensor,
+        corpus_BK: Tensor,
         rank_V: Tensor,
         tokenization: Tokenization,
         paper: bool = False,
         folder: Path | None = None,
-    ):
-        self.corpus_BT, self.rank_V = corpus_BT, rank_V
+    ) -> None:
+        self.corpus_BK, self.rank_V = corpus_BK, rank_V
         self.tokenization, self.paper = tokenization, paper
         self.loss_rank_V = rank_V
-        self._kept = RateCache(folder, corpus_BT, rank_V, tokenization) if folder else None
+        self._cache = RateCache(folder, corpus_BK, rank_V, tokenization) if folder else None
         self._curves: dict[CurveKey, list[MaskRatioCurve]] = {}
         self._rates: dict[RateKey, Tensor] = {}
 
-    def rates(self, name: str, strategy, params: StrategyParams, device: torch.device) -> Tensor:
-        """float32 [T + 1] on `device`: the centre rate by number of maskable tokens."""
+    def rates(
+        self, name: str, strategy: Strategy, params: StrategyParams, device: torch.device
+    ) -> Tensor:
+        """float32 [K + 1] on `device`: the centre rate by number of maskable tokens."""
         key = RateKey(CurveKey(name, _tuned(name, params)), params.mask_ratio, device)
         if key not in self._rates:
-            self._rates[key] = self._solved(key, strategy, params).to(device)
+            self._rates[key] = self._load_or_solve(key, strategy, params).to(device)
         return self._rates[key]
 
-    def _solved(self, key: RateKey, strategy, params: StrategyParams) -> Tensor:
+    def _load_or_solve(self, key: RateKey, strategy: Strategy, params: StrategyParams) -> Tensor:
         name = key.curves.name
         if self.paper:
-            return torch.full((self.corpus_BT.shape[1] + 1,), paper_rate(name, self.tokenization))
-        # A user's strategy may do anything, and ranks by the loss are never the same again.
+            return torch.full((self.corpus_BK.shape[1] + 1,), paper_rate(name, self.tokenization))
+        # A custom strategy may do anything, and ranks by the loss are never the same again.
         once = name == "loss_adaptive" and self.loss_rank_V is not self.rank_V
-        if self._kept is None or name not in STRATEGIES or once:
-            return self._measured(key.curves, strategy, params)
-        about = (*key.curves, key.mask_ratio)
-        return self._kept.rates(about, lambda: self._measured(key.curves, strategy, params))
+        if self._cache is None or name not in STRATEGIES or once:
+            return self._measure_and_solve(key.curves, strategy, params)
+        cache_key = (*key.curves, key.mask_ratio)
+        return self._cache.rates(
+            cache_key, lambda: self._measure_and_solve(key.curves, strategy, params)
+        )
 
-    def _measured(self, key: CurveKey, strategy, params: StrategyParams) -> Tensor:
-        # Curves are measured up to some multiple of the share, and again for a much larger one.
+    def _measure_and_solve(
+        self, key: CurveKey, strategy: Strategy, params: StrategyParams
+    ) -> Tensor:
+        # Curves are measured up to some multiple of the ratio, and again for a much larger one.
         curves = self._curves.get(key)
-        if curves is None or curves[-1].shares[-1] < min(0.99, 2 * params.mask_ratio):
+        if curves is None or curves[-1].mask_ratios[-1] < min(0.99, 2 * params.mask_ratio):
             curves = self._curves[key] = mask_ratio_curves(
-                strategy, self.corpus_BT, self.rank_V, self.loss_rank_V, self.tokenization, params
+                strategy, self.corpus_BK, self.rank_V, self.loss_rank_V, self.tokenization, params
             )
         return solve_rates(curves, params.mask_ratio)
 
     def invalidate(self, loss_rank_V: Tensor) -> None:
         """Ranks by the model's loss have changed: forget the rates that may depend on them."""
         self.loss_rank_V = loss_rank_V.cpu()
-        self._curves = {key: kept for key, kept in self._curves.items() if not key.by_loss}
-        self._rates = {key: kept for key, kept in self._rates.items() if not key.curves.by_loss}
+        self._curves = {key: curves for key, curves in self._curves.items() if not key.by_loss}
+        self._rates = {key: rates for key, rates in self._rates.items() if not key.curves.by_loss}
 
 
 def paper_rate(name: str, tokenization: Tokenization) -> float:

@@ -1,4 +1,4 @@
-"""Centre rates kept on disk: solving for them takes seconds, and every run asks for them again."""
+"""Centre rates cached on disk: solving for them takes seconds, and every run needs them again."""
 
 import contextlib
 import hashlib
@@ -13,35 +13,35 @@ from cmgems.tokenization.base import Tokenization
 from cmgems.utils.files import atomic_write
 
 # To be raised whenever a strategy, the draws, the tokens or the solver change what they give for
-# the same inputs: rates kept by an older version are then solved anew.
+# the same inputs: rates cached by an older version are then solved again.
 VERSION = 1
 
 
 class RateCache:
     """Rates in a folder, each under a digest of everything that it depends on.
 
-    `VERSION` is part of the digest: rates that were solved under other rules are not found.
+    `VERSION` is part of the digest: rates that were solved under other rules are never read.
 
     Parameters
     ----------
     folder : Path
-        Made if needed; if it cannot be written to, nothing is kept.
-    corpus_BT : int32 [N, T]
+        Made if needed; if it cannot be written to, nothing is cached.
+    corpus_BK : int32 [N, K]
     rank_V : int32 [V]
     tokenization : Tokenization
     """
 
-    def __init__(self, folder: Path, corpus_BT: Tensor, rank_V: Tensor, tokenization: Tokenization):
+    def __init__(self, folder: Path, corpus_BK: Tensor, rank_V: Tensor, tokenization: Tokenization):
         self.folder = folder
-        self._digest = hashlib.sha256(f"{tokenization} {tuple(corpus_BT.shape)} {VERSION}".encode())
-        for tensor in (corpus_BT, rank_V):
-            self._digest.update(tensor.contiguous().numpy())
+        self._digest = hashlib.sha256(f"{tokenization} {tuple(corpus_BK.shape)} {VERSION}".encode())
+        for tensor in (corpus_BK, rank_V):
+            self._digest.update(tensor.contiguous().numpy().tobytes())
 
-    def rates(self, about: tuple, solve: Callable[[], Tensor]) -> Tensor:
-        """float32 [T + 1]: those that are kept for `about` (names and numbers), else solved ones,
-        which are kept from then on."""
+    def rates(self, cache_key: tuple, solve: Callable[[], Tensor]) -> Tensor:
+        """float32 [K + 1]: those that are cached for `cache_key` (names and numbers), else solved
+        ones, which are cached from then on."""
         digest = self._digest.copy()
-        digest.update(repr(about).encode())
+        digest.update(repr(cache_key).encode())
         path = self.folder / f"{digest.hexdigest()[:32]}.npy"
         with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or damaged: solve
             return torch.from_numpy(np.load(path, allow_pickle=False))

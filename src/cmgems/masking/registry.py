@@ -1,13 +1,13 @@
-"""Strategies by name: those of the catalogue, and custom ones as `package.module:Name`.
+"""Strategies by name: those that are registered, and custom ones as `package.module:Name`.
 
-A custom strategy is a function `StrategyInput -> mask_BT`, or a class whose instances are such
+A custom strategy is a function `StrategyInput -> mask_BK`, or a class whose instances are such
 functions:
 
     # my_masks.py, in the folder that the command is started in or anywhere Python finds it
     from cmgems.masking.ops import dilate
 
     def pairs(tokens):
-        return dilate(tokens.centres_BT, (0, 1)) & tokens.maskable_BT
+        return dilate(tokens.centers_BK, (0, 1)) & tokens.maskable_BK
 
     # in the experiment
     curriculum: {schedule: constant, strategies: ["my_masks:pairs"]}
@@ -19,6 +19,7 @@ keeps to the rules.
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from cmgems.errors import UserError
 from cmgems.masking.strategies import STRATEGIES, Strategy
@@ -30,7 +31,7 @@ def strategy(name: str) -> Strategy:
     Raises
     ------
     UserError
-        If the catalogue has no such name, or the module or what is in it cannot be used.
+        If no strategy has the name, or the module or what is in it cannot be used.
     """
     if ":" not in name:
         if name not in STRATEGIES:
@@ -40,25 +41,25 @@ def strategy(name: str) -> Strategy:
             )
         return STRATEGIES[name]
     module_name, _, attribute = name.partition(":")
-    found = getattr(_module(name, module_name), attribute, None)
-    if found is None:
+    named = getattr(_module(name, module_name), attribute, None)
+    if named is None:
         raise UserError(f"strategy {name}: module {module_name} has no {attribute!r}")
-    if isinstance(found, type):
+    if isinstance(named, type):
         try:
-            found = found()
+            named = named()
         except TypeError as error:
             raise UserError(f"strategy {name}: the class cannot be made: {error}") from error
-    if not callable(found):
-        raise UserError(f"strategy {name}: found {type(found).__name__}, wanted a function")
-    return found
+    if not callable(named):
+        raise UserError(f"strategy {name}: found {type(named).__name__}, wanted a function")
+    return named
 
 
-def _module(name: str, module_name: str):
-    here = str(Path.cwd())
-    sys.path.append(here)  # last: nothing installed is hidden by a file of the same name
+def _module(name: str, module_name: str) -> ModuleType:
+    folder = str(Path.cwd())
+    sys.path.append(folder)  # last: nothing installed is hidden by a file of the same name
     try:
         return importlib.import_module(module_name)
     except ImportError as error:
         raise UserError(f"strategy {name}: cannot import {module_name}: {error}") from error
     finally:
-        sys.path.remove(here)
+        sys.path.remove(folder)

@@ -13,12 +13,11 @@ token consists of; whoever has to know asks the tokenization:
 
 To add one: a frozen dataclass in a file of its own, a line in `cmgems.tokenization.TOKENIZATIONS`,
 its tokenizer for other tools in `cmgems.tokenization.hf`. A tokenization whose ids depend on more
-than a few neighbouring bases (BPE) encodes in the loader, on the host: its `encode` looks up what
+than a few adjacent bases (BPE) encodes in the loader, on the host: its `encode` looks up what
 the batch brings along, and so do the numbers of tokens, which are here functions of the numbers of
 bases so that no device has to be asked for them.
 
-Shapes: B sequences, L bases, T tokens without [CLS] and [SEP], M masked tokens, V tokens of the
-vocabulary, H wanted bases. Base codes are uint8, A T C G = 0 1 2 3, anything else = 4.
+H is here the number of wanted bases. Base codes are uint8, A T C G = 0 1 2 3, anything else = 4.
 """
 
 from abc import ABC, abstractmethod
@@ -118,7 +117,7 @@ class Tokenization(ABC):
     @property
     def max_hidden_run(self) -> int:
         """Bases that a single wide window hides: longer runs, where windows overlap, are left out
-        of the figures of hidden bases."""
+        of the metrics of hidden bases."""
         return self.k
 
     @property
@@ -140,7 +139,7 @@ class Tokenization(ABC):
 
     @abstractmethod
     def encode(self, codes: Tensor) -> Tensor:
-        """int32 [..., T]: token ids of base codes uint8 [..., L], on the codes' own device.
+        """int32 [..., K]: token ids of base codes uint8 [..., L], on the codes' own device.
 
         Raises
         ------
@@ -153,38 +152,38 @@ class Tokenization(ABC):
         """bool, shape of the ids: tokens of known bases, which can be masked and predicted."""
 
     @abstractmethod
-    def bases_of_tokens(self, tokens_BT: Tensor) -> Tensor:
-        """bool [B, L]: the bases under the marked tokens, bool [B, T]."""
+    def bases_of_tokens(self, tokens_BK: Tensor) -> Tensor:
+        """bool [B, L]: the bases under the marked tokens, bool [B, K]."""
 
     @abstractmethod
     def count_in_tokens(self, bases_BL: Tensor) -> Tensor:
-        """int64 [B, T]: how many of the marked bases, bool [B, L], lie under each token."""
+        """int64 [B, K]: how many of the marked bases, bool [B, L], lie under each token."""
 
-    def hidden_bases(self, mask_BT: Tensor, maskable_BT: Tensor | None = None) -> Tensor:
+    def hidden_bases(self, mask_BK: Tensor, maskable_BK: Tensor | None = None) -> Tensor:
         """bool [B, L]: bases that lie under a masked token and under no visible one.
 
         Parameters
         ----------
-        mask_BT : bool [B, T]
-        maskable_BT : bool [B, T]
+        mask_BK : bool [B, K]
+        maskable_BK : bool [B, K]
             False for what shows nothing ([UNK], N, padding); if it is not given, all tokens do.
         """
-        if maskable_BT is None:
-            maskable_BT = torch.ones_like(mask_BT)
-        visible_BL = self.bases_of_tokens(maskable_BT & ~mask_BT)
-        return self.bases_of_tokens(mask_BT) & ~visible_BL
+        if maskable_BK is None:
+            maskable_BK = torch.ones_like(mask_BK)
+        visible_BL = self.bases_of_tokens(maskable_BK & ~mask_BK)
+        return self.bases_of_tokens(mask_BK) & ~visible_BL
 
     @abstractmethod
-    def base_probabilities(self, logits_MV: Tensor, mask_BT: Tensor, wanted_BL: Tensor) -> Tensor:
+    def base_probabilities(self, logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor) -> Tensor:
         """float32 [H, 4]: the model's distribution of each wanted base, all of them hidden.
 
-        `logits_MV` are those of the masked tokens in the order of `mask_BT`, over the whole
+        `logits_MV` are those of the masked tokens in the order of `mask_BK`, over the whole
         vocabulary (or more columns, if it was filled up).
         """
 
     @abstractmethod
-    def kmer_ids(self, ids_BT: Tensor) -> Tensor:
-        """int32 [B, T]: the k-mer whose rank is a token's, as an id of the vocabulary of k-mers;
+    def kmer_ids(self, ids_BK: Tensor) -> Tensor:
+        """int32 [B, K]: the k-mer whose rank is a token's, as an id of the vocabulary of k-mers;
         below `first_token` where there is none.
 
         The index of a k-mer in tables of ranks is its id - `first_token`.

@@ -87,19 +87,19 @@ class SingleBases(Tokenization):
     def is_maskable(self, ids: Tensor) -> Tensor:
         return (ids >= FIRST_TOKEN) & (ids < FIRST_TOKEN + len(BASES))
 
-    def bases_of_tokens(self, tokens_BT: Tensor) -> Tensor:
-        return tokens_BT
+    def bases_of_tokens(self, tokens_BK: Tensor) -> Tensor:
+        return tokens_BK
 
     def count_in_tokens(self, bases_BL: Tensor) -> Tensor:
         return bases_BL.long()
 
-    def base_probabilities(self, logits_MV: Tensor, mask_BT: Tensor, wanted_BL: Tensor) -> Tensor:
+    def base_probabilities(self, logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor) -> Tensor:
         chance_M4 = F.softmax(logits_MV[:, FIRST_TOKEN : FIRST_TOKEN + 4].float(), dim=1)
-        number_BT = mask_BT.flatten().long().cumsum(0).view_as(mask_BT) - 1
-        return chance_M4[number_BT[wanted_BL]]
+        number_BK = mask_BK.flatten().long().cumsum(0).view_as(mask_BK) - 1
+        return chance_M4[number_BK[wanted_BL]]
 
-    def kmer_ids(self, ids_BT: Tensor) -> Tensor:
-        codes_BL = torch.where(self.is_maskable(ids_BT), ids_BT - FIRST_TOKEN, AMBIGUOUS)
+    def kmer_ids(self, ids_BK: Tensor) -> Tensor:
+        codes_BL = torch.where(self.is_maskable(ids_BK), ids_BK - FIRST_TOKEN, AMBIGUOUS)
         first, last = centered_window(self.k)
         return kmer_ids(F.pad(codes_BL.to(torch.uint8), (-first, last), value=AMBIGUOUS), self.k)
 

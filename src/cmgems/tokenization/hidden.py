@@ -16,15 +16,15 @@ HUMAN_BITS = 1.9  # per base of human DNA given the bases before it, about
 
 
 class MaskExposure(NamedTuple):
-    """How much of a mask is copying. B sequences, T tokens, L bases."""
+    """How much of a mask is copying."""
 
     hidden_BL: Tensor  # bool, bases that no visible token shows
-    hidden_BT: Tensor  # int64, hidden bases in each masked token, 0 where it is not masked
-    copyable_BT: Tensor  # bool, masked tokens that can be read off their visible neighbors
+    hidden_BK: Tensor  # int64, hidden bases in each masked token, 0 where it is not masked
+    copyable_BK: Tensor  # bool, masked tokens that can be read off their visible neighbors
     masked: int
     copyable: int
     hidden_bases: int
-    hidden_per_masked: float  # mean of hidden_BT over the masked tokens
+    hidden_per_masked: float  # mean of hidden_BK over the masked tokens
 
     def perplexity_floor(self, bits: float = HUMAN_BITS) -> float:
         """Perplexity of a masked token for a model that copies whatever can be copied and pays
@@ -34,29 +34,29 @@ class MaskExposure(NamedTuple):
 
 
 def mask_exposure(
-    tokenization: Tokenization, mask_BT: Tensor, maskable_BT: Tensor | None = None
+    tokenization: Tokenization, mask_BK: Tensor, maskable_BK: Tensor | None = None
 ) -> MaskExposure:
     """Which masked tokens can be read off the visible ones.
 
     Parameters
     ----------
     tokenization : Tokenization
-    mask_BT : bool [B, T]
-    maskable_BT : bool [B, T]
+    mask_BK : bool [B, K]
+    maskable_BK : bool [B, K]
         False for what shows nothing; if it is not given, all tokens do.
     """
-    hidden_BL = tokenization.hidden_bases(mask_BT, maskable_BT)
-    hidden_BT = tokenization.count_in_tokens(hidden_BL) * mask_BT
-    copyable_BT = mask_BT & (hidden_BT == 0)
-    masked = int(mask_BT.sum())
+    hidden_BL = tokenization.hidden_bases(mask_BK, maskable_BK)
+    hidden_BK = tokenization.count_in_tokens(hidden_BL) * mask_BK
+    copyable_BK = mask_BK & (hidden_BK == 0)
+    masked = int(mask_BK.sum())
     return MaskExposure(
         hidden_BL,
-        hidden_BT,
-        copyable_BT,
+        hidden_BK,
+        copyable_BK,
         masked=masked,
-        copyable=int(copyable_BT.sum()),
+        copyable=int(copyable_BK.sum()),
         hidden_bases=int(hidden_BL.sum()),
-        hidden_per_masked=int(hidden_BT.sum()) / max(masked, 1),
+        hidden_per_masked=int(hidden_BK.sum()) / max(masked, 1),
     )
 
 

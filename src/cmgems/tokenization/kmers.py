@@ -95,11 +95,11 @@ class OverlappingKmers(Tokenization):
     def is_maskable(self, ids: Tensor) -> Tensor:
         return ids >= FIRST_TOKEN
 
-    def bases_of_tokens(self, tokens_BT: Tensor) -> Tensor:
-        rows, tokens = tokens_BT.shape
-        bases_BL = tokens_BT.new_zeros(rows, tokens + self.k - 1)
+    def bases_of_tokens(self, tokens_BK: Tensor) -> Tensor:
+        rows, tokens = tokens_BK.shape
+        bases_BL = tokens_BK.new_zeros(rows, tokens + self.k - 1)
         for offset in range(self.k):
-            bases_BL[:, offset : offset + tokens] |= tokens_BT
+            bases_BL[:, offset : offset + tokens] |= tokens_BK
         return bases_BL
 
     def count_in_tokens(self, bases_BL: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class OverlappingKmers(Tokenization):
             return bases_BL.new_zeros(len(bases_BL), 0, dtype=torch.int64)
         return bases_BL.unfold(1, self.k, 1).sum(2)
 
-    def base_probabilities(self, logits_MV: Tensor, mask_BT: Tensor, wanted_BL: Tensor) -> Tensor:
+    def base_probabilities(self, logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor) -> Tensor:
         """The distribution of each masked k-mer over a base is summed over its other bases; the
         k-mers over a base are then averaged, which is a distribution again."""
         k = self.k
@@ -116,18 +116,18 @@ class OverlappingKmers(Tokenization):
             [kmers_MV.view(-1, 4**j, 4, 4 ** (k - 1 - j)).sum((1, 3)) for j in range(k)], dim=1
         )
         row_H, base_H = wanted_BL.nonzero(as_tuple=True)
-        number_BT = mask_BT.flatten().long().cumsum(0).view_as(mask_BT) - 1
+        number_BK = mask_BK.flatten().long().cumsum(0).view_as(mask_BK) - 1
         offset_k = torch.arange(k, device=base_H.device)
         token_Hk = base_H[:, None] - offset_k
-        inside_Hk = (token_Hk >= 0) & (token_Hk < mask_BT.shape[1])
-        token_Hk = token_Hk.clamp(0, mask_BT.shape[1] - 1)
-        inside_Hk &= mask_BT[row_H[:, None], token_Hk]
-        guess_Hk4 = marginal_Mk4[number_BT[row_H[:, None], token_Hk].clamp(min=0), offset_k]
+        inside_Hk = (token_Hk >= 0) & (token_Hk < mask_BK.shape[1])
+        token_Hk = token_Hk.clamp(0, mask_BK.shape[1] - 1)
+        inside_Hk &= mask_BK[row_H[:, None], token_Hk]
+        guess_Hk4 = marginal_Mk4[number_BK[row_H[:, None], token_Hk].clamp(min=0), offset_k]
         weight_Hk1 = inside_Hk[:, :, None] / inside_Hk.sum(1)[:, None, None]
         return (guess_Hk4 * weight_Hk1).sum(1)
 
-    def kmer_ids(self, ids_BT: Tensor) -> Tensor:
-        return ids_BT
+    def kmer_ids(self, ids_BK: Tensor) -> Tensor:
+        return ids_BK
 
     def target_kmers(self, ids_T: Tensor, positions_M: Tensor, targets_M: Tensor) -> Tensor:
         return targets_M - FIRST_TOKEN
@@ -156,9 +156,9 @@ def kmer_ids(codes: Tensor, k: int) -> Tensor:
     tokens = codes.shape[-1] - k + 1
     if use_cpu_kernels(codes):
         rows = prod(codes.shape[:-1])
-        ids_BT = torch.empty(rows, tokens, dtype=torch.int32)
-        _kmer_ids(as_numpy(codes.reshape(rows, codes.shape[-1])), k, as_numpy(ids_BT))
-        return ids_BT.view(*codes.shape[:-1], tokens)
+        ids_BK = torch.empty(rows, tokens, dtype=torch.int32)
+        _kmer_ids(as_numpy(codes.reshape(rows, codes.shape[-1])), k, as_numpy(ids_BK))
+        return ids_BK.view(*codes.shape[:-1], tokens)
     base, ambiguous = (codes & 3).int(), (codes > 3).int() * 4**k
     index = torch.zeros_like(base[..., :tokens])
     for offset in range(k):
@@ -169,11 +169,11 @@ def kmer_ids(codes: Tensor, k: int) -> Tensor:
 
 
 @kernel
-def _kmer_ids(codes_BL: np.ndarray, k: int, ids_BT: np.ndarray) -> None:
-    tokens = ids_BT.shape[1]
+def _kmer_ids(codes_BL: np.ndarray, k: int, ids_BK: np.ndarray) -> None:
+    tokens = ids_BK.shape[1]
     limit = np.int32(1) << np.int32(2 * k)
     for b in range(len(codes_BL)):
-        codes, ids = codes_BL[b], ids_BT[b]
+        codes, ids = codes_BL[b], ids_BK[b]
         for t in range(tokens):
             ids[t] = 0
         for offset in range(k):

@@ -1,6 +1,6 @@
 """The masking strategies, by name.
 
-A strategy is a function `StrategyInput -> mask_BT` (bool, never True where `tokens.maskable_BT` is
+A strategy is a function `StrategyInput -> mask_BK` (bool, never True where `tokens.maskable_BK` is
 not), made of the operations in `cmgems.masking.ops`. To add one: a function in a module of this
 folder, a line below, and its slow twin in `tests/references/masking.py`. A custom strategy needs no
 line here: an experiment names it `package.module:Name`, see `cmgems.masking.registry`.
@@ -36,5 +36,5 @@ STRATEGIES: dict[str, Strategy] = {
     "loss_adaptive": loss_adaptive,
 }
 
-# The settings that a strategy reads beside the mask fraction.
+# The params that a strategy reads next to the mask ratio.
 READS: dict[str, tuple[str, ...]] = {"span": ("span_width",), "soft_pmi": ("temperature",)}

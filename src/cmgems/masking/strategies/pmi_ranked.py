@@ -1,4 +1,4 @@
-"""Difficulty as the model itself finds it, in the place of PMI."""
+"""Strategies that mask around the best-ranked tokens: by PMI, or by the model's own loss."""
 
 import numpy as np
 import torch
@@ -28,13 +28,9 @@ def loss_adaptive(tokens: StrategyInput) -> Tensor:
 
 # The published rule masks wide windows at *all* centres when the better half has fewer than this
 # many. It was made for 512 tokens; on shorter sequences it would always fire, so it is scaled.
-FEW_CENTRES = 5
-
-
-FEW_CENTRES_LENGTH = 512
-
-
-LENGTH_A_CENTRE = FEW_CENTRES_LENGTH / FEW_CENTRES  # with each of these the rule jumps
+FEW_CENTERS = 5
+FEW_CENTERS_TOKENS = 512
+TOKENS_PER_CENTER = FEW_CENTERS_TOKENS / FEW_CENTERS  # with each of these the rule jumps
 
 
 def genemask(tokens: StrategyInput) -> Tensor:
@@ -44,18 +40,18 @@ def genemask(tokens: StrategyInput) -> Tensor:
     (2k - 1 k-mers), the others a plain one around the centre itself (k k-mers). Source: GeneMask
     (Roy et al., ECAI 2023).
     """
-    centres_BT = tokens.centres_BT
-    drawn_B1 = centres_BT.sum(1, keepdim=True)
+    centers_BK = tokens.centers_BK
+    drawn_B1 = centers_BK.sum(1, keepdim=True)
     better_B1 = (drawn_B1 + 1) // 2
-    few_B1 = better_B1 * FEW_CENTRES_LENGTH < FEW_CENTRES * tokens.maskable_BT.sum(1, keepdim=True)
+    few_B1 = better_B1 * FEW_CENTERS_TOKENS < FEW_CENTERS * tokens.maskable_BK.sum(1, keepdim=True)
     wide_B1 = torch.where(few_B1, drawn_B1, better_B1)
 
-    score_BT = gather_scores(tokens.rank_V, tokens)
-    best_BT = argmin_in_window(score_BT, centres_BT, tokens.windows.search)
-    wide_BT = smallest_k(gather_or_last(score_BT, best_BT), wide_B1)
-    covered_BT = dilate(scatter(best_BT, wide_BT), tokens.windows.wide)
-    covered_BT |= dilate(centres_BT & ~wide_BT, tokens.windows.plain)
-    return covered_BT & tokens.maskable_BT
+    score_BK = gather_scores(tokens.rank_V, tokens)
+    best_BK = argmin_in_window(score_BK, centers_BK, tokens.windows.search)
+    wide_BK = smallest_k(gather_or_last(score_BK, best_BK), wide_B1)
+    covered_BK = dilate(scatter(best_BK, wide_BK), tokens.windows.wide)
+    covered_BK |= dilate(centers_BK & ~wide_BK, tokens.windows.plain)
+    return covered_BK & tokens.maskable_BK
 
 
 def global_pmi(tokens: StrategyInput) -> Tensor:
@@ -67,10 +63,10 @@ def global_pmi(tokens: StrategyInput) -> Tensor:
     return mask_wide_around_top(tokens, gather_scores(tokens.rank_V, tokens))
 
 
-def mask_wide_around_top(tokens: StrategyInput, score_BT: Tensor) -> Tensor:
-    """Wide windows at the first tokens of an order, as many as there are drawn centres."""
-    drawn_B1 = tokens.centres_BT.sum(1, keepdim=True)
-    return dilate(smallest_k(score_BT, drawn_B1), tokens.windows.wide) & tokens.maskable_BT
+def mask_wide_around_top(tokens: StrategyInput, score_BK: Tensor) -> Tensor:
+    """Wide windows at the tokens of the lowest scores, as many as there are drawn centres."""
+    drawn_B1 = tokens.centers_BK.sum(1, keepdim=True)
+    return dilate(smallest_k(score_BK, drawn_B1), tokens.windows.wide) & tokens.maskable_BK
 
 
 def inverse_pmi(tokens: StrategyInput) -> Tensor:
@@ -80,12 +76,8 @@ def inverse_pmi(tokens: StrategyInput) -> Tensor:
     )
 
 
-UNIT = 1 << 20  # orders are whole numbers of 1 / UNIT
-
-
-FARTHEST = 1 << 30
-
-
+UNIT = 1 << 20  # scores are whole numbers of 1 / UNIT
+MAX_SCORE = 1 << 30
 QUANTILES = 1 << 14
 
 
@@ -96,19 +88,19 @@ def soft_pmi(tokens: StrategyInput) -> Tensor:
     centres are sampled without replacement with weights exp(s / temperature), by adding Gumbel
     noise to s / temperature and taking the largest (Kool et al., ICML 2019). A temperature near 0
     is `global_pmi`, a large one `random_wide`; 0.1 prefers the best to the middle rank e**5 times.
-    Unlike a static selection it does not mask the same places of a sequence every time.
+    Unlike a static selection it does not mask the same positions of a sequence every time.
     """
     score_V = scaled_scores(tokens.rank_V, tokens.params.temperature)
-    score_BT = gather_scores(score_V, tokens)
+    score_BK = gather_scores(score_V, tokens)
     return mask_wide_around_top(
-        tokens, subtract_gumbel_noise(score_BT, gumbel(score_V.device), tokens)
+        tokens, subtract_gumbel_noise(score_BK, gumbel(score_V.device), tokens)
     )
 
 
 def scaled_scores(rank_V: Tensor, temperature: float) -> Tensor:
     """int32 [V]: (1 - s) / temperature in units of 1 / UNIT."""
-    most = UNIT / (temperature * max(len(rank_V) - 1, 1))
-    return ((rank_V - 1).double() * most).clamp_(max=FARTHEST).int()
+    step = UNIT / (temperature * max(len(rank_V) - 1, 1))
+    return ((rank_V - 1).double() * step).clamp_(max=MAX_SCORE).int()
 
 
 @made_once
@@ -120,13 +112,13 @@ def gumbel(device: torch.device) -> Tensor:
 
 
 def shuffled_pmi(tokens: StrategyInput) -> Tensor:
-    """`global_pmi` with the ranks dealt out to the k-mers at random: the same selection, as static
-    and as clustered by content, without information. The deal is the same in every run."""
-    deal_V = _deal(len(tokens.rank_V), tokens.rank_V.device)
-    return mask_wide_around_top(tokens, gather_scores(tokens.rank_V[deal_V], tokens))
+    """`global_pmi` with the ranks permuted among the k-mers at random: the same selection, as
+    static and as clustered by content, without information. Every run has the same permutation."""
+    permutation_V = _permutation(len(tokens.rank_V), tokens.rank_V.device)
+    return mask_wide_around_top(tokens, gather_scores(tokens.rank_V[permutation_V], tokens))
 
 
 @made_once
-def _deal(kmers: int, device: torch.device) -> Tensor:
+def _permutation(num_kmers: int, device: torch.device) -> Tensor:
     rng = generator(0, "shuffled_pmi")
-    return torch.from_numpy(rng.permutation(kmers)).to(device)
+    return torch.from_numpy(rng.permutation(num_kmers)).to(device)

@@ -1,8 +1,8 @@
-"""The shares that the strategies mask at the paper's centre rates, beside the paper's 15 %.
+"""The fractions that the strategies mask at the paper's centre rates, next to the paper's 15 %.
 
-    python benchmarks/paper_shares.py [GENOME]
+    python benchmarks/paper_mask_ratios.py [GENOME]
 
-Prints the table of docs/masking.md: mean share of masked among maskable tokens, 4,000 windows of
+Prints the table of docs/masking.md: mean fraction of masked among maskable tokens, 4,000 windows of
 each kind, k = 6. A rate of 0.15 / w would mask 15 % if windows of w tokens never overlapped.
 """
 
@@ -47,13 +47,13 @@ def main() -> None:
     print(f"| strategy | centre rate | {' | '.join(KINDS)} | solved for 0.15 (mix) |")
     print("|" + " --- |" * (len(KINDS) + 3))
     for name in STRATEGIES:
-        shares = [share(paper, windows, name) for windows in streams.values()]
-        shares.append(share(solved, streams["DNABERT's mix"], name))
-        cells = " | ".join(f"{found:.3f}" for found in shares)
+        ratios = [mask_ratio(paper, windows, name) for windows in streams.values()]
+        ratios.append(mask_ratio(solved, streams["DNABERT's mix"], name))
+        cells = " | ".join(f"{ratio:.3f}" for ratio in ratios)
         print(f"| `{name}` | {paper_rate(name, OverlappingKmers(K)):.4f} | {cells} |", flush=True)
 
 
-def share(masker: Masker, windows: WindowStream, name: str) -> float:
+def mask_ratio(masker: Masker, windows: WindowStream, name: str) -> float:
     masked = maskable = 0
     for first in range(0, WINDOWS, 500):
         batch = windows.batch(first, 500)
