@@ -48,6 +48,7 @@ lint: $(VENV)/.developer  ## check style, formatting, and that imports point dow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=$$(bash scripts/package_tree.sh) $(BIN)/lint-imports
+	$(BIN)/python -m mypy
 
 format: $(VENV)/.developer  ## rewrite the files in the style that `make lint` checks
 	$(BIN)/ruff check --fix .
