@@ -44,7 +44,7 @@ tensorboard: $(VENV)/.installed  ## show the runs at http://127.0.0.1:6006; PORT
 test: $(VENV)/.developer  ## run the tests, with quick forms of the slower checks
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.developer  ## check style, formatting, and that imports point downward
+lint: $(VENV)/.developer  ## check style, formatting, types, and that imports point downward
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=$$(bash scripts/package_tree.sh) $(BIN)/lint-imports

@@ -1,6 +1,7 @@
 """The wheel holds everything; the pins agree; README and docs name what exists."""
 
 import configparser
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -10,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-import cmgems
 
 ROOT = Path(__file__).parent.parent
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -138,20 +137,27 @@ def test_every_path_in_the_docs_exists(path):
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
-def test_every_module_in_the_docs_exists(path):
-    """Dotted names, in imports too; the last word may be a name in the module or the package."""
+def test_every_name_of_code_in_the_docs_exists(path):
+    """Modules and what is in them: `cmgems.room.module.name`, and the imports of examples."""
     # without diffs: what they add is not there (tests/test_extending.py applies them)
     text = re.sub(r"```diff\n.*?```", "", path.read_text(), flags=re.DOTALL)
-    dotted_names = re.findall(r"\bcmgems((?:\.\w+)+)", text)
-    roots = {"callbacks": ROOT / "callbacks", "data_modules": ROOT / "data_modules"}
-    for dotted in dotted_names:
-        room, *rest = dotted[1:].split(".")
-        if room in cmgems.__all__:
-            continue
-        folder = roots.get(room, ROOT / "src/cmgems" / room)
-        module = folder.joinpath(*rest)
-        candidates = [module, module.with_suffix(".py"), module.parent.with_suffix(".py")]
-        assert any(candidate.exists() for candidate in candidates), f"cmgems{dotted}"
+    names = [f"cmgems{dotted}" for dotted in re.findall(r"\bcmgems((?:\.\w+)+)", text)]
+    imports = re.findall(r"^(?:>>> )?from (cmgems[\w.]*) import (.+)$", text, re.MULTILINE)
+    for module, imported in imports:
+        names += [f"{module}.{name.strip()}" for name in imported.split(",")]
+    missing = [name for name in names if not exists(name)]
+    assert missing == []
+
+
+def exists(name):
+    """Whether this is a module, or a name in one."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        if hasattr(importlib.import_module(module), attribute):
+            return True
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def test_ci_calls_make_lint_and_make_test():
