@@ -93,10 +93,10 @@ def test_loss_and_gradients_equal_those_of_kernels_and_reference(masker, windows
     ids, real, predicted, targets = _padded(masker(batch, "genemask"))
     losses = [F.cross_entropy(reference_encoder.logits(model, ids, real)[predicted], targets)]
     for masked in (masker(batch, "genemask"), in_fixed_shape(masker, batch)):
-        found = model(masked.ids_T, masked.layout, masked.at_M)
+        logits = model(masked.ids_T, masked.layout, masked.at_M)
         # `masked_lm_loss` is in float32
-        losses.append(F.cross_entropy(found, masked.targets_M, ignore_index=IGNORED))
-        output = masked_lm_loss(found, masked.targets_M)
+        losses.append(F.cross_entropy(logits, masked.targets_M, ignore_index=IGNORED))
+        output = masked_lm_loss(logits, masked.targets_M)
         assert int(output.masked) == len(targets)
         mean = output.loss_M.detach().sum() / output.masked
         assert mean.item() == pytest.approx(losses[0].item(), rel=1e-5)
