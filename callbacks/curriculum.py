@@ -7,7 +7,7 @@ import lightning as L
 
 from cmgems.config.schema import Experiment
 from cmgems.curriculum.plateau import is_plateau
-from cmgems.curriculum.schedule import place, plan_at
+from cmgems.curriculum.schedule import plan_at, stage_position
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import UserError
 from cmgems.masking.masker import MaskingPlan
@@ -50,7 +50,7 @@ class CurriculumCallback(L.Callback):
 
     def stage_position(self, step: int) -> float:
         """Position of a step among the S strategies, 0 .. S - 1."""
-        return place(self.curriculum, step, self.max_steps, self.switches, self.seed)
+        return stage_position(self.curriculum, step, self.max_steps, self.switches, self.seed)
 
     def plan(self, step: int) -> MaskingPlan:
         """How a step is masked."""

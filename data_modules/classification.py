@@ -1,9 +1,9 @@
 """Labelled examples in batches, for the training and the evaluation of classifiers.
 
-The sequences are a table of tokens that is made once. It is trained on by G classifiers side by
-side (G = 1: by one): each has its own examples, which are rows of the table, and its own order of
-them. Order is a function of (seed, epoch), so a training is repeated by its seed alone. Evaluation
-batches hold sequences of similar length, the longest first, so that little is padded.
+The sequences are a table of tokens that is made once. G classifiers are trained on it side by side
+(G may be 1): each has its own examples, which are rows of the table, and its own order of them. The
+order is a function of (seed, epoch), so the seed alone repeats a training. Evaluation batches hold
+sequences of similar length, the longest first, so that there is little padding.
 
 Shapes: G classifiers, B sequences, L tokens, N examples, C classes, D width.
 """
@@ -88,7 +88,7 @@ class ClassificationDataModule(L.LightningDataModule):
         self.train, self.batch_size, self.dev = train, batch_size, dev
 
     def train_dataloader(self) -> DataLoader:
-        """Every epoch has an order of its own; the last batch may be smaller."""
+        """Each epoch has its own order; the last batch may be smaller."""
         order = EpochOrder(-(-self.train.index_GN.shape[1] // self.batch_size))
         return _loader(TrainBatches(self.train, self.batch_size), order)
 
@@ -103,7 +103,7 @@ def evaluation_loader(data: EvaluationData) -> DataLoader:
 
 
 def _loader(data: Dataset, sampler: Sampler | None = None) -> DataLoader:
-    # A generator of its own: a loader without one draws from torch's global one in each epoch.
+    # With its own generator: without it a loader draws from torch's global generator in each epoch.
     return DataLoader(data, batch_size=None, sampler=sampler, generator=torch.Generator())
 
 

@@ -45,19 +45,24 @@ class GenomeDataModule(L.LightningDataModule):
         If the genome is too small for a window of training or of validation.
     """
 
+    trainer: L.Trainer  # Lightning sets it before it asks for a loader
+
     def __init__(self, experiment: Experiment, genome: Genome):
         super().__init__()
         data, train = experiment.data, experiment.train
         self.genome, self.codes = genome, genome.codes
-        self.batch, self.micro_batch = train.global_batch_size, train.micro_batch_size
+        self.global_batch_size = train.global_batch_size
+        self.micro_batch_size = train.micro_batch_size
         self.max_steps = train.max_steps
-        cut = WindowSampling(data.window_length, data.min_window_length, data.full_length_fraction)
-        # A small genome gets smaller regions, so that at least two of them are for validation.
+        sampling = WindowSampling(
+            data.window_length, data.min_window_length, data.full_length_fraction
+        )
+        # A small genome gets smaller regions, so that validation gets at least two of them.
         block = min(data.validation_block, int(len(self.codes) * data.validation_fraction / 2) or 1)
         self.train_spans, self.validation_spans = split_spans(
             unambiguous_spans(self.codes), data.validation_fraction, block
         )
-        self.windows = WindowStream(self.codes, self.train_spans, cut, experiment.seed)
+        self.windows = WindowStream(self.codes, self.train_spans, sampling, experiment.seed)
         for purpose, spans in (
             ("training", self.train_spans),
             ("validation", self.validation_spans),
@@ -65,64 +70,82 @@ class GenomeDataModule(L.LightningDataModule):
             if not ((spans.end - spans.start) >= data.window_length).any():
                 raise UserError(
                     f"data.genome: {genome.name} has no stretch of {data.window_length} known "
-                    "bases "
-                    f"for {purpose}, wanted a larger genome or a smaller data.window_length"
+                    f"bases for {purpose}, wanted a larger genome or a smaller data.window_length"
                 )
-        held_out = sample_epoch(self.validation_spans, cut, VALIDATION_SEED, epoch=0)
-        self.held_out = Windows(*(column[: experiment.validation.windows] for column in held_out))
+        sampled = sample_epoch(self.validation_spans, sampling, VALIDATION_SEED, epoch=0)
+        self.validation_windows = Windows(
+            *(column[: experiment.validation.windows] for column in sampled)
+        )
 
     @property
-    def accumulate(self) -> int:
-        """Micro-batches that a rank takes in one optimiser step."""
-        return self.batch // (self.micro_batch * self.trainer.world_size)
+    def micro_batches_per_step(self) -> int:
+        """Micro-batches of a rank in an optimizer step."""
+        return self.global_batch_size // (self.micro_batch_size * self.trainer.world_size)
 
     def train_dataloader(self) -> DataLoader:
-        total = self.max_steps * self.accumulate
-        start = self.trainer.global_step * self.accumulate
+        total = self.max_steps * self.micro_batches_per_step
+        start = self.trainer.global_step * self.micro_batches_per_step
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         windows = self._training_windows = MicroBatchDataset(
-            self.windows, self.batch, self.micro_batch, rank, ranks
+            self.windows, self.global_batch_size, self.micro_batch_size, rank, ranks
         )
         return DataLoader(windows, batch_size=None, sampler=ResumableSampler(start, total))
 
     @property
     def loading_seconds(self) -> float:
-        """What training has waited for windows, in this sitting."""
+        """The time that training has waited for windows, since the last resume."""
         return self._training_windows.seconds
 
     def val_dataloader(self) -> DataLoader:
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(
-            ValidationWindows(self.codes, self.held_out, rank, ranks), batch_size=None
+            ValidationWindows(self.codes, self.validation_windows, rank, ranks), batch_size=None
         )
 
     def corpus(self, count: int, length: int) -> np.ndarray:
-        """Base codes [count, length] of training windows, for measuring masks; always the same."""
+        """Base codes [count, length] of training windows, to measure masks on; always the same."""
         return sample_windows(self.codes, self.train_spans, count, length)
 
 
 class MicroBatchDataset(Dataset):
-    """This rank's micro-batches of a run. The windows of a step are dealt out to its micro-batches,
-    which depend on no number of ranks; the ranks take them in turns."""
+    """This rank's micro-batches of a run.
 
-    def __init__(self, windows: WindowStream, batch: int, size: int, rank: int, ranks: int):
-        self.windows, self.batch, self.num_micro_batches = windows, batch, batch // size
+    The windows of a step are assigned to its micro-batches whatever the number of ranks; the ranks
+    take the micro-batches in turns.
+    """
+
+    def __init__(
+        self,
+        windows: WindowStream,
+        global_batch_size: int,
+        micro_batch_size: int,
+        rank: int,
+        ranks: int,
+    ):
+        self.windows, self.global_batch_size = windows, global_batch_size
+        self.num_micro_batches = global_batch_size // micro_batch_size
         self.rank, self.ranks = rank, ranks
-        self.seconds = 0.0  # spent here
+        self.seconds = 0.0  # spent in `__getitem__`
 
     def __getitem__(self, number: int) -> WindowBatch:
         start = time.perf_counter()
         step, micro_batch_index = divmod(number * self.ranks + self.rank, self.num_micro_batches)
         batch = self.windows.batch(
-            step * self.batch, self.batch, micro_batch_index, self.num_micro_batches
+            step * self.global_batch_size,
+            self.global_batch_size,
+            micro_batch_index,
+            self.num_micro_batches,
         )
         self.seconds += time.perf_counter() - start
         return batch
 
 
 class ResumableSampler(Sampler[int]):
-    """start .. total - 1. Its length is `total`: Lightning counts the batches of the whole epoch,
-    those before a resume included."""
+    """Yields start .. total - 1.
+
+    Its length is `total`: Lightning counts the batches of the whole epoch, including those before
+    a resume.
+    """
 
     def __init__(self, start: int, total: int):
         self.start, self.total = start, total
@@ -135,15 +158,15 @@ class ResumableSampler(Sampler[int]):
 
 
 class ValidationWindows(Dataset):
-    """This rank's share of the validation windows, in batches of similar length."""
+    """This rank's part of the validation windows, in batches of similar length."""
 
     SIZE = 16
 
-    def __init__(self, codes: np.ndarray, pieces: Windows, rank: int, ranks: int):
+    def __init__(self, codes: np.ndarray, windows: Windows, rank: int, ranks: int):
         self.codes = codes
-        order = np.argsort(-pieces.length, kind="stable")[rank::ranks]
-        self.order = order
-        self.pieces = Windows(pieces.start[order], pieces.length[order])
+        order = np.argsort(-windows.length, kind="stable")[rank::ranks]
+        self.order = order  # of all validation windows, those of this rank
+        self.windows = Windows(windows.start[order], windows.length[order])
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.SIZE)
@@ -153,4 +176,4 @@ class ValidationWindows(Dataset):
             raise IndexError(number)
         part = slice(number * self.SIZE, (number + 1) * self.SIZE)
         keys = sequence_keys(derive_key(VALIDATION_SEED, "validation masks"), self.order[part])
-        return collate(self.codes, Windows(*(column[part] for column in self.pieces)), keys)
+        return collate(self.codes, Windows(*(column[part] for column in self.windows)), keys)

@@ -128,13 +128,8 @@ def test_runs_as_a_module():
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FILES = (
-    "csv",
-    "fna",
-    "journal",
-    "md",
-    "tsv",
-)  # endings of file names that look like keys: `train.tsv`
+# endings of file names that look like keys: `train.tsv`
+FILES = ("csv", "fna", "journal", "md", "tsv")
 
 
 def listed_keys(capsys, *commands):

@@ -25,9 +25,9 @@ TAG = "validation_random_wide/hidden_base_bits"
 
 
 def events(folder):
-    found = EventAccumulator(str(folder), purge_orphaned_data=True)
-    found.Reload()
-    return found
+    log = EventAccumulator(str(folder), purge_orphaned_data=True)
+    log.Reload()
+    return log
 
 
 def interrupt(monkeypatch, owner, name, when):
@@ -47,14 +47,14 @@ def test_the_page_and_the_hyper_parameters_are_written(pretrained_run):
     from tensorboard.plugins.custom_scalar import layout_pb2
     from tensorboard.plugins.hparams import plugin_data_pb2
 
-    found = events(pretrained_run)
-    tensor = found.Tensors("custom_scalars__config__")[0].tensor_proto
+    log = events(pretrained_run)
+    tensor = log.Tensors("custom_scalars__config__")[0].tensor_proto
     shown = layout_pb2.Layout.FromString(tensor.string_val[0])
     assert [category.title for category in shown.category] == [PAGE]
     patterns = [tag for chart in shown.category[0].chart for tag in chart.multiline.tag]
     assert f"{TAG}$" in patterns
     assert not [pattern for pattern in patterns if "probe" in pattern]  # nothing was probed
-    data = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    data = log.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     start = plugin_data_pb2.HParamsPluginData.FromString(data).session_start_info
     assert start.hparams["curriculum.strategies"].string_value == "random"
     assert start.hparams["train.max_steps"].number_value == 3.0
@@ -91,10 +91,10 @@ def test_metrics_against_tokens_survive_a_resume(tiny, tmp_path, monkeypatch):
     with pytest.raises(RunStopped):
         pretrain(load(RANDOM, overrides))
     results = pretrain(load(RANDOM, [*overrides, "run.resume=true"]))
-    found = events(tmp_path).Scalars(f"{BY_TOKENS}/{TAG}")
-    assert len(found) == 4  # the untrained model, and three validations
-    assert [event.step for event in found][-1] == results["tokens"] // 1000 > 9
-    assert [event.value for event in found] == [
+    scalars = events(tmp_path).Scalars(f"{BY_TOKENS}/{TAG}")
+    assert len(scalars) == 4  # the untrained model, and three validations
+    assert [event.step for event in scalars][-1] == results["tokens"] // 1000 > 9
+    assert [event.value for event in scalars] == [
         pytest.approx(event.value) for event in events(tmp_path).Scalars(TAG)
     ]
 

@@ -13,7 +13,7 @@ from cmgems.runs.experiment import load
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
-    """Twelve sequences a class, told apart by their composition."""
+    """Twelve sequences per class, which differ in composition."""
     folder = tmp_path_factory.mktemp("task")
     rows = [
         f"{'ACGGT' * 8 if i % 2 else 'AATTA' * 8}{'ACGT'[i % 4] * i},{i % 2}" for i in range(24)
@@ -36,8 +36,8 @@ def test_scores_against_the_step_and_the_same_run(tiny, task, tmp_path):
         runs[name] = saved["state_dict"], results, folder
     states, results, folder = runs["with"]
     assert all(torch.equal(x, runs["without"][0][name]) for name, x in states.items())
-    assert [one["step"] for one in results["probe"]] == [2, 4, 6]
-    assert all(one["accuracy"] > 0.9 for one in results["probe"])
+    assert [row["step"] for row in results["probe"]] == [2, 4, 6]
+    assert all(row["accuracy"] > 0.9 for row in results["probe"])
     assert json.loads((folder / "results.json").read_text())["probe"] == results["probe"]
     lines = (folder / "metrics.csv").read_text().splitlines()
     assert sum(line.split(",")[1] == "probe/easy/mcc" for line in lines) == 3

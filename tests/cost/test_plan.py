@@ -131,7 +131,7 @@ def test_lengths_and_masks_are_those_of_the_windows(genome):
     stream = WindowStream(
         genome.codes, unambiguous_spans(genome.codes), WindowSampling(510, 6, 0.5), seed=0
     )
-    lengths = stream.pieces(0, 5000).length.astype(float) - data.k + 3
+    lengths = stream.windows(0, 5000).length.astype(float) - data.k + 3
     assert windows.mean_length == pytest.approx(lengths.mean(), rel=0.02)
     assert windows.mean_length_per_token == pytest.approx(
         (lengths**2).sum() / lengths.sum(), rel=0.02

@@ -38,7 +38,7 @@ def recorded(name, every):
     return [(step, loss) for step, loss in rows if step and step % every == 0]
 
 
-def switch_share(name, steps, every, **plateau):
+def switch_fraction(name, steps, every, **plateau):
     """Where in a recorded run the curriculum would have switched, 0 to 1."""
     curve = recorded(name, every)
     count = switch([loss for _, loss in curve], **plateau)
@@ -97,18 +97,18 @@ def test_twice_or_half_the_threshold_moves_the_switch_by_less_than_a_tenth(
     name, steps, every, factor
 ):
     default = Plateau().threshold
-    here = switch_share(name, steps, every)
-    there = switch_share(name, steps, every, threshold=factor * default)
-    assert 0.1 < here < 0.6
-    assert abs(there - here) < 0.1
+    default_switch = switch_fraction(name, steps, every)
+    changed_switch = switch_fraction(name, steps, every, threshold=factor * default)
+    assert 0.1 < default_switch < 0.6
+    assert abs(changed_switch - default_switch) < 0.1
 
 
 def test_the_papers_rule_is_more_fragile():
-    """Why the default is another one: half the paper's threshold, or twice, lands elsewhere."""
+    """Why the default is another one: half the paper's threshold, or twice, moves the switch."""
     moves = []
     for name, steps, every in RECORDED:
         at = [
-            switch_share(name, steps, every, rule="paper", threshold=threshold) or 1.0
+            switch_fraction(name, steps, every, rule="paper", threshold=threshold) or 1.0
             for threshold in (0.5, 1.0, 2.0)
         ]
         moves.append(max(abs(at[0] - at[1]), abs(at[2] - at[1])))
@@ -119,6 +119,6 @@ def test_the_papers_rule_is_more_fragile():
 def test_never_switches_on_the_first_plateau(every):
     """The usual initialisation stays near the unigram entropy for all of this run."""
     name = "genemask_usual_initialisation"
-    assert switch_share(name, 300, every) is None
-    assert switch_share(name, 300, every, threshold=0.5) is None
+    assert switch_fraction(name, 300, every) is None
+    assert switch_fraction(name, 300, every, threshold=0.5) is None
     assert min(loss for _, loss in recorded(name, 10)) > 7.0

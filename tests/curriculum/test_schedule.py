@@ -7,10 +7,10 @@ import pytest
 from cmgems.config.schema import Curriculum, Masking, Ramp, Ramps
 from cmgems.curriculum.schedule import (
     curriculum_step,
-    place,
     plan_at,
     progress_curve,
     shuffled_steps,
+    stage_position,
 )
 from cmgems.masking.types import StrategyParams
 
@@ -18,14 +18,14 @@ TWO, THREE = ("easy", "hard"), ("easy", "middle", "hard")
 MASKING = Masking()
 
 
-def places(steps, max_steps, strategies=TWO, switches=(), seed=0, **curriculum):
-    made = Curriculum(strategies=strategies, **curriculum)
-    return [place(made, step, max_steps, switches, seed) for step in steps]
+def positions(steps, max_steps, strategies=TWO, switches=(), seed=0, **curriculum):
+    config = Curriculum(strategies=strategies, **curriculum)
+    return [stage_position(config, step, max_steps, switches, seed) for step in steps]
 
 
 def names(max_steps, strategies=TWO, seed=0, switches=(), **curriculum):
-    made = Curriculum(strategies=strategies, **curriculum)
-    plans = [plan_at(made, MASKING, t, max_steps, switches, seed) for t in range(max_steps)]
+    config = Curriculum(strategies=strategies, **curriculum)
+    plans = [plan_at(config, MASKING, t, max_steps, switches, seed) for t in range(max_steps)]
     assert all(len(plan.strategies) == 1 for plan in plans)
     return [plan.strategies[0] for plan in plans]
 
@@ -33,8 +33,8 @@ def names(max_steps, strategies=TWO, seed=0, switches=(), **curriculum):
 def test_linear_is_cm_step():
     """floor(100 t / T) / 100, and no division by zero for short runs."""
     steps = (0, 9, 10, 19, 500, 999)
-    assert places(steps, 1000, schedule="linear") == [0, 0, 0.01, 0.01, 0.5, 0.99]
-    assert places(range(7), 7, schedule="linear") == [0, 0.14, 0.28, 0.42, 0.57, 0.71, 0.85]
+    assert positions(steps, 1000, schedule="linear") == [0, 0, 0.01, 0.01, 0.5, 0.99]
+    assert positions(range(7), 7, schedule="linear") == [0, 0.14, 0.28, 0.42, 0.57, 0.71, 0.85]
 
 
 @pytest.mark.parametrize(
@@ -54,20 +54,20 @@ def test_shapes(schedule, expected):
 
 
 def test_shapes_scale_to_any_number_of_strategies():
-    assert places((0, 25, 50, 75), 100, THREE, schedule="linear") == [0, 0.5, 1.0, 1.5]
+    assert positions((0, 25, 50, 75), 100, THREE, schedule="linear") == [0, 0.5, 1.0, 1.5]
 
 
 def test_steps():
-    found = places((0, 39, 40, 79, 80, 99), 100, THREE, schedule="steps", milestones=(0.4, 0.8))
-    assert found == [0, 0, 1, 1, 2, 2]
+    steps = positions((0, 39, 40, 79, 80, 99), 100, THREE, schedule="steps", milestones=(0.4, 0.8))
+    assert steps == [0, 0, 1, 1, 2, 2]
 
 
 def test_plateau_follows_its_switches():
-    assert places((0, 9, 10), 100, schedule="plateau") == [0, 0, 0]
-    assert places((9, 10, 99), 100, switches=[10], schedule="plateau") == [0, 1, 1]
-    three = places((5, 10, 40), 100, THREE, switches=[10, 40], schedule="plateau")
+    assert positions((0, 9, 10), 100, schedule="plateau") == [0, 0, 0]
+    assert positions((9, 10, 99), 100, switches=[10], schedule="plateau") == [0, 1, 1]
+    three = positions((5, 10, 40), 100, THREE, switches=[10, 40], schedule="plateau")
     assert three == [0, 1, 2]
-    back = places((9, 10), 100, switches=[10], schedule="plateau", order="reverse")
+    back = positions((9, 10), 100, switches=[10], schedule="plateau", order="reverse")
     assert back == [1, 0]
 
 
@@ -100,7 +100,7 @@ def test_permutation_is_not_the_identity():
     assert curriculum_step("forward", 3, 10, 0) == 3
 
 
-def test_strategy_of_a_step_follows_the_place():
+def test_strategy_of_a_step_follows_the_stage_position():
     drawn = names(20_000, schedule="linear", seed=7)
     for tenth in range(10):
         part = drawn[tenth * 2000 : (tenth + 1) * 2000]
@@ -109,20 +109,20 @@ def test_strategy_of_a_step_follows_the_place():
 
 
 def test_mixing_by_sequence_plans_both():
-    made = Curriculum(strategies=THREE, schedule="linear", mix_by="sequence")
-    plan = plan_at(made, MASKING, 75, 100, (), 0)
+    config = Curriculum(strategies=THREE, schedule="linear", mix_by="sequence")
+    plan = plan_at(config, MASKING, 75, 100, (), 0)
     assert plan.strategies == ("middle", "hard")
     assert plan.second_probability == pytest.approx(0.5)
-    assert plan_at(made, MASKING, 0, 100, (), 0).strategies == ("easy",)
+    assert plan_at(config, MASKING, 0, 100, (), 0).strategies == ("easy",)
 
 
-def settings(step, ramps, switches=(), **curriculum):
-    made = Curriculum(strategies=TWO, ramps=ramps, **curriculum)
-    return plan_at(made, MASKING, step, 100, switches, 0).params
+def params(step, ramps, switches=(), **curriculum):
+    config = Curriculum(strategies=TWO, ramps=ramps, **curriculum)
+    return plan_at(config, MASKING, step, 100, switches, 0).params
 
 
-def test_without_ramps_the_settings_stand_still():
-    assert settings(99, Ramps(), schedule="linear") == StrategyParams(0.15, 3.8, 0.1)
+def test_without_ramps_the_parameters_stay():
+    assert params(99, Ramps(), schedule="linear") == StrategyParams(0.15, 3.8, 0.1)
 
 
 def test_ramps():
@@ -132,14 +132,14 @@ def test_ramps():
         span_width=Ramp("cosine", 7.8),
         temperature=Ramp("linear", 0.001),
     )
-    half = settings(50, ramps, schedule="linear")
+    half = params(50, ramps, schedule="linear")
     assert half == pytest.approx((0.25, 5.8, 0.01))
-    assert settings(0, ramps, schedule="linear") == pytest.approx((0.15, 3.8, 0.1))
-    levels = {settings(t, ramps, schedule="linear").mask_ratio for t in range(100)}
+    assert params(0, ramps, schedule="linear") == pytest.approx((0.15, 3.8, 0.1))
+    levels = {params(t, ramps, schedule="linear").mask_ratio for t in range(100)}
     assert len(levels) == 21
 
 
 def test_a_ramp_can_follow_the_curriculum():
     ramps = Ramps(temperature=Ramp("curriculum", 1.0))
-    at = [settings(t, ramps, switches=[30], schedule="plateau").temperature for t in (29, 30)]
+    at = [params(t, ramps, switches=[30], schedule="plateau").temperature for t in (29, 30)]
     assert at == [pytest.approx(0.1), pytest.approx(1.0)]

@@ -31,7 +31,7 @@ def tokens():
 
 @pytest.fixture(scope="module")
 def examples(tokens):
-    """States that tell which example and which token they are of."""
+    """Hidden states that are functions of the example and the token."""
     width = tokens.ids_NL.shape[1]
     states = torch.arange(COUNT)[:, None] * 1000.0 + torch.arange(width)
     return Examples(tokens, states[..., None])
@@ -56,46 +56,47 @@ def order(data, number):
 
 def is_as_in_the_table(batch, examples):
     """Tokens, states and labels of rows of any shape."""
-    for place in np.ndindex(*batch.rows.shape):
-        row, tokens = int(batch.rows[place]), batch.examples.tokens
-        length = int(tokens.lengths_N[place])
+    for index in np.ndindex(*batch.rows.shape):
+        row, tokens = int(batch.rows[index]), batch.examples.tokens
+        length = int(tokens.lengths_N[index])
         assert length == int(examples.tokens.lengths_N[row])
         wanted = examples.tokens.ids_NL[row, :length]
-        assert torch.equal(tokens.ids_NL[place][:length], wanted)
-        assert (tokens.ids_NL[place][length:] == PAD).all()
+        assert torch.equal(tokens.ids_NL[index][:length], wanted)
+        assert (tokens.ids_NL[index][length:] == PAD).all()
         assert torch.equal(
-            batch.examples.hidden_states[place][:length], examples.hidden_states[row, :length]
+            batch.examples.hidden_states[index][:length], examples.hidden_states[row, :length]
         )
-        assert int(batch.labels[place]) == row % 2
+        assert int(batch.labels[index]) == row % 2
 
 
 def test_each_classifier_gets_each_of_its_examples_once_and_as_it_is(examples):
-    found = epoch(module(examples), 0)
-    assert [batch.rows.shape for batch in found] == [(2, 8)] * 12 + [(2, 5)]
-    for batch in found:
+    batches = epoch(module(examples), 0)
+    assert [batch.rows.shape for batch in batches] == [(2, 8)] * 12 + [(2, 5)]
+    for batch in batches:
         is_as_in_the_table(batch, examples)
         tokens = batch.examples.tokens
         assert tokens.ids_NL.shape[-1] == int(tokens.lengths_N.max())
-    for its in order(module(examples), 0):
-        assert sorted(its) == list(range(COUNT))
+    for rows in order(module(examples), 0):
+        assert sorted(rows) == list(range(COUNT))
 
 
 def test_evaluation_takes_each_example_once_and_pads_little(tokens, examples):
-    found = list(module(examples).val_dataloader())
-    for batch in found:
+    batches = list(module(examples).val_dataloader())
+    for batch in batches:
         is_as_in_the_table(batch, examples)
-    rows = torch.cat([batch.rows for batch in found])
+    rows = torch.cat([batch.rows for batch in batches])
     assert sorted(rows.tolist()) == list(range(COUNT))
     lengths = tokens.lengths_N[rows].tolist()
     assert lengths == sorted(lengths, reverse=True)
-    assert sum(b.examples.tokens.ids_NL.numel() for b in found) < 1.4 * sum(lengths)
+    assert sum(b.examples.tokens.ids_NL.numel() for b in batches) < 1.4 * sum(lengths)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(examples):
     data = module(examples)
     assert order(data, 2) == order(module(examples), 2)
     assert order(data, 2) != order(data, 3)
-    assert order(data, 2)[0] == order(module(examples, seeds=[3]), 2)[0]  # whoever is beside it
+    # whatever is trained next to it
+    assert order(data, 2)[0] == order(module(examples, seeds=[3]), 2)[0]
     assert order(data, 2)[0] != order(module(examples, seeds=[4]), 2)[0]
 
 
@@ -141,8 +142,8 @@ def test_lightning_gets_another_order_each_epoch_and_no_test_split(examples):
     )
     trainer.fit(Probe(), datamodule=data)
     for number in (0, 1):
-        its = torch.cat([rows for epoch, rows in seen if epoch == number], 1)
-        assert its.tolist() == order(data, number)
+        seen_rows = torch.cat([rows for epoch, rows in seen if epoch == number], 1)
+        assert seen_rows.tolist() == order(data, number)
     assert type(data).test_dataloader is L.LightningDataModule.test_dataloader
 
 

@@ -1,4 +1,4 @@
-"""Cuts and the stream of windows."""
+"""The sampling of windows, and their stream."""
 
 import numpy as np
 import pytest
@@ -13,28 +13,28 @@ from cmgems.data_modules.windows import (
 from cmgems.genome.spans import Spans, unambiguous_spans
 from cmgems.utils.rng import derive_key
 
-CUT = WindowSampling(full=50, shortest=6, full_share=0.5)
+SAMPLING = WindowSampling(full_length=50, min_length=6, full_length_fraction=0.5)
 
 
-def test_pieces_are_consecutive_and_within_spans():
+def test_windows_are_consecutive_and_within_spans():
     spans = Spans(np.array([10, 5000, 9000]), np.array([4000, 5004, 60_000]))
-    pieces = sample_epoch(spans, CUT, seed=1, epoch=0)
-    order = np.argsort(pieces.start)
-    start, end = pieces.start[order], (pieces.start + pieces.length)[order]
+    sampled = sample_epoch(spans, SAMPLING, seed=1, epoch=0)
+    order = np.argsort(sampled.start)
+    start, end = sampled.start[order], (sampled.start + sampled.length)[order]
     assert (start[1:] >= end[:-1]).all()
     owner = np.searchsorted(spans.start, start, side="right") - 1
     assert (end <= spans.end[owner]).all()
     assert 1 not in owner  # 4 bases are too short for any window
-    assert pieces.length.sum() >= spans.bases - 3 * CUT.shortest
+    assert sampled.length.sum() >= spans.bases - 3 * SAMPLING.min_length
     assert not np.array_equal(order, np.arange(len(order)))  # shuffled
 
 
 def test_lengths_have_dnaberts_mix():
-    pieces = sample_epoch(
+    sampled = sample_epoch(
         Spans(np.array([0]), np.array([3_000_000])), WindowSampling(510, 6, 0.5), 0, 0
     )
-    assert (pieces.length == 510).mean() == pytest.approx(0.5, abs=0.015)
-    shorter = pieces.length[pieces.length < 510]
+    assert (sampled.length == 510).mean() == pytest.approx(0.5, abs=0.015)
+    shorter = sampled.length[sampled.length < 510]
     counts = np.histogram(shorter, 8, (6, 510))[0]
     assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 24.3  # 7 degrees, p = 0.001
 
@@ -45,64 +45,66 @@ def codes():
 
 
 def make_stream(codes, seed=0):
-    return WindowStream(codes, unambiguous_spans(codes), CUT, seed)
+    return WindowStream(codes, unambiguous_spans(codes), SAMPLING, seed)
 
 
 def test_windows_are_a_function_of_their_number(codes):
     """In any order, across epochs, in any batch size."""
     ahead = make_stream(codes)
-    whole = ahead.pieces(0, 2000)  # some epochs of about 530 windows
+    all_windows = ahead.windows(0, 2000)  # some epochs of about 530 windows
     again = make_stream(codes)
     for first, count in [(1500, 10), (3, 7), (520, 40), (1990, 10), (0, 1)]:
-        part = again.pieces(first, count)
-        assert np.array_equal(part.start, whole.start[first : first + count])
-        assert np.array_equal(part.length, whole.length[first : first + count])
+        part = again.windows(first, count)
+        assert np.array_equal(part.start, all_windows.start[first : first + count])
+        assert np.array_equal(part.length, all_windows.length[first : first + count])
 
 
 def test_an_epoch_holds_every_base_about_once(codes):
-    first = sample_epoch(unambiguous_spans(codes), CUT, 0, 0)
+    first = sample_epoch(unambiguous_spans(codes), SAMPLING, 0, 0)
     count = len(first.start)
-    pieces = make_stream(codes).pieces(0, count)
+    sampled = make_stream(codes).windows(0, count)
     covered = np.zeros(len(codes), int)
-    for start, length in zip(pieces.start, pieces.length, strict=True):
+    for start, length in zip(sampled.start, sampled.length, strict=True):
         covered[start : start + length] += 1
     assert covered.max() == 1
-    assert covered.sum() > len(codes) - CUT.shortest
-    next_epoch = make_stream(codes).pieces(count, count)
-    assert not np.array_equal(next_epoch.start, pieces.start)
+    assert covered.sum() > len(codes) - SAMPLING.min_length
+    next_epoch = make_stream(codes).windows(count, count)
+    assert not np.array_equal(next_epoch.start, sampled.start)
 
 
 def test_batch_holds_the_bases_and_longest_first(codes):
     batch = make_stream(codes).batch(5, 20)
-    pieces = make_stream(codes).pieces(5, 20)
+    sampled = make_stream(codes).windows(5, 20)
     assert sorted(batch.bases, reverse=True) == list(batch.bases)
-    found = {tuple(row[:n].tolist()) for row, n in zip(batch.codes_BL, batch.bases, strict=True)}
+    rows = {tuple(row[:n].tolist()) for row, n in zip(batch.codes_BL, batch.bases, strict=True)}
     wanted = {
-        tuple(codes[s : s + n].tolist()) for s, n in zip(pieces.start, pieces.length, strict=True)
+        tuple(codes[s : s + n].tolist()) for s, n in zip(sampled.start, sampled.length, strict=True)
     }
-    assert found == wanted
+    assert rows == wanted
     for row, n in zip(batch.codes_BL, batch.bases, strict=True):
         assert (row[n:] == 4).all()
 
 
-def test_hands_share_the_windows_of_a_step_and_their_bases():
-    """DNABERT's lengths: 64 hands of 32 windows differ by less than one in a hundred."""
-    pieces = sample_epoch(
+def test_micro_batches_divide_the_windows_of_a_step_and_their_bases():
+    """DNABERT's lengths: 64 micro-batches of 32 windows differ by less than one in a hundred."""
+    sampled = sample_epoch(
         Spans(np.array([0]), np.array([3_000_000])), WindowSampling(510, 6, 0.5), 0, 0
     )
-    lengths = pieces.length[: 64 * 32]
-    dealt = balance_by_length(lengths, 64)
-    assert sorted(dealt.flatten().tolist()) == list(range(64 * 32))
-    bases = lengths[dealt].sum(1)
+    lengths = sampled.length[: 64 * 32]
+    assignment = balance_by_length(lengths, 64)
+    assert sorted(assignment.flatten().tolist()) == list(range(64 * 32))
+    bases = lengths[assignment].sum(1)
     assert bases.max() < 1.01 * bases.mean()
     in_turns = lengths.reshape(64, 32).sum(1)
     assert in_turns.max() > 1.1 * in_turns.mean()
 
 
 @pytest.mark.parametrize("num_micro_batches", [1, 2, 5])
-def test_a_hand_is_gathered_with_the_keys_of_its_windows(codes, num_micro_batches):
-    whole = make_stream(codes).batch(30, 20)
-    by_key = dict(zip(map(tuple, whole.keys_B2.tolist()), whole.codes_BL.tolist(), strict=True))
+def test_a_micro_batch_has_the_keys_of_its_windows(codes, num_micro_batches):
+    all_windows = make_stream(codes).batch(30, 20)
+    by_key = dict(
+        zip(map(tuple, all_windows.keys_B2.tolist()), all_windows.codes_BL.tolist(), strict=True)
+    )
     seen = []
     for micro_batch_index in range(num_micro_batches):
         part = make_stream(codes).batch(30, 20, micro_batch_index, num_micro_batches)
@@ -113,18 +115,18 @@ def test_a_hand_is_gathered_with_the_keys_of_its_windows(codes, num_micro_batche
     assert sorted(seen) == sorted(by_key)
 
 
-def test_hands_at_the_end_of_an_epoch_cut_no_epoch_twice(codes, monkeypatch):
+def test_micro_batches_at_the_end_of_an_epoch_cut_no_epoch_twice(codes, monkeypatch):
     cuts = []
     cut = windows.sample_epoch
     monkeypatch.setattr(windows, "sample_epoch", lambda *of: cuts.append(of[-1]) or cut(*of))
     stream = make_stream(codes)
-    epoch = len(sample_epoch(unambiguous_spans(codes), CUT, 0, 0).start)
+    epoch = len(sample_epoch(unambiguous_spans(codes), SAMPLING, 0, 0).start)
     for micro_batch_index in range(4):
         stream.batch(epoch - 10, 20, micro_batch_index, 4)
     assert cuts == [0, 1]
 
 
 def test_seeds_differ(codes):
-    one, other = make_stream(codes, 0).pieces(0, 50), make_stream(codes, 1).pieces(0, 50)
-    assert not np.array_equal(one.start, other.start)
+    first, second = make_stream(codes, 0).windows(0, 50), make_stream(codes, 1).windows(0, 50)
+    assert not np.array_equal(first.start, second.start)
     assert derive_key(0, "masks") != derive_key(1, "masks")

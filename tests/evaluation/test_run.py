@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.encoders import tiny_config
 from helpers.paths import EXPERIMENTS
 
 from cmgems.cli import main
@@ -220,10 +221,10 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     from cmgems.evaluation.finetuning import best_epoch
     from cmgems.evaluation.finetuning.train import Classifiers, FineTuneConfig, LabelScale
     from cmgems.evaluation.metrics import Scores
-    from cmgems.models.encoder import Encoder, EncoderConfig
+    from cmgems.models.encoder import Encoder
     from cmgems.tasks.lookup import find_task
 
-    encoder = Encoder(EncoderConfig(1, 8, 2, 8, 69, 40))
+    encoder = Encoder(tiny_config(num_layers=1, hidden_size=8, num_heads=2))
     data = from_sequences(["ACGTACGT", "TTGGACAC"], np.array([0, 1]))
     model = Classifiers([encoder] * 2, FineTuneConfig("cls"), [0, 1])
     examples, labels = (

@@ -15,6 +15,13 @@ BERT = EncoderConfig(
     vocab_size=69,
     max_position_embeddings=40,
 )
+
+
+def tiny_config(**changes):
+    """BERT's blocks on 3-mers, small, with what a test wants different."""
+    return replace(BERT, **changes)
+
+
 NORMS = {
     "post": {"norm": "post"},
     "pre": {"norm": "pre"},

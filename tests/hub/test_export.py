@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.encoders import tiny_config
 
 from cmgems.cli import main
 from cmgems.config.schema import Experiment, Model
@@ -179,14 +180,7 @@ def test_the_vocabulary_may_stand_in_tokenizer_json_alone(tmp_path):
     assert load_pretrained(folder).tokenization == OverlappingKmers(3)
 
 
-TINY = EncoderConfig(
-    num_layers=1,
-    hidden_size=16,
-    num_heads=2,
-    intermediate_size=32,
-    vocab_size=69,
-    max_position_embeddings=40,
-)
+TINY = tiny_config(num_layers=1, hidden_size=16, num_heads=2, intermediate_size=32)
 
 
 def edit_config(**keys):
@@ -284,7 +278,7 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path):
 def test_every_name_is_mapped_once():
     theirs = [piece for match in matches(3) for piece in match.theirs]
     assert len(theirs) == len(set(theirs))
-    model = MaskedLanguageModel(EncoderConfig(3, 16, 2, 32, 69))
+    model = MaskedLanguageModel(tiny_config())
     ours = [name for match in matches(3) for name in match.ours]
     assert sorted(ours) == sorted(model.state_dict())
 

@@ -5,25 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers.encoders import tiny_config
 
 from cmgems.cli import main
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.inference.likelihood import base_distribution, pseudo_log_likelihood
 from cmgems.models.attention import SequenceLayout
-from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
+from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import CLS, MASK, SEP
 
 K = 3
-SHAPE = EncoderConfig(
-    num_layers=2,
-    hidden_size=16,
-    num_heads=2,
-    intermediate_size=24,
-    vocab_size=69,
-    max_position_embeddings=40,
-)
+SHAPE = tiny_config(num_layers=2, hidden_size=16, num_heads=2)
 TEXT = "ACGTTGCAACGGTCAT"
 
 

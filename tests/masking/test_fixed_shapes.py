@@ -24,7 +24,7 @@ from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import PAD
 from cmgems.training.metrics import masked_lm_loss
-from cmgems.training.module import Pretraining, predict
+from cmgems.training.module import Pretraining, masked_lm_step
 from cmgems.utils.kernels import force_torch_path
 
 MAX_LENGTH = 128 - 6 + 3
@@ -223,7 +223,9 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
             model.encoder.compute_dtype = compute
             if compute:  # the kernel, and nothing else
                 monkeypatch.setattr(attention, "_attention_padded", None)
-            output = predict(model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
+            output = masked_lm_step(
+                model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M
+            )
             assert output.loss_M.shape == (shape_for(batch).masked,)
             (output.loss_M.sum() / output.masked.clamp(min=1)).backward()
             assert all(p.grad.shape == p.shape for p in model.parameters())

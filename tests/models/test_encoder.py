@@ -3,23 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.encoders import tiny_config
 from references import encoder as reference_encoder
 
 from cmgems.config.schema import Experiment, Model
 from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
-from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel, aligned_linear
+from cmgems.models.encoder import MaskedLanguageModel, aligned_linear
 from cmgems.models.linear import linear
 from cmgems.models.presets import PRESETS, sizes
 
-SHAPE = EncoderConfig(
-    num_layers=3,
-    hidden_size=32,
-    num_heads=4,
-    intermediate_size=48,
-    vocab_size=69,
-    max_position_embeddings=40,
-)
+SHAPE = tiny_config(intermediate_size=48)
 LENGTHS = (17, 17, 9, 3, 30, 30, 30)
 
 
@@ -76,7 +70,7 @@ def test_nothing_to_predict_keeps_every_weight_in_the_graph(model, batch):
 def test_dropout_is_off_in_evaluation_and_on_in_training(batch):
     ids, real, predicted = batch
     at = predicted[real].nonzero()[:, 0]
-    model = MaskedLanguageModel(EncoderConfig(2, 32, 4, 48, 69, 40, dropout=0.5))
+    model = MaskedLanguageModel(tiny_config(num_layers=2, dropout=0.5))
     model.eval()
     assert torch.equal(*(model(ids[real], SequenceLayout.of(LENGTHS), at) for _ in range(2)))
     model.train()

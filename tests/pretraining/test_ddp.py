@@ -30,7 +30,7 @@ import json, os, shutil, sys
 import lightning as L
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from cmgems.runs.experiment import load
-from cmgems.training.distributed import whole
+from cmgems.training.distributed import full_tensor
 from cmgems.pretraining import pretrain
 
 class Witness(L.Callback):
@@ -52,7 +52,7 @@ class Witness(L.Callback):
         self.strategies.append(module.strategy)
 
     def on_train_end(self, trainer, module):
-        weights = [whole(p.detach()) for p in module.parameters()]
+        weights = [full_tensor(p.detach()) for p in module.parameters()]
         total = sum(float(p.double().abs().sum()) for p in weights)
         first = weights[0].flatten()[:50].tolist()
         seen = {"keys": self.keys, "strategies": self.strategies, "total": total, "first": first}

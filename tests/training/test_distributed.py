@@ -1,4 +1,4 @@
-"""A launcher that starts another number of processes than the experiment says is refused."""
+"""A launcher that starts another number of processes than the experiment has is refused."""
 
 import pytest
 from helpers.paths import EXPERIMENTS
@@ -29,7 +29,7 @@ def test_without_a_launcher_any_count_will_do(monkeypatch):
     check_launch(Train(devices=1))
 
 
-def test_pretrain_says_it_in_one_line(monkeypatch, capsys, tmp_path):
+def test_pretrain_reports_it_in_one_line(monkeypatch, capsys, tmp_path):
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     experiment = str(EXPERIMENTS / "pretrain/quickstart.yaml")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmgems.difficulty.counts import count_words
-from cmgems.training.markov import count_training, fit, predict, references
+from cmgems.training.markov import count_training, fit, predict_bases, sum_reference_bits
 
 
 def chain(bases, seed=0):
@@ -21,7 +21,7 @@ def chain(bases, seed=0):
 
 
 def brute_force(model, visible, first, end):
-    """float [end - first, 4], by summing over all fillings, one base after the other."""
+    """float [end - first, 4], by summing over all fillings, base by base."""
     sums = np.zeros((end - first, 4))
     left, right = first, end
     while left > 0 and visible[left - 1] < 4:
@@ -30,15 +30,15 @@ def brute_force(model, visible, first, end):
         right += 1
     for filling in product(range(4), repeat=end - first):
         sequence = [*visible[left:first], *filling, *visible[end:right]]
-        chance = 1.0
+        probability = 1.0
         for i in range(first - left, min(len(sequence), end - left + model.order)):
             context = sequence[max(0, i - model.order) : i]
             index = 0
             for base in [*context, sequence[i]]:
                 index = 4 * index + int(base)
-            chance *= model.tables[len(context)][index]
-        for place, base in enumerate(filling):
-            sums[place, base] += chance
+            probability *= model.tables[len(context)][index]
+        for i, base in enumerate(filling):
+            sums[i, base] += probability
     return sums / sums.sum(1, keepdims=True)
 
 
@@ -47,16 +47,16 @@ def human_model(genome):
     return fit(count_words(np.array(genome.codes[:300_000]), 5).tables)
 
 
-@pytest.mark.parametrize("place", [0, 1, 9, 37])
+@pytest.mark.parametrize("start", [0, 1, 9, 37])
 @pytest.mark.parametrize("length", [1, 3])
-def test_predicts_from_both_sides_like_brute_force(place, length, human_model, genome):
+def test_predicts_from_both_sides_like_brute_force(start, length, human_model, genome):
     codes = np.array(genome.codes[1_000_000:1_000_040])
     visible, wanted = codes.copy(), np.zeros(40, bool)
-    wanted[place : place + length] = True
+    wanted[start : start + length] = True
     visible[wanted] = 4
     visible[20] = 4  # an unknown base ends a context
-    found = predict(human_model, visible[None], wanted[None])
-    assert found == pytest.approx(brute_force(human_model, visible, place, place + length))
+    predicted = predict_bases(human_model, visible[None], wanted[None])
+    assert predicted == pytest.approx(brute_force(human_model, visible, start, start + length))
 
 
 def test_finds_the_order_of_a_chain_and_its_entropy():
@@ -75,10 +75,10 @@ def test_a_base_between_two_known_ones_in_a_chain():
     model = fit(count_words(codes, 3).tables)
     visible = np.array([[0, 4, 0], [1, 4, 2]], np.uint8)
     wanted = visible == 4
-    found = predict(model, visible, wanted)
+    predicted = predict_bases(model, visible, wanted)
     for row, (a, b) in enumerate([(0, 0), (1, 2)]):
         exact = transitions[a] * transitions[:, b]
-        assert found[row] == pytest.approx(exact / exact.sum(), abs=0.01)
+        assert predicted[row] == pytest.approx(exact / exact.sum(), abs=0.01)
 
 
 def test_random_dna_cannot_be_predicted():
@@ -88,30 +88,30 @@ def test_random_dna_cannot_be_predicted():
     wanted = np.zeros(rows.shape, bool)
     wanted[:, 40:46] = True
     composition = np.full(4, 0.25)
-    plain, markov, bases = references(model, composition, rows, wanted, wanted)
+    plain, markov, bases = sum_reference_bits(model, composition, rows, wanted, wanted)
     assert bases == 6 * len(rows)
     assert plain / bases == pytest.approx(2.0)
     assert markov / bases == pytest.approx(2.0, abs=0.01)
 
 
 def test_other_hidden_bases_are_no_context(human_model, genome):
-    """What is hidden beside the wanted run does not change its figure."""
+    """What is hidden next to the wanted run does not change its bits."""
     codes = np.array(genome.codes[2_000_000:2_000_030])[None]
     wanted, hidden = np.zeros((1, 30), bool), np.zeros((1, 30), bool)
     wanted[0, 10:13] = hidden[0, 10:13] = hidden[0, 14:20] = True
     other = codes.copy()
     other[0, 14:20] = 3 - other[0, 14:20]
     composition = np.full(4, 0.25)
-    one = references(human_model, composition, codes, hidden, wanted)
-    assert one == references(human_model, composition, other, hidden, wanted)
+    bits = sum_reference_bits(human_model, composition, codes, hidden, wanted)
+    assert bits == sum_reference_bits(human_model, composition, other, hidden, wanted)
 
 
-def test_counts_of_spans_leave_out_what_lies_between(genome):
+def test_counts_of_spans_leave_out_what_is_between(genome):
     codes = np.array(genome.codes[:3000])
-    found = count_training(codes, np.array([0, 2000]), np.array([1000, 3000]))
+    counts = count_training(codes, np.array([0, 2000]), np.array([1000, 3000]))
     parts = [count_words(codes[a:b], 12).tables for a, b in ((0, 1000), (2000, 3000))]
     for order in range(12):
-        assert np.array_equal(found[order], parts[0][order] + parts[1][order])
+        assert np.array_equal(counts[order], parts[0][order] + parts[1][order])
 
 
 def test_the_tables_of_every_order_are_distributions(human_model):

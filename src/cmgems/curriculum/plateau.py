@@ -6,9 +6,9 @@ from math import exp
 
 from cmgems.config.schema import Plateau
 
-# The first plateau of a model of overlapping k-mers is the unigram entropy; below this share of it,
-# it is left: the model copies bases from neighbours. Without overlap there is nothing to copy, and
-# a loss below the entropy is knowledge of context.
+# The first plateau of a model of overlapping k-mers is the unigram entropy. Below this fraction of
+# it, the plateau is left: the model copies bases from neighbours. Without overlap there is nothing
+# to copy, and a loss below the entropy is knowledge of context.
 LEFT_FIRST_PLATEAU = 0.85
 
 
@@ -25,16 +25,17 @@ def is_plateau(
     the next. It depends on how often one validates and on how large the perplexity is.
 
     `relative` compares that drop with the largest drop of the stage, after smoothing the loss. A
-    threshold of 0.04 says: 25 times slower than at the best of times. Perplexity and not its
-    logarithm, because the logarithm has no knee: it goes on falling like a power of the step, and
-    a threshold on it lands anywhere (`tests/curriculum/test_plateau.py` has recorded curves).
+    threshold of 0.04 means: 25 times slower than at its fastest. It compares perplexities and not
+    their logarithms, because the logarithm has no knee: it keeps falling like a power of the step,
+    and a threshold on it may be crossed anywhere (`tests/curriculum/test_plateau.py` has recorded
+    curves).
 
     Parameters
     ----------
     losses : cross-entropy in nats at each validation of the stage so far, under its strategy
     plateau : rule, threshold; patience and smoothing of the `relative` rule
     unigram_entropy : float
-        Nats of the tokens' own distribution, where training stands before it has learned anything
+        Nats of the tokens' own distribution, where training is before it has learned anything
         of context. The `relative` rule waits until the loss is well below it.
     first_stage : bool
         The stage began without knowledge of context: its first drop is that from the unigram
@@ -54,7 +55,7 @@ def is_plateau(
 def _flat_by_relative_drop(
     losses: Sequence[float], plateau: Plateau, unigram_entropy: float, copies: bool
 ) -> list[bool]:
-    """For each validation but the first."""
+    """Whether the loss is flat, at each validation but the first."""
     smooth = smoothed([min(loss, unigram_entropy) for loss in losses], plateau.smoothing)
     perplexity = [exp(loss) for loss in smooth]
     drops = [before - now for before, now in pairwise(perplexity)]

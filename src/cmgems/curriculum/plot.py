@@ -1,39 +1,43 @@
 """The schedule of a run as a plot."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def schedule_figure(
     names: Sequence[str],
-    place: Callable[[int], float],
+    stage_position: Callable[[int], float],
     max_steps: int,
     title: str,
     done: int | None = None,
     switches: Sequence[int] = (),
-):
-    """A matplotlib figure of the share of steps that each strategy masks.
+) -> "Figure":
+    """A matplotlib figure of the fraction of steps that each strategy masks.
 
     Parameters
     ----------
     names : strategies
-    place : step -> where among them it is, 0 .. their number less 1
+    stage_position : step -> its position among the S strategies, 0 .. S - 1
     max_steps : of the run
     title : of the figure
-    done : what lies ahead of this step is pale
+    done : the steps from this one on are plotted pale
     switches : steps to mark
     """
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # slow to import
 
     steps = np.linspace(0, max_steps - 1, min(max_steps, 600)).astype(int)
-    places = np.array([place(int(step)) for step in steps])
-    # A place between two strategies is a mixture of these two.
-    shares = [np.clip(1 - np.abs(places - number), 0, 1) for number in range(len(names))]
+    positions = np.array([stage_position(int(step)) for step in steps])
+    # A position between two strategies is a mixture of these two.
+    fractions = [np.clip(1 - np.abs(positions - number), 0, 1) for number in range(len(names))]
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.subplots()
-    colours = [f"C{number}" for number in range(len(names))]
-    axes.stackplot(steps, shares, labels=names, colors=colours, alpha=0.75, step="post")
+    colors = [f"C{number}" for number in range(len(names))]
+    axes.stackplot(steps, fractions, labels=names, colors=colors, alpha=0.75, step="post")
     if done is not None:
         axes.axvspan(done, max_steps, color="white", alpha=0.6)
         axes.axvline(done, color="black", linewidth=1, label=f"now: step {done:,}")
@@ -42,8 +46,8 @@ def schedule_figure(
     axes.set(
         xlim=(0, max_steps),
         ylim=(0, 1),
-        xlabel="optimiser step",
-        ylabel="share of batches",
+        xlabel="optimizer step",
+        ylabel="fraction of batches",
         title=title,
     )
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -1,8 +1,8 @@
 """Which strategy masks when: pure functions of the step and of the switches so far.
 
-A schedule moves a *place* from 0, the first strategy of the list, to S - 1, the last of S. Between
-two strategies the nearer one is the more probable. Mask fraction, span width and temperature can
-move along (`ramps`), each by a schedule of its own or with the place.
+A schedule moves the *stage position* from 0, the first strategy of the list, to S - 1, the last of
+S. Between two strategies the nearer one is the more probable. Mask ratio, span width and
+temperature can change as well (`ramps`), each by its own schedule or with the stage position.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from cmgems.masking.types import StrategyParams
 from cmgems.tokenization.base import SpanWindows, width
 from cmgems.utils.rng import derive_key, generator, uniform
 
-EXPONENTIAL_BASE = 100.0  # `exponential` has a tenth of its way behind it at 51 % of the run
-PAPER_SHARE = 0.2  # more than any strategy masks at the paper's centre rates
-RAMP_LEVELS = 20  # a ramp moves in so many jumps: centre rates are solved for each level
+EXPONENTIAL_BASE = 100.0  # `exponential` has made a tenth of its progress at 51 % of the run
+PAPER_MASK_RATIO = 0.2  # more than any strategy masks at the paper's centre rates
+RAMP_LEVELS = 20  # a ramp moves in this many steps: centre rates are solved for each level
 
 
 def progress_curve(name: str, step: int, max_steps: int) -> float:
-    """The way a schedule has come at step 0 .. max_steps - 1, from 0 to 1."""
+    """The progress of a schedule at step 0 .. max_steps - 1, from 0 to 1."""
     share = step / max_steps
     if name == "linear":
         return (100 * step // max_steps) / 100  # CM-STEP: floor(100 t / T) / 100
@@ -36,16 +36,16 @@ def progress_curve(name: str, step: int, max_steps: int) -> float:
     return 0.0  # constant
 
 
-def place(
+def stage_position(
     curriculum: Curriculum, step: int, max_steps: int, switches: Sequence[int], seed: int
 ) -> float:
-    """Where among the strategies a step is, 0 .. S - 1.
+    """The position of a step among the strategies, 0 .. S - 1.
 
     Parameters
     ----------
     curriculum : Curriculum
     step : 0 .. max_steps - 1
-    switches : first step of each stage behind the first, of a `plateau` run so far
+    switches : first step of each stage but the first, of a `plateau` run so far
     seed : of the run
     """
     last = len(curriculum.strategies) - 1
@@ -59,10 +59,10 @@ def place(
 
 
 def curriculum_step(order: str, step: int, max_steps: int, seed: int) -> int:
-    """The step of the forward schedule that stands at this step.
+    """The step of the forward schedule that is run at this step.
 
-    `reverse` runs it backwards; `shuffle` deals its steps out at random. Both are one-to-one, so
-    a control has the mixture of the original, strategy by strategy.
+    `reverse` runs it backwards; `shuffle` puts its steps in random order. Both are one-to-one,
+    so a control has the mixture of the original, strategy by strategy.
     """
     if order == "reverse":
         return max_steps - 1 - step
@@ -86,39 +86,40 @@ def plan_at(
     seed: int,
 ) -> MaskingPlan:
     """How a step is masked: the same on all ranks and for all its micro-batches."""
-    here = place(curriculum, step, max_steps, switches, seed)
-    params = params_at(curriculum, masking, here, step, max_steps, seed)
-    lower = min(floor(here), len(curriculum.strategies) - 1)
-    names, share = curriculum.strategies[lower : lower + 2], here - lower
-    if share == 0.0:
+    position = stage_position(curriculum, step, max_steps, switches, seed)
+    params = params_at(curriculum, masking, position, step, max_steps, seed)
+    lower = min(floor(position), len(curriculum.strategies) - 1)
+    names, fraction = curriculum.strategies[lower : lower + 2], position - lower
+    if fraction == 0.0:
         return MaskingPlan(names[:1], params=params)
     if curriculum.mix_by == "sequence":
-        return MaskingPlan(names, share, params)
-    # The draw belongs to the step of the forward schedule: a shuffled run has the same batches.
-    drawn = uniform(
+        return MaskingPlan(names, fraction, params)
+    # The random number belongs to the step of the forward schedule: a shuffled run has the same
+    # batches.
+    u = uniform(
         derive_key(seed, "strategy"), curriculum_step(curriculum.order, step, max_steps, seed)
     )
-    return MaskingPlan(names[1:] if drawn < share else names[:1], params=params)
+    return MaskingPlan(names[1:] if u < fraction else names[:1], params=params)
 
 
 def params_at(
-    curriculum: Curriculum, masking: Masking, here: float, step: int, max_steps: int, seed: int
+    curriculum: Curriculum, masking: Masking, position: float, step: int, max_steps: int, seed: int
 ) -> StrategyParams:
-    """Mask fraction, span width and temperature at a step whose place is `here`."""
+    """Mask ratio, span width and temperature at a step and its stage position."""
     ramps = curriculum.ramps
-    with_place = here / max(len(curriculum.strategies) - 1, 1)
-    own_step = curriculum_step(curriculum.order, step, max_steps, seed)
+    relative_position = position / max(len(curriculum.strategies) - 1, 1)
+    forward_step = curriculum_step(curriculum.order, step, max_steps, seed)
 
     def value(start: float, ramp: Ramp, logarithmic: bool = False) -> float:
         if ramp.schedule == "constant":
             return start
-        way = with_place
+        progress = relative_position
         if ramp.schedule != "curriculum":
-            way = progress_curve(ramp.schedule, own_step, max_steps)
-        way = round(way * RAMP_LEVELS) / RAMP_LEVELS
+            progress = progress_curve(ramp.schedule, forward_step, max_steps)
+        progress = round(progress * RAMP_LEVELS) / RAMP_LEVELS
         if logarithmic:
-            return exp((1 - way) * log(start) + way * log(ramp.end))
-        return (1 - way) * start + way * ramp.end
+            return exp((1 - progress) * log(start) + progress * log(ramp.end))
+        return (1 - progress) * start + progress * ramp.end
 
     return StrategyParams(
         value(masking.mask_ratio, ramps.mask_ratio),
@@ -128,20 +129,20 @@ def params_at(
 
 
 def max_mask_ratio(curriculum: Curriculum, masking: Masking) -> float:
-    """The largest expected share of masked tokens of a run."""
+    """The largest expected fraction of masked tokens of a run."""
     if masking.center_rate == "paper":
-        return PAPER_SHARE
+        return PAPER_MASK_RATIO
     ramp = curriculum.ramps.mask_ratio
     return max(masking.mask_ratio, 0.0 if ramp.schedule == "constant" else ramp.end)
 
 
 def effective_span_width(curriculum: Curriculum, masking: Masking, windows: SpanWindows) -> float:
-    """Tokens that a strategy masks together: the mean of their squares over their mean, at most."""
+    """An upper bound of the tokens masked together: the mean of their squares over their mean."""
     ramp = curriculum.ramps.span_width
-    hidden = max(masking.span_width, 0.0 if ramp.schedule == "constant" else ramp.end)
-    return max(width(windows.wide), windows.overlap + 1 + 1.5 * hidden)
+    span_width = max(masking.span_width, 0.0 if ramp.schedule == "constant" else ramp.end)
+    return max(width(windows.wide), windows.overlap + 1 + 1.5 * span_width)
 
 
 def start_params(masking: Masking) -> StrategyParams:
-    """The params before any ramp: those of evaluation, the same throughout a run."""
+    """The parameters before any ramp: those of evaluation, the same throughout a run."""
     return StrategyParams(masking.mask_ratio, masking.span_width, masking.temperature)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cmgems.config.schema import Experiment
-from cmgems.curriculum.schedule import place, plan_at
+from cmgems.curriculum.schedule import plan_at, stage_position
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
@@ -69,7 +69,7 @@ def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Regi
     switches_known = curriculum.schedule != "plateau"
     switches = () if switches_known else _evenly(len(curriculum.strategies), max_steps)
     seed = experiment.seed
-    places = [place(curriculum, t, max_steps, switches, seed) for t in range(max_steps)]
+    places = [stage_position(curriculum, t, max_steps, switches, seed) for t in range(max_steps)]
     return Inspection(
         experiment=experiment,
         tokenization=tokenization,

@@ -1,4 +1,4 @@
-"""Several processes on one model: a copy each (DDP), or a share each of its weights (FSDP)."""
+"""Several processes on one model: each holds a copy (DDP) or a part of its weights (FSDP)."""
 
 import os
 from pathlib import Path
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
     from cmgems.models.encoder import MaskedLanguageModel
 
-# Gradients live in the buckets that are summed. Buffers are functions of the genome and of what all
-# processes have added up: the first need not send its own before each forward pass.
-DDP = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+# Gradients are stored in the buckets that are summed. Buffers are functions of the genome and of
+# what all processes have added up: the first need not send its own before each forward pass.
+DDP: dict[str, Any] = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
+FULL_STATE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def strategy(train: Train) -> str | Strategy:
     """Lightning's strategy for an experiment's processes."""
     processes = train.devices * train.nodes
     if train.strategy == "fsdp":
-        return Sharded(
+        return FSDPStrategy(
             data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
     if processes > 1:
@@ -41,50 +41,59 @@ def strategy(train: Train) -> str | Strategy:
     return "auto"
 
 
-class Sharded(ModelParallelStrategy):
+class FSDPStrategy(ModelParallelStrategy):
     """FSDP whose checkpoints are those of any other run.
 
-    Whole files through our CheckpointIO, which resume on any number of processes, with either
-    strategy, and are what `cmgems export` reads. (Lightning's own number the optimiser's state in
-    the order of the module, DDP's in the order of the parameter groups, and neither reads the
-    other's.)
+    Checkpoints are single files, written by our CheckpointIO: a run resumes from them on any number
+    of processes, with either strategy, and `cmgems export` reads them. (Lightning's own strategy
+    numbers the optimizer's state in the order of the module, DDP in the order of the parameter
+    groups, and neither reads the other's checkpoints.)
     """
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         optimizer = getattr(optimizer, "_optimizer", optimizer)  # Lightning's wrapper
-        state = get_optimizer_state_dict(self.model, optimizer, options=WHOLE)
+        # nested dictionaries, whose depth torch does not declare
+        state: dict[str, Any] = get_optimizer_state_dict(
+            self._present_model(), optimizer, options=FULL_STATE
+        )
         if self.global_rank:
             return {}  # the first process saves
-        number = {name: place for place, name in enumerate(self._names(optimizer))}
+        index = {name: i for i, name in enumerate(self._names(optimizer))}
         groups = [
-            {**group, "params": [number[name] for name in group["params"]]}
+            {**group, "params": [index[name] for name in group["params"]]}
             for group in state["param_groups"]
         ]
-        by_number = {number[name]: moments for name, moments in state["state"].items()}
-        return {"state": dict(sorted(by_number.items())), "param_groups": groups}
+        by_index = {index[name]: moments for name, moments in state["state"].items()}
+        return {"state": dict(sorted(by_index.items())), "param_groups": groups}
 
-    def load_checkpoint(self, checkpoint_path, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         checkpoint = self.checkpoint_io.load_checkpoint(Path(checkpoint_path))
-        set_model_state_dict(self.model, checkpoint["state_dict"], options=WHOLE)
+        set_model_state_dict(self._present_model(), checkpoint["state_dict"], options=FULL_STATE)
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             names = self._names(optimizer)
             groups = [
-                {**group, "params": [names[place] for place in group["params"]]}
+                {**group, "params": [names[i] for i in group["params"]]}
                 for group in saved["param_groups"]
             ]
-            by_name = {names[place]: moments for place, moments in saved["state"].items()}
-            state = {"state": by_name, "param_groups": groups}
-            set_optimizer_state_dict(self.model, optimizer, state, options=WHOLE)
+            by_name = {names[i]: moments for i, moments in saved["state"].items()}
+            state: dict[str, Any] = {"state": by_name, "param_groups": groups}
+            set_optimizer_state_dict(self._present_model(), optimizer, state, options=FULL_STATE)
         return checkpoint
 
+    def _present_model(self) -> torch.nn.Module:
+        assert self.model is not None  # Lightning sets it before it saves or loads a state
+        return self.model
+
     def _names(self, optimizer: torch.optim.Optimizer) -> list[str]:
-        """Names of the parameters in the order in which optimisers number them."""
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        """Names of the parameters in the order in which optimizers number them."""
+        names = {parameter: name for name, parameter in self._present_model().named_parameters()}
         return [names[p] for group in optimizer.param_groups for p in group["params"]]
 
 
 def shard(model: "MaskedLanguageModel", mesh: "DeviceMesh") -> None:
-    """Spread the weights over the processes, layer by layer; the rest is gathered as a whole."""
+    """Spread the weights over the processes, layer by layer; the rest is gathered at once."""
     for layer in model.encoder.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -94,13 +103,13 @@ def is_sharded(model: torch.nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that all processes hold a share of, as one."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The full tensor, of one that is spread over all processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def check_launch(train: Train) -> None:
-    """Refuse processes that the experiment does not count on.
+    """Refuse a number of processes that is not the experiment's.
 
     Raises
     ------
@@ -110,21 +119,21 @@ def check_launch(train: Train) -> None:
     started = started_processes()
     if started is None:
         return
-    by, devices, nodes = started
+    launcher, devices, nodes = started
     if (devices, nodes) != (train.devices, train.nodes):
         raise UserError(
-            f"train.devices, train.nodes: found {train.devices} and {train.nodes}, but {by} "
+            f"train.devices, train.nodes: found {train.devices} and {train.nodes}, but {launcher} "
             f"started {devices} processes on each of {nodes} nodes; wanted train.devices={devices} "
             f"train.nodes={nodes}"
         )
 
 
 def started_processes() -> tuple[str, int, int] | None:
-    """(launcher, processes on a node, nodes), or None if Lightning starts its own."""
+    """(launcher, processes per node, nodes), or None if Lightning starts its own."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         return "torchrun", devices, int(os.environ["WORLD_SIZE"]) // devices
-    # What Lightning goes by: an interactive shell in a job is not a step of it.
+    # Lightning's own rule: an interactive shell in a job is not a step of that job.
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     if "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ and not interactive:
         nodes = int(os.environ.get("SLURM_NNODES", "1"))

@@ -9,6 +9,7 @@ probability of each of its 4**r fillings is that of the filling after the bases 
 that of the bases to its right after the filling, and a base gets the sum over the fillings with it.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,74 +22,75 @@ MAX_ORDER = 11
 
 
 class Markov(NamedTuple):
-    """An interpolated Markov model and those of lower order in it."""
+    """An interpolated Markov model, with those of lower order that it is made of."""
 
     order: int
-    tables: tuple[
-        np.ndarray, ...
-    ]  # float32 [4], [16], ... [4**(order + 1)]: P(last | bases before)
-    left_out_bits: tuple[float, ...]  # of order 0, 1, ...: bits a base of its own training sequence
+    # float32 [4], [16], ... [4**(order + 1)]: P(last | bases before)
+    tables: tuple[np.ndarray, ...]
+    left_out_bits: tuple[float, ...]  # of order 0, 1, ...: bits per base of the counted sequence
 
 
 def fit(counts: tuple[np.ndarray, ...]) -> Markov:
-    """The best Markov model of counts of words of 1, 2, ... bases.
+    """Fit the best Markov model to counts of words of 1, 2, ... bases.
 
     Orders are compared by the bits with which they predict the counted sequence, each base left
     out in turn (of the lower orders too); nothing else is needed to choose one.
     """
-    share = (counts[0] / max(counts[0].sum(), 1)).astype(np.float32)
-    # The second of each pair is the chance of a word's last base if the word had not been counted.
-    tables, left_out = [share], share
-    bits = [-_weighted_logarithms(counts[0], share) / max(int(counts[0].sum()), 1)]
+    fractions = (counts[0] / max(counts[0].sum(), 1)).astype(np.float32)
+    # `left_out`: the probability of a word's last base if the word had not been counted once.
+    tables, left_out = [fractions], fractions
+    bits = [-_log_likelihood(counts[0], fractions) / max(int(counts[0].sum()), 1)]
     for words in counts[1:]:
-        by_weight = {a: _left_out(words, left_out, a) for a in WEIGHTS}
+        by_weight = {a: _left_out_log_likelihood(words, left_out, a) for a in WEIGHTS}
         weight = max(WEIGHTS, key=lambda a: by_weight[a])
         bits.append(-by_weight[weight] / max(int(words.sum()), 1))
-        table, left_out = _interpolated(words, tables[-1], left_out, weight)
+        table, left_out = _interpolate(words, tables[-1], left_out, weight)
         tables.append(table)
     order = int(np.argmin(bits))
     return Markov(order, tuple(tables[: order + 1]), tuple(bits))
 
 
 @kernel
-def _weighted_logarithms(words, chances):
-    """Sum of count * log2(chance)."""
+def _log_likelihood(words: np.ndarray, probabilities: np.ndarray) -> float:
+    """Sum of count * log2(probability)."""
     total = 0.0
     for word in range(len(words)):
         if words[word]:
-            total += words[word] * np.log2(chances[word])
+            total += words[word] * np.log2(probabilities[word])
     return total
 
 
 @kernel
-def _left_out(words, lower_left_out, a):
-    """Sum of count * log2(chance with one of the count left out), at the weight a."""
+def _left_out_log_likelihood(words: np.ndarray, lower_left_out: np.ndarray, a: float) -> float:
+    """Sum of count * log2(probability with one of the count left out), at the weight a."""
     total = 0.0
     for context in range(0, len(words), 4):
-        seen = words[context] + words[context + 1] + words[context + 2] + words[context + 3]
+        total_count = words[context] + words[context + 1] + words[context + 2] + words[context + 3]
         for word in range(context, context + 4):
             if words[word]:
                 below = max(lower_left_out[word % len(lower_left_out)], 1e-6)
-                chance = (words[word] - 1 + a * below) / (seen - 1 + a)
-                total += words[word] * np.log2(chance)
+                probability = (words[word] - 1 + a * below) / (total_count - 1 + a)
+                total += words[word] * np.log2(probability)
     return total
 
 
 @kernel
-def _interpolated(words, lower, lower_left_out, a):
-    """float32 tables of one order more: P(last base | those before), and the same left out.
+def _interpolate(
+    words: np.ndarray, lower: np.ndarray, lower_left_out: np.ndarray, a: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """float32 tables of the next order: P(last base | those before), and the same left out.
 
-    A word's index less its first base (`% len(lower)`) is what the lower order knows of it.
+    A word's index without its first base (`% len(lower)`) is its index in the lower order.
     """
     table, left_out = np.empty(len(words), np.float32), np.zeros(len(words), np.float32)
     for context in range(0, len(words), 4):
-        seen = words[context] + words[context + 1] + words[context + 2] + words[context + 3]
+        total_count = words[context] + words[context + 1] + words[context + 2] + words[context + 3]
         for word in range(context, context + 4):
-            shorter = word % len(lower)
-            table[word] = (words[word] + a * lower[shorter]) / (seen + a)
+            suffix = word % len(lower)
+            table[word] = (words[word] + a * lower[suffix]) / (total_count + a)
             if words[word]:
-                below = max(lower_left_out[shorter], 1e-6)
-                left_out[word] = (words[word] - 1 + a * below) / (seen - 1 + a)
+                below = max(lower_left_out[suffix], 1e-6)
+                left_out[word] = (words[word] - 1 + a * below) / (total_count - 1 + a)
     return table, left_out
 
 
@@ -96,15 +98,15 @@ def count_training(codes: np.ndarray, start: np.ndarray, end: np.ndarray) -> tup
     """Counts of words of 1 .. 12 bases in the spans [start, end) of a genome."""
     gap = np.full(1, 4, np.uint8)
 
-    def pieces():
+    def segments() -> Iterator[np.ndarray]:
         for first, last in zip(start.tolist(), end.tolist(), strict=True):
             yield codes[first:last]
             yield gap
 
-    return count_chunks(pieces(), MAX_ORDER + 1).tables
+    return count_chunks(segments(), MAX_ORDER + 1).tables
 
 
-def predict(model: Markov, visible_BL: np.ndarray, wanted_BL: np.ndarray) -> np.ndarray:
+def predict_bases(model: Markov, visible_BL: np.ndarray, wanted_BL: np.ndarray) -> np.ndarray:
     """float64 [H, 4]: the distribution of each wanted base given the visible ones around its run.
 
     Parameters
@@ -113,22 +115,30 @@ def predict(model: Markov, visible_BL: np.ndarray, wanted_BL: np.ndarray) -> np.
     visible_BL : uint8 [B, L]
         Base codes; above 3 where nothing is visible, which is as far as a context reaches.
     wanted_BL : bool [B, L]
-        Runs of which each takes 4**length steps.
+        Bases to predict, in runs; a run takes 4**length steps.
     """
     flat = np.concatenate(model.tables)
     starts = np.array([0, *np.cumsum([len(table) for table in model.tables])])
-    guesses, done = np.zeros((int(wanted_BL.sum()), 4)), 0
+    probabilities, done = np.zeros((int(wanted_BL.sum()), 4)), 0
     for visible, wanted in zip(visible_BL, wanted_BL, strict=True):
         edges = np.flatnonzero(np.diff(wanted.astype(np.int8), prepend=0, append=0))
         for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            rows = guesses[done : done + end - first]
+            rows = probabilities[done : done + end - first]
             _sum_over_fillings(flat, starts, model.order, visible, first, end, rows)
             done += end - first
-    return guesses / guesses.sum(1, keepdims=True)
+    return probabilities / probabilities.sum(1, keepdims=True)
 
 
 @kernel
-def _sum_over_fillings(flat, starts, order, visible, first, end, sums):
+def _sum_over_fillings(
+    flat: np.ndarray,
+    starts: np.ndarray,
+    order: int,
+    visible: np.ndarray,
+    first: int,
+    end: int,
+    sums: np.ndarray,
+) -> None:
     """Add the probability of each filling of visible[first:end], and of what follows it, to the
     bases that it consists of."""
     left = first
@@ -142,25 +152,29 @@ def _sum_over_fillings(flat, starts, order, visible, first, end, sums):
         right += 1
     run = end - first
     for filling in range(1 << 2 * run):
-        word, chance = before, 1.0
+        word, probability = before, 1.0
         for i in range(first, right):
             base = filling >> 2 * (end - 1 - i) & 3 if i < end else np.int64(visible[i])
             known = min(order, i - left)  # bases of context
             word = (word << 2 | base) & ((1 << 2 * (known + 1)) - 1)
-            chance *= flat[starts[known] + word]
+            probability *= flat[starts[known] + word]
         for i in range(run):
-            sums[i, filling >> 2 * (run - 1 - i) & 3] += chance
+            sums[i, filling >> 2 * (run - 1 - i) & 3] += probability
 
 
-def references(
-    model: Markov, composition_4: np.ndarray, codes_BL: np.ndarray, hidden_BL: np.ndarray, wanted_BL
+def sum_reference_bits(
+    model: Markov,
+    composition_4: np.ndarray,
+    codes_BL: np.ndarray,
+    hidden_BL: np.ndarray,
+    wanted_BL: np.ndarray,
 ) -> tuple[float, float, int]:
-    """Summed bits of the composition and of a Markov model on the wanted bases, and their number.
+    """Summed bits of the wanted bases under the composition and under a Markov model; their number.
 
-    Other hidden bases are no context.
+    Hidden bases are no context, wanted or not.
     """
     true_H = codes_BL[wanted_BL].astype(np.int64)
     visible_BL = np.where(hidden_BL, np.uint8(4), codes_BL)
-    guess_H4 = predict(model, visible_BL, wanted_BL)
-    by_markov = -np.log2(guess_H4[np.arange(len(true_H)), true_H]).sum()
-    return float(-np.log2(composition_4[true_H]).sum()), float(by_markov), len(true_H)
+    probability_H4 = predict_bases(model, visible_BL, wanted_BL)
+    markov_bits = -np.log2(probability_H4[np.arange(len(true_H)), true_H]).sum()
+    return float(-np.log2(composition_4[true_H]).sum()), float(markov_bits), len(true_H)

@@ -1,4 +1,4 @@
-"""Figures of masked prediction, exact over any number of batches and ranks."""
+"""Metrics of masked prediction, exact over any number of batches and ranks."""
 
 import math
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def masked_lm_loss(logits_MV: Tensor, targets_M: Tensor) -> MaskedLMOutput:
 class MaskedLMValues(NamedTuple):
     loss: float  # mean cross-entropy of the masked tokens, nats
     perplexity: float  # exp(loss)
-    accuracy: float  # share of masked tokens whose best logit is the true one
+    accuracy: float  # fraction of masked tokens whose best logit is the true one
     masked_fraction: float  # masked of maskable tokens
     masked: int  # tokens
 
@@ -44,6 +44,10 @@ class MaskedLMMetrics(Metric):
     """Sums over masked tokens; a mean of batch means would weigh small batches too much."""
 
     full_state_update = False
+    nats: Tensor  # float64 scalar
+    correct: Tensor  # int64 scalars
+    masked: Tensor
+    maskable: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +75,7 @@ class MaskedLMMetrics(Metric):
 
 class HiddenBaseValues(NamedTuple):
     hidden_base_bits: float  # mean cross-entropy of hidden bases given what is visible, bits
-    hidden_base_accuracy: float  # share of hidden bases whose most probable base is the true one
+    hidden_base_accuracy: float  # fraction of hidden bases whose most probable base is the true one
     hidden_token_accuracy: float  # accuracy on masked tokens with at least one hidden base
     hidden_bases: int
 
@@ -83,11 +87,16 @@ class HiddenBaseMetric(Metric):
     """Prediction of bases that no visible token shows, as far as a single window hides them.
 
     Longer runs, where windows overlap, are left out: the Markov models of `cmgems.training.markov`
-    are summed over all sequences of a run, which takes 4 times as long with each base, and both are
-    to be measured on the same bases.
+    sum over all fillings of a run, which takes 4 times as long with each base, and both are to be
+    measured on the same bases.
     """
 
     full_state_update = False
+    bits: Tensor  # float64 scalar
+    correct: Tensor  # int64 scalars
+    bases: Tensor
+    tokens: Tensor
+    tokens_correct: Tensor
 
     def __init__(self, tokenization: Tokenization) -> None:
         super().__init__()
@@ -110,10 +119,10 @@ class HiddenBaseMetric(Metric):
         self.tokens += tokens_M.sum()
         self.tokens_correct += ((logits_MV.argmax(1) == targets_M) & tokens_M).sum()
         counted_BL = runs_up_to(hidden_BL, self.tokenization.max_hidden_run)
-        guess_H4 = self.tokenization.base_probabilities(logits_MV, mask_BK, counted_BL)
+        probability_H4 = self.tokenization.base_probabilities(logits_MV, mask_BK, counted_BL)
         true_H = codes_BL[counted_BL].long()
-        self.bits -= guess_H4.gather(1, true_H[:, None]).double().log2().sum()
-        self.correct += (guess_H4.argmax(1) == true_H).sum()
+        self.bits -= probability_H4.gather(1, true_H[:, None]).double().log2().sum()
+        self.correct += (probability_H4.argmax(1) == true_H).sum()
         self.bases += len(true_H)
 
     def compute(self) -> HiddenBaseValues:
@@ -127,25 +136,27 @@ class HiddenBaseMetric(Metric):
 
 
 class PretrainingMetrics(nn.Module):
-    """What a run measures: of a training step, and of a validation under several strategies.
+    """The metrics of a training step, and those of a validation under several strategies.
 
     Parameters
     ----------
-    strategies : those that a validation can mask with
+    strategies : all that a validation can mask with
     tokenization : Tokenization
     """
 
     def __init__(self, strategies: Iterable[str], tokenization: Tokenization) -> None:
         super().__init__()
         self.step = MaskedLMMetrics()  # the micro-batches of a training step
-        self.names = sorted(strategies)  # may hold dots, so that no ModuleDict takes them
-        self.val_metrics = nn.ModuleList(MaskedLMMetrics() for _ in self.names)
-        self.hidden = HiddenBaseMetric(tokenization)
+        self.strategies = sorted(strategies)  # these may hold dots, which a ModuleDict refuses
+        self.val_metrics = nn.ModuleList(MaskedLMMetrics() for _ in self.strategies)
+        self.hidden_base_metric = HiddenBaseMetric(tokenization)
 
-    def view(self, name: str) -> MaskedLMMetrics:
-        """The validation figures under the masks of a strategy."""
-        return self.val_metrics[self.names.index(name)]
+    def validation_metric(self, strategy: str) -> MaskedLMMetrics:
+        """The metric of a validation under the masks of a strategy."""
+        metric = self.val_metrics[self.strategies.index(strategy)]
+        assert isinstance(metric, MaskedLMMetrics)  # a ModuleList holds any module
+        return metric
 
     def reset_validation(self) -> None:
-        for metric in (*self.val_metrics, self.hidden):
+        for metric in (*self.val_metrics, self.hidden_base_metric):
             metric.reset()

@@ -1,15 +1,16 @@
 """The LightningModule of masked pretraining.
 
-It masks on the device, computes the loss and keeps the figures; how to mask is told to it through
-`plan` (by `cmgems.callbacks.CurriculumCallback`), what becomes of the figures is the business of
-the other callbacks.
+It masks on the device, computes the loss and holds the metrics. `plan` says how to mask and is set
+by `cmgems.callbacks.CurriculumCallback`; other callbacks log the metrics and save the state.
 """
 
 import math
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from cmgems.config.schema import Experiment
@@ -28,7 +29,7 @@ from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization.base import Tokenization
-from cmgems.training.distributed import is_sharded, shard, whole
+from cmgems.training.distributed import full_tensor, is_sharded, shard
 from cmgems.training.metrics import (
     HiddenBaseValues,
     MaskedLMOutput,
@@ -36,11 +37,12 @@ from cmgems.training.metrics import (
     PretrainingMetrics,
     masked_lm_loss,
 )
-from cmgems.training.optim import adamw, rate_factor
+from cmgems.training.optim import adamw, linear_warmup_decay
 from cmgems.utils.kernels import use_cpu_kernels
 from cmgems.utils.rng import derive_key
 
-# Their places do not depend on content, so runs with different curricula compare under them.
+# Which tokens these mask does not depend on content, so runs with different curricula are compared
+# under them.
 REFERENCE_MASKS = ("random", "random_wide")
 # Under these every masked token shows [MASK], none its own or a random one, so that a hidden base
 # is hidden: what a model knows of hidden bases is measured here.
@@ -69,57 +71,56 @@ class Pretraining(L.LightningModule):
         self.metrics = PretrainingMetrics(
             {*REFERENCE_MASKS, *experiment.curriculum.strategies}, masker.tokenization
         )
-        self._predict = predict  # or its graphs, see `compile_step`
-        self._untried: tuple[str, ...] = ()  # strategies whose graphs are still to be made
+        self._step = masked_lm_step  # or its graphs, see `compile_step`
+        self._uncompiled: tuple[str, ...] = ()  # strategies whose graphs are not made yet
         self.validated: dict[str, MaskedLMValues] = {}
         self.validated_hidden: HiddenBaseValues | None = None
-        # masked and maskable tokens by strategy, of this process since somebody took them
+        # masked and maskable tokens of this process per strategy, since a callback collected them
         self.mask_counts: dict[str, Tensor] = {}
         self.gradient_norm = torch.zeros(())
 
     def configure_model(self) -> None:
         """Called when the processes have found each other, before each validation or fit."""
-        wanted = isinstance(self.trainer.strategy, ModelParallelStrategy)
-        if wanted and not is_sharded(self.model):
+        is_model_parallel = isinstance(self.trainer.strategy, ModelParallelStrategy)
+        if is_model_parallel and not is_sharded(self.model):
+            assert self.device_mesh is not None  # this strategy sets it
             shard(self.model, self.device_mesh["data_parallel"])
 
     def on_train_batch_start(self, batch: WindowBatch, batch_idx: int) -> None:
         if self.model.encoder.config.dropout:
-            # A pure function of the place in the run, like every other draw.
-            place = batch_idx * self.trainer.world_size + self.global_rank
-            torch.manual_seed(derive_key(self.experiment.seed, f"dropout {place}") >> 1)
+            # A pure function of the micro-batch's number, like all that is random in a run.
+            number = batch_idx * self.trainer.world_size + self.global_rank
+            torch.manual_seed(derive_key(self.experiment.seed, f"dropout {number}") >> 1)
 
     @property
     def strategy(self) -> str:
-        """What is in force: a strategy, or two joined by +."""
+        """The current strategy, or two joined by +."""
         return "+".join(self.plan.strategies)
 
     def on_fit_start(self) -> None:
-        how = self.experiment.train.compile
+        mode = self.experiment.train.compile
         # FSDP gathers weights between layers, which one graph of the whole step cannot hold.
         on_gpu = self.device.type == "cuda" and not is_sharded(self.model)
-        if how == "always" or (how == "auto" and on_gpu):
+        if mode == "always" or (mode == "auto" and on_gpu):
             self.compile_step()
 
-    def compile_step(self, **options) -> None:
+    def compile_step(self, **options: Any) -> None:
         """Let torch.compile make graphs of the training step, one for each number of tokens."""
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, 4 * NUM_LENGTH_BUCKETS)
-        self._predict = torch.compile(predict, fullgraph=True, dynamic=False, **options)
+        self._step = torch.compile(masked_lm_step, fullgraph=True, dynamic=False, **options)
         self.masker.compile_parts(**options)
-        self._untried = self.experiment.curriculum.strategies
+        self._uncompiled = self.experiment.curriculum.strategies
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
         packed_shape = self._packed_shape(batch)
-        for name in self._untried:  # now, not amid the run
+        for name in self._uncompiled:  # all in the first step, not in the middle of the run
             self.masker(batch, name, packed_shape=packed_shape)
-        self._untried = ()
+        self._uncompiled = ()
         masked = self.masker(batch, self.plan, packed_shape=packed_shape)
         for name, counts in zip(self.plan.strategies, masked.counts_S2, strict=True):
             self.mask_counts[name] = self.mask_counts.get(name, 0) + counts
-        output = self._predict(
-            self.model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M
-        )
+        output = self._step(self.model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
         if self.masker.losses is not None:
             kmers_M = self.masker.tokenization.target_kmers(
                 masked.ids_T, masked.at_M, masked.targets_M
@@ -129,14 +130,14 @@ class Pretraining(L.LightningModule):
         return output.loss_M.sum() / output.masked.clamp(min=1)
 
     def _packed_shape(self, batch: WindowBatch) -> PackedShape | None:
-        """Fixed shapes where something would wait for the device, or be compiled anew."""
-        if self._predict is predict and use_cpu_kernels(batch.codes_BL):
+        """Fixed shapes where other ones would cost a synchronization or a recompilation."""
+        if self._step is masked_lm_step and use_cpu_kernels(batch.codes_BL):
             return None
         return self.packed_shapes.packed_shape(batch.bases)
 
     @property
     def validation_masks(self) -> list[str]:
-        """Those that compare across runs, and the one in force; in the same order on all ranks."""
+        """The reference masks and the current strategies, in the same order on all ranks."""
         return sorted({*REFERENCE_MASKS, *self.plan.strategies})
 
     def on_validation_epoch_start(self) -> None:
@@ -144,18 +145,18 @@ class Pretraining(L.LightningModule):
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         for name in self.validation_masks:
-            # Masks that compare across runs keep the settings of the start.
+            # Reference masks keep the parameters of the start, to be the same in all runs.
             plan = (
                 name if name in REFERENCE_MASKS else MaskingPlan((name,), params=self.plan.params)
             )
-            hiding = name == FULLY_HIDDEN_MASKS
-            masked = self.masker(batch, plan, ALL_MASKED if hiding else BERT)
+            is_fully_hidden = name == FULLY_HIDDEN_MASKS
+            masked = self.masker(batch, plan, ALL_MASKED if is_fully_hidden else BERT)
             logits_MV = self.model(masked.ids_T, masked.layout, masked.at_M).float()
-            self.metrics.view(name).update(
+            self.metrics.validation_metric(name).update(
                 masked_lm_loss(logits_MV, masked.targets_M), masked.maskable
             )
-            if hiding:
-                self.metrics.hidden.update(
+            if is_fully_hidden:
+                self.metrics.hidden_base_metric.update(
                     logits_MV,
                     masked.targets_M,
                     batch.codes_BL,
@@ -164,11 +165,13 @@ class Pretraining(L.LightningModule):
                 )
 
     def on_validation_epoch_end(self) -> None:
-        self.validated = {name: self.metrics.view(name).compute() for name in self.validation_masks}
-        self.validated_hidden = self.metrics.hidden.compute()
+        self.validated = {
+            name: self.metrics.validation_metric(name).compute() for name in self.validation_masks
+        }
+        self.validated_hidden = self.metrics.hidden_base_metric.compute()
 
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Called on all ranks: what each has seen of the losses belongs to the saved state."""
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Called on all ranks: the losses that each has observed belong to the saved state."""
         if self.masker.losses is not None:
             self.masker.losses.collect(self.add_up)
             state = self.masker.losses.state_dict(prefix="masker.losses.")
@@ -178,29 +181,34 @@ class Pretraining(L.LightningModule):
         """Sum over all ranks."""
         return self.trainer.strategy.reduce(tensor, reduce_op="sum")
 
-    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, **_) -> None:
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
         limit = self.experiment.optim.max_grad_norm or math.inf
-        self.gradient_norm = whole(nn.utils.clip_grad_norm_(self.parameters(), limit))
+        self.gradient_norm = full_tensor(nn.utils.clip_grad_norm_(self.parameters(), limit))
         if self.gradient_norm.device.type == "cpu":
             self.check_finite()
 
     def check_finite(self) -> None:
         """Stop before a non-finite gradient reaches the weights (on a CPU) or a checkpoint.
 
-        Waits for the device, so on a GPU it is called when something is logged or saved.
+        It synchronizes with the device, so on a GPU it is called when something is logged or saved.
         """
         if not torch.isfinite(self.gradient_norm):
-            rate = self.experiment.optim.learning_rate
+            learning_rate = self.experiment.optim.learning_rate
             raise RunFailed(
                 f"step {self.global_step + 1}: the gradient is not finite; saved states are older. "
-                f"A lower optim.learning_rate ({rate:g}) or optim.max_grad_norm may help"
+                f"A lower optim.learning_rate ({learning_rate:g}) or optim.max_grad_norm may help"
             )
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optim, total = self.experiment.optim, self.experiment.train.max_steps
         optimizer = adamw(self.model, optim)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate_factor(step, optim.warmup_steps, total)
+            optimizer, lambda step: linear_warmup_decay(step, optim.warmup_steps, total)
         )
         return {
             "optimizer": optimizer,
@@ -208,23 +216,22 @@ class Pretraining(L.LightningModule):
         }
 
 
-def predict(
+def masked_lm_step(
     model: MaskedLanguageModel,
     ids_T: Tensor,
     layout: SequenceLayout,
     at_M: Tensor,
     targets_M: Tensor,
 ) -> MaskedLMOutput:
-    """Predictions at the packed places `at_M`, judged."""
+    """Predictions at the packed positions `at_M`, and their loss."""
     return masked_lm_loss(model(ids_T, layout, at_M), targets_M)
 
 
 def packed_shape_policy(experiment: Experiment, tokenization: Tokenization) -> PackedShapePolicy:
-    """Room for the longest windows and the largest masks that the experiment can come to."""
-    how = experiment.curriculum, experiment.masking
+    """Shapes that hold the longest windows and the largest masks that the experiment can reach."""
     return PackedShapePolicy(
         tokenization=tokenization,
         longest=tokenization.num_tokens(experiment.data.window_length),
-        share=max_mask_ratio(*how),
-        width=effective_span_width(*how, tokenization.windows),
+        share=max_mask_ratio(experiment.curriculum, experiment.masking),
+        width=effective_span_width(experiment.curriculum, experiment.masking, tokenization.windows),
     )

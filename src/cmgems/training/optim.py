@@ -6,11 +6,11 @@ from torch import nn
 from cmgems.config.schema import Optim
 
 
-def rate_factor(step: int, warmup: int, total: int) -> float:
-    """Linear warm-up to 1 over `warmup` steps, then linear decay to 0 at `total`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return max(0.0, (total - step) / max(1, total - warmup))
+def linear_warmup_decay(step: int, warmup_steps: int, max_steps: int) -> float:
+    """Linear warm-up to 1 over `warmup_steps` steps, then linear decay to 0 at `max_steps`."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return max(0.0, (max_steps - step) / max(1, max_steps - warmup_steps))
 
 
 def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:

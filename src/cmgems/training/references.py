@@ -1,4 +1,4 @@
-"""The bits a hidden base that the validation figures of a run are held against."""
+"""Bits per hidden base of models without a network, with which validation is compared."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
 from cmgems.masking.packing import ALL_MASKED
 from cmgems.tokenization.hidden import runs_up_to
-from cmgems.training.markov import MAX_ORDER, count_training, fit, references
+from cmgems.training.markov import MAX_ORDER, count_training, fit, sum_reference_bits
 from cmgems.training.module import FULLY_HIDDEN_MASKS
 from cmgems.utils.files import atomic_write
 
@@ -21,63 +21,73 @@ from cmgems.utils.files import atomic_write
 def base_references(
     genome: Genome, data: GenomeDataModule, masker: Masker
 ) -> Callable[[], dict[str, float]]:
-    """What the composition and the best Markov model of the training DNA pay for the hidden bases
-    of the validation windows, under the masks that the model is measured with.
+    """Bits per hidden base of the composition and of the best Markov model of the training DNA, on
+    the validation windows and under the masks that the model is measured with.
 
-    Computed in the background from here on, and kept in the genome store: it takes
-    some seconds, and is the same for all runs with the same windows and masks.
+    They are computed in the background, which takes some seconds, and cached in the genome store:
+    they are the same for all runs with the same windows and masks.
 
     Returns
     -------
-    A function that waits for the figures if need be:
-    `composition_bits`, `markov_bits` (a hidden base), `markov_order`, `hidden_bases`; nothing if
-    the validation windows are so few and short that no base is hidden in them
+    A function that waits until they are computed and returns
+    `composition_bits`, `markov_bits` (per hidden base), `markov_order`, `hidden_bases`; an empty
+    dict if the validation windows are so few and short that no base is hidden in them
     """
     # Masks are made here: the masker may move to another device while the thread counts.
-    masks = _hidden(data, masker)
+    arrays = _mask_validation(data, masker)
     pool = ThreadPoolExecutor(1, "references")
-    found = pool.submit(_kept_references, genome, data, *masks)
+    future = pool.submit(_cached_references, genome, data, *arrays)
     pool.shutdown(wait=False)
-    return found.result
+    return future.result
 
 
-def _kept_references(
-    genome: Genome, data: GenomeDataModule, codes_BL, hidden_BL, wanted_BL
+def _cached_references(
+    genome: Genome,
+    data: GenomeDataModule,
+    codes_BL: np.ndarray,
+    hidden_BL: np.ndarray,
+    wanted_BL: np.ndarray,
 ) -> dict[str, float]:
     spans = data.train_spans
     digest = hashlib.sha256(f"{genome.sha256} {MAX_ORDER}".encode())
     for array in (spans.start, spans.end, codes_BL, hidden_BL, wanted_BL):
-        digest.update(np.ascontiguousarray(array))
-    kept = genome.path / "references" / f"{digest.hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, ValueError):  # not there, or damaged: compute
-        return json.loads(kept.read_text())
-    found = _references(data, codes_BL, hidden_BL, wanted_BL)
+        digest.update(np.ascontiguousarray(array).data)
+    cache_path = genome.path / "references" / f"{digest.hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError):  # missing or damaged: compute
+        return json.loads(cache_path.read_text())
+    values = _compute_references(data, codes_BL, hidden_BL, wanted_BL)
     with contextlib.suppress(OSError):  # a store that we may not write to
-        kept.parent.mkdir(exist_ok=True)
-        with atomic_write(kept) as handle:
-            json.dump(found, handle)
-    return found
+        cache_path.parent.mkdir(exist_ok=True)
+        with atomic_write(cache_path) as handle:
+            json.dump(values, handle)
+    return values
 
 
-def _references(data, codes_BL, hidden_BL, wanted_BL) -> dict[str, float]:
+def _compute_references(
+    data: GenomeDataModule, codes_BL: np.ndarray, hidden_BL: np.ndarray, wanted_BL: np.ndarray
+) -> dict[str, float]:
     counts = count_training(data.codes, data.train_spans.start, data.train_spans.end)
     model = fit(counts)
     composition = counts[0] / counts[0].sum()
-    plain, markov, bases = references(model, composition, codes_BL, hidden_BL, wanted_BL)
+    composition_bits, markov_bits, bases = sum_reference_bits(
+        model, composition, codes_BL, hidden_BL, wanted_BL
+    )
     if not bases:
         return {}
     return {
-        "composition_bits": plain / bases,
-        "markov_bits": markov / bases,
+        "composition_bits": composition_bits / bases,
+        "markov_bits": markov_bits / bases,
         "markov_order": model.order,
         "hidden_bases": bases,
     }
 
 
-def _hidden(data: GenomeDataModule, masker: Masker) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mask_validation(
+    data: GenomeDataModule, masker: Masker
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All validation windows: base codes, which are hidden, and which of these are counted."""
-    windows = ValidationWindows(data.codes, data.held_out, rank=0, ranks=1)
-    longest = int(data.held_out.length.max())
+    windows = ValidationWindows(data.codes, data.validation_windows, rank=0, ranks=1)
+    max_length = int(data.validation_windows.length.max())
     parts = []
     for number in range(len(windows)):
         batch = windows[number]
@@ -86,10 +96,10 @@ def _hidden(data: GenomeDataModule, masker: Masker) -> tuple[np.ndarray, np.ndar
         counted_BL = runs_up_to(hidden_BL, masker.tokenization.max_hidden_run)
         arrays = (batch.codes_BL, hidden_BL, counted_BL)
         fills = (4, False, False)
-        for_all = [
-            np.pad(a.numpy(), ((0, 0), (0, longest - a.shape[1])), constant_values=fill)
+        padded = [
+            np.pad(a.numpy(), ((0, 0), (0, max_length - a.shape[1])), constant_values=fill)
             for a, fill in zip(arrays, fills, strict=True)
         ]
-        parts.append(for_all)
+        parts.append(padded)
     codes, hidden, wanted = (np.concatenate(column) for column in zip(*parts, strict=True))
     return codes, hidden, wanted

@@ -9,7 +9,9 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 1120px; 
 h1 { font-size: 1.6em; margin-bottom: 0; } h2 { font-size: 1.2em; margin-top: 2em;
      border-bottom: 1px solid #ccc; } h3 { font-size: 1em; margin: 1.3em 0 .2em; }
 p { max-width: 85ch; } .note { color: #555; margin-top: .2em; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+/* a wide table scrolls within the page */
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block;
+        overflow-x: auto; max-width: 100%; }
 th, td { text-align: right; padding: .15em .7em; border-bottom: 1px solid #e5e5e5; }
 th { font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }

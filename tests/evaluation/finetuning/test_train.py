@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.encoders import tiny_config
 from torch import nn
 
 from cmgems.data_modules.classification import (
@@ -29,21 +30,14 @@ from cmgems.genome.alphabet import encode_bases
 from cmgems.inference.encode import compute_hidden_states
 from cmgems.models.attention import SequenceLayout
 from cmgems.models.dropout import SeededDropout
-from cmgems.models.encoder import Encoder, EncoderConfig
+from cmgems.models.encoder import Encoder
 from cmgems.models.stacked import stack, unstack
 from cmgems.tasks.dataset import from_sequences, pack_codes
 from cmgems.tasks.lookup import find_task
 from cmgems.tasks.tokens import Tokens, tokenize
 from cmgems.tokenization import OverlappingKmers
 
-SHAPE = EncoderConfig(
-    num_layers=2,
-    hidden_size=16,
-    num_heads=2,
-    intermediate_size=24,
-    vocab_size=69,
-    max_position_embeddings=40,
-)
+SHAPE = tiny_config(num_layers=2, hidden_size=16, num_heads=2)
 RECIPE = Recipe(learning_rate=2e-3, epochs=2, batch_size=4, dropout=0.1)
 SEEDS = [5, 6, 7]
 

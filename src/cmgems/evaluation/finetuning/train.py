@@ -33,7 +33,7 @@ from cmgems.models.dropout import SeededDropout
 from cmgems.models.encoder import Encoder
 from cmgems.models.stacked import stack
 from cmgems.tasks.tokens import Tokens
-from cmgems.training.optim import rate_factor
+from cmgems.training.optim import linear_warmup_decay
 from cmgems.utils.rng import derive_key
 
 
@@ -193,7 +193,7 @@ class _Training:
         assert batch.labels is not None  # of a training
         loss_G = loss_per_model(logits, batch.labels.to(self.device), self.model.kind)
         warmup = self.recipe.warmup(self.num_steps)
-        factor = rate_factor(self.steps_done, warmup, self.num_steps)
+        factor = linear_warmup_decay(self.steps_done, warmup, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * factor
         self.optimizer.zero_grad()
