@@ -262,7 +262,7 @@ def test_nothing_is_recompiled_when_the_stage_changes(masker, windows, human_ran
         curriculum=Curriculum(schedule="linear", strategies=names),
     )
     module = Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
-    module.packed_shapes = module.packed_shapes._replace(longest=MAX_LENGTH)
+    module.packed_shapes = module.packed_shapes._replace(max_length=MAX_LENGTH)
     graphs = Graphs()
     module.compile_step(backend=graphs)
     batches = [windows.batch(first, 4) for first in range(0, 160, 4)]
@@ -293,7 +293,9 @@ def test_a_compiled_step_is_the_step(masker, windows, human_rank):
         Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
         for _ in range(2)
     )
-    plain.packed_shapes = compiled.packed_shapes = plain.packed_shapes._replace(longest=MAX_LENGTH)
+    plain.packed_shapes = compiled.packed_shapes = plain.packed_shapes._replace(
+        max_length=MAX_LENGTH
+    )
     compiled.compile_step(backend="aot_eager")
     losses = []
     for module in (plain, compiled):
