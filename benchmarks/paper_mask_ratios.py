@@ -43,7 +43,9 @@ def main() -> None:
     paper = Masker(
         OverlappingKmers(K), rank_V, CenterRates(corpus_BK, rank_V, OverlappingKmers(K), paper=True)
     )
-    streams = {kind: WindowStream(genome.codes, spans, cut, 1) for kind, cut in KINDS.items()}
+    streams = {
+        kind: WindowStream(genome.codes, spans, sampling, 1) for kind, sampling in KINDS.items()
+    }
     print(f"| strategy | centre rate | {' | '.join(KINDS)} | solved for 0.15 (mix) |")
     print("|" + " --- |" * (len(KINDS) + 3))
     for name in STRATEGIES:

@@ -93,10 +93,10 @@ def test_loss_and_gradients_equal_those_of_kernels_and_reference(masker, windows
     ids, real, predicted, targets = _padded(masker(batch, "genemask"))
     losses = [F.cross_entropy(reference_encoder.logits(model, ids, real)[predicted], targets)]
     for masked in (masker(batch, "genemask"), in_fixed_shape(masker, batch)):
-        found = model(masked.ids_T, masked.layout, masked.at_M)
+        logits = model(masked.ids_T, masked.layout, masked.at_M)
         # `masked_lm_loss` is in float32
-        losses.append(F.cross_entropy(found, masked.targets_M, ignore_index=IGNORED))
-        output = masked_lm_loss(found, masked.targets_M)
+        losses.append(F.cross_entropy(logits, masked.targets_M, ignore_index=IGNORED))
+        output = masked_lm_loss(logits, masked.targets_M)
         assert int(output.masked) == len(targets)
         mean = output.loss_M.detach().sum() / output.masked
         assert mean.item() == pytest.approx(losses[0].item(), rel=1e-5)
@@ -262,7 +262,7 @@ def test_nothing_is_recompiled_when_the_stage_changes(masker, windows, human_ran
         curriculum=Curriculum(schedule="linear", strategies=names),
     )
     module = Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
-    module.packed_shapes = module.packed_shapes._replace(longest=MAX_LENGTH)
+    module.packed_shapes = module.packed_shapes._replace(max_length=MAX_LENGTH)
     graphs = Graphs()
     module.compile_step(backend=graphs)
     batches = [windows.batch(first, 4) for first in range(0, 160, 4)]
@@ -293,7 +293,9 @@ def test_a_compiled_step_is_the_step(masker, windows, human_rank):
         Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
         for _ in range(2)
     )
-    plain.packed_shapes = compiled.packed_shapes = plain.packed_shapes._replace(longest=MAX_LENGTH)
+    plain.packed_shapes = compiled.packed_shapes = plain.packed_shapes._replace(
+        max_length=MAX_LENGTH
+    )
     compiled.compile_step(backend="aot_eager")
     losses = []
     for module in (plain, compiled):

@@ -1,4 +1,4 @@
-"""Rates that are kept are those that were solved, and found only where nothing has changed."""
+"""Cached rates are those that were solved, and are read only where nothing has changed."""
 
 import pytest
 import torch
@@ -23,15 +23,15 @@ def rates_of(corpus, rank, folder, name="genemask", params=StrategyParams()):  #
     )
 
 
-def test_kept_rates_equal_solved_ones(corpus, human_rank, tmp_path, monkeypatch):
+def test_cached_rates_equal_solved_ones(corpus, human_rank, tmp_path, monkeypatch):
     folder = tmp_path / "rates"
     solved = rates_of(corpus, human_rank, None)
     assert torch.equal(rates_of(corpus, human_rank, folder), solved)
     assert len(list(folder.iterdir())) == 1
     monkeypatch.setattr(CenterRates, "_measure_and_solve", None)  # must not be called any more
-    found = rates_of(corpus, human_rank, folder)
-    assert found.dtype == solved.dtype
-    assert torch.equal(found, solved)
+    cached = rates_of(corpus, human_rank, folder)
+    assert cached.dtype == solved.dtype
+    assert torch.equal(cached, solved)
 
 
 def test_each_dependence_has_its_own_file(corpus, human_rank, tmp_path, monkeypatch):
@@ -45,14 +45,14 @@ def test_each_dependence_has_its_own_file(corpus, human_rank, tmp_path, monkeypa
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_a_damaged_file_is_solved_anew(corpus, human_rank, tmp_path):
+def test_a_damaged_file_is_solved_again(corpus, human_rank, tmp_path):
     solved = rates_of(corpus, human_rank, tmp_path)
     for content in (b"", b"nothing of the kind"):
         next(tmp_path.iterdir()).write_bytes(content)
         assert torch.equal(rates_of(corpus, human_rank, tmp_path), solved)
 
 
-def test_a_user_strategy_is_not_kept(corpus, human_rank, tmp_path):
+def test_a_user_strategy_is_not_cached(corpus, human_rank, tmp_path):
     center_rates = CenterRates(corpus, human_rank, OverlappingKmers(6), folder=tmp_path)
     center_rates.rates("my_masks:random", STRATEGIES["random"], StrategyParams(), CPU)
     assert not list(tmp_path.iterdir())

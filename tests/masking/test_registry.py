@@ -1,4 +1,4 @@
-"""Strategies of a user's own: found by name, checked, trained with; and what is refused."""
+"""Custom strategies: found by name, checked, trained with; and what is refused."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ class Configured:
 
 number = 5
 
-def every_seventh(tokens):  # by place in the tensor, special tokens too, no budget
+def every_seventh(tokens):  # by position in the tensor, special tokens too, no budget
     mask = torch.zeros_like(tokens.centers_BK)
     mask[:, ::7] = True
     return mask

@@ -43,12 +43,12 @@ def test_a_base_is_ranked_by_the_kmer_around_it(text, k):
     """On both paths: the k-mer of which it is the base number (k + 1) // 2, none at ends and N."""
     codes = torch.from_numpy(encode_bases(text))
     ids_BK = (codes.int() + FIRST_TOKEN)[None]
-    found = SingleBases(k).kmer_ids(ids_BK)[0].tolist()
+    kmers = SingleBases(k).kmer_ids(ids_BK)[0].tolist()
     with force_torch_path():
-        assert SingleBases(k).kmer_ids(ids_BK)[0].tolist() == found
+        assert SingleBases(k).kmer_ids(ids_BK)[0].tolist() == kmers
     vocabulary = {token: id_ for id_, token in enumerate(OverlappingKmers(k).vocabulary)}
-    for place, id_ in enumerate(found):
-        first = place - (k - 1) // 2
+    for position, id_ in enumerate(kmers):
+        first = position - (k - 1) // 2
         kmer = text.upper()[max(first, 0) : first + k]
         assert id_ == vocabulary.get(kmer if first >= 0 else "", UNK)
 
@@ -65,10 +65,10 @@ def test_a_wide_window_masks_the_kmer_that_ranks_its_center():
 
 def test_every_masked_base_is_hidden_and_none_is_copied():
     mask = torch.tensor([[False, True, True, False, True]])
-    found = mask_exposure(BASES, mask)
-    assert torch.equal(found.hidden_BL, mask)
-    assert (found.masked, found.copyable, found.hidden_bases) == (3, 0, 3)
-    assert found.hidden_per_masked == 1.0
+    exposure = mask_exposure(BASES, mask)
+    assert torch.equal(exposure.hidden_BL, mask)
+    assert (exposure.masked, exposure.copyable, exposure.hidden_bases) == (3, 0, 3)
+    assert exposure.hidden_per_masked == 1.0
 
 
 def test_base_probabilities_are_those_of_the_tokens():
@@ -76,8 +76,8 @@ def test_base_probabilities_are_those_of_the_tokens():
     wanted_BL = torch.tensor([[False, False, True], [True, False, False]])
     logits_MV = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
     logits_MV[:, :FIRST_TOKEN] = logits_MV[:, 9] = 50.0  # special tokens and N are no answer
-    found = BASES.base_probabilities(logits_MV, mask_BK, wanted_BL)
-    assert torch.allclose(found, logits_MV[[1, 2], 5:9].softmax(1))
+    probabilities_H4 = BASES.base_probabilities(logits_MV, mask_BK, wanted_BL)
+    assert torch.allclose(probabilities_H4, logits_MV[[1, 2], 5:9].softmax(1))
 
 
 def test_losses_are_counted_for_the_kmers_of_the_true_bases():
@@ -92,12 +92,12 @@ def test_losses_are_counted_for_the_kmers_of_the_true_bases():
     seen_T[11] = FIRST_TOKEN + (true_T[11] - FIRST_TOKEN + 1) % 4
     targets_M = true_T[positions_M].long()
     targets_M[4] = -100
-    found = BASES.target_kmers(seen_T, positions_M, targets_M)
+    kmers_M = BASES.target_kmers(seen_T, positions_M, targets_M)
     kmers = OverlappingKmers(6).encode(torch.from_numpy(codes)) - FIRST_TOKEN
     # position p is base p - 1, its k-mer begins two before it
-    assert found[1:4].tolist() == [int(kmers[p - 3]) for p in (10, 11, 20)]
-    assert found[0] < 0  # cut off by the beginning
-    assert found[4] < 0
+    assert kmers_M[1:4].tolist() == [int(kmers[p - 3]) for p in (10, 11, 20)]
+    assert kmers_M[0] < 0  # cut off by the beginning
+    assert kmers_M[4] < 0
 
 
 def test_unigram_counts_are_those_of_bases():

@@ -1,4 +1,4 @@
-"""What a mask hides: by hand, by definition, and as figures of hidden bases."""
+"""What a mask hides: by hand, by definition, and as metrics of hidden bases."""
 
 import math
 
@@ -60,29 +60,29 @@ masks = st.integers(1, 40).flatmap(
 def test_equals_the_definition(drawn):
     masked, known, k = drawn
     masked = [m and u for m, u in zip(masked, known, strict=True)]
-    found = mask_exposure(OverlappingKmers(k), torch.tensor([masked]), torch.tensor([known]))
+    exposure = mask_exposure(OverlappingKmers(k), torch.tensor([masked]), torch.tensor([known]))
     for base in range(len(masked) + k - 1):
         over = [t for t in range(base - k + 1, base + 1) if 0 <= t < len(masked)]
         hidden = any(masked[t] for t in over) and not any(known[t] and not masked[t] for t in over)
-        assert bool(found.hidden_BL[0, base]) == hidden
+        assert bool(exposure.hidden_BL[0, base]) == hidden
     for token, is_masked in enumerate(masked):
-        inside = int(found.hidden_BL[0, token : token + k].sum())
-        assert int(found.hidden_BK[0, token]) == (inside if is_masked else 0)
-        assert bool(found.copyable_BK[0, token]) == (is_masked and inside == 0)
-    assert found.masked == sum(masked)
+        inside = int(exposure.hidden_BL[0, token : token + k].sum())
+        assert int(exposure.hidden_BK[0, token]) == (inside if is_masked else 0)
+        assert bool(exposure.copyable_BK[0, token]) == (is_masked and inside == 0)
+    assert exposure.masked == sum(masked)
 
 
 @pytest.mark.parametrize(("run", "hidden"), [(5, 0), (6, 1), (8, 3), (11, 6), (20, 15)])
 def test_m_masked_kmers_hide_m_less_k_plus_1_bases(run, hidden):
     mask = torch.zeros(1, 60, dtype=torch.bool)
     mask[:, 20 : 20 + run] = True
-    found = mask_exposure(OverlappingKmers(6), mask)
-    assert found.hidden_bases == hidden
-    assert found.copyable == (run if run < 6 else 0)
+    exposure = mask_exposure(OverlappingKmers(6), mask)
+    assert exposure.hidden_bases == hidden
+    assert exposure.copyable == (run if run < 6 else 0)
 
 
 def test_perplexity_floor():
-    """One hidden base in each of 6 tokens: 2 bits a token if DNA is unknown, that is 4."""
+    """One hidden base in each of 6 tokens: 2 bits per token if DNA is unknown, that is 4."""
     mask = torch.zeros(1, 60, dtype=torch.bool)
     mask[:, 20:26] = True
     assert mask_exposure(OverlappingKmers(6), mask).perplexity_floor(2.0) == pytest.approx(4.0)
@@ -120,27 +120,29 @@ def test_a_model_that_knows_pays_nothing_and_one_that_does_not_pays_two_bits():
         logits_MV[:, :FIRST_TOKEN] = 90.0  # special tokens are no answer
         metric = HiddenBaseMetric(OverlappingKmers(3))
         metric.update(logits_MV, targets_M, codes_BL, mask_BK, everything)
-        found = metric.compute()
-        assert found.hidden_base_bits == pytest.approx(bits, abs=1e-5)
-        assert found.hidden_bases == 3 + 1  # the run of 4 at the end of row 2 is longer than k
+        values = metric.compute()
+        assert values.hidden_base_bits == pytest.approx(bits, abs=1e-5)
+        assert values.hidden_bases == 3 + 1  # the run of 4 at the end of row 2 is longer than k
         if accuracy:
-            assert found.hidden_base_accuracy == accuracy
+            assert values.hidden_base_accuracy == accuracy
 
 
 def test_base_probabilities_are_those_of_summed_kmers():
     codes_BL, _, mask_BK = sequence_and_mask()
     logits_MV = torch.randn(int(mask_BK.sum()), FIRST_TOKEN + 64)
     wanted_BL = runs_up_to(OverlappingKmers(3).hidden_bases(mask_BK), 3)
-    found = OverlappingKmers(3).base_probabilities(logits_MV, mask_BK, wanted_BL)
-    assert found.sum(1).tolist() == [pytest.approx(1.0, abs=1e-5)] * len(found)
-    # the single hidden base of row 1, place 32: the last of token 30, the first of token 32
+    probabilities_H4 = OverlappingKmers(3).base_probabilities(logits_MV, mask_BK, wanted_BL)
+    assert probabilities_H4.sum(1).tolist() == [pytest.approx(1.0, abs=1e-5)] * len(
+        probabilities_H4
+    )
+    # the single hidden base of row 1, position 32: the last of token 30, the first of token 32
     chance = logits_MV[:, FIRST_TOKEN:].softmax(1)
     before = int(mask_BK[0].sum())
     by_hand = torch.zeros(4)
     for token, offset in ((0, 2), (1, 1), (2, 0)):
         for kmer in range(64):
             by_hand[kmer >> 2 * (2 - offset) & 3] += chance[before + token, kmer] / 3
-    assert found[3].tolist() == pytest.approx(by_hand.tolist(), abs=1e-5)
+    assert probabilities_H4[3].tolist() == pytest.approx(by_hand.tolist(), abs=1e-5)
     assert codes_BL.shape[1] == 60
 
 
@@ -161,10 +163,10 @@ def test_mask_statistics_on_what_is_known():
     mask_BK = torch.zeros_like(ids_BK, dtype=torch.bool)
     mask_BK[:, 10:21] = True
     rank_V = torch.arange(1, 4097, dtype=torch.int32)
-    found = mask_statistics(codes_BL, ids_BK, mask_BK, rank_V, OverlappingKmers(6))
-    assert found.masked_fraction == pytest.approx(11 / 95)
-    assert found.hidden_fraction == pytest.approx(6 / 100)
-    assert (found.gc_hidden, found.gc_others) == (1.0, pytest.approx(44 / 94))
-    assert found.low_complexity_hidden == 1.0
-    assert found.rank_masked == pytest.approx(0b101010101010 / 4095)
-    assert math.isclose(found.hidden_per_masked, 36 / 11)
+    statistics = mask_statistics(codes_BL, ids_BK, mask_BK, rank_V, OverlappingKmers(6))
+    assert statistics.masked_fraction == pytest.approx(11 / 95)
+    assert statistics.hidden_fraction == pytest.approx(6 / 100)
+    assert (statistics.gc_hidden, statistics.gc_others) == (1.0, pytest.approx(44 / 94))
+    assert statistics.low_complexity_hidden == 1.0
+    assert statistics.rank_masked == pytest.approx(0b101010101010 / 4095)
+    assert math.isclose(statistics.hidden_per_masked, 36 / 11)

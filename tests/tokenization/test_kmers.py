@@ -52,6 +52,6 @@ def test_tokenizer_file_gives_the_same_ids(k, tmp_path):
 
     fast_tokenizer(OverlappingKmers(k)).save(str(tmp_path / "tokenizer.json"))
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    found = tokenizer.encode(kmer_text(SEQUENCE.upper(), k)).ids
-    assert found == [2, *slow_ids(SEQUENCE, k), 3]
+    ids = tokenizer.encode(kmer_text(SEQUENCE.upper(), k)).ids
+    assert ids == [2, *slow_ids(SEQUENCE, k), 3]
     assert tokenizer.get_vocab_size() == 5 + 4**k

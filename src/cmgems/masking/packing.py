@@ -187,14 +187,14 @@ class PackedShapePolicy(NamedTuple):
     """The shapes of the batches of a run, the same whichever strategy is current."""
 
     tokenization: Tokenization
-    longest: int  # tokens that a window can have, [CLS] and [SEP] included
-    share: float  # the largest expected fraction of masked tokens
+    max_length: int  # tokens that a window can have, [CLS] and [SEP] included
+    mask_ratio: float  # the largest expected fraction of masked tokens
     width: float  # tokens that are masked together, at most
 
     def packed_shape(self, bases: tuple[int, ...]) -> PackedShape:
         """For windows of so many bases."""
         lengths = tuple(map(self.tokenization.num_tokens, bases))
-        return PackedShape.of(lengths, self.longest, self.share, self.width)
+        return PackedShape.of(lengths, self.max_length, self.mask_ratio, self.width)
 
 
 def pack_into(

@@ -231,7 +231,7 @@ def packed_shape_policy(experiment: Experiment, tokenization: Tokenization) -> P
     """Shapes that hold the longest windows and the largest masks that the experiment can reach."""
     return PackedShapePolicy(
         tokenization=tokenization,
-        longest=tokenization.num_tokens(experiment.data.window_length),
-        share=max_mask_ratio(experiment.curriculum, experiment.masking),
+        max_length=tokenization.num_tokens(experiment.data.window_length),
+        mask_ratio=max_mask_ratio(experiment.curriculum, experiment.masking),
         width=effective_span_width(experiment.curriculum, experiment.masking, tokenization.windows),
     )
