@@ -233,7 +233,7 @@ def test_empty_and_one_token(name, tokenization, human_rank):
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
 def test_traces_as_one_graph_and_once(name, tokenization, human_codes, human_rank):
-    """The tensor code neither waits for the device nor is compiled anew at another rate."""
+    """The tensor code neither waits for the device nor is recompiled at another rate."""
     graphs = []
 
     def backend(graph, inputs):

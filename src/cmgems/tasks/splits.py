@@ -74,7 +74,7 @@ def few_shot(
     Raises
     ------
     TooFewExamples
-        If there is no file of so many shots, or a class has fewer examples outside the test split.
+        If there is no file for so many shots, or a class has fewer examples outside the test split.
     UserError
         If the files cannot be used.
     """
