@@ -7,7 +7,8 @@ token consists of; whoever has to know asks the tokenization:
     num_tokens, max_bases   how many tokens a sequence has, and the longest one that fits
     bases_of_tokens         the bases under marked tokens, and back: `count_in_tokens`
     hidden_bases            the bases that a mask hides
-    base_probabilities      what predicted tokens say of the bases under them
+    base_probabilities      what predicted tokens say of the bases under them, and in bits:
+                            `score_bases`
     windows                 how many tokens around a centre a strategy masks to hide so many bases
     kmer_ids                which k-mer's PMI says how hard a token is
 
@@ -58,6 +59,13 @@ class SpanWindows(NamedTuple):
 def centered_window(k: int) -> Window:
     """k positions around one, as DNABERT's MASK_LIST has them: -2 .. 3 for k = 6."""
     return -((k - 1) // 2), k // 2
+
+
+class HiddenBaseScores(NamedTuple):
+    """A model's prediction of H hidden bases."""
+
+    bits_H: Tensor  # float64: -log2 of the probability of the true base
+    correct_H: Tensor  # bool: the most probable base is the true one
 
 
 class Tokenization(ABC):
@@ -180,6 +188,16 @@ class Tokenization(ABC):
         `logits_MV` are those of the masked tokens in the order of `mask_BK`, over the whole
         vocabulary (or more columns, if it was filled up).
         """
+
+    def score_bases(
+        self, logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor, codes_BL: Tensor
+    ) -> HiddenBaseScores:
+        """How well the wanted bases, all of them hidden, are predicted; `codes_BL` are the true
+        ones. See `base_probabilities`."""
+        probability_H4 = self.base_probabilities(logits_MV, mask_BK, wanted_BL)
+        true_H = codes_BL[wanted_BL].long()
+        bits_H = -probability_H4.gather(1, true_H[:, None])[:, 0].double().log2()
+        return HiddenBaseScores(bits_H, probability_H4.argmax(1) == true_H)
 
     @abstractmethod
     def kmer_ids(self, ids_BK: Tensor) -> Tensor:

@@ -119,11 +119,10 @@ class HiddenBaseMetric(Metric):
         self.tokens += tokens_M.sum()
         self.tokens_correct += ((logits_MV.argmax(1) == targets_M) & tokens_M).sum()
         counted_BL = runs_up_to(hidden_BL, self.tokenization.max_hidden_run)
-        probability_H4 = self.tokenization.base_probabilities(logits_MV, mask_BK, counted_BL)
-        true_H = codes_BL[counted_BL].long()
-        self.bits -= probability_H4.gather(1, true_H[:, None]).double().log2().sum()
-        self.correct += (probability_H4.argmax(1) == true_H).sum()
-        self.bases += len(true_H)
+        scores = self.tokenization.score_bases(logits_MV, mask_BK, counted_BL, codes_BL)
+        self.bits += scores.bits_H.sum()
+        self.correct += scores.correct_H.sum()
+        self.bases += len(scores.bits_H)
 
     def compute(self) -> HiddenBaseValues:
         bases = int(self.bases)
