@@ -12,7 +12,7 @@ from cmgems.config.schema import Data, Experiment, Model, Train
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
-from cmgems.models.presets import sizes
+from cmgems.models.presets import encoder_keys
 from cmgems.pretraining import build_masker, load_difficulty
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import CLS, SEP
@@ -137,7 +137,7 @@ def peer(
 def hugging_face_bert(experiment: Experiment) -> torch.nn.Module:
     from transformers import BertConfig, BertForMaskedLM
 
-    shape = sizes(experiment.model)
+    shape = encoder_keys(experiment.model)
     config = BertConfig(
         vocab_size=OverlappingKmers(K).vocab_size,
         num_hidden_layers=shape["num_layers"],

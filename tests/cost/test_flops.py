@@ -7,8 +7,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmgems.cost.flops import flops_per_token, forward_flops_per_token, parameters
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
+from cmgems.models.layouts import SequenceLayout
 
 SHAPES = [
     EncoderConfig(

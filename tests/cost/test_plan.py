@@ -19,8 +19,8 @@ from cmgems.cost.device import Memory, device_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.cost.memory import Micro, layer_parameters, step_memory
 from cmgems.cost.plan import estimate_memory, estimate_windows, largest_micro_batch, plan
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
+from cmgems.models.layouts import SequenceLayout
 from cmgems.models.presets import encoder_config
 from cmgems.runs.experiment import load
 from cmgems.training import distributed

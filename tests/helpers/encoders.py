@@ -40,3 +40,19 @@ VARIANTS = {
         NORMS, POSITIONS, MLPS, ("biases", "none"), (0, 5)
     )
 }
+# Convolutions, alone and among layers with attention. ALiBi and GEGLU stand for the other blocks.
+CONVOLUTIONS = {
+    "every": {"attention_every_n_layers": 0},
+    "second": {"attention_every_n_layers": 2},
+    "first": {"attention_every_n_layers": 3, "conv_kernel": 3},
+}
+VARIANTS |= {
+    f"{norm}-{positions}-convolution-{which}": replace(
+        BERT,
+        **{"conv_kernel": 5, "conv_dilations": (1, 3)} | NORMS[norm] | CONVOLUTIONS[which],
+        position_embedding=positions,
+        biases=norm == "esm",
+    )
+    for norm, positions in (("post", "learned"), ("pre", "alibi"), ("esm", "rotary"))
+    for which in CONVOLUTIONS
+}

@@ -21,9 +21,9 @@ from cmgems.hub.bert_weights import (
 )
 from cmgems.hub.folder import write_folder
 from cmgems.hub.pretrained import load_pretrained
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
-from cmgems.models.presets import sizes
+from cmgems.models.layouts import SequenceLayout
+from cmgems.models.presets import encoder_keys
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import FIRST_TOKEN, PAD
 from cmgems.tokenization.hf import kmer_text
@@ -35,9 +35,10 @@ LENGTHS = (12, 30, 30)
 
 def preset_shape(preset, k):
     """A preset's sizes; BERT-base with 2 of its 12 layers, each of which is like the others."""
-    layers = 2 if preset == "dnabert" else 0
+    layers = 2 if preset == "dnabert" else None
     return EncoderConfig(
-        **sizes(Model(preset=preset, num_layers=layers)), vocab_size=OverlappingKmers(k).vocab_size
+        **encoder_keys(Model(preset=preset, num_layers=layers)),
+        vocab_size=OverlappingKmers(k).vocab_size,
     )
 
 

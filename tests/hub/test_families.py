@@ -13,8 +13,8 @@ from cmgems.errors import UserError
 from cmgems.hub.families import FAMILIES, family_of
 from cmgems.hub.folder import write_folder, write_tokenizer
 from cmgems.hub.pretrained import load_pretrained
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.models.layouts import SequenceLayout
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
 from cmgems.tokenization import OverlappingKmers

@@ -8,7 +8,7 @@ from cmgems.cli import main
 from cmgems.genome.alphabet import encode_bases
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.inference.embedding import embed_sequences, embed_tokens
-from cmgems.models.attention import SequenceLayout
+from cmgems.models.layouts import SequenceLayout
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.truncation import make_rows
 from cmgems.tokenization.base import CLS, SEP

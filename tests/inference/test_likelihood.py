@@ -11,8 +11,8 @@ from cmgems.cli import main
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.inference.likelihood import base_distribution, pseudo_log_likelihood
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import CLS, MASK, SEP
 

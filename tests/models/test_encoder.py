@@ -6,12 +6,13 @@ import torch.nn.functional as F
 from helpers.encoders import tiny_config
 from references import encoder as reference_encoder
 
+from cmgems.config.schema import PRESETS as SCHEMA_PRESETS
 from cmgems.config.schema import Experiment, Model
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel, aligned_linear
+from cmgems.models.layouts import SequenceLayout
 from cmgems.models.linear import linear
-from cmgems.models.presets import PRESETS, sizes
+from cmgems.models.presets import PRESETS, encoder_keys
 
 SHAPE = tiny_config(intermediate_size=48)
 LENGTHS = (17, 17, 9, 3, 30, 30, 30)
@@ -107,4 +108,7 @@ def test_presets_have_the_papers_sizes(preset, parameters):
 
 
 def test_sizes_can_be_overridden_one_by_one():
-    assert sizes(Model(preset="logo", num_layers=4)) == {**PRESETS["logo"], "num_layers": 4}
+    keys = encoder_keys(Model(preset="logo", num_layers=4, biases=False))
+    assert keys.items() >= (PRESETS["logo"] | {"num_layers": 4, "biases": False}).items()
+    assert (keys["norm"], keys["max_position_embeddings"]) == ("post", 512)
+    assert set(PRESETS) == set(SCHEMA_PRESETS)

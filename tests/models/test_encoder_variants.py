@@ -10,10 +10,11 @@ from references import encoder as reference_encoder
 
 from cmgems.config.schema import Model
 from cmgems.models import attention as attention_module
-from cmgems.models.attention import PaddedLayout, SequenceLayout, attention
+from cmgems.models.attention import attention
 from cmgems.models.blocks import MLPS
 from cmgems.models.dropout import Dropout, SeededDropout
 from cmgems.models.encoder import LAYERS, EncoderConfig, MaskedLanguageModel
+from cmgems.models.layouts import PaddedLayout, SequenceLayout
 from cmgems.models.positions import POSITIONS, alibi_slopes
 from cmgems.models.presets import BERT_BLOCKS
 from cmgems.models.stacked import stack, unstack

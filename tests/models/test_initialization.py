@@ -37,10 +37,8 @@ def test_heads_look_at_their_offsets(preset, heads):
     positions = encoder.norm(encoder.positions.weight[:120] + encoder.tokens.weight[5:125])
     for number, layer in enumerate(encoder.layers):
         width = positions.shape[1] // heads
-        query = layer.attention.query(positions).unflatten(1, (heads, width))
-        key = layer.attention.key_value(positions)[:, : positions.shape[1]].unflatten(
-            1, (heads, width)
-        )
+        query = layer.mixer.query(positions).unflatten(1, (heads, width))
+        key = layer.mixer.key_value(positions)[:, : positions.shape[1]].unflatten(1, (heads, width))
         scores = torch.einsum("qhe,khe->hqk", query, key)[:, 30:90] / width**0.5
         looked_at = scores.argmax(-1) - torch.arange(30, 90)
         for head in range(heads):
@@ -55,19 +53,19 @@ def test_heads_look_at_their_offsets(preset, heads):
 def test_what_is_fetched_arrives_with_the_variance_of_what_is_there(width):
     layer = built(hidden_size=width).encoder.layers[0]
     states = torch.randn(400, width, generator=torch.Generator().manual_seed(0))
-    fetched = layer.attention.output(layer.attention.key_value(states)[:, width:])
+    fetched = layer.mixer.output(layer.mixer.key_value(states)[:, width:])
     assert fetched.var() == pytest.approx(1.0, rel=0.1)
 
 
-ATTENTION = "encoder.layers.{}.attention"
+ATTENTION = "encoder.layers.{}.mixer"
 PARTS = {  # part -> the weights that it alone decides
     "embeddings": ["encoder.tokens.weight"],
     "positions": ["encoder.positions.weight"],
     "heads": [
-        f"encoder.layers.{n}.attention.{part}" for n in (0, 1) for part in ("query", "key_value")
+        f"encoder.layers.{n}.mixer.{part}" for n in (0, 1) for part in ("query", "key_value")
     ],
     "transport": [
-        f"encoder.layers.{n}.attention.{part}" for n in (0, 1) for part in ("output", "key_value")
+        f"encoder.layers.{n}.mixer.{part}" for n in (0, 1) for part in ("output", "key_value")
     ],
 }
 
@@ -95,9 +93,9 @@ def test_each_part_can_be_left_out(part):
         assert half.std() == pytest.approx(AMPLITUDE / 2**0.5, rel=0.02)
         assert torch.cosine_similarity(half[:-1], half[1:], dim=-1).abs().mean() < 0.2
     if part == "heads":
-        assert layer.attention.query.weight.std() == pytest.approx(0.02, rel=0.05)
+        assert layer.mixer.query.weight.std() == pytest.approx(0.02, rel=0.05)
     if part == "transport":
-        assert layer.attention.output.weight.std() == pytest.approx(0.02, rel=0.05)
+        assert layer.mixer.output.weight.std() == pytest.approx(0.02, rel=0.05)
 
 
 def test_is_a_function_of_the_seed_and_touches_no_global_state():

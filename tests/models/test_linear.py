@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from cmgems.config.schema import Experiment, Model, Train
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
+from cmgems.models.layouts import SequenceLayout
 from cmgems.models.linear import linear
 
 

@@ -97,7 +97,7 @@ def test_score(run, fasta, tmp_path, capsys):
 
 @torch.no_grad()
 def _logits(model, ids_N):
-    from cmgems.models.attention import SequenceLayout
+    from cmgems.models.layouts import SequenceLayout
 
     return model(ids_N, SequenceLayout.of((len(ids_N),)), torch.arange(len(ids_N)))
 

@@ -7,7 +7,6 @@ import cmath
 import math
 
 import torch
-import torch.nn.functional as F
 
 
 def layer_norm(x, norm):
@@ -33,29 +32,40 @@ def states(encoder, ids, real):
     if config.position_embedding == "learned":
         x = x + encoder.positions.weight[: ids.shape[1]]
     if config.conv_stem:
-        x = x + gelu(convolved(x, real, encoder.stem.convolution, config.conv_stem))
+        stem = encoder.stem.convolution
+        weight = stem.weight.unflatten(1, (config.conv_stem, -1)).transpose(1, 2)
+        x = x + gelu(convolved(x, real, weight, stem.bias, 1))
     if config.embedding_norm:
         x = layer_norm(x, encoder.norm)
     for number, layer in enumerate(encoder.layers):
         if config.norm == "post":
-            x = layer_norm(x + attended(x, real, layer.attention, config), layer.attention_norm)
+            x = layer_norm(x + mixed(x, real, layer.mixer, config), layer.mixer_norm)
             x = layer_norm(x + fed_forward(x, layer.mlp, config.mlp), layer.norm)
         else:
             plain = number == 0 and config.embedding_norm
-            normed = x if plain else layer_norm(x, layer.attention_norm)
-            x = x + attended(normed, real, layer.attention, config)
+            normed = x if plain else layer_norm(x, layer.mixer_norm)
+            x = x + mixed(normed, real, layer.mixer, config)
             x = x + fed_forward(layer_norm(x, layer.norm), layer.mlp, config.mlp)
     return layer_norm(x, encoder.final_norm) if config.norm == "pre" else x
 
 
-def convolved(x, real, part, kernel):
-    """Each sequence alone, with zeros around it."""
-    weight = part.weight.unflatten(1, (kernel, -1)).transpose(1, 2)  # [out, in, kernel]
+def mixed(x, real, part, config):
+    if hasattr(part, "query"):
+        return attended(x, real, part, config)
+    return gelu(convolved(x, real, part.weight, part.bias, part.dilation[0]))
+
+
+def convolved(x, real, weight, bias, dilation):
+    """Each sequence alone, tap by tap: zeros beyond its ends. weight [out, in, W]"""
+    kernel = weight.shape[2]
     out = torch.zeros_like(x)
     for row, length in enumerate(real.sum(1).tolist()):
-        alone = x[row, :length].T[None]
-        out[row, :length] = F.conv1d(alone, weight, part.bias, padding=kernel // 2)[0].T
-    return out
+        for at in range(length):
+            for tap in range(kernel):
+                neighbor = at + (tap - kernel // 2) * dilation
+                if 0 <= neighbor < length:
+                    out[row, at] = out[row, at] + weight[:, :, tap] @ x[row, neighbor]
+    return out if bias is None else out + bias
 
 
 def fed_forward(x, part, kind):

@@ -52,4 +52,4 @@ def _format_default(value: Any) -> str:
     if isinstance(value, tuple):
         entries = (entry if isinstance(entry, str) else f"{entry:g}" for entry in value)
         return f"[{', '.join(entries)}]"
-    return str(value) or "''"
+    return "null" if value is None else str(value) or "''"

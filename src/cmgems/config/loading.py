@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cmgems.config.options import iter_keys
+from cmgems.config.options import accepted_type, iter_keys
 from cmgems.errors import UserError
 
 T = TypeVar("T")
@@ -29,6 +29,12 @@ WANTED = {
     dict: "`key: value` lines",  # not parsed further: its reader checks what is in it
 }
 
+# The entries of lists: what is accepted as one, and their name in a message.
+LISTS: dict[type, tuple[set[type], str]] = {
+    str: ({str}, "names"),
+    int: ({int}, "whole numbers"),
+    float: ({int, float}, "numbers"),
+}
 
 # Where each dotted key was set, as messages begin: `file:line: `, or the override as it was typed.
 Origins = dict[str, str]
@@ -211,26 +217,30 @@ def _hint(dotted: str, schema: type, section: type) -> str:
 
 def _convert(field: Field[Any], value: Any) -> tuple[str | None, Any]:
     """(problem or None, value of the key's type)"""
-    if field.type not in WANTED:
-        return _convert_list(field, value)
-    if field.type is float and type(value) is int:
+    kind, may_be_null = accepted_type(field)
+    if value is None and may_be_null:
+        return None, None
+    if kind not in WANTED:
+        return _convert_list(get_args(kind)[0], field, value)
+    if kind is float and type(value) is int:
         value = float(value)
-    if field.type is int and type(value) is float and value.is_integer():
+    if kind is int and type(value) is float and value.is_integer():
         value = int(value)  # 1e6
-    if type(value) is not field.type:
-        quote = ", in quotes" if field.type is str else ""
-        return f"found {value!r}, wanted {WANTED[field.type]}{quote}", value
+    if type(value) is not kind:
+        quote = ", in quotes" if kind is str else ""
+        return f"found {value!r}, wanted {WANTED[kind]}{quote}", value
     return _check_range(field.metadata, value), value
 
 
-def _convert_list(field: Field[Any], value: Any) -> tuple[str | None, tuple[Any, ...]]:
-    """The same for lists of names or of numbers; a single entry needs no brackets."""
-    is_numeric = field.type == tuple[float, ...]
-    kinds, wanted = ({int, float}, "numbers") if is_numeric else ({str}, "names")
+def _convert_list(kind: type, field: Field[Any], value: Any) -> tuple[str | None, tuple[Any, ...]]:
+    """The same for lists of a kind; a single entry needs no brackets."""
+    accepted, wanted = LISTS[kind]
     entries = value if isinstance(value, list) else [value]
-    if not all(type(entry) in kinds for entry in entries):
+    if not all(type(entry) in accepted for entry in entries):
         return f"found {value!r}, wanted a list of {wanted}", ()
-    return None, tuple(float(entry) if is_numeric else entry for entry in entries)
+    entries = [kind(entry) for entry in entries]
+    problems = (_check_range(field.metadata, entry) for entry in entries)
+    return next(filter(None, problems), None), tuple(entries)
 
 
 def _check_range(limits: Mapping[str, Any], value: Any) -> str | None:

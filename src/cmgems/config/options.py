@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, field, fields, is_dataclass
-from typing import Any, cast
+from types import UnionType
+from typing import Any, cast, get_args
 
 
 def option(
@@ -35,6 +36,13 @@ def option(
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def accepted_type(part: Field[Any]) -> tuple[Any, bool]:
+    """The type of a key's values, and whether it may be null, which leaves it to another key."""
+    alternatives = get_args(part.type) if isinstance(part.type, UnionType) else (part.type,)
+    (kind,) = (kind for kind in alternatives if kind is not type(None))
+    return kind, type(None) in alternatives
 
 
 def iter_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from cmgems.config.options import option
 
+PRESETS = ("small", "logo", "dnabert", "conv", "conv_attention")  # of `cmgems.models.presets`
+
 
 @dataclass(frozen=True)
 class Run:
@@ -177,17 +179,19 @@ class FastStart:
 
 @dataclass(frozen=True)
 class Model:
+    """The encoder; each of its keys but `dropout` is the preset's where it is null."""
+
     preset: str = option(
-        "small", "named sizes of the encoder", choices=("small", "logo", "dnabert")
+        "small", "named encoder, of which the keys below can change parts", choices=PRESETS
     )
-    num_layers: int = option(0, "number of layers; 0: the preset's", low=0, high=200, was="layers")
-    hidden_size: int = option(0, "size of the hidden states; 0: the preset's", low=0, was="width")
-    num_heads: int = option(0, "number of attention heads; 0: the preset's", low=0, was="heads")
-    intermediate_size: int = option(
-        0, "size of the feed-forward layers; 0: the preset's", low=0, was="feed_forward"
+    num_layers: int | None = option(None, "number of layers", low=1, high=200, was="layers")
+    hidden_size: int | None = option(None, "size of the hidden states", low=2, was="width")
+    num_heads: int | None = option(None, "number of attention heads", low=1, was="heads")
+    intermediate_size: int | None = option(
+        None, "size of the feed-forward layers", low=1, was="feed_forward"
     )
-    max_position_embeddings: int = option(
-        512,
+    max_position_embeddings: int | None = option(
+        None,
         "maximum number of tokens per sequence, [CLS] and [SEP] included",
         low=8,
         was="positions",
@@ -195,22 +199,40 @@ class Model:
     dropout: float = option(
         0.0, "dropout probability, everywhere in the encoder", low=0.0, high=0.9
     )
-    norm: str = option(
-        "post", "LayerNorm behind each sum (BERT) or in front of each part", choices=("post", "pre")
+    norm: str | None = option(
+        None, "LayerNorm behind each sum (BERT) or in front of each part", choices=("post", "pre")
     )
-    embedding_norm: bool = option(
-        True, "LayerNorm on the embeddings; with norm: pre, false is ESM's form, true ModernBERT's"
+    embedding_norm: bool | None = option(
+        None, "LayerNorm on the embeddings; with norm: pre, false is ESM's form, true ModernBERT's"
     )
-    position_embedding: str = option(
-        "learned",
+    position_embedding: str | None = option(
+        None,
         "how the encoder knows positions: a vector each, turned queries and keys, or scores that "
         "fall with the distance",
         choices=("learned", "rotary", "alibi"),
     )
-    mlp: str = option("gelu", "feed-forward: GELU, or gated by it", choices=("gelu", "geglu"))
-    biases: bool = option(True, "biases of products and LayerNorms; the output keeps its own")
-    conv_stem: int = option(
-        0, "tokens that a convolution in front of the layers spans, odd; 0: none", low=0, high=31
+    mlp: str | None = option(None, "feed-forward: GELU, or gated by it", choices=("gelu", "geglu"))
+    biases: bool | None = option(
+        None, "biases of products and LayerNorms; the output keeps its own"
+    )
+    conv_stem: int | None = option(
+        None, "tokens that a convolution in front of the layers spans, odd; 0: none", low=0, high=31
+    )
+    attention_every_n_layers: int | None = option(
+        None,
+        "layers from one with attention to the next, convolutions between them; 1: attention in "
+        "all, 0: in none",
+        low=0,
+        high=200,
+    )
+    conv_kernel: int | None = option(
+        None, "tokens that a convolution layer spans, odd", low=1, high=31
+    )
+    conv_dilations: tuple[int, ...] | None = option(
+        None,
+        "distance of the tokens that a convolution spans, of the convolution layers in turn",
+        low=1,
+        high=1024,
     )
     init: str = option(
         "bert",

@@ -7,7 +7,7 @@ product for the gradient of either factor; what a kernel computes a second time 
 not useful work and does not count.
 
 The last layer's queries, output projection and feed-forward run at the predicted tokens only, as
-in `cmgems.models.encoder`; its keys and values run at all of them.
+in `cmgems.models.encoder`; its keys and values, or its convolution, run at all of them.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ FORWARD_AND_BACKWARD = 3  # times the forward pass
 class ForwardFlops(NamedTuple):
     """Mean FLOPs of a forward pass for each token of a sequence, by what they are spent on."""
 
-    stem: float  # convolution in front of the layers
+    convolutions: float  # layers of them, and the one in front of the layers
     projections: float  # query, key, value and output of attention
     attention: float  # scores and weighted sums
     feed_forward: float
@@ -46,13 +46,22 @@ def forward_flops_per_token(config: EncoderConfig, tokens: float, masked: float)
     """
     width, full = config.hidden_size, config.num_layers - 1  # the layers that run at every token
     reach = full + masked  # of the parts that the last layer computes at predicted tokens
+    attending = attention_layers(config)
+    # of these the part that is computed at predicted tokens alone, if the last is one of them
+    queries = attending - (1 - masked) * (config.conv_dilation(full) is None)
+    convolved = config.conv_stem + config.conv_kernel * (config.num_layers - attending)
     return ForwardFlops(
-        stem=2 * config.conv_stem * width * width,
-        projections=2 * width * width * (2 * config.num_layers + 2 * reach),
-        attention=4 * tokens * width * reach,
+        convolutions=2 * convolved * width * width,
+        projections=2 * width * width * (2 * attending + 2 * queries),
+        attention=4 * tokens * width * queries,
         feed_forward=2 * MLPS[config.mlp].matrices * width * config.intermediate_size * reach,
         head=masked * 2 * width * (width + config.vocab_size),
     )
+
+
+def attention_layers(config: EncoderConfig) -> int:
+    """How many layers attend; the others are convolutions."""
+    return sum(config.conv_dilation(layer) is None for layer in range(config.num_layers))
 
 
 def flops_per_token(config: EncoderConfig, tokens: float, masked: float) -> float:
@@ -73,7 +82,10 @@ def parameters(config: EncoderConfig) -> int:
         embeddings += config.conv_stem * width * width + bias * width
     inner, matrices = config.intermediate_size, MLPS[config.mlp].matrices
     feed_forward = matrices * width * inner + bias * ((matrices - 1) * inner + width)
-    layers = config.num_layers * (4 * square + feed_forward + 2 * norm)
+    attending = attention_layers(config)
+    convolution = config.conv_kernel * width * width + bias * width
+    layers = config.num_layers * (feed_forward + 2 * norm)
+    layers += attending * 4 * square + (config.num_layers - attending) * convolution
     if pre and config.embedding_norm and config.num_layers:
         layers -= norm  # the first layer's input is normalized already
     return embeddings + layers + norm * pre + square + norm + config.vocab_size

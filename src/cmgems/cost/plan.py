@@ -15,9 +15,9 @@ from cmgems.config.schema import Experiment
 from cmgems.cost.device import Memory, device_memory, device_name, measure_matmul_speed, synchronize
 from cmgems.cost.flops import flops_per_token, parameters
 from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import EncoderConfig
+from cmgems.models.layouts import SequenceLayout
 from cmgems.models.presets import encoder_config
 from cmgems.tokenization import build_tokenization
 from cmgems.training.optim import adamw

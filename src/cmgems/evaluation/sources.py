@@ -10,7 +10,7 @@ from cmgems.evaluation.config import UNTRAINED, Evaluation
 from cmgems.hub.pretrained import Pretrained, load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
-from cmgems.models.presets import BERT_BLOCKS, sizes
+from cmgems.models.presets import encoder_keys
 from cmgems.tokenization import Tokenization, build_tokenization
 
 
@@ -54,9 +54,7 @@ def _untrained(evaluation: Evaluation, like: ModelSource | None) -> ModelSource:
         return ModelSource(UNTRAINED, "", 0, like.tokenization, like.shape, config.init)
     tokenization = build_tokenization(Data(tokenization=config.tokenization, k=config.k))
     shape = EncoderConfig(
-        **sizes(Model(preset=config.preset)),
-        vocab_size=tokenization.vocab_size,
-        max_position_embeddings=512,
+        **encoder_keys(Model(preset=config.preset)), vocab_size=tokenization.vocab_size
     )
     return ModelSource(UNTRAINED, "", 0, tokenization, shape, config.init)
 
@@ -76,13 +74,7 @@ def load_language_model(source: ModelSource, seed: int) -> MaskedLanguageModel:
         seed=seed,
         data=Data(tokenization=source.tokenization.name, k=source.tokenization.k),
         model=Model(
-            num_layers=shape.num_layers,
-            hidden_size=shape.hidden_size,
-            num_heads=shape.num_heads,
-            intermediate_size=shape.intermediate_size,
-            max_position_embeddings=shape.max_position_embeddings,
-            init=source.init,
-            **{name: getattr(shape, name) for name in BERT_BLOCKS},
+            init=source.init, **{name: getattr(shape, name) for name in encoder_keys(Model())}
         ),
     )
     return build_model(experiment).eval()

@@ -44,10 +44,10 @@ TYPES = 2  # rows of BERT's token-type embedding
 
 # Parts with weight and bias: ours -> theirs; of a fused part the pieces in our order.
 LAYER = {
-    "attention.query": ("attention.self.query",),
-    "attention.key_value": ("attention.self.key", "attention.self.value"),
-    "attention.output": ("attention.output.dense",),
-    "attention_norm": ("attention.output.LayerNorm",),
+    "mixer.query": ("attention.self.query",),
+    "mixer.key_value": ("attention.self.key", "attention.self.value"),
+    "mixer.output": ("attention.output.dense",),
+    "mixer_norm": ("attention.output.LayerNorm",),
     "mlp.up": ("intermediate.dense",),
     "mlp.down": ("output.dense",),
     "norm": ("output.LayerNorm",),

@@ -36,13 +36,14 @@ BLOCKS: dict[str, Any] = {
     "mlp": "gelu",
     "biases": True,
     "conv_stem": 0,
+    "attention_every_n_layers": 1,
 }
 WORDS = "esm.embeddings.word_embeddings.weight"
 LAYER = {
-    "attention_norm": ("attention.LayerNorm",),
-    "attention.query": ("attention.self.query",),
-    "attention.key_value": ("attention.self.key", "attention.self.value"),
-    "attention.output": ("attention.output.dense",),
+    "mixer_norm": ("attention.LayerNorm",),
+    "mixer.query": ("attention.self.query",),
+    "mixer.key_value": ("attention.self.key", "attention.self.value"),
+    "mixer.output": ("attention.output.dense",),
     "norm": ("LayerNorm",),
     "mlp.up": ("intermediate.dense",),
     "mlp.down": ("output.dense",),

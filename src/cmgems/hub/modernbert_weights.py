@@ -35,10 +35,11 @@ BLOCKS: dict[str, Any] = {
     "position_embedding": "rotary",
     "mlp": "geglu",
     "conv_stem": 0,
+    "attention_every_n_layers": 1,
 }
 WORDS = "model.embeddings.tok_embeddings.weight"
 LAYER = {
-    "attention.output": "attn.Wo",
+    "mixer.output": "attn.Wo",
     "norm": "mlp_norm",
     "mlp.up": "mlp.Wi",
     "mlp.down": "mlp.Wo",
@@ -65,8 +66,8 @@ def matches(config: EncoderConfig) -> Iterator[Match]:
     for number in range(config.num_layers):
         ours, theirs = f"encoder.layers.{number}", f"model.layers.{number}"
         if number:
-            yield from part((f"{ours}.attention_norm",), (f"{theirs}.attn_norm",), biases)
-        fused = f"{ours}.attention.query", f"{ours}.attention.key_value"
+            yield from part((f"{ours}.mixer_norm",), (f"{theirs}.attn_norm",), biases)
+        fused = f"{ours}.mixer.query", f"{ours}.mixer.key_value"
         yield from part(fused, (f"{theirs}.attn.Wqkv",), biases, shares=(1, 2))
         for name, piece in LAYER.items():
             yield from part((f"{ours}.{name}",), (f"{theirs}.{piece}",), biases)

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.models.attention import PaddedLayout
 from cmgems.models.dropout import Dropout
 from cmgems.models.encoder import Encoder
+from cmgems.models.layouts import PaddedLayout
 from cmgems.tasks.tokens import Tokens
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization.base import CLS, MASK, SEP, Tokenization
 
 TOKENS_PER_BATCH = 8192

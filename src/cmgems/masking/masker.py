@@ -21,7 +21,7 @@ from cmgems.masking.rates import CenterRates, relevant_params
 from cmgems.masking.registry import strategy
 from cmgems.masking.strategies import STRATEGIES, Strategy
 from cmgems.masking.types import CENTERS, MIXING, StrategyInput, StrategyParams
-from cmgems.models.attention import SequenceLayout
+from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization.base import Tokenization
 from cmgems.utils.rng import uniform_tensor
 

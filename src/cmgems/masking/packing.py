@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cmgems.masking import kernels
 from cmgems.masking.types import CORRUPTION
-from cmgems.models.attention import SequenceLayout
+from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization.base import CLS, FIRST_TOKEN, MASK, PAD, SEP, Tokenization
 from cmgems.utils.kernels import as_numpy, as_uint32, use_cpu_kernels
 from cmgems.utils.rng import random_bits

@@ -8,72 +8,24 @@ are wanted at all tokens or, in the last layer, at some of them (`at_M`) alone.
     SequenceLayout    other devices      the kernel for packed sequences, or spread over a grid
     PaddedLayout      padded batches     the grid as it is
 
-    tokens   A A A A A B B B C C C C C       seqlens (5, 3, 5), cu_seqlens [0, 5, 8, 13]
-    padded   A A A A A
-             B B B . .
-             C C C C C
-
-On other devices nothing may depend on the host knowing the lengths, so the ends of the sequences
-are a tensor there. The kernel takes it as it is, but neither float32, dropout nor ALiBi.
+The kernel takes the ends of the sequences as they are, but neither float32, dropout nor ALiBi.
 
 Shapes: B sequences, T packed tokens, M positions with a query, N = T or M queries, D width,
 H heads, E = D / H, S the longest sequence, Q queries of a sequence, G models.
 """
 
-from itertools import groupby
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from cmgems.models.dropout import Dropout
-
-
-class SequenceLayout(NamedTuple):
-    """Where each packed token belongs."""
-
-    position_ids: Tensor  # int64 [T], of each token in its sequence
-    # tokens of each of the B sequences, [CLS] and [SEP] included; on the host, and empty where
-    # `cu_seqlens` is given
-    seqlens: tuple[int, ...] = ()
-    cu_seqlens: Tensor | None = None  # int64 [B + 1], first token of each sequence, then the end T
-    max_seqlen: int = 0  # S or more; read with `cu_seqlens` alone
-
-    @classmethod
-    def of(cls, seqlens: tuple[int, ...], device: torch.device | str = "cpu") -> "SequenceLayout":
-        position_ids = torch.cat([torch.arange(n, device=device) for n in seqlens])
-        if position_ids.device.type == "cpu":
-            return cls(position_ids, seqlens)
-        cu_seqlens = torch.tensor((0, *seqlens)).cumsum(0).to(device, non_blocking=True)
-        return cls(position_ids, (), cu_seqlens, max(seqlens))
-
-
-class PaddedLayout(NamedTuple):
-    """B rows of S tokens, padded on the right, one after the other: T = B S."""
-
-    position_ids: Tensor  # int64 [T] or [G, T]; 0 at padding
-    num_rows: int  # B
-    row_length: int  # S
-    attention_mask: Tensor | None = None  # bool [..., B, S], False at padding; None: no padding
-
-    @classmethod
-    def of(cls, attention_mask: Tensor, padded: bool = True) -> "PaddedLayout":
-        """Of a mask [..., B, S]; `padded`: it may be False somewhere."""
-        rows, length = attention_mask.shape[-2:]
-        position_ids = torch.arange(length, device=attention_mask.device).repeat(rows)
-        if not padded:
-            return cls(position_ids, rows, length)
-        position_ids = position_ids * attention_mask.flatten(-2)
-        return cls(position_ids, rows, length, attention_mask)
-
-    def first_tokens(self, count: int) -> Tensor:
-        """int64 [B count]: the first so many of each row, among its tokens."""
-        first_B = torch.arange(self.num_rows, device=self.position_ids.device) * self.row_length
-        column = torch.arange(count, device=self.position_ids.device)
-        return (first_B[:, None] + column).flatten()
-
-
-Layout = SequenceLayout | PaddedLayout
+from cmgems.models.layouts import (
+    Layout,
+    PaddedLayout,
+    SequenceLayout,
+    equal_lengths,
+    padded_slots,
+    unpack_to_padded,
+)
 
 
 def attention(
@@ -191,23 +143,15 @@ def _attention_padded(
     inside_BS = column_S < keys.diff()[:, None]
     # A row without tokens would be all -inf; it has no queries, so what it attends to is no matter.
     inside_BS = inside_BS | (column_S == 0)
-    k, v = (_unpack_to_padded(x, keys, column_S).transpose(1, 2) for x in (k, v))
-    q_grid = _unpack_to_padded(q, queries, column_S).transpose(1, 2)  # [B, H, S, E]
+    k, v = (unpack_to_padded(x, keys, column_S).transpose(1, 2) for x in (k, v))
+    q_grid = unpack_to_padded(q, queries, column_S).transpose(1, 2)  # [B, H, S, E]
     position_BS = (
-        position_N if slopes_H is None else _unpack_to_padded(position_N, queries, column_S)
+        position_N if slopes_H is None else unpack_to_padded(position_N, queries, column_S)
     )
     mask = _with_alibi(inside_BS[:, None, None, :], slopes_H, position_BS, longest, q.dtype)
     mixed = dropout.attend(q_grid, k, v, mask)
-    number_N = torch.arange(len(q), device=q.device)
-    row_N = torch.searchsorted(queries, number_N, right=True) - 1
-    at_N = row_N * longest + number_N - queries[row_N]
+    at_N = padded_slots(queries, len(q), longest)
     return mixed.transpose(1, 2).flatten(0, 1).index_select(0, at_N)
-
-
-def _unpack_to_padded(x: Tensor, starts: Tensor, column_S: Tensor) -> Tensor:
-    """[N, ...] -> [B, S, ...]; behind a sequence's end stands whatever comes next."""
-    at_BS = (starts[:-1, None] + column_S).clamp(max=len(x) - 1)
-    return x.index_select(0, at_BS.flatten()).unflatten(0, at_BS.shape)
 
 
 def _attention_by_equal_length(
@@ -219,7 +163,7 @@ def _attention_by_equal_length(
     dropout: Dropout,
     slopes_H: Tensor | None,
 ) -> Tensor:
-    groups = _groups(layout.seqlens)
+    groups = equal_lengths(layout.seqlens)
     tokens = [length * count for length, count in groups]
     queries = _queries_per_sequence(layout.seqlens, at_M)
     sizes = [sum(queries[first : first + count]) for first, (_, count) in _group_starts(groups)]
@@ -284,11 +228,6 @@ def _queries_per_sequence(seqlens: tuple[int, ...], at_M: Tensor | None) -> tupl
     ends = torch.tensor(seqlens).cumsum(0)
     up_to = torch.searchsorted(at_M.cpu(), ends)
     return tuple(up_to.diff(prepend=up_to.new_zeros(1)).tolist())
-
-
-def _groups(seqlens: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(length, how many) of consecutive sequences of equal length."""
-    return [(length, len(list(group))) for length, group in groupby(seqlens)]
 
 
 def _group_starts(groups: list[tuple[int, int]]) -> list[tuple[int, tuple[int, int]]]:

@@ -1,7 +1,7 @@
 """The whole encoder in one file: a transformer on packed tokens, described by its config.
 
 Sequences are packed, not padded: the tokens of all sequences of a batch are concatenated, and only
-attention (and a convolution stem) looks at where one ends and the next begins. The last layer
+attention and convolutions look at where one ends and the next begins. The last layer
 computes queries, output projection and feed-forward for the predicted positions alone: the loss
 reads nothing else, so this is exact, and it saves most of a shallow encoder's last layer.
 
@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.models.attention import Layout, SequenceLayout, attention
 from cmgems.models.blocks import MLPS, ConvolutionStem, Embedding, LayerNorm
 from cmgems.models.dropout import Dropout
+from cmgems.models.layouts import Layout, SequenceLayout
 from cmgems.models.linear import Linear, linear
+from cmgems.models.mixers import Convolution, SelfAttention
 from cmgems.models.positions import POSITIONS, AttentionPositions
 
 ALIGNED = 64  # classes of the output product are a multiple of this on a GPU
@@ -44,6 +45,17 @@ class EncoderConfig:
     mlp: str = "gelu"  # a key of `MLPS`
     biases: bool = True  # of products and LayerNorms; the output's over the vocabulary stays
     conv_stem: int = 0  # kernel width in tokens, odd; 0: none
+    attention_every_n_layers: int = 1  # the other layers are convolutions; 0: all are
+    conv_kernel: int = 9  # tokens that a convolution layer spans, odd
+    conv_dilations: tuple[int, ...] = (1,)  # of the convolution layers in turn
+
+    def conv_dilation(self, layer: int) -> int | None:
+        """The dilation of a layer (0 for the first); None for one with attention."""
+        every = self.attention_every_n_layers
+        if every and (layer + 1) % every == 0:
+            return None
+        convolutions_before = layer - (layer // every if every else 0)
+        return self.conv_dilations[convolutions_before % len(self.conv_dilations)]
 
 
 class Encoder(nn.Module):
@@ -103,15 +115,15 @@ class Encoder(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each with a residual sum and a LayerNorm."""
+    """Attention or convolution, and feed-forward, each with a residual sum and a LayerNorm."""
 
     def __init__(self, config: EncoderConfig, number: int):
         super().__init__()
         width, biases = config.hidden_size, config.biases
-        self.attention = SelfAttention(config)
+        self.mixer = build_mixer(config, number)
         # The first layer's input is normalized by the embeddings' LayerNorm, where there is one.
         normalized = config.norm == "pre" and config.embedding_norm and number == 0
-        self.attention_norm = nn.Identity() if normalized else LayerNorm(width, biases)
+        self.mixer_norm = nn.Identity() if normalized else LayerNorm(width, biases)
         self.mlp = MLPS[config.mlp](width, config.intermediate_size, biases)
         self.norm = LayerNorm(width, biases)
 
@@ -128,8 +140,8 @@ class PostNormLayer(Layer):
         dropout: Dropout,
     ) -> Tensor:
         x_MD = _select(x_TD, at_M)
-        mixed = self.attention(x_MD, x_TD, layout, at_M, positions, dropout)
-        x_MD = self.attention_norm(x_MD + dropout(mixed))
+        mixed = self.mixer(x_MD, x_TD, layout, at_M, positions, dropout)
+        x_MD = self.mixer_norm(x_MD + dropout(mixed))
         return self.norm(x_MD + dropout(self.mlp(x_MD)))
 
 
@@ -144,9 +156,9 @@ class PreNormLayer(Layer):
         positions: AttentionPositions,
         dropout: Dropout,
     ) -> Tensor:
-        normed_TD = self.attention_norm(x_TD)
+        normed_TD = self.mixer_norm(x_TD)
         normed_MD = _select(normed_TD, at_M)
-        mixed = self.attention(normed_MD, normed_TD, layout, at_M, positions, dropout)
+        mixed = self.mixer(normed_MD, normed_TD, layout, at_M, positions, dropout)
         x_MD = _select(x_TD, at_M) + dropout(mixed)
         return x_MD + dropout(self.mlp(self.norm(x_MD)))
 
@@ -154,32 +166,12 @@ class PreNormLayer(Layer):
 LAYERS: dict[str, type[Layer]] = {"post": PostNormLayer, "pre": PreNormLayer}
 
 
-class SelfAttention(nn.Module):
-    """Each of M tokens asks the T tokens of the batch that belong to its sequence."""
-
-    def __init__(self, config: EncoderConfig):
-        super().__init__()
-        width, biases = config.hidden_size, config.biases
-        self.num_heads = config.num_heads
-        self.query = Linear(width, width, biases)
-        self.key_value = Linear(width, 2 * width, biases)
-        self.output = Linear(width, width, biases)
-
-    def forward(
-        self,
-        x_MD: Tensor,
-        x_TD: Tensor,
-        layout: Layout,
-        at_M: Tensor | None,
-        positions: AttentionPositions,
-        dropout: Dropout,
-    ) -> Tensor:
-        query, key_value = positions.rotate(
-            self.query(x_MD), self.key_value(x_TD), at_M, self.num_heads
-        )
-        slopes_H = positions.slopes_H
-        mixed = attention(query, key_value, layout, at_M, self.num_heads, dropout, slopes_H)
-        return self.output(mixed)
+def build_mixer(config: EncoderConfig, layer: int) -> SelfAttention | Convolution:
+    """What mixes the tokens in a layer (0 for the first)."""
+    dilation = config.conv_dilation(layer)
+    if dilation is None:
+        return SelfAttention(config.hidden_size, config.num_heads, config.biases)
+    return Convolution(config.hidden_size, config.conv_kernel, dilation, config.biases)
 
 
 class MaskedLanguageModel(nn.Module):
@@ -219,9 +211,9 @@ def aligned_linear(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
 def initialize_bert(module: nn.Module) -> None:
     """BERT's initialization: weights normal with deviation 0.02, biases 0, LayerNorm 1 and 0."""
     for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
+        if isinstance(part, nn.Linear | nn.Conv1d | nn.Embedding):
             nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear) and part.bias is not None:
+        if isinstance(part, nn.Linear | nn.Conv1d) and part.bias is not None:
             nn.init.zeros_(part.bias)
 
 

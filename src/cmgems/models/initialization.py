@@ -82,8 +82,8 @@ def fast_start(encoder: Encoder, tokenization: Tokenization, parts: FastStart) -
         assert isinstance(layer, Layer)
         if parts.transport:
             # Variance 1 in (behind a LayerNorm), variance 1 out.
-            layer.attention.key_value.weight[width:].normal_(std=width**-0.5)
-            layer.attention.output.weight.normal_(std=width**-0.5)
+            layer.mixer.key_value.weight[width:].normal_(std=width**-0.5)
+            layer.mixer.output.weight.normal_(std=width**-0.5)
         if parts.heads:
             _aim_heads(layer, frequencies, half, first_offset=1 + number % 2)
 
@@ -120,19 +120,19 @@ def _write_positions(weight_SD: Tensor, frequencies: Tensor, half: int, sinusoid
 
 def _aim_heads(layer: Layer, frequencies: Tensor, half: int, first_offset: int) -> None:
     """Add to queries and keys what makes head h attend to the token at its offset."""
-    head_width = layer.attention.query.weight.shape[0] // layer.attention.num_heads
+    head_width = layer.mixer.query.weight.shape[0] // layer.mixer.num_heads
     pairs = torch.arange(head_width // 2)
-    for head in range(layer.attention.num_heads):
+    for head in range(layer.mixer.num_heads):
         offset = (first_offset + 2 * (head // 2)) * (-1 if head % 2 == 0 else 1)
         # Each head reads its own evenly spread choice of the frequencies.
         chosen = (pairs * len(frequencies) // len(pairs) + head) % len(frequencies)
         sine, cosine = half + 2 * chosen, half + 2 * chosen + 1
         row = head * head_width + 2 * pairs
         turn, gain = frequencies[chosen] * offset, _gain(frequencies[chosen])
-        key = layer.attention.key_value.weight
+        key = layer.mixer.key_value.weight
         key[row, sine] += gain
         key[row + 1, cosine] += gain
-        query = layer.attention.query.weight  # sin(x + turn) and cos(x + turn)
+        query = layer.mixer.query.weight  # sin(x + turn) and cos(x + turn)
         query[row, sine] += gain * turn.cos()
         query[row, cosine] += gain * turn.sin()
         query[row + 1, cosine] += gain * turn.cos()

@@ -1,4 +1,4 @@
-"""Sizes of the encoders of the papers, and the encoder of an experiment."""
+"""The encoders of the papers and of the field by name, and the encoder of an experiment."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,15 +6,6 @@ from cmgems.config.schema import Experiment, Model
 
 if TYPE_CHECKING:
     from cmgems.models.encoder import EncoderConfig
-
-PRESETS = {
-    # for laptops and tests: LOGO's depth, half its width
-    "small": {"num_layers": 2, "hidden_size": 128, "num_heads": 4, "intermediate_size": 512},
-    # LOGO (Yang et al., NAR 2022)
-    "logo": {"num_layers": 2, "hidden_size": 256, "num_heads": 8, "intermediate_size": 3072},
-    # DNABERT (Ji et al., Bioinformatics 2021): BERT-base
-    "dnabert": {"num_layers": 12, "hidden_size": 768, "num_heads": 12, "intermediate_size": 3072},
-}
 
 # The keys that choose the kinds of blocks, with BERT's.
 BERT_BLOCKS: dict[str, Any] = {
@@ -24,26 +15,57 @@ BERT_BLOCKS: dict[str, Any] = {
     "mlp": "gelu",
     "biases": True,
     "conv_stem": 0,
+    "attention_every_n_layers": 1,
+}
+
+# What a preset need not say.
+DEFAULTS: dict[str, Any] = {
+    "max_position_embeddings": 512,
+    **BERT_BLOCKS,
+    "conv_kernel": 9,
+    "conv_dilations": (1,),
+}
+
+# Convolutions in front of attention's place, each with a small feed-forward.
+_CONVOLUTIONS: dict[str, Any] = {
+    "num_layers": 6,
+    "hidden_size": 96,
+    "num_heads": 4,
+    "intermediate_size": 192,
+    "norm": "pre",
+    "embedding_norm": False,
+    "position_embedding": "rotary",
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # for laptops and tests: LOGO's depth, half its width
+    "small": {"num_layers": 2, "hidden_size": 128, "num_heads": 4, "intermediate_size": 512},
+    # LOGO (Yang et al., NAR 2022)
+    "logo": {"num_layers": 2, "hidden_size": 256, "num_heads": 8, "intermediate_size": 3072},
+    # DNABERT (Ji et al., Bioinformatics 2021): BERT-base
+    "dnabert": {"num_layers": 12, "hidden_size": 768, "num_heads": 12, "intermediate_size": 3072},
+    # dilated convolutions alone; GPN (Benegas et al., PNAS 2023) is of the kind
+    "conv": _CONVOLUTIONS | {"attention_every_n_layers": 0, "conv_dilations": (1, 2, 4, 8, 16, 32)},
+    # every third layer attends: four convolutions and two layers of attention
+    "conv_attention": _CONVOLUTIONS
+    | {"attention_every_n_layers": 3, "conv_dilations": (1, 4, 16, 32)},
 }
 
 
-def sizes(model: Model) -> dict[str, Any]:
-    """The preset's sizes, each replaced where the experiment gives its own."""
-    preset = PRESETS[model.preset]
-    return {name: getattr(model, name) or size for name, size in preset.items()}
-
-
-def blocks(model: Model) -> dict[str, Any]:
-    """The kinds of blocks that an experiment chooses."""
-    return {name: getattr(model, name) for name in BERT_BLOCKS}
+def encoder_keys(model: Model) -> dict[str, Any]:
+    """Sizes and blocks of an experiment's encoder, as `EncoderConfig` names them: the preset's,
+    each replaced where the experiment gives its own."""
+    keys = DEFAULTS | PRESETS[model.preset]
+    own = {name: getattr(model, name) for name in keys}
+    return keys | {name: value for name, value in own.items() if value is not None}
 
 
 def fast_start_problem(model: Model) -> str | None:
     """Why these blocks cannot have the initial weights `fast_start`, in one line."""
+    keys = encoder_keys(model)
     for name, needed in BERT_BLOCKS.items():
-        found = getattr(model, name)
-        if found != needed:
-            return f"model.{name}: found {found}, model.init fast_start wants {needed}"
+        if keys[name] != needed:
+            return f"model.{name}: found {keys[name]}, model.init fast_start wants {needed}"
     return None
 
 
@@ -53,11 +75,7 @@ def encoder_config(experiment: Experiment) -> "EncoderConfig":
     from cmgems.models.encoder import EncoderConfig
     from cmgems.tokenization import build_tokenization
 
-    model = experiment.model
+    vocab_size = build_tokenization(experiment.data).vocab_size
     return EncoderConfig(
-        **sizes(model),
-        vocab_size=build_tokenization(experiment.data).vocab_size,
-        max_position_embeddings=model.max_position_embeddings,
-        dropout=model.dropout,
-        **blocks(model),
+        **encoder_keys(experiment.model), vocab_size=vocab_size, dropout=experiment.model.dropout
     )

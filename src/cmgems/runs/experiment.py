@@ -8,7 +8,7 @@ from cmgems.config.loading import load_as
 from cmgems.config.options import get_value, iter_keys
 from cmgems.config.schema import Experiment, Masking, Model
 from cmgems.errors import UserError
-from cmgems.models.presets import fast_start_problem, sizes
+from cmgems.models.presets import encoder_keys, fast_start_problem
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -25,7 +25,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 
 def _with_defaults(experiment: Experiment, name: str) -> Experiment:
     run = replace(experiment.run, dir=experiment.run.dir or f"runs/{name}")
-    return replace(experiment, name=name, run=run)
+    # The copy in the run folder says what was run, whatever a later version's preset is.
+    model = replace(experiment.model, **encoder_keys(experiment.model))
+    return replace(experiment, name=name, run=run, model=model)
 
 
 def diff(a: Experiment, b: Experiment) -> list[str]:
@@ -50,7 +52,7 @@ def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     # torch, as in `_curriculum_rules`
     from cmgems.tokenization import build_tokenization
 
-    data, positions = experiment.data, experiment.model.max_position_embeddings
+    data, positions = experiment.data, encoder_keys(experiment.model)["max_position_embeddings"]
     tokenization = build_tokenization(data)
     if data.min_window_length < tokenization.min_bases:
         yield (
@@ -74,7 +76,7 @@ def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _model_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    shape = sizes(experiment.model)
+    shape = encoder_keys(experiment.model)
     if shape["hidden_size"] % (2 * shape["num_heads"]):
         yield (
             "model.hidden_size",
@@ -96,17 +98,19 @@ def _model_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def _block_rules(model: Model) -> Iterator[tuple[str, str]]:
-    if model.norm == "post" and not model.embedding_norm:
+    keys = encoder_keys(model)
+    if keys["norm"] == "post" and not keys["embedding_norm"]:
         yield (
             "model.embedding_norm",
             "model.embedding_norm: found false, wanted true with model.norm post: its layers take "
             "normalized states",
         )
-    if model.conv_stem and model.conv_stem % 2 == 0:
-        yield (
-            "model.conv_stem",
-            f"model.conv_stem: found {model.conv_stem}, wanted an odd number of tokens, or 0",
-        )
+    for name, else_wanted in (("conv_stem", ", or 0"), ("conv_kernel", "")):
+        if keys[name] and keys[name] % 2 == 0:
+            yield (
+                f"model.{name}",
+                f"model.{name}: found {keys[name]}, wanted an odd number of tokens{else_wanted}",
+            )
     problem = fast_start_problem(model) if model.init == "fast_start" else None
     if problem:
         yield "model.init", problem

@@ -14,7 +14,7 @@ from cmgems.utils.files import atomic_write, hash_file
 
 # Raised by one when a name in checkpoints changes: of a weight, of a callback, of what a callback
 # saves. Lightning finds all of them by name, and would leave out what it does not find.
-CHECKPOINT_FORMAT = 2  # the first versions of cmgems saved no number
+CHECKPOINT_FORMAT = 3  # the first versions of cmgems saved no number
 FORMAT_KEY = "cmgems_format"
 
 

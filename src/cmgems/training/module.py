@@ -25,9 +25,9 @@ from cmgems.masking.packing import (
     PackedShape,
     PackedShapePolicy,
 )
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization.base import Tokenization
 from cmgems.training.distributed import full_tensor, is_sharded, shard
 from cmgems.training.metrics import (

@@ -28,9 +28,9 @@ from cmgems.evaluation.finetuning.train import (
 )
 from cmgems.genome.alphabet import encode_bases
 from cmgems.inference.encode import compute_hidden_states
-from cmgems.models.attention import SequenceLayout
 from cmgems.models.dropout import SeededDropout
 from cmgems.models.encoder import Encoder
+from cmgems.models.layouts import SequenceLayout
 from cmgems.models.stacked import stack, unstack
 from cmgems.tasks.dataset import from_sequences, pack_codes
 from cmgems.tasks.lookup import find_task
@@ -145,7 +145,7 @@ def test_a_frozen_encoder_stays_and_adapters_move(encoder, data):
                 n.rpartition(".")[2] for n, p in model.encoder.named_parameters() if p.requires_grad
             }
             assert trained == {"down", "up"}
-            assert model.encoder.layers[0].attention.query.up.abs().max() > 0
+            assert model.encoder.layers[0].mixer.query.up.abs().max() > 0
             assert torch.equal(model.encoder.tokens.weight[0], before["tokens.weight"])
     assert all(torch.equal(x, before[name]) for name, x in encoder.state_dict().items())
 
@@ -160,9 +160,9 @@ def test_adapters_add_their_product_to_the_weights(encoder, data):
     with torch.no_grad():
         for ours, theirs in zip(stacked.layers, plain.layers, strict=True):
             for name in ADAPTED:
-                part = getattr(ours.attention, name)
+                part = getattr(ours.mixer, name)
                 nn.init.normal_(part.up, std=0.2)
-                getattr(theirs.attention, name).weight += ALPHA / rank * (part.up[0] @ part.down[0])
+                getattr(theirs.mixer, name).weight += ALPHA / rank * (part.up[0] @ part.down[0])
     tokens = tokenize(data, OverlappingKmers(3), SHAPE.max_position_embeddings)
     real = tokens.attention_mask()
     layout = SequenceLayout.of(tuple(tokens.lengths_N.tolist()))

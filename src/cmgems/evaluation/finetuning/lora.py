@@ -8,8 +8,10 @@ do not know. The tests hold it equal to a plain `Encoder` with the weights W + (
 import torch
 from torch import Tensor, nn
 
+from cmgems.errors import UserError
 from cmgems.models.encoder import Encoder
 from cmgems.models.linear import Linear
+from cmgems.models.mixers import SelfAttention
 from cmgems.utils.rng import seed_torch
 
 ALPHA = 16.0
@@ -40,25 +42,41 @@ class LowRank(nn.Module):
 
 
 def adapt(encoder: Encoder, rank: int, seeds: list[int]) -> None:
-    """Fix all weights of the encoders and put adapters on the attention's queries, keys, values."""
+    """Fix all weights of the encoders and put adapters on the attention's queries, keys, values.
+
+    Raises
+    ------
+    UserError
+        If no layer has attention.
+    """
     encoder.requires_grad_(False)
+    layers = _attention_of(encoder)
+    if not layers:
+        raise UserError(
+            "protocol.finetune: found lora, which adapts attention, and a model of convolutions "
+            "alone; wanted full or frozen"
+        )
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for layer in encoder.layers:
+        for attention in layers:
             for name in ADAPTED:
-                part = getattr(layer.attention, name)
-                setattr(layer.attention, name, LowRank(part, rank))
+                setattr(attention, name, LowRank(getattr(attention, name), rank))
         for model, seed in enumerate(seeds):
             seed_torch(seed, "adapters")
-            for layer in encoder.layers:
+            for attention in layers:
                 for name in ADAPTED:
-                    down = getattr(layer.attention, name).down
+                    down = getattr(attention, name).down
                     nn.init.normal_(down[model], std=down.shape[-1] ** -0.5)
 
 
 def merge(encoder: Encoder) -> None:
     """Add the adapters to the weights; the encoders compute what they did before."""
-    for layer in encoder.layers:
+    for attention in _attention_of(encoder):
         for name in ADAPTED:
-            part = getattr(layer.attention, name)
+            part = getattr(attention, name)
             if isinstance(part, LowRank):
-                setattr(layer.attention, name, part.merge_into_base())
+                setattr(attention, name, part.merge_into_base())
+
+
+def _attention_of(encoder: Encoder) -> list[SelfAttention]:
+    """Of the layers that have it."""
+    return [layer.mixer for layer in encoder.layers if isinstance(layer.mixer, SelfAttention)]
