@@ -24,7 +24,7 @@ from cmgems.models.layouts import SequenceLayout
 from cmgems.models.presets import encoder_config
 from cmgems.runs.experiment import load
 from cmgems.training import distributed
-from cmgems.training.optim import adamw
+from cmgems.training.optim import build_optimizer
 
 QUICKSTART = EXPERIMENTS / "pretrain/quickstart.yaml"
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def peak_of_steps(
 
     def steps():
         built = build_model(experiment)
-        optimizer = adamw(built, experiment.optim)
+        optimizer = build_optimizer(built, experiment.optim)
         built = wrapped(built)
         for number in range(2 * micro_batches):
             loss = F.cross_entropy(built(ids, SequenceLayout.of(lengths), at), ids[at])

@@ -52,7 +52,8 @@ def states(encoder, ids, real):
 def mixed(x, real, part, config):
     if hasattr(part, "query"):
         return attended(x, real, part, config)
-    return gelu(convolved(x, real, part.weight, part.bias, part.dilation[0]))
+    weight = part.weight.unflatten(1, (-1, config.conv_kernel))
+    return gelu(convolved(x, real, weight, part.bias, part.dilation))
 
 
 def convolved(x, real, weight, bias, dilation):

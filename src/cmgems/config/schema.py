@@ -244,7 +244,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Optim:
+    name: str = option(
+        "adamw",
+        "AdamW for every weight, or Muon for the weight matrices of the layers and AdamW "
+        "for the rest",
+        choices=("adamw", "muon"),
+    )
     learning_rate: float = option(4e-4, "peak learning rate of AdamW", low=0.0, was="rate")
+    muon_learning_rate: float = option(
+        1e-2, "peak learning rate of Muon, whose updates are scaled to the size of AdamW's", low=0.0
+    )
     beta1: float = option(0.9, "decay rate of AdamW's first moment", low=0.0, high=0.9999)
     beta2: float = option(0.98, "decay rate of AdamW's second moment", low=0.0, high=0.99999)
     eps: float = option(1e-6, "term in the denominator of AdamW's updates", low=0.0)

@@ -20,7 +20,7 @@ from cmgems.models.encoder import EncoderConfig
 from cmgems.models.layouts import SequenceLayout
 from cmgems.models.presets import encoder_config
 from cmgems.tokenization import build_tokenization
-from cmgems.training.optim import adamw
+from cmgems.training.optim import build_optimizer
 from cmgems.utils.rng import seed_torch
 
 ASSUMED_EFFICIENCY = 0.5  # fraction of the speed of matrix products that training reaches
@@ -175,7 +175,7 @@ def time_steps(
     and backward pass and optimizer, without masking, metrics, validation and saving."""
     model = build_model(experiment).to(device)
     model.encoder.compute_dtype = compute_dtype(experiment)
-    optimizer = adamw(model, experiment.optim)
+    optimizer = build_optimizer(model, experiment.optim)
     batches = [
         _random_batch(experiment, config, windows, n, device) for n in range(TIMED_STEPS + 1)
     ]

@@ -211,9 +211,9 @@ def aligned_linear(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
 def initialize_bert(module: nn.Module) -> None:
     """BERT's initialization: weights normal with deviation 0.02, biases 0, LayerNorm 1 and 0."""
     for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Conv1d | nn.Embedding):
+        if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.normal_(part.weight, std=0.02)
-        if isinstance(part, nn.Linear | nn.Conv1d) and part.bias is not None:
+        if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
 
 

@@ -54,16 +54,16 @@ class SelfAttention(nn.Module):
         return self.output(mixed)
 
 
-class Convolution(nn.Conv1d):
+class Convolution(nn.Linear):
     """GELU of a convolution over W tokens that lie `dilation` apart, within each sequence.
 
-    It knows where tokens are by their distance, so it needs no positions.
+    It knows where tokens are by their distance, so it needs no positions. Its weights are a matrix
+    [D, D W] from D features of W tokens to D features, so that they are trained as other matrices.
     """
 
-    weight: nn.Parameter  # [D, D, W]
-
     def __init__(self, width: int, kernel: int, dilation: int, biases: bool):
-        super().__init__(width, width, kernel, dilation=dilation, bias=biases)
+        super().__init__(kernel * width, width, biases)
+        self.kernel, self.dilation = kernel, dilation
 
     def forward(
         self,
@@ -103,20 +103,16 @@ class Convolution(nn.Conv1d):
 
     def _over_rows(self, x_BSD: Tensor) -> Tensor:
         """[B, S, D], with zeros beyond the ends; or [G, B, S, D]."""
-        weight = self.weight.to(x_BSD.dtype)
+        weight = self.weight.to(x_BSD.dtype).unflatten(-1, (-1, 1, self.kernel))  # [D, D, 1, W]
         bias = None if self.bias is None else self.bias.to(x_BSD.dtype)
-        models = 1
-        if weight.ndim == 4:  # the channels of all models next to each other, in groups
-            models = len(weight)
+        models = len(weight) if weight.ndim == 5 else 1
+        if weight.ndim == 5:  # the channels of all models next to each other, in groups
             x_BSD = x_BSD.expand(models, *x_BSD.shape[-3:]).permute(1, 2, 0, 3).flatten(-2)
             weight, bias = weight.flatten(0, 1), None if bias is None else bias.flatten()
-        dilation = self.dilation[0]
         # In two dimensions, of which the first has one row: the states are then in the order that
         # oneDNN and cuDNN take as it is (channels last). Of one dimension they make copies.
         image = x_BSD.transpose(1, 2).unsqueeze(2)  # [B, D, 1, S]
-        reach = dilation * (self.kernel_size[0] // 2)
-        mixed = F.conv2d(
-            image, weight.unsqueeze(2), bias, 1, (0, reach), (1, dilation), groups=models
-        )
+        reach = self.dilation * (self.kernel // 2)
+        mixed = F.conv2d(image, weight, bias, 1, (0, reach), (1, self.dilation), groups=models)
         out = mixed.squeeze(2).transpose(1, 2)
-        return out if self.weight.ndim == 3 else out.unflatten(-1, (models, -1)).permute(2, 0, 1, 3)
+        return out if self.weight.ndim == 2 else out.unflatten(-1, (models, -1)).permute(2, 0, 1, 3)

@@ -125,6 +125,12 @@ def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"train.global_batch_size: found {train.global_batch_size}, wanted a multiple of "
             f"train.micro_batch_size x devices x nodes = {windows}",
         )
+    if optim.name == "muon" and train.strategy == "fsdp":
+        yield (
+            "optim.name",
+            "optim.name: found muon with train.strategy fsdp, wanted adamw: Muon updates whole "
+            "matrices, of which a process holds a part",
+        )
     if optim.warmup_steps >= train.max_steps:
         yield (
             "optim.warmup_steps",

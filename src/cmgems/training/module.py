@@ -37,7 +37,7 @@ from cmgems.training.metrics import (
     PretrainingMetrics,
     masked_lm_loss,
 )
-from cmgems.training.optim import adamw, linear_warmup_decay
+from cmgems.training.optim import build_optimizer, linear_warmup_decay
 from cmgems.utils.kernels import use_cpu_kernels
 from cmgems.utils.rng import derive_key
 
@@ -206,7 +206,7 @@ class Pretraining(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optim, total = self.experiment.optim, self.experiment.train.max_steps
-        optimizer = adamw(self.model, optim)
+        optimizer = build_optimizer(self.model, optim)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: linear_warmup_decay(step, optim.warmup_steps, total)
         )

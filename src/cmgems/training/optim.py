@@ -1,7 +1,18 @@
-"""The optimizer of pretraining and its schedule."""
+"""The optimizers of pretraining, and the schedule of their learning rate.
+
+adamw  AdamW for every weight (Loshchilov and Hutter, ICLR 2019).
+muon   Muon for the weight matrices of the layers (Jordan et al., 2024): the momentum of a matrix is
+       replaced by the nearest orthogonal one, so that all its directions move alike. AdamW for the
+       rest: embeddings, biases, LayerNorms. Muon's updates are scaled to the size of AdamW's (Liu
+       et al., arXiv 2502.16982), and its memory is half of AdamW's.
+"""
+
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
 
 from cmgems.config.schema import Optim
 
@@ -13,14 +24,72 @@ def linear_warmup_decay(step: int, warmup_steps: int, max_steps: int) -> float:
     return max(0.0, (max_steps - step) / max(1, max_steps - warmup_steps))
 
 
-def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, optim: Optim) -> Optimizer:
+    """The optimizer that an experiment names."""
+    if optim.name == "adamw":
+        return adamw(list(model.parameters()), optim)
+    matrices, others = [], []
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            is_matrix = isinstance(module, nn.Linear) and parameter.ndim == 2
+            (matrices if is_matrix else others).append(parameter)
+    muon = Muon(
+        matrices,
+        lr=optim.muon_learning_rate,
+        weight_decay=optim.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return Together(muon, adamw(others, optim))
+
+
+def adamw(parameters: list[nn.Parameter], optim: Optim) -> AdamW:
     """AdamW that decays weight matrices, not biases and LayerNorms."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": optim.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    return AdamW(
         groups, lr=optim.learning_rate, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True
     )
+
+
+class Together(Optimizer):
+    """Several optimizers that step as one: Lightning steps a single one by itself.
+
+    Parameters
+    ----------
+    optimizers : Optimizer
+        Of parameters of their own each.
+    """
+
+    def __init__(self, *optimizers: Optimizer):
+        self.optimizers = optimizers
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        super().__init__(groups, {})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """A schedule that sets a rate in our groups sets it in theirs."""
+        self.param_groups = list(chain(*(each.param_groups for each in self.optimizers)))
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]  # torch overloads it
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of each, in order."""
+        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        parts = state_dict["optimizers"]
+        for optimizer, state in zip(self.optimizers, parts, strict=True):
+            optimizer.load_state_dict(state)
+        self._share_groups()

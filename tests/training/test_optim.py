@@ -1,0 +1,110 @@
+"""Muon for the matrices of the layers, AdamW for the rest, as one optimizer."""
+
+import copy
+
+import pytest
+import torch
+from helpers.encoders import tiny_config
+
+from cmgems.config.schema import Optim
+from cmgems.errors import UserError
+from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.runs.experiment import load
+from cmgems.training.optim import Together, build_optimizer, linear_warmup_decay
+
+MUON = Optim(name="muon", learning_rate=1e-3, muon_learning_rate=2e-2, weight_decay=0.1)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return MaskedLanguageModel(tiny_config(attention_every_n_layers=2, norm="pre"))
+
+
+def set_gradients(model, step):
+    generator = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def test_every_weight_has_one_optimizer(model):
+    optimizer = build_optimizer(model, MUON)
+    muon, adamw = optimizer.optimizers
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    by_muon, by_adamw = (
+        {names[p] for group in each.param_groups for p in group["params"]} for each in (muon, adamw)
+    )
+    assert by_muon | by_adamw == set(names.values())
+    assert not by_muon & by_adamw
+    matrices = {name for name, p in model.named_parameters() if p.ndim == 2}
+    embeddings = {"encoder.tokens.weight", "encoder.positions.weight"}
+    assert by_muon == matrices - embeddings
+    assert "encoder.layers.0.mixer.weight" in by_muon  # a convolution's
+
+
+def test_a_step_of_muon_moves_all_directions_of_a_matrix_alike(model):
+    weight = model.encoder.layers[0].mlp.up.weight
+    before = weight.detach().clone()
+    optimizer = build_optimizer(model, MUON)
+    set_gradients(model, 0)
+    optimizer.step()
+    rate = MUON.muon_learning_rate
+    update = (before * (1 - rate * MUON.weight_decay) - weight.detach()) / rate
+    # scaled by 0.2 sqrt(the larger side), so that an entry changes by 0.2 on average, as AdamW's
+    singular = torch.linalg.svdvals(update) / (0.2 * max(weight.shape) ** 0.5)
+    assert singular.min() > 0.6
+    assert singular.max() < 1.3
+
+
+def test_the_schedule_moves_both_rates_and_a_saved_state_goes_on(model):
+    other = copy.deepcopy(model)
+    optimizer = build_optimizer(model, MUON)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: linear_warmup_decay(step, 2, 10)
+    )
+    for step in range(3):
+        set_gradients(model, step)
+        optimizer.step()
+        schedule.step()
+    rates = [each.param_groups[0]["lr"] for each in optimizer.optimizers]
+    assert rates == pytest.approx([2e-2 * 7 / 8, 1e-3 * 7 / 8])
+
+    resumed = build_optimizer(other, MUON)
+    later = torch.optim.lr_scheduler.LambdaLR(
+        resumed, lambda step: linear_warmup_decay(step, 2, 10)
+    )
+    other.load_state_dict(model.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    later.load_state_dict(schedule.state_dict())
+    for built, steps, rates_of in ((model, optimizer, schedule), (other, resumed, later)):
+        set_gradients(built, 3)
+        steps.step()
+        rates_of.step()
+    both = zip(model.parameters(), other.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in both)
+    assert [group["lr"] for group in resumed.param_groups] == [
+        each["lr"] for part in resumed.optimizers for each in part.param_groups
+    ]
+
+
+def test_a_closure_is_called_once(model):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = Together(torch.optim.SGD([parameter], lr=0.5))
+    calls = []
+
+    def closure():
+        calls.append(1)
+        loss = parameter.sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == 2
+    assert calls == [1]
+    assert parameter.tolist() == [0.5, 0.5]
+
+
+def test_muon_is_refused_where_a_process_holds_parts_of_a_matrix(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("optim: {name: muon}\ntrain: {strategy: fsdp}\n")
+    with pytest.raises(UserError, match=r"optim\.name: found muon with train.strategy fsdp"):
+        load(path)
