@@ -93,13 +93,13 @@ def _read_words(
         word_R[run] = -1
         if start < 0 or start + WORD > len(row):
             continue
-        forward, reverse, known = np.uint64(0), np.uint64(0), True
+        forward, reverse, known = np.uint64(0), np.uint64(0), 0
         for i in range(WORD):
             code = np.uint64(row[start + i])
-            known &= code < 4
+            known += code < 4
             forward = forward << np.uint64(2) | code
             reverse |= (code ^ np.uint64(1)) << np.uint64(2 * i)
-        if known:
+        if known == WORD:
             word_R[run] = min(forward, reverse)
 
 
