@@ -27,7 +27,6 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # multiplication by it spreads words ov
 class Stratum(NamedTuple):
     """Hidden bases with a number of copies from `low` to `high`, both included."""
 
-    title: str
     low: int
     high: int | None  # None: no limit
 
@@ -38,11 +37,11 @@ class Stratum(NamedTuple):
 
 
 STRATA = {
-    "all": Stratum("all", -1, None),  # those without a known number of copies too
-    "unique": Stratum("unique", 0, 0),
-    "copies_1_to_2": Stratum("1-2 copies", 1, 2),
-    "copies_3_to_9": Stratum("3-9 copies", 3, 9),
-    "repeats": Stratum("10 and more", 10, None),
+    "all": Stratum(-1, None),  # those without a known number of copies too
+    "unique": Stratum(0, 0),
+    "copies_1_to_2": Stratum(1, 2),
+    "copies_3_to_9": Stratum(3, 9),
+    "repeats": Stratum(10, None),
 }
 
 
@@ -96,7 +95,8 @@ def _read_words(
         forward, reverse, known = np.uint64(0), np.uint64(0), 0
         for i in range(WORD):
             code = np.uint64(row[start + i])
-            known += code < 4
+            if code < 4:
+                known += 1
             forward = forward << np.uint64(2) | code
             reverse |= (code ^ np.uint64(1)) << np.uint64(2 * i)
         if known == WORD:
