@@ -138,6 +138,7 @@ def start(args: argparse.Namespace, processes: int, folder: Path) -> subprocess.
         "train.max_steps": args.steps,
         "validation.every_n_steps": args.steps,
         "validation.windows": 8,
+        "validation.final_windows": 8,
         "optim.warmup_steps": 5,
         "run.dir": folder,
     }

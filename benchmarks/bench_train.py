@@ -113,6 +113,7 @@ def _run_of(overrides: list[str]) -> Experiment:
         f"train.max_steps={STEPS}",
         f"validation.every_n_steps={STEPS}",
         "validation.windows=1",
+        "validation.final_windows=1",
     ]
     settings = [*steps, "optim.warmup_steps=2", *overrides]
     return load(EXPERIMENTS / "pretrain/quickstart.yaml", settings)

@@ -9,6 +9,7 @@ or what it saves, raises `CHECKPOINT_FORMAT` in `cmgems.runs.io`.
 from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal, signals_restored
 from cmgems.callbacks.comparison_log import ComparisonLog
 from cmgems.callbacks.curriculum import CurriculumCallback
+from cmgems.callbacks.final_evaluation import FinalEvaluation
 from cmgems.callbacks.mask_log import MaskLog
 from cmgems.callbacks.online_probe import OnlineProbe
 from cmgems.callbacks.pmi_plots import PmiPlots
@@ -21,6 +22,7 @@ from cmgems.callbacks.training_log import TrainingLog
 __all__ = [
     "ComparisonLog",
     "CurriculumCallback",
+    "FinalEvaluation",
     "MaskLog",
     "OnlineProbe",
     "PmiPlots",

@@ -116,12 +116,18 @@ class StopOnSignal(L.Callback):
         assert isinstance(trainer.val_check_batch, int)
         validation_follows = (batch_idx + 1) % trainer.val_check_batch == 0
         if step_ends and not validation_follows:
-            self._stop_on_signal(trainer)
+            self.stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._stop_on_signal(trainer, saved=True)
+        self.stop_if_asked(trainer, saved=True)
 
-    def _stop_on_signal(self, trainer: L.Trainer, saved: bool = False) -> None:
+    def stop_if_asked(self, trainer: L.Trainer, saved: bool = False) -> None:
+        """Stop if a rank has received a signal; all ranks call it together.
+
+        Raises
+        ------
+        RunStopped
+        """
         if trainer.world_size > 1 and not saved and trainer.global_step % self.agree_every:
             return
         stop = trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)

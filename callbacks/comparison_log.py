@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from cmgems.callbacks.throughput import Throughput
-from cmgems.callbacks.training_log import TrainingLog
+from cmgems.callbacks.training_log import TrainingLog, is_final
 from cmgems.config.schema import Experiment
 from cmgems.runs.tensorboard import BY_TOKENS, COMPARED, custom_scalars_layout, hparams_summary
 
@@ -38,6 +38,8 @@ class ComparisonLog(L.Callback):
                 writer.file_writer.add_summary(hparams)  # type: ignore[attr-defined]
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if is_final(trainer):
+            return
         metrics = []
         for tag, _ in COMPARED:
             mask, _, name = tag.removeprefix("validation_").partition("/")

@@ -3,7 +3,7 @@
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from cmgems.callbacks.training_log import write
+from cmgems.callbacks.training_log import is_final, write
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.masking.mask_statistics import mask_statistics, rank_fractions
 from cmgems.training.module import Pretraining
@@ -22,7 +22,7 @@ class MaskLog(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if batch_idx or not trainer.is_global_zero:
+        if batch_idx or is_final(trainer) or not trainer.is_global_zero:
             return
         masker = module.masker
         tokenization = masker.tokenization

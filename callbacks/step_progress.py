@@ -61,6 +61,9 @@ class StepProgress(ProgressBar):
             postfix["tok/s"] = f"{self.throughput.tokens_per_second:,.0f}"
         bar.set_postfix(postfix, refresh=False)
 
+    def on_train_end(self, trainer: L.Trainer, module: Pretraining) -> None:
+        self._close()
+
     def teardown(self, trainer: L.Trainer, module: Pretraining, stage: str) -> None:
         self._close()
 

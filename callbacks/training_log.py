@@ -33,7 +33,8 @@ class TrainingLog(L.Callback):
     last_logged : dict of metric -> float
         The last line of training metrics.
     initial, final : dict of mask -> dict of metric -> float
-        Validation of the untrained model, and the last validation.
+        Validation of the untrained model, and the last validation: that on the final windows, once
+        there was one.
     """
 
     def __init__(
@@ -111,6 +112,8 @@ class TrainingLog(L.Callback):
         assert module.validated_hidden is not None  # every validation measures it
         self.final[FULLY_HIDDEN_MASKS] |= module.validated_hidden.named()
         self.final["own_masks"] = self.final[module.strategy]
+        if is_final(trainer):
+            return  # on other windows than the curves
         if trainer.state.fn == "validate":
             self.initial = self.final
         write(
@@ -131,6 +134,11 @@ class TrainingLog(L.Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.initial, self.final = state["initial"], state["final"]
         self._totals = torch.tensor(state["totals"], dtype=torch.int64)
+
+
+def is_final(trainer: L.Trainer) -> bool:
+    """Whether this is the validation that follows the training, on `validation.final_windows`."""
+    return trainer.state.fn == "validate" and trainer.global_step > 0
 
 
 def write(trainer: L.Trainer, values: dict[str, float]) -> None:

@@ -24,10 +24,11 @@ from cmgems.data_modules.windows import (
 )
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
-from cmgems.genome.spans import split_spans, unambiguous_spans
+from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
 from cmgems.utils.rng import derive_key, sequence_keys
 
 VALIDATION_SEED = 0  # all runs on a genome are validated on the same windows and masks
+_WINDOWS_AT_A_TIME = 1 << 18  # of those that a run was trained on
 
 
 class GenomeDataModule(L.LightningDataModule):
@@ -73,9 +74,9 @@ class GenomeDataModule(L.LightningDataModule):
                     f"bases for {purpose}, wanted a larger genome or a smaller data.window_length"
                 )
         sampled = sample_epoch(self.validation_spans, sampling, VALIDATION_SEED, epoch=0)
-        self.validation_windows = Windows(
-            *(column[: experiment.validation.windows] for column in sampled)
-        )
+        self.validation_windows = sampled.first(experiment.validation.windows)
+        self.final_windows = sampled.first(experiment.validation.final_windows)
+        self.is_final = False  # whether a validation is that of the final windows
 
     @property
     def micro_batches_per_step(self) -> int:
@@ -98,9 +99,22 @@ class GenomeDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(
-            ValidationWindows(self.codes, self.validation_windows, rank, ranks), batch_size=None
+        windows = self.final_windows if self.is_final else self.validation_windows
+        return DataLoader(ValidationWindows(self.codes, windows, rank, ranks), batch_size=None)
+
+    def trained_on(self) -> Iterator[Spans]:
+        """The windows of the whole run, in parts, each window as often as it is drawn.
+
+        They are drawn anew, not from the stream that training draws from: that one stays in the
+        epoch where it is.
+        """
+        stream = WindowStream(
+            self.codes, self.train_spans, self.windows.sampling, self.windows.seed
         )
+        total = self.max_steps * self.global_batch_size
+        for first in range(0, total, _WINDOWS_AT_A_TIME):
+            part = stream.windows(first, min(_WINDOWS_AT_A_TIME, total - first))
+            yield Spans(part.start, part.start + part.length)
 
     def corpus(self, count: int, length: int) -> np.ndarray:
         """Base codes [count, length] of training windows, to measure masks on; always the same."""
@@ -158,7 +172,10 @@ class ResumableSampler(Sampler[int]):
 
 
 class ValidationWindows(Dataset):
-    """This rank's part of the validation windows, in batches of similar length."""
+    """This rank's part of the validation windows, in batches of similar length.
+
+    All ranks have the same number of batches, as ranks that share one model (FSDP) need it.
+    """
 
     SIZE = 16
 
@@ -167,13 +184,17 @@ class ValidationWindows(Dataset):
         order = np.argsort(-windows.length, kind="stable")[rank::ranks]
         self.order = order  # of all validation windows, those of this rank
         self.windows = Windows(windows.start[order], windows.length[order])
+        self.edges = [*range(0, len(order), self.SIZE), len(order)]
+        largest_part = -(-len(windows.start) // ranks)
+        if len(self.edges) <= -(-largest_part // self.SIZE) and len(order) > 1:
+            self.edges.insert(-1, len(order) - 1)  # another rank has one window and batch more
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.SIZE)
+        return len(self.edges) - 1
 
     def __getitem__(self, number: int) -> WindowBatch:
         if number >= len(self):
             raise IndexError(number)
-        part = slice(number * self.SIZE, (number + 1) * self.SIZE)
+        part = slice(self.edges[number], self.edges[number + 1])
         keys = sequence_keys(derive_key(VALIDATION_SEED, "validation masks"), self.order[part])
         return collate(self.codes, Windows(*(column[part] for column in self.windows)), keys)

@@ -22,6 +22,10 @@ class Windows(NamedTuple):
     start: np.ndarray
     length: np.ndarray
 
+    def first(self, count: int) -> "Windows":
+        """The first windows, at most so many as there are."""
+        return Windows(self.start[:count], self.length[:count])
+
 
 class WindowSampling(NamedTuple):
     """How spans are cut (as in DNABERT).

@@ -65,6 +65,7 @@ def tiny():
         "train.accelerator=cpu",
         "validation.every_n_steps=3",
         "validation.windows=8",
+        "validation.final_windows=40",
         "optim.warmup_steps=2",
         "data.window_length=128",
         "model.hidden_size=32",

@@ -155,6 +155,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     >>> experiment = load_experiment(
     ...     "experiments/pretrain/random.yaml",
     ...     ["train.max_steps=10", "validation.every_n_steps=10", "validation.windows=8",
+    ...      "validation.final_windows=40",
     ...      "model.hidden_size=32", "model.num_heads=2", "model.intermediate_size=64",
     ...      "optim.warmup_steps=2", "data.window_length=64", "run.dir=runs/tiny"])
     >>> results = pretrain(experiment)  # doctest: +ELLIPSIS

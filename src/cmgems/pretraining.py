@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from cmgems.callbacks import (
     ComparisonLog,
     CurriculumCallback,
+    FinalEvaluation,
     MaskLog,
     OnlineProbe,
     PmiPlots,
@@ -183,6 +184,7 @@ def build_callbacks(
     curriculum = CurriculumCallback(experiment, entropy)
     log = TrainingLog(curriculum, every, references)
     throughput = Throughput(every, build_tokenization(experiment.data), log)
+    stop = StopOnSignal(folder.checkpoints, agree_every=every)
     return [
         curriculum,
         log,
@@ -193,11 +195,12 @@ def build_callbacks(
         PmiPlots(table),
         OnlineProbe(experiment, throughput.paused),
         StepProgress(log, throughput),
+        FinalEvaluation(stop),
         *([Profile(folder.path / "profile")] if experiment.train.profile else []),
         *extra,
         # After all callbacks that have state to save.
         RunCheckpoints(folder.checkpoints),
-        StopOnSignal(folder.checkpoints, agree_every=every),
+        stop,
     ]
 
 
@@ -249,7 +252,8 @@ def saved_step(checkpoint: Path) -> int:
 
 
 def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder: RunFolder) -> None:
-    """Validate the untrained model and train to the end, or resume from the last checkpoint."""
+    """Validate the untrained model and train to the end, or resume from the last checkpoint; then
+    measure what it has become, on more windows."""
     last = folder.last_checkpoint
     with warnings.catch_warnings():
         # The loader copies bytes out of a memory map; worker processes would only be slower.
@@ -261,6 +265,8 @@ def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder:
         if last is None:
             trainer.validate(module, datamodule=data, verbose=False, weights_only=True)
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        data.is_final = True
+        trainer.validate(module, datamodule=data, verbose=False, weights_only=True)
 
 
 def collect_results(callbacks: list[L.Callback]) -> dict[str, Any]:
@@ -270,8 +276,8 @@ def collect_results(callbacks: list[L.Callback]) -> dict[str, Any]:
     return {
         "initial": log.initial,
         "final": log.final,
+        **find_callback(FinalEvaluation, callbacks).results(),
         "masked_fraction": log.masked_fractions(),
-        "reference": log.baseline_bits(),
         "switches": curriculum.switches,
         "switched_at": curriculum.switched_at,
         "best_step": find_callback(RunCheckpoints, callbacks).best_step,

@@ -14,6 +14,7 @@ from cmgems.runs.experiment import load
 from cmgems.runs.tensorboard import (
     BY_TOKENS,
     COMPARED,
+    FINAL,
     PAGE,
     custom_scalars_layout,
     write_experiment,
@@ -81,7 +82,9 @@ def test_a_sweep_names_what_varies_and_the_final_metrics(tiny, tmp_path):
     data = events(tmp_path).SummaryMetadata("_hparams_/experiment").plugin_data.content
     experiment = plugin_data_pb2.HParamsPluginData.FromString(data).experiment
     assert [info.name for info in experiment.hparam_infos] == ["seed"]
-    assert [info.name.tag for info in experiment.metric_infos] == [tag for tag, _ in COMPARED]
+    assert [info.name.tag for info in experiment.metric_infos] == [
+        tag for tag, _ in (*COMPARED, *FINAL)
+    ]
 
 
 def test_metrics_against_tokens_survive_a_resume(tiny, tmp_path, monkeypatch):

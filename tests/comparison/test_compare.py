@@ -37,6 +37,8 @@ def write_run(folder, strategy, seed, bits, probe=None, **results):
         "validation_random_wide/loss": curve + 2,
         "validation_random_wide/hidden_base_bits": curve,
         "train/loss": curve + 3,
+        "validation_reference/markov_bits": np.full(len(STEPS), 1.92),
+        "validation_reference/markov_order": np.full(len(STEPS), 11),
     }
     if probe is not None:
         score = probe - 0.4 * (1 - STEPS / 1000)

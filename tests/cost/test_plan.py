@@ -217,6 +217,7 @@ def test_a_run_that_runs_out_of_memory_ends_with_advice(tmp_path):
         "train.micro_batch_size=20",
         "data.full_length_fraction=1",
         "validation.windows=1",
+        "validation.final_windows=1",
     ]
     done = subprocess.run(
         [

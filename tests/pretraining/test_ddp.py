@@ -23,6 +23,7 @@ TWELVE = [
     "train.micro_batch_size=2",  # two accumulated on each of two ranks, four on one
     "curriculum.plateau.rule=paper",
     "curriculum.plateau.threshold=1e9",
+    "validation.final_windows=33",  # two ranks have 17 and 16, two batches each
 ]
 # Each rank writes down what it saw; Lightning starts the second process with the same script.
 SCRIPT = """
@@ -191,6 +192,22 @@ def test_two_processes_train_like_one(runs):
     ]
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor, weights[1][name], rtol=0, atol=2e-4), name
+
+
+def test_two_processes_are_judged_like_one(runs, resumed):
+    """On the same bases, each gathered into its place; also where ranks hold shares of a model."""
+    one, *others = (
+        json.loads((folder / "results.json").read_text())["hidden_bases"]
+        for folder in (runs[0] / "of1/run", runs[0] / "of2/run", resumed[0] / "run")
+    )
+    for two in others:
+        assert one.keys() == two.keys()
+        assert one["strata"].keys() == two["strata"].keys() >= {"all", "unique", "repeats"}
+        for name, found in one["strata"].items():
+            other = two["strata"][name]
+            assert other["bases"] == found["bases"]
+            assert other["bits"]["markov_seen"] == found["bits"]["markov_seen"]
+            assert other["bits"]["model"] == pytest.approx(found["bits"]["model"], rel=1e-4)
 
 
 def keys_by_step(rank, ranks):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cmgems.difficulty.counts import count_words
-from cmgems.training.markov import count_training, fit, predict_bases, sum_reference_bits
+from cmgems.genome.spans import Spans
+from cmgems.training.markov import bits_of, count_stretches, fit, predict_bases, predict_hidden
 
 
 def chain(bases, seed=0):
@@ -87,31 +88,40 @@ def test_random_dna_cannot_be_predicted():
     rows = codes[400_000:].reshape(-1, 100)
     wanted = np.zeros(rows.shape, bool)
     wanted[:, 40:46] = True
-    composition = np.full(4, 0.25)
-    plain, markov, bases = sum_reference_bits(model, composition, rows, wanted, wanted)
-    assert bases == 6 * len(rows)
-    assert plain / bases == pytest.approx(2.0)
-    assert markov / bases == pytest.approx(2.0, abs=0.01)
+    bits_H = bits_of(predict_hidden(model, rows, wanted, wanted), rows[wanted])
+    assert len(bits_H) == 6 * len(rows)
+    assert bits_H.mean() == pytest.approx(2.0, abs=0.01)
+
+
+def test_bits_of_the_true_bases():
+    chance = np.array([[0.5, 0.25, 0.125, 0.125], [0.0, 0.0, 1.0, 0.0]], np.float32)
+    assert bits_of(chance, np.array([1, 2])).tolist() == [2.0, 0.0]
 
 
 def test_other_hidden_bases_are_no_context(human_model, genome):
-    """What is hidden next to the wanted run does not change its bits."""
+    """What is hidden next to the wanted run does not change its prediction."""
     codes = np.array(genome.codes[2_000_000:2_000_030])[None]
     wanted, hidden = np.zeros((1, 30), bool), np.zeros((1, 30), bool)
     wanted[0, 10:13] = hidden[0, 10:13] = hidden[0, 14:20] = True
     other = codes.copy()
     other[0, 14:20] = 3 - other[0, 14:20]
-    composition = np.full(4, 0.25)
-    bits = sum_reference_bits(human_model, composition, codes, hidden, wanted)
-    assert bits == sum_reference_bits(human_model, composition, other, hidden, wanted)
+    found, same = (predict_hidden(human_model, c, hidden, wanted) for c in (codes, other))
+    assert np.array_equal(found, same)
+    assert not np.array_equal(found, predict_hidden(human_model, codes, wanted, wanted))
 
 
-def test_counts_of_spans_leave_out_what_is_between(genome):
+@pytest.mark.parametrize("chunk", [1 << 22, 50])
+def test_stretches_are_counted_apart_and_as_often_as_they_are_given(chunk, monkeypatch, genome):
+    monkeypatch.setattr("cmgems.training.markov._CHUNK", chunk)
     codes = np.array(genome.codes[:3000])
-    counts = count_training(codes, np.array([0, 2000]), np.array([1000, 3000]))
-    parts = [count_words(codes[a:b], 12).tables for a, b in ((0, 1000), (2000, 3000))]
+    first = Spans(np.array([0, 2000, 2000]), np.array([1000, 3000, 3000]))
+    counts = count_stretches(codes, [first, Spans(np.array([1000]), np.array([1009]))])
+    parts = [
+        count_words(codes[a:b], 12).tables
+        for a, b in ((0, 1000), (2000, 3000), (2000, 3000), (1000, 1009))
+    ]
     for order in range(12):
-        assert np.array_equal(counts[order], parts[0][order] + parts[1][order])
+        assert np.array_equal(counts[order], sum(part[order] for part in parts))
 
 
 def test_the_tables_of_every_order_are_distributions(human_model):

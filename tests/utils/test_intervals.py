@@ -1,10 +1,18 @@
 """Intervals and tests against simulated data whose truth is known; seeds are fixed."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from cmgems.utils.intervals import bootstrap_means, holm_correction, mean_interval, paired_t_test
+from cmgems.utils.intervals import (
+    bootstrap_means,
+    holm_correction,
+    mean_interval,
+    paired_t_test,
+    ratio_interval,
+)
 
 WORLDS = 2000  # simulated experiments: the coverage is then known to within 0.01 (two errors)
 
@@ -98,3 +106,41 @@ def test_holm_bounds_the_chance_of_any_false_alarm():
     rng = np.random.default_rng(5)
     false = rng.uniform(size=(WORLDS, 8))
     assert np.mean([(holm_correction(row) < 0.05).any() for row in false]) < 0.065
+
+
+def test_ratio_interval_of_equal_clusters_is_students():
+    """Clusters of three items each: the mean of their means."""
+    sums = np.array([3.0, 6.0, 4.5, 9.0, 1.5])
+    found, wanted = ratio_interval(sums, np.full(5, 3)), mean_interval(sums / 3)
+    assert found == pytest.approx(wanted)
+
+
+def test_ratio_interval_leaves_out_empty_clusters_and_counts_items():
+    found = ratio_interval(np.array([2.0, 0.0, 9.0, 0.0]), np.array([1, 0, 3, 0]))
+    assert (found.mean, found.count) == (pytest.approx(11 / 4), 2)
+    # by hand: residuals 2 - 2.75 and 9 - 8.25, t of one degree of freedom
+    half = 12.7062 * math.sqrt(2 * (0.75**2 + 0.75**2)) / 4
+    assert found.high - found.mean == pytest.approx(half, rel=1e-5)
+    assert math.isnan(ratio_interval(np.array([2.0]), np.array([4])).low)
+    with pytest.raises(ValueError, match="no items"):
+        ratio_interval(np.zeros(3), np.zeros(3))
+
+
+@pytest.mark.parametrize(("clusters", "tolerance"), [(40, 0.03), (500, 0.015)])
+def test_a_mean_per_base_over_windows_is_covered_as_often_as_its_level(clusters, tolerance):
+    """Some windows are repeats, whose bases cost less and are more: sizes go with means. (Bases
+    taken for independent of each other would be covered half as often.)"""
+    rng = np.random.default_rng(clusters)
+    truth = (0.2 * 39.5 * 1.0 + 0.8 * 19.5 * 1.95) / (0.2 * 39.5 + 0.8 * 19.5)
+    hits = naive_hits = 0
+    for _ in range(WORLDS):
+        repeat = rng.random(clusters) < 0.2
+        counts = np.where(repeat, rng.integers(20, 60, clusters), rng.integers(0, 40, clusters))
+        means = np.where(repeat, rng.normal(1.0, 0.5, clusters), rng.normal(1.95, 0.1, clusters))
+        bases = rng.normal(np.repeat(means, counts), 0.3)
+        sums = np.bincount(np.repeat(np.arange(clusters), counts), bases, minlength=clusters)
+        found, naive = ratio_interval(sums, counts), mean_interval(bases)
+        hits += found.low <= truth <= found.high
+        naive_hits += naive.low <= truth <= naive.high
+    assert hits / WORLDS == pytest.approx(0.95, abs=tolerance)
+    assert naive_hits / WORLDS < 0.6

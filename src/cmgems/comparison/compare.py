@@ -32,6 +32,7 @@ VALIDATION_KEYS = (
     "data.validation_fraction",
     "data.validation_block",
     "validation.windows",
+    "validation.final_windows",
     "masking.mask_ratio",
     "masking.center_rate",
     "pmi.table",
@@ -160,7 +161,8 @@ def _steps_to_match(group: Group, baseline: Group, metric: Metric) -> StepsToMat
     if not improved(baseline, metric):
         return None  # an untrained model matches it
     steps_E, curves_RE = aligned_curves(group, metric)
-    target_R = np.array([final_value(run, metric) for run in baseline.runs])
+    # The end of the curve: final values are measured on other windows.
+    target_R = np.array([run.curves[metric.tag].values[-1] for run in baseline.runs])
     rng = np.random.default_rng(derive_key(0, f"match {metric.tag} {group.label}"))
     return estimate_steps_to_match(
         steps_E,

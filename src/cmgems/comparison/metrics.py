@@ -29,6 +29,8 @@ HIDDEN_BITS = Metric(
 )
 VALIDATION_METRICS = (
     HIDDEN_BITS,
+    Metric("final_unique/model_bits", "bits per hidden base in unique DNA", True, "bits"),
+    Metric("final_all/bits_gained_over_markov", "bits gained over Markov", False, "bits"),
     Metric("validation_random/loss", "loss, random masks", True, "nats"),
     Metric("validation_random_wide/loss", "loss, wide random masks", True, "nats"),
 )
@@ -68,7 +70,8 @@ def _task_title(tag: str, tags: list[str]) -> str | None:
 
 
 def final_value(run: Run, metric: Metric) -> float:
-    """The value at the last validation: that of results.json, or of the curve for a task."""
+    """The value at the end: that of results.json, or the last of the curve for a task and for what
+    is measured at the end alone."""
     section, _, name = metric.tag.partition("/")
     if section.startswith("validation_"):
         return float(run.results["final"][section.removeprefix("validation_")][name])

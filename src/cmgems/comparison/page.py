@@ -144,8 +144,7 @@ def _lines(comparison: Comparison, metric: Metric) -> list[dict[str, Any]]:
     reference = markov_reference(comparison, metric)
     if reference is None:
         return []
-    name = f"best Markov model (order {reference['markov_order']})"
-    return [{"name": name, "value": reference["markov_bits"]}]
+    return [{"name": reference.name, "value": reference.bits}]
 
 
 def _rounded(values: Iterable[float]) -> list[float]:

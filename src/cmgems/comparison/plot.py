@@ -1,7 +1,6 @@
 """The curves of a comparison as one plot, for documents that show no HTML."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from cmgems.comparison.compare import Comparison
 from cmgems.comparison.metrics import (
@@ -33,6 +32,15 @@ REFERENCE_COLOR = "#b3261e"
 COLUMNS = 2  # of charts
 
 
+class MarkovReference(NamedTuple):
+    bits: float  # per hidden base
+    order: int
+
+    @property
+    def name(self) -> str:
+        return f"best Markov model (order {self.order})"
+
+
 def group_colors(comparison: Comparison) -> dict[str, str]:
     """A color per group, by label."""
     return {
@@ -45,10 +53,13 @@ def metrics_with_curves(comparison: Comparison) -> list[Metric]:
     return [metric for metric in comparison.results if has_curve(comparison.baseline, metric)]
 
 
-def markov_reference(comparison: Comparison, metric: Metric) -> Mapping[str, Any] | None:
-    """The best Markov model, where it is measured like the runs."""
-    reference = comparison.baseline.runs[0].results["reference"]
-    return reference if metric == HIDDEN_BITS and reference else None
+def markov_reference(comparison: Comparison, metric: Metric) -> MarkovReference | None:
+    """The best Markov model on the windows of the curves; those of the final values are others."""
+    curves, names = comparison.baseline.runs[0].curves, ("markov_bits", "markov_order")
+    if metric != HIDDEN_BITS or f"validation_reference/{names[0]}" not in curves:
+        return None
+    bits, order = (float(curves[f"validation_reference/{name}"].values[-1]) for name in names)
+    return MarkovReference(bits, int(order))
 
 
 def plot(comparison: Comparison) -> "Figure":
@@ -81,9 +92,8 @@ def _plot_metric(comparison: Comparison, metric: Metric, axes: "Axes") -> None:
         )
         axes.plot(tokens_E, values_RE.mean(0), color=color, linewidth=1.4, label=group.label)
     if markov := markov_reference(comparison, metric):
-        axes.axhline(markov["markov_bits"], color=REFERENCE_COLOR, linestyle="--", linewidth=1)
-        name = f"best Markov model (order {markov['markov_order']})"
-        axes.annotate(name, (0.99, markov["markov_bits"]), xycoords=("axes fraction", "data"),
+        axes.axhline(markov.bits, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
+        axes.annotate(markov.name, (0.99, markov.bits), xycoords=("axes fraction", "data"),
                       ha="right", va="bottom", fontsize=8, color=REFERENCE_COLOR)  # fmt: skip
     axes.set_title(metric.title_with_unit, fontsize=10)
     axes.set_xlabel("million tokens", fontsize=9)

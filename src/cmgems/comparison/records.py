@@ -108,7 +108,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
     try:
         with open(path, newline="") as handle:
             for row in csv.DictReader(handle):
-                if row["name"].startswith(("validation_", "probe/")):
+                if row["name"].startswith(("validation_", "final_", "probe/")):
                     points[row["name"]].append((int(row["step"]), float(row["value"])))
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a run's scalars (step,name,value): {error}") from error

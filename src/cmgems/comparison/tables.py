@@ -57,10 +57,11 @@ def _final_values(comparison: Comparison) -> Table:
         cells.append(f"{seconds_per_step(group) * steps:.0f}")
         rows.append([group.label, str(len(group.runs)), *cells])
     note = (
-        "At the end of the runs: mean over seeds, 95 % interval (Student). Validation under masks "
-        "that are the same for all runs; lower is better. A model does best under masks like those "
-        "that it was trained with, so the losses favor `random` and `random_wide`; bits per hidden "
-        f"base favor none.{_references_note(comparison, metrics)}"
+        "At the end of the runs, on `validation.final_windows`: mean over seeds, 95 % interval "
+        "(Student). Validation under masks that are the same for all runs; lower is better, except "
+        "for what is gained. A model does best under masks like those that it was trained with: "
+        "the losses favor `random` and `random_wide`, and bits of hidden bases, which are under "
+        f"wide random masks, `random_wide`.{_references_note(comparison, metrics)}"
     )
     return Table("Final values", head, rows, note)
 
@@ -69,10 +70,12 @@ def _references_note(comparison: Comparison, metrics: list[Metric]) -> str:
     reference = comparison.baseline.runs[0].results["reference"]
     if HIDDEN_BITS not in metrics or not reference:
         return ""
+    seen = reference.get("markov_seen_bits")
+    equal_data = f"; counted on the DNA that the first run has seen {seen:.4f}" if seen else ""
     return (
         f" Without a network: composition {reference['composition_bits']:.4f} bits per hidden "
         f"base, best Markov model (order {reference['markov_order']}) "
-        f"{reference['markov_bits']:.4f}."
+        f"{reference['markov_bits']:.4f}{equal_data}."
     )
 
 
@@ -142,9 +145,9 @@ def _steps_to_match(comparison: Comparison, metric: Metric) -> Table:
         f"{seconds_per_step(baseline) * steps:.0f} s"
     )
     note = (
-        f"Where the mean curve first reaches the final value of {baseline.label} ({cost}), and the "
-        f"95 % interval over seeds (bootstrap with Student's weights, curve and final value "
-        f"together); last column: the fraction of resamples that reach it. There is one schedule "
+        f"Where the mean curve first reaches the end of that of {baseline.label} ({cost}), and the "
+        f"95 % interval over seeds (bootstrap with Student's weights, both curves together); last "
+        f"column: the fraction of resamples that reach it. There is one schedule "
         f"of the learning rate: a shorter run, whose learning rate falls sooner, may do better "
         f"than this curve at the same step. Seconds are those of the machine that ran it."
     )

@@ -85,12 +85,9 @@ def _markov_verdict(comparison: Comparison) -> list[str]:
     means = [final.interval.mean for final in comparison.results[HIDDEN_BITS].finals]
     bits, markov = min(means), max(references)
     if bits >= markov:
-        runs = [run for group in comparison.groups for run in group.runs]
-        copies = all(run.experiment.data.tokenization == "kmers" for run in runs)
-        why = ": so far the models differ in how well they copy k-mers from neighbours"
         return [
             f"No model beats the best Markov model ({markov:.3f} bits per hidden base; the best "
-            f"model here has {bits:.3f}){why if copies else ''}."
+            f"model here has {bits:.3f})."
         ]
     best = comparison.groups[means.index(bits)]
     return [

@@ -309,6 +309,11 @@ class Validation:
         100, "steps between validations; a checkpoint follows each", low=1, was="every"
     )
     windows: int = option(128, "number of validation windows", low=1)
+    final_windows: int = option(
+        4096,
+        "number of validation windows at the end of a run, or all that there are",
+        low=1,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """The summary of a run that a person reads."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from cmgems.config.schema import Experiment
+from cmgems.runs.hidden_bases import hidden_bases_table, hidden_bases_verdict
 
 MASK_NAMES = {
     "random": "random masks",
@@ -20,7 +22,7 @@ def render_summary(experiment: Experiment, results: dict[str, Any], folder: Path
         initial = results["initial"].get(mask, {}).get("perplexity")
         final = results["final"].get(mask, {}).get("perplexity")
         lines.append(f"    {title:<28}{_number(initial)}{_number(final)}")
-    lines += ["", *_hidden_bases(results, experiment.data.tokenization == "kmers")]
+    lines += ["", *_hidden_bases(results)]
     fractions = _masked_fractions(experiment, results["masked_fraction"])
     lines.append(f"  masked fraction       {fractions}")
     lines.append(f"  curriculum            {_curriculum(experiment, results)}")
@@ -53,28 +55,27 @@ def _masked_fractions(experiment: Experiment, fractions: dict[str, float]) -> st
     return f"{named} (wanted {experiment.masking.mask_ratio:g})"
 
 
-def _hidden_bases(results: dict[str, Any], copies: bool) -> list[str]:
-    """Whether the model predicts hidden bases better than a Markov model: perplexity hides it."""
-    metrics, reference = results["final"].get("random_wide", {}), results["reference"]
-    bits = metrics.get("hidden_base_bits")
-    if bits is None or not reference:
+def _hidden_bases(results: dict[str, Any]) -> list[str]:
+    """How well the model predicts hidden bases beside models that count: perplexity hides it."""
+    hidden = results["hidden_bases"]
+    if not hidden:
         return []
-    markov, order = reference["markov_bits"], reference["markov_order"]
-    lines = [
-        f"  hidden bases          {bits:.3f} bits per base; composition "
-        f"{reference['composition_bits']:.3f}, best Markov model (order {order}) {markov:.3f}"
-    ]
-    if bits >= markov:
-        lines.append(
-            "                        the model does not beat the Markov model"
-            + (": so far it copies k-mers from their neighbours" if copies else "")
-        )
-    tokens, bases = results["final"]["random"]["accuracy"], metrics["hidden_base_accuracy"]
-    lines.append(
-        f"  accuracy              {tokens:.1%} of masked tokens (random masks), {bases:.1%} of "
-        f"hidden bases (wide masks)"
+    final = results["final"]
+    tokens, bases = final["random"]["accuracy"], final["random_wide"]["hidden_base_accuracy"]
+    title = (
+        f"  hidden bases          bits per base, by copies in the training DNA; ± half of the 95 % "
+        f"interval over {hidden['windows']:,} windows"
     )
-    return lines
+    verdict = textwrap.wrap(
+        " ".join(hidden_bases_verdict(hidden)), 100, initial_indent="    ", subsequent_indent="    "
+    )
+    return [
+        title,
+        hidden_bases_table(hidden, indent="    "),
+        *verdict,
+        f"  accuracy              {tokens:.1%} of masked tokens (random masks), {bases:.1%} of "
+        f"hidden bases (wide masks)",
+    ]
 
 
 def _curriculum(experiment: Experiment, results: dict[str, Any]) -> str:

@@ -15,6 +15,11 @@ COMPARED = (
     ("validation_random_wide/hidden_base_bits", "bits per hidden base"),
     ("validation_random_wide/hidden_base_accuracy", "accuracy on hidden bases"),
 )
+# At the end of a run, on more windows (`cmgems.training.judge`).
+FINAL = (
+    ("final_unique/model_bits", "bits per hidden base in unique DNA, at the end"),
+    ("final_all/bits_gained_over_markov", "bits gained over Markov, at the end"),
+)
 PAGE = "masking baselines"
 BY_TOKENS = "by_thousand_tokens"  # prefix of the tags whose steps are thousands of tokens
 
@@ -78,7 +83,7 @@ def write_experiment(folder: Path, experiments: Sequence[Experiment]) -> None:
         for name in hyper_parameter_keys()
         if len({plain(get_value(experiment, name)) for experiment in experiments}) > 1
     ]
-    metrics = [Metric(tag, display_name=title) for tag, title in COMPARED]
+    metrics = [Metric(tag, display_name=title) for tag, title in (*COMPARED, *FINAL)]
     summary = hparams_config_pb([HParam(name) for name in varied], metrics)
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()

@@ -78,6 +78,8 @@ class Tokenization(ABC):
     ----------
     name : str
         The value of `data.tokenization` that stands for it.
+    has_base_probabilities : bool
+        Whether `base_probabilities` gives any; if not, `score_bases` is a method of its own.
     k : int
         Bases of the k-mers that difficulty is known of: tables of ranks have 4**k entries.
     first_token : int
@@ -86,6 +88,7 @@ class Tokenization(ABC):
 
     name: ClassVar[str]
     first_token: ClassVar[int] = FIRST_TOKEN
+    has_base_probabilities: ClassVar[bool] = True
     k: int
 
     @property

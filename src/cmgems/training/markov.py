@@ -9,16 +9,18 @@ probability of each of its 4**r fillings is that of the filling after the bases 
 that of the bases to its right after the filling, and a base gets the sum over the fillings with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from cmgems.difficulty.counts import count_chunks
+from cmgems.genome.spans import Spans
 from cmgems.utils.kernels import kernel
 
 WEIGHTS = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)  # of order j - 1, in bases
 MAX_ORDER = 11
+_CHUNK = 1 << 22  # bases that a thread counts at a time, about
 
 
 class Markov(NamedTuple):
@@ -94,16 +96,23 @@ def _interpolate(
     return table, left_out
 
 
-def count_training(codes: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Counts of words of 1 .. 12 bases in the spans [start, end) of a genome."""
+def count_stretches(codes: np.ndarray, stretches: Iterable[Spans]) -> tuple[np.ndarray, ...]:
+    """Counts of words of 1 .. 12 bases in stretches of a genome, each as often as it is given."""
+    codes = np.asarray(codes)  # each slice of a memory map makes a memory map, in 0.1 ms
     gap = np.full(1, 4, np.uint8)
 
-    def segments() -> Iterator[np.ndarray]:
-        for first, last in zip(start.tolist(), end.tolist(), strict=True):
-            yield codes[first:last]
-            yield gap
+    def chunks() -> Iterator[np.ndarray]:
+        parts, size = [gap], 0
+        for spans in stretches:
+            for first, last in zip(spans.start.tolist(), spans.end.tolist(), strict=True):
+                parts += [codes[first:last], gap]
+                size += last - first
+                if size >= _CHUNK:  # the many short windows of a run are counted together
+                    yield np.concatenate(parts)
+                    parts, size = [gap], 0
+        yield np.concatenate(parts)
 
-    return count_chunks(segments(), MAX_ORDER + 1).tables
+    return count_chunks(chunks(), MAX_ORDER + 1).tables
 
 
 def predict_bases(model: Markov, visible_BL: np.ndarray, wanted_BL: np.ndarray) -> np.ndarray:
@@ -162,19 +171,14 @@ def _sum_over_fillings(
             sums[i, filling >> 2 * (run - 1 - i) & 3] += probability
 
 
-def sum_reference_bits(
-    model: Markov,
-    composition_4: np.ndarray,
-    codes_BL: np.ndarray,
-    hidden_BL: np.ndarray,
-    wanted_BL: np.ndarray,
-) -> tuple[float, float, int]:
-    """Summed bits of the wanted bases under the composition and under a Markov model; their number.
+def predict_hidden(
+    model: Markov, codes_BL: np.ndarray, hidden_BL: np.ndarray, wanted_BL: np.ndarray
+) -> np.ndarray:
+    """float64 [H, 4]: the distribution of each wanted base, given the true bases around its run as
+    far as they are not hidden: hidden bases are no context, wanted or not."""
+    return predict_bases(model, np.where(hidden_BL, np.uint8(4), codes_BL), wanted_BL)
 
-    Hidden bases are no context, wanted or not.
-    """
-    true_H = codes_BL[wanted_BL].astype(np.int64)
-    visible_BL = np.where(hidden_BL, np.uint8(4), codes_BL)
-    probability_H4 = predict_bases(model, visible_BL, wanted_BL)
-    markov_bits = -np.log2(probability_H4[np.arange(len(true_H)), true_H]).sum()
-    return float(-np.log2(composition_4[true_H]).sum()), float(markov_bits), len(true_H)
+
+def bits_of(probability_H4: np.ndarray, true_H: np.ndarray) -> np.ndarray:
+    """float64 [H]: what the true bases, int 0 .. 3, cost under these distributions."""
+    return -np.log2(probability_H4[np.arange(len(true_H)), true_H], dtype=np.float64)

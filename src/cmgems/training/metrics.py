@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from cmgems.masking.packing import IGNORED
-from cmgems.tokenization.base import Tokenization
+from cmgems.tokenization.base import HiddenBaseScores, Tokenization
 from cmgems.tokenization.hidden import runs_up_to
 
 
@@ -83,12 +83,24 @@ class HiddenBaseValues(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "hidden_bases"}
 
 
+class MeasuredBases(NamedTuple):
+    """The counted hidden bases of a batch, row by row, and how each is predicted."""
+
+    counted_BL: Tensor  # bool
+    scores: HiddenBaseScores
+
+
 class HiddenBaseMetric(Metric):
     """Prediction of bases that no visible token shows, as far as a single window hides them.
 
     Longer runs, where windows overlap, are left out: the Markov models of `cmgems.training.markov`
     sum over all fillings of a run, which takes 4 times as long with each base, and both are to be
     measured on the same bases.
+
+    Attributes
+    ----------
+    last : MeasuredBases
+        The bases of the last batch.
     """
 
     full_state_update = False
@@ -97,6 +109,7 @@ class HiddenBaseMetric(Metric):
     bases: Tensor
     tokens: Tensor
     tokens_correct: Tensor
+    last: MeasuredBases
 
     def __init__(self, tokenization: Tokenization) -> None:
         super().__init__()
@@ -123,6 +136,7 @@ class HiddenBaseMetric(Metric):
         self.bits += scores.bits_H.sum()
         self.correct += scores.correct_H.sum()
         self.bases += len(scores.bits_H)
+        self.last = MeasuredBases(counted_BL, scores)
 
     def compute(self) -> HiddenBaseValues:
         bases = int(self.bases)

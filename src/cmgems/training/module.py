@@ -143,7 +143,15 @@ class Pretraining(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.metrics.reset_validation()
 
-    def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: WindowBatch, batch_idx: int) -> dict[str, Any]:
+        """Measure a batch under all masks.
+
+        Returns
+        -------
+        What is predicted where every masked token shows [MASK]: `logits_MV`, `masked` (MaskedBatch)
+        and `measured` (MeasuredBases).
+        """
+        predicted: dict[str, Any] = {}
         for name in self.validation_masks:
             # Reference masks keep the parameters of the start, to be the same in all runs.
             plan = (
@@ -163,6 +171,9 @@ class Pretraining(L.LightningModule):
                     masked.mask_BK,
                     masked.maskable_BK,
                 )
+                measured = self.metrics.hidden_base_metric.last
+                predicted = {"logits_MV": logits_MV, "masked": masked, "measured": measured}
+        return predicted
 
     def on_validation_epoch_end(self) -> None:
         self.validated = {

@@ -1,21 +1,40 @@
-"""Bits per hidden base of models without a network, with which validation is compared."""
+"""Bits per hidden base of models without a network, with which curves of validation are compared.
+
+Those of the end of a run are in `cmgems.training.final_references`.
+"""
 
 import contextlib
 import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from lightning.fabric.utilities import move_data_to_device
 
 from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
+from cmgems.data_modules.windows import Windows
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
 from cmgems.masking.packing import ALL_MASKED
 from cmgems.tokenization.hidden import runs_up_to
-from cmgems.training.markov import MAX_ORDER, count_training, fit, sum_reference_bits
+from cmgems.training.markov import MAX_ORDER, bits_of, count_stretches, fit, predict_hidden
 from cmgems.training.module import FULLY_HIDDEN_MASKS
 from cmgems.utils.files import atomic_write
+
+
+class MaskedWindows(NamedTuple):
+    """Validation windows and their masks; padded on the right with unknown bases."""
+
+    codes_BL: np.ndarray  # uint8 base codes
+    hidden_BL: np.ndarray  # bool: bases that no visible token shows
+    counted_BL: np.ndarray  # bool: those of them that are measured, in whole runs
+
+    def true_bases(self) -> np.ndarray:
+        """int64 [H]: the counted bases, row by row."""
+        return self.codes_BL[self.counted_BL].astype(np.int64)
 
 
 def base_references(
@@ -34,28 +53,20 @@ def base_references(
     dict if the validation windows are so few and short that no base is hidden in them
     """
     # Masks are made here: the masker may move to another device while the thread counts.
-    arrays = _mask_validation(data, masker)
+    masked = mask_windows(data, data.validation_windows, masker)
     pool = ThreadPoolExecutor(1, "references")
-    future = pool.submit(_cached_references, genome, data, *arrays)
+    future = pool.submit(_cached_references, genome, data, masked)
     pool.shutdown(wait=False)
     return future.result
 
 
 def _cached_references(
-    genome: Genome,
-    data: GenomeDataModule,
-    codes_BL: np.ndarray,
-    hidden_BL: np.ndarray,
-    wanted_BL: np.ndarray,
+    genome: Genome, data: GenomeDataModule, masked: MaskedWindows
 ) -> dict[str, float]:
-    spans = data.train_spans
-    digest = hashlib.sha256(f"{genome.sha256} {MAX_ORDER}".encode())
-    for array in (spans.start, spans.end, codes_BL, hidden_BL, wanted_BL):
-        digest.update(np.ascontiguousarray(array).data)
-    cache_path = genome.path / "references" / f"{digest.hexdigest()[:32]}.json"
+    cache_path = reference_cache(genome, data, masked, suffix="json")
     with contextlib.suppress(OSError, ValueError):  # missing or damaged: compute
         return json.loads(cache_path.read_text())
-    values = _compute_references(data, codes_BL, hidden_BL, wanted_BL)
+    values = _compute_references(data, masked)
     with contextlib.suppress(OSError):  # a store that we may not write to
         cache_path.parent.mkdir(exist_ok=True)
         with atomic_write(cache_path) as handle:
@@ -63,43 +74,49 @@ def _cached_references(
     return values
 
 
-def _compute_references(
-    data: GenomeDataModule, codes_BL: np.ndarray, hidden_BL: np.ndarray, wanted_BL: np.ndarray
-) -> dict[str, float]:
-    counts = count_training(data.codes, data.train_spans.start, data.train_spans.end)
+def reference_cache(
+    genome: Genome, data: GenomeDataModule, masked: MaskedWindows, *more: object, suffix: str
+) -> Path:
+    """Where in a genome store the references of these windows and masks are kept; `more` is what
+    else they depend on."""
+    spans = data.train_spans
+    text = " ".join(map(str, (genome.sha256, MAX_ORDER, *more)))
+    digest = hashlib.sha256(text.encode())
+    for array in (spans.start, spans.end, *masked):
+        digest.update(np.ascontiguousarray(array).data)
+    return genome.path / "references" / f"{digest.hexdigest()[:32]}.{suffix}"
+
+
+def _compute_references(data: GenomeDataModule, masked: MaskedWindows) -> dict[str, float]:
+    counts = count_stretches(data.codes, [data.train_spans])
     model = fit(counts)
     composition = counts[0] / counts[0].sum()
-    composition_bits, markov_bits, bases = sum_reference_bits(
-        model, composition, codes_BL, hidden_BL, wanted_BL
-    )
-    if not bases:
+    true_H = masked.true_bases()
+    if not len(true_H):
         return {}
     return {
-        "composition_bits": composition_bits / bases,
-        "markov_bits": markov_bits / bases,
+        "composition_bits": float(-np.log2(composition[true_H]).sum()) / len(true_H),
+        "markov_bits": float(bits_of(predict_hidden(model, *masked), true_H).sum()) / len(true_H),
         "markov_order": model.order,
-        "hidden_bases": bases,
+        "hidden_bases": len(true_H),
     }
 
 
-def _mask_validation(
-    data: GenomeDataModule, masker: Masker
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All validation windows: base codes, which are hidden, and which of these are counted."""
-    windows = ValidationWindows(data.codes, data.validation_windows, rank=0, ranks=1)
-    max_length = int(data.validation_windows.length.max())
+def mask_windows(data: GenomeDataModule, chosen: Windows, masker: Masker) -> MaskedWindows:
+    """Validation windows under the masks that hidden bases are measured with, the longest first."""
+    batches = ValidationWindows(data.codes, chosen, rank=0, ranks=1)
+    max_length, device = int(chosen.length.max()), masker.rank_V.device
     parts = []
-    for number in range(len(windows)):
-        batch = windows[number]
+    for number in range(len(batches)):
+        batch = move_data_to_device(batches[number], device)
         masked = masker(batch, FULLY_HIDDEN_MASKS, ALL_MASKED)
         hidden_BL = masker.tokenization.hidden_bases(masked.mask_BK, masked.maskable_BK)
         counted_BL = runs_up_to(hidden_BL, masker.tokenization.max_hidden_run)
         arrays = (batch.codes_BL, hidden_BL, counted_BL)
         fills = (4, False, False)
         padded = [
-            np.pad(a.numpy(), ((0, 0), (0, max_length - a.shape[1])), constant_values=fill)
+            np.pad(a.cpu().numpy(), ((0, 0), (0, max_length - a.shape[1])), constant_values=fill)
             for a, fill in zip(arrays, fills, strict=True)
         ]
         parts.append(padded)
-    codes, hidden, wanted = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return codes, hidden, wanted
+    return MaskedWindows(*(np.concatenate(column) for column in zip(*parts, strict=True)))

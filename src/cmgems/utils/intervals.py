@@ -54,6 +54,39 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     return Interval(mean, mean - half, mean + half, count)
 
 
+def ratio_interval(sums_N: np.ndarray, counts_N: np.ndarray, level: float = 0.95) -> Interval:
+    """The mean per item of clusters of items, and its interval over the clusters.
+
+    Items of a cluster are not independent (bases of a window are all in a repeat, or all not), so
+    clusters are what repeats. The mean is sum / count over all clusters, and its variance that of a
+    ratio (Cochran, "Sampling techniques", 3rd edition, 1977, equation 2.46), Student's t with one
+    less than the clusters that hold an item. `count` is their number.
+
+    For the difference of two models on the same items, give the sums of the differences.
+
+    Parameters
+    ----------
+    sums_N : of the items of each cluster
+    counts_N : items of each cluster
+
+    Raises
+    ------
+    ValueError
+        If there is no item at all.
+    """
+    held_N = counts_N > 0
+    sums_C, counts_C = np.asarray(sums_N, float)[held_N], np.asarray(counts_N, float)[held_N]
+    clusters, items = len(sums_C), counts_C.sum()
+    if not clusters:
+        raise ValueError("no items to take the mean of")
+    mean = float(sums_C.sum() / items)
+    if clusters < 2:
+        return Interval(mean, math.nan, math.nan, clusters)
+    squares = ((sums_C - mean * counts_C) ** 2).sum() * clusters / (clusters - 1)
+    half = float(stats.t.ppf((1 + level) / 2, clusters - 1) * math.sqrt(squares) / items)
+    return Interval(mean, mean - half, mean + half, clusters)
+
+
 def paired_t_test(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = 0.95
 ) -> PairedDifference:
