@@ -90,9 +90,11 @@ def _mask_validation(
     max_length = int(data.validation_windows.length.max())
     parts = []
     for number in range(len(windows)):
-        batch = windows[number]
+        batch = data.on_before_batch_transfer(windows[number], 0)
         masked = masker(batch, FULLY_HIDDEN_MASKS, ALL_MASKED)
-        hidden_BL = masker.tokenization.hidden_bases(masked.mask_BK, masked.maskable_BK)
+        hidden_BL = masker.tokenization.hidden_bases(
+            masked.mask_BK, masked.maskable_BK, masked.ids_BK, batch.codes_BL.shape[1]
+        )
         counted_BL = runs_up_to(hidden_BL, masker.tokenization.max_hidden_run)
         arrays = (batch.codes_BL, hidden_BL, counted_BL)
         fills = (4, False, False)
