@@ -82,8 +82,9 @@ class FinalEvaluation(L.Callback):
         values_HC = scores.bits_H[:, None].float()
         tokenization = module.masker.tokenization
         if tokenization.has_base_probabilities:
+            masked = outputs["masked"]
             probability_H4 = tokenization.base_probabilities(
-                outputs["logits_MV"], outputs["masked"].mask_BK, counted_BL
+                outputs["logits_MV"], masked.mask_BK, counted_BL, masked.ids_BK
             )
             values_HC = torch.cat([values_HC, probability_H4], dim=1)
         self._counts.append(counted_BL.sum(1))

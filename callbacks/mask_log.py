@@ -26,8 +26,8 @@ class MaskLog(L.Callback):
             return
         masker = module.masker
         tokenization = masker.tokenization
-        ids_BK = tokenization.encode(batch.codes_BL)
-        mask_BK = masker(batch, module.plan).mask_BK
+        masked = masker(batch, module.plan)
+        ids_BK, mask_BK = masked.ids_BK, masked.mask_BK
         statistics = mask_statistics(batch.codes_BL, ids_BK, mask_BK, masker.rank_V, tokenization)
         write(trainer, {f"masks/{name}": value for name, value in statistics._asdict().items()})
         rank_BK = rank_fractions(ids_BK, masker.rank_V, tokenization)

@@ -96,7 +96,7 @@ class Throughput(L.Callback):
         batch_idx: int,
     ) -> None:
         self._timer.start(None)
-        lengths = [self.tokenization.num_tokens(bases) for bases in batch.bases]
+        lengths = [tokens + 2 for tokens in batch.content_tokens(self.tokenization)]
         self.tokens += sum(lengths) * trainer.world_size
         self.bases += sum(batch.bases) * trainer.world_size
         self._tokens += sum(lengths)

@@ -21,10 +21,12 @@ from cmgems.data_modules.windows import (
     collate,
     sample_epoch,
     sample_windows,
+    with_tokens,
 )
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
+from cmgems.tokenization import build_tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
 VALIDATION_SEED = 0  # all runs on a genome are validated on the same windows and masks
@@ -52,6 +54,7 @@ class GenomeDataModule(L.LightningDataModule):
         super().__init__()
         data, train = experiment.data, experiment.train
         self.genome, self.codes = genome, genome.codes
+        self.tokenization = build_tokenization(data)
         self.global_batch_size = train.global_batch_size
         self.micro_batch_size = train.micro_batch_size
         self.max_steps = train.max_steps
@@ -115,6 +118,11 @@ class GenomeDataModule(L.LightningDataModule):
         for first in range(0, total, _WINDOWS_AT_A_TIME):
             part = stream.windows(first, min(_WINDOWS_AT_A_TIME, total - first))
             yield Spans(part.start, part.start + part.length)
+
+    def on_before_batch_transfer(self, batch: WindowBatch, dataloader_idx: int) -> WindowBatch:
+        """Encode what the device cannot, into rows as wide as those of any other batch."""
+        columns = self.tokenization.max_tokens(batch.codes_BL.shape[1]) - 2
+        return with_tokens(batch, self.tokenization, columns)
 
     def corpus(self, count: int, length: int) -> np.ndarray:
         """Base codes [count, length] of training windows, to measure masks on; always the same."""

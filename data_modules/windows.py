@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cmgems.genome.alphabet import AMBIGUOUS
 from cmgems.genome.spans import Spans
+from cmgems.tokenization.base import PAD, Tokenization
 from cmgems.utils.kernels import kernel
 from cmgems.utils.rng import derive_key, generator, sequence_keys
 
@@ -42,13 +44,35 @@ class WindowSampling(NamedTuple):
 class WindowBatch(NamedTuple):
     """What the loader ships: one byte per base. B windows, the longest first.
 
-    `bases` stays on the host when the rest goes to the device, which has the same as `bases_B`.
+    `bases` stays on the host when the rest goes to the device, which has the same as `bases_B`; so
+    does `tokens`. Ids are there where the host encodes, see `with_tokens`.
     """
 
     codes_BL: Tensor  # uint8 base codes, padded on the right with AMBIGUOUS
     bases: tuple[int, ...]  # length of each window
     keys_B2: Tensor  # int32 random keys, a function of the window's number in the run alone
     bases_B: Tensor | None = None  # int64
+    ids_BK: Tensor | None = None  # int32 token ids, padded on the right with [PAD]
+    tokens: tuple[int, ...] | None = None  # of each window, without [CLS] and [SEP]
+    tokens_B: Tensor | None = None  # int64
+
+    def content_tokens(self, tokenization: Tokenization) -> tuple[int, ...]:
+        """Tokens of each window, without [CLS] and [SEP]."""
+        if self.tokens is not None:
+            return self.tokens
+        return tuple(map(tokenization.content_tokens, self.bases))
+
+
+def with_tokens(batch: WindowBatch, tokenization: Tokenization, min_tokens: int = 0) -> WindowBatch:
+    """The batch with token ids, at least `min_tokens` columns of them, if the host has to encode
+    (`Tokenization.on_host`) and has not yet; else as it is."""
+    if not tokenization.on_host or batch.ids_BK is not None:
+        return batch
+    ids_BK = tokenization.encode(batch.codes_BL, batch.bases)
+    tokens = tokenization.count_tokens(ids_BK, batch.bases)
+    ids_BK = F.pad(ids_BK, (0, max(min_tokens - ids_BK.shape[1], 0)), value=PAD)
+    tokens_B = torch.tensor(tokens, device=ids_BK.device)
+    return batch._replace(ids_BK=ids_BK, tokens=tokens, tokens_B=tokens_B)
 
 
 def sample_epoch(spans: Spans, sampling: WindowSampling, seed: int, epoch: int) -> Windows:

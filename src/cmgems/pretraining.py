@@ -45,7 +45,7 @@ from cmgems.difficulty.table_io import read_table
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
-from cmgems.masking.rates import CenterRates
+from cmgems.masking.rates import CenterRates, corpus_tokens
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
 from cmgems.runs.summary import render_summary
@@ -144,7 +144,9 @@ def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable
     rank_V = torch.from_numpy(table.rank)
     masking, strategies = experiment.masking, experiment.curriculum.strategies
     paper, folder = masking.center_rate == "paper", data.genome.path / "rates"
-    center_rates = CenterRates(tokenization.encode(codes), rank_V, tokenization, paper, folder)
+    columns = tokenization.max_tokens(experiment.data.window_length) - 2
+    corpus_BK = corpus_tokens(tokenization, codes, columns)
+    center_rates = CenterRates(corpus_BK, rank_V, tokenization, paper, folder)
     follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
     masker = Masker(tokenization, rank_V, center_rates, follow_loss, start_params(masking))
     masker.prepare({*REFERENCE_MASKS, *strategies})

@@ -5,19 +5,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references.masking import REFERENCES, Bases, Kmers, draw, drawn_centers, rank_table
+from references.masking import REFERENCES, Adjacent, Bases, Kmers, draw, drawn_centers, rank_table
 
 from cmgems.masking.ops import draw_centers
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import _permutation
 from cmgems.masking.types import CENTERS, StrategyInput, StrategyParams
-from cmgems.tokenization import OverlappingKmers, SingleBases
+from cmgems.tokenization import NonOverlappingKmers, OverlappingKmers, SingleBases
 from cmgems.tokenization.base import FIRST_TOKEN, UNK
 from cmgems.utils.kernels import force_torch_path
 from cmgems.utils.rng import derive_key, sequence_keys
 
-KMERS, BASES = OverlappingKmers(6), SingleBases(6)
-SLOW = {OverlappingKmers: Kmers, SingleBases: Bases}
+KMERS, BASES, ADJACENT = OverlappingKmers(6), SingleBases(6), NonOverlappingKmers(6)
+SLOW = {OverlappingKmers: Kmers, SingleBases: Bases, NonOverlappingKmers: Adjacent}
 PMI_STRATEGIES = ("genemask", "global_pmi", "shuffled_pmi", "inverse_pmi", "soft_pmi")
 RANDOM_STRATEGIES = ("uniform", "random", "random_wide", "span")
 STATIC_STRATEGIES = ("global_pmi", "shuffled_pmi", "inverse_pmi")
@@ -84,7 +84,7 @@ def batches(draw_):
     """Short sequences of few different tokens (equal ranks are the hard case), with unknown."""
     tokenization = draw_(st.sampled_from(list(SLOW)))(draw_(st.sampled_from([3, 6])))
     width = draw_(st.integers(1, 40))
-    several = min(draw_(st.integers(1, 30)), 2**tokenization.replacement_bits)
+    several = min(draw_(st.integers(1, 30)), tokenization.replacements)
     tokens = st.sampled_from(
         [unknown_of(tokenization), 0, *range(FIRST_TOKEN, FIRST_TOKEN + several)]
     )
@@ -127,18 +127,19 @@ def test_draws_equal_the_slow_reference():
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES, ADJACENT], ids=repr)
 def test_moves_with_the_sequence(name, tokenization, human_codes, human_rank):
     """The defect of the released code: its mask stays where it is, whatever the sequence.
 
     The sequence lies between stretches of unknown tokens; both and the draws are moved together.
     """
     inner_BK, unknown = tokenization.encode(human_codes[:100])[:, :300], unknown_of(tokenization)
+    width, rate = inner_BK.shape[1], 0.02 if inner_BK.shape[1] == 300 else 0.12
     masks = []
     for left in (0, 7, 90):
         ids_BK = torch.nn.functional.pad(inner_BK, (left, 90 - left), value=unknown)
-        tokens = tokens_of(ids_BK, human_rank, tokenization, position_offset=-left)
-        masks.append(STRATEGIES[name](tokens)[:, left : left + 300])
+        tokens = tokens_of(ids_BK, human_rank, tokenization, rate, position_offset=-left)
+        masks.append(STRATEGIES[name](tokens)[:, left : left + width])
     assert masks[0].any(1).float().mean() > 0.9
     assert torch.equal(masks[1], masks[0])
     assert torch.equal(masks[2], masks[0])
@@ -184,7 +185,7 @@ def test_global_pmi_masks_the_best_ranked(human_ids, human_rank):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES, ADJACENT], ids=repr)
 def test_batch_and_padding_change_nothing(name, tokenization, human_codes, human_rank):
     tokens = tokens_of(tokenization.encode(human_codes[:20]), human_rank, tokenization)
     together = STRATEGIES[name](tokens)
@@ -206,7 +207,7 @@ def test_batch_and_padding_change_nothing(name, tokenization, human_codes, human
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES, ADJACENT], ids=repr)
 def test_no_centre_no_mask_and_nothing_special_is_masked(
     name, tokenization, human_codes, human_rank
 ):
@@ -214,11 +215,15 @@ def test_no_centre_no_mask_and_nothing_special_is_masked(
     ids_BK = with_unknown(tokenization.encode(human_codes[:60]), unknown)
     assert not STRATEGIES[name](tokens_of(ids_BK, human_rank, tokenization, rate=0.0)).any()
     everything = STRATEGIES[name](tokens_of(ids_BK, human_rank, tokenization, rate=1.0))
-    assert torch.equal(everything, (ids_BK >= FIRST_TOKEN) & (ids_BK != unknown))
+    maskable_BK = (ids_BK >= FIRST_TOKEN) & (ids_BK != unknown)
+    if name == "genemask" and tokenization == ADJACENT:  # it masks a neighbour in place of a centre
+        assert not (everything & ~maskable_BK).any()
+    else:
+        assert torch.equal(everything, maskable_BK)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES, ADJACENT], ids=repr)
 def test_empty_and_one_token(name, tokenization, human_rank):
     empty = tokens_of(torch.empty((2, 0), dtype=torch.int32), human_rank, tokenization)
     with force_torch_path():
@@ -231,7 +236,7 @@ def test_empty_and_one_token(name, tokenization, human_rank):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("tokenization", [KMERS, BASES], ids=repr)
+@pytest.mark.parametrize("tokenization", [KMERS, BASES, ADJACENT], ids=repr)
 def test_traces_as_one_graph_and_once(name, tokenization, human_codes, human_rank):
     """The tensor code neither waits for the device nor is recompiled at another rate."""
     graphs = []

@@ -1,9 +1,9 @@
 """Masking strategies, slow and obvious: one sequence, Python lists, straight from the papers.
 
 A sequence is a list of token ids, `rank[i]` the rank of a k-mer (1 = first to mask), `centers` the
-positions that were drawn, `tok` what a token is (`Kmers` or `Bases`), `key` the two 32-bit words
-that key the sequence's draws, `params` has `span_width` and `temperature`. Each returns the set of
-masked positions.
+positions that were drawn, `tok` what a token is (`Kmers`, `Bases`, `Adjacent`), `key` the two
+32-bit words that key the sequence's draws, `params` has `span_width` and `temperature`. Each
+returns the set of masked positions.
 """
 
 import math
@@ -19,7 +19,10 @@ class Kmers:
 
     def __init__(self, k):
         self.k, self.plain, self.search, self.wide = k, MASK_LIST[k], MASK_LIST[k], (1 - k, k - 1)
-        self.overlap = k - 1  # masked tokens more than hidden bases
+
+    def span(self, bases):
+        """Masked tokens in a row that hide so many bases."""
+        return bases + self.k - 1
 
     def maskable(self, id_):
         return id_ >= 5
@@ -35,7 +38,9 @@ class Bases:
         first, last = MASK_LIST[k]
         self.k, self.plain, self.wide = k, (0, 0), (first, last)
         self.search = -last, -first  # bases whose k-mers contain this one
-        self.overlap = 0
+
+    def span(self, bases):
+        return bases
 
     def maskable(self, id_):
         return 5 <= id_ <= 8
@@ -50,6 +55,23 @@ class Bases:
         for id_ in kmer:
             index = 4 * index + LETTERS.index("ATCG"[id_ - 5])
         return rank[index]
+
+
+class Adjacent:
+    """Non-overlapping k-mers, ids 5 on, then A T C G and N: a masked token is hidden whole."""
+
+    def __init__(self, k):
+        self.k, self.plain, self.wide, self.search = k, (0, 0), (0, 0), (-1, 1)
+
+    def span(self, bases):
+        return math.ceil(bases / self.k)
+
+    def maskable(self, id_):
+        return 5 <= id_ < 5 + 4**self.k + 4
+
+    def rank_at(self, ids, position, rank):
+        """None for a single base."""
+        return rank[ids[position] - 5] if 5 <= ids[position] < 5 + 4**self.k else None
 
 
 def draw(key, position, purpose):
@@ -109,7 +131,7 @@ def span(ids, centers, rank, tok, key, params):
     masked = set()
     for c in centers:
         hidden = lengths[draw(key, c, STRATEGY) % 4096]
-        masked |= window(c, (0, hidden + tok.overlap - 1), ids, tok)
+        masked |= window(c, (0, tok.span(hidden) - 1), ids, tok)
     return masked
 
 

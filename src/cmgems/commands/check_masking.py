@@ -39,7 +39,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a store, a sequence file or `sample` (default), 4 Mb of human chromosome 20",
     )
     parser.add_argument(
-        "--tokenization", default="kmers", choices=("kmers", "bases"), help="default: kmers"
+        "--tokenization",
+        default="kmers",
+        choices=("kmers", "bases", "nonoverlapping"),
+        help="default: kmers",
     )
     parser.add_argument(
         "--k", type=int, default=6, choices=(3, 4, 5, 6), help="bases per k-mer (default 6)"

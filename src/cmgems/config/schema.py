@@ -25,8 +25,9 @@ class Data:
     )
     tokenization: str = option(
         "kmers",
-        "what a token is: `kmers`, overlapping words of data.k bases, or single `bases`",
-        choices=("kmers", "bases"),
+        "what a token is: `kmers`, overlapping words of data.k bases, single `bases`, or "
+        "`nonoverlapping` words of data.k bases (docs/tokens.md)",
+        choices=("kmers", "bases", "nonoverlapping"),
     )
     k: int = option(
         6, "bases of the k-mers that PMI ranks: of a token, or around a base", choices=(3, 4, 5, 6)

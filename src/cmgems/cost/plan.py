@@ -132,13 +132,14 @@ def estimate_windows(experiment: Experiment) -> Windows:
     """Expected lengths, as if no window ended early at a gap of the genome."""
     data, special = experiment.data, 2
     tokenization = build_tokenization(data)
-    longest, shortest = map(tokenization.num_tokens, (data.window_length, data.min_window_length))
-    uniform = torch.arange(shortest, longest + 1, dtype=torch.float64)
-    full = data.full_length_fraction
-    mean = full * longest + (1 - full) * float(uniform.mean())
-    square = full * longest**2 + (1 - full) * float(uniform.square().mean())
+    bases = torch.arange(data.min_window_length, data.window_length + 1)
+    uniform = tokenization.num_tokens(bases).double()
+    full, full_length = data.full_length_fraction, tokenization.num_tokens(data.window_length)
+    mean = full * full_length + (1 - full) * float(uniform.mean())
+    square = full * full_length**2 + (1 - full) * float(uniform.square().mean())
     masked_fraction = experiment.masking.mask_ratio * (1 - special / mean)
-    return Windows(mean, square / mean, longest, masked_fraction)
+    max_length = tokenization.max_tokens(data.window_length)
+    return Windows(mean, square / mean, max_length, masked_fraction)
 
 
 def estimate_memory(experiment: Experiment, micro_batch: int, device: torch.device) -> StepMemory:
@@ -201,12 +202,13 @@ def _random_batch(
     device: torch.device,
 ) -> tuple[torch.Tensor, SequenceLayout, torch.Tensor]:
     data, size = experiment.data, experiment.train.micro_batch_size
-    shortest = build_tokenization(data).num_tokens(data.min_window_length)
+    tokenization = build_tokenization(data)
     with torch.random.fork_rng(devices=[]):
         seed_torch(number, "plan")
         full = torch.rand(size) < data.full_length_fraction
-        drawn = torch.randint(shortest, windows.max_length + 1, (size,))
-        lengths = drawn.where(~full, windows.max_length).sort(descending=True).values.tolist()
+        drawn = torch.randint(data.min_window_length, data.window_length + 1, (size,))
+        bases = drawn.where(~full, data.window_length)
+        lengths = tokenization.num_tokens(bases).sort(descending=True).values.tolist()
         ids_T = torch.randint(5, config.vocab_size, (sum(lengths),), dtype=torch.int32)
         at_M = (torch.rand(sum(lengths)) < windows.masked_fraction).nonzero()[:, 0]
     return ids_T.to(device), SequenceLayout.of(tuple(lengths), device), at_M.to(device)

@@ -81,7 +81,9 @@ class Untrained:
     """The encoder without pretraining, where no pretrained model gives its sizes."""
 
     preset: str = option("small", "its sizes", choices=tuple(PRESETS))
-    tokenization: str = option("kmers", "what a token is", choices=("kmers", "bases"))
+    tokenization: str = option(
+        "kmers", "what a token is", choices=("kmers", "bases", "nonoverlapping")
+    )
     k: int = option(6, "bases of a k-mer", choices=(3, 4, 5, 6))
     init: str = option("bert", "its weights", choices=("bert", "fast_start"))
 

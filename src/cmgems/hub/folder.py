@@ -20,7 +20,12 @@ from cmgems.errors import UserError
 from cmgems.hub.conversion import Weights
 from cmgems.hub.families import family_of_folder
 from cmgems.models.encoder import MaskedLanguageModel
-from cmgems.tokenization import OverlappingKmers, SingleBases, Tokenization
+from cmgems.tokenization import (
+    NonOverlappingKmers,
+    OverlappingKmers,
+    SingleBases,
+    Tokenization,
+)
 from cmgems.tokenization.base import SPECIAL_TOKENS
 from cmgems.tokenization.hf import fast_tokenizer
 from cmgems.tokenization.kmers import K_VALUES
@@ -161,12 +166,13 @@ def _read_vocabulary(folder: Path) -> tuple[Path, list[str]]:
 
 def _tokenization_of(path: Path, tokens: list[str]) -> Tokenization:
     """The one with these tokens in this order: another order would give ids another meaning."""
-    known = (*map(OverlappingKmers, K_VALUES), SingleBases())
+    kmers = (*map(OverlappingKmers, K_VALUES), *map(NonOverlappingKmers, K_VALUES))
+    known: tuple[Tokenization, ...] = (*kmers, SingleBases())
     sizes = {tokenization.vocab_size: tokenization for tokenization in known}
     if len(tokens) not in sizes:
         raise UserError(
             f"{path}: found {len(tokens)} tokens, wanted {', '.join(map(str, sizes))} "
-            f"(5 special tokens and all k-mers of 3, 4, 5 or 6 bases, or A, T, C, G and N)"
+            f"(5 special tokens and all k-mers of 3, 4, 5 or 6 bases, or A, T, C, G and N, or both)"
         )
     tokenization = sizes[len(tokens)]
     for id_, (found, wanted) in enumerate(zip(tokens, tokenization.vocabulary, strict=True)):

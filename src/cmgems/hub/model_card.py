@@ -56,7 +56,18 @@ The tokenizer takes plain DNA in either case, one token per base; what is not A,
 BASES_MASKED = """\
 masked = sequence[:3] + tokenizer.mask_token + sequence[4:]
 logits = model(**tokenizer(masked, return_tensors="pt")).logits"""
-USES = {"kmers": (KMER_TEXT, KMERS_MASKED), "bases": (BASE_TEXT, BASES_MASKED)}
+ADJACENT_TEXT = """\
+The tokenizer takes plain DNA in either case. From the left of each stretch of known bases it cuts
+{k}-mers; the rest of a stretch are single bases, what is not A, C, G or T is N. A masked {k}-mer is
+one mask token in place of its {k} bases."""
+ADJACENT_MASKED = """\
+masked = sequence[:{k}] + tokenizer.mask_token + sequence[2 * {k} :]
+logits = model(**tokenizer(masked, return_tensors="pt")).logits"""
+USES = {
+    "kmers": (KMER_TEXT, KMERS_MASKED),
+    "bases": (BASE_TEXT, BASES_MASKED),
+    "nonoverlapping": (ADJACENT_TEXT, ADJACENT_MASKED),
+}
 EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from cmgems.inference.encode import arithmetic, compute_hidden_states, inner
 from cmgems.models.encoder import Encoder
 from cmgems.tasks.dataset import Sequences, pack_codes
-from cmgems.tasks.tokens import batches, tokenize
-from cmgems.tasks.truncation import Rows, make_rows, mean_over_windows
+from cmgems.tasks.tokens import Tokens, batches, tokenize_windows
+from cmgems.tasks.truncation import mean_over_windows
 from cmgems.tokenization import Tokenization
 
 POOLS = ("mean", "cls", "max")
@@ -42,9 +42,10 @@ def embed_sequences(
     UserError
         If a sequence is too short to have a token.
     """
-    rows = _windows(encoder, data, tokenization)
-    vectors = torch.empty(len(rows.start), encoder.config.hidden_size)
-    for batch in _hidden_states(encoder, data, rows, tokenization, layer, bf16):
+    positions = encoder.config.max_position_embeddings
+    tokens, rows = tokenize_windows(data, tokenization, positions)
+    vectors = torch.empty(len(tokens), encoder.config.hidden_size)
+    for batch in _hidden_states(encoder, tokens, layer, bf16):
         vectors[batch.rows] = pool_hidden_states(*batch[1:], pool)
     if pool == "max":
         out = np.full((len(data), encoder.config.hidden_size), -np.inf, np.float32)
@@ -71,30 +72,20 @@ def embed_tokens(
     bf16: bool = False,
 ) -> np.ndarray:
     """float32 [K, D]: the hidden state of each token of one sequence, base codes uint8 [L]."""
-    data = pack_codes([codes])
-    rows = _windows(encoder, data, tokenization)
-    out = np.empty(
-        (tokenization.content_tokens(len(codes)), encoder.config.hidden_size), np.float32
-    )
+    positions = encoder.config.max_position_embeddings
+    tokens, rows = tokenize_windows(pack_codes([codes]), tokenization, positions)
+    count = int((rows.start + tokens.lengths_N.numpy() - 2).max())
+    out = np.empty((count, encoder.config.hidden_size), np.float32)
     filled = np.zeros(len(out), bool)
-    for index, hidden_states, mask in _hidden_states(
-        encoder, data, rows, tokenization, layer, bf16
-    ):
+    for index, hidden_states, mask in _hidden_states(encoder, tokens, layer, bf16):
         for row, states_KD, tokens_K in zip(
             index.tolist(), hidden_states, inner(mask), strict=True
         ):
-            # a token begins at each base, but for the last few
             position = rows.start[row] + np.arange(int(tokens_K.sum()))
             new = ~filled[position]
             out[position[new]] = states_KD[tokens_K].numpy()[new]
             filled[position] = True
     return out
-
-
-def _windows(encoder: Encoder, data: Sequences, tokenization: Tokenization) -> Rows:
-    """Windows that the encoder has positions for."""
-    max_bases = tokenization.max_bases(encoder.config.max_position_embeddings)
-    return make_rows(data, max_bases, "windows")
 
 
 class _Batch(NamedTuple):
@@ -107,20 +98,10 @@ class _Batch(NamedTuple):
 
 @torch.no_grad()
 def _hidden_states(
-    encoder: Encoder,
-    data: Sequences,
-    rows: Rows,
-    tokenization: Tokenization,
-    layer: int | None,
-    bf16: bool,
+    encoder: Encoder, tokens: Tokens, layer: int | None, bf16: bool
 ) -> Iterator[_Batch]:
     """The hidden states of all windows, a batch at a time."""
     device = encoder.tokens.weight.device
-    windows = pack_codes(
-        data.codes[start : start + length]
-        for start, length in zip(rows.start.tolist(), rows.length.tolist(), strict=True)
-    )
-    tokens = tokenize(windows, tokenization, encoder.config.max_position_embeddings)
     for index in batches(tokens):
         batch = tokens.select(index)
         with arithmetic(device, bf16):

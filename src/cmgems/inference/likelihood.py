@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cmgems.errors import UserError
@@ -47,13 +48,9 @@ def pseudo_log_likelihood(
     ----------
     codes : uint8 base codes [L]; ambiguous bases are not scored
     """
-    min_bases = tokenization.min_bases
-    max_bases = tokenization.max_bases(model.encoder.config.max_position_embeddings)
-    if not min_bases <= len(codes) <= max_bases:
-        raise UserError(
-            f"found a sequence of {len(codes)} bases, wanted {min_bases} to {max_bases} for this "
-            f"model"
-        )
+    problem = length_problem(tokenization, codes, model.encoder.config.max_position_embeddings)
+    if problem:
+        raise UserError(f"found a sequence that {problem}")
     positions = np.flatnonzero(_scorable(codes, tokenization))
     total = 0.0
     for part in _split_batches(positions, len(codes)):
@@ -64,6 +61,20 @@ def pseudo_log_likelihood(
     return Likelihood(total, len(positions))
 
 
+def length_problem(tokenization: Tokenization, codes: np.ndarray, positions: int) -> str:
+    """What is wrong with the length of a sequence for so many positions; "" if nothing is."""
+    min_bases, max_bases = tokenization.min_bases, tokenization.max_bases(positions)
+    if not min_bases <= len(codes):
+        return f"has {len(codes)} bases, wanted at least {min_bases} for this model"
+    if len(codes) > max_bases:
+        return f"has {len(codes):,} bases, wanted at most {max_bases:,} for this model"
+    if tokenization.on_host:
+        tokens = len(tokenization.encode(torch.from_numpy(codes)))
+        if tokens > positions - 2:
+            return f"has {tokens:,} tokens, wanted at most {positions - 2:,} for this model"
+    return ""
+
+
 def base_distribution(
     model: MaskedLanguageModel,
     tokenization: Tokenization,
@@ -71,6 +82,8 @@ def base_distribution(
     position_N: np.ndarray,
 ) -> Tensor:
     """float32 [N, 4]: p(A), p(T), p(C), p(G) at `position_N[n]` of window n, all else shown.
+
+    Of a window with more tokens than the model has positions those around the base are shown.
 
     Parameters
     ----------
@@ -82,22 +95,33 @@ def base_distribution(
     ids_BK = tokenization.encode(codes_BL).long()
     wanted_BL = torch.zeros_like(codes_BL, dtype=torch.bool)
     wanted_BL[torch.arange(len(position_N)), torch.from_numpy(position_N)] = True
-    mask_BK = (tokenization.count_in_tokens(wanted_BL) > 0) & tokenization.is_maskable(ids_BK)
+    over_BK = tokenization.count_in_tokens(wanted_BL, ids_BK) > 0
+    mask_BK = over_BK & tokenization.is_maskable(ids_BK)
     shown_BK = torch.where(mask_BK, MASK, ids_BK)
-    edge = torch.ones(len(ids_BK), 1, dtype=torch.int64)
-    ids_BL = torch.cat([edge * CLS, shown_BK, edge * SEP], 1)
-    hidden = torch.nn.functional.pad(mask_BK, (1, 1)).flatten().nonzero()[:, 0]
-    layout = SequenceLayout.of((ids_BL.shape[1],) * len(ids_BL), device)
+    counts = tokenization.count_tokens(ids_BK, (windows.shape[1],) * len(windows))
+    rows = list(_around(shown_BK, counts, model.encoder.config.max_position_embeddings - 2))
+    ids_T = torch.cat([F.pad(F.pad(row, (1, 0), value=CLS), (0, 1), value=SEP) for row in rows])
+    layout = SequenceLayout.of(tuple(len(row) + 2 for row in rows), device)
+    hidden = (ids_T == MASK).nonzero()[:, 0]
     with torch.no_grad():
-        logits_MV = model(ids_BL.flatten().to(device), layout, hidden.to(device))
-    return tokenization.base_probabilities(logits_MV.float().cpu(), mask_BK, wanted_BL)
+        logits_MV = model(ids_T.to(device), layout, hidden.to(device))
+    return tokenization.base_probabilities(logits_MV.float().cpu(), mask_BK, wanted_BL, ids_BK)
+
+
+def _around(shown_BK: Tensor, counts: tuple[int, ...], room: int) -> Iterator[Tensor]:
+    """Of each row's tokens at most `room`, with its first [MASK] in their middle."""
+    for shown_K, count in zip(shown_BK, counts, strict=True):
+        middle = int((shown_K == MASK).int().argmax())
+        start = max(min(middle - room // 2, count - room), 0)
+        yield shown_K[start : min(start + room, count)]
 
 
 def _scorable(codes: np.ndarray, tokenization: Tokenization) -> np.ndarray:
     """bool [L]: the bases that are known and under at least one token of known bases."""
     codes_BL = torch.from_numpy(codes)[None]
-    known_BT = tokenization.is_maskable(tokenization.encode(codes_BL))
-    return (tokenization.bases_of_tokens(known_BT) & (codes_BL < AMBIGUOUS))[0].numpy()
+    ids_BK = tokenization.encode(codes_BL)
+    known_BL = tokenization.bases_of_tokens(tokenization.is_maskable(ids_BK), ids_BK, len(codes))
+    return (known_BL & (codes_BL < AMBIGUOUS))[0].numpy()
 
 
 def _split_batches(positions: np.ndarray, length: int) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.hub.pretrained import Pretrained
 from cmgems.inference.embedding import POOLS, embed_sequences, embed_tokens
-from cmgems.inference.likelihood import pseudo_log_likelihood
+from cmgems.inference.likelihood import length_problem, pseudo_log_likelihood
 from cmgems.inference.variants import Variant, read_variants, score_variants
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tasks.dataset import pack_codes
@@ -159,11 +159,11 @@ class PretrainedModel:
         """
         codes = encode_user_sequences(sequences, self.tokenization.min_bases)
         for number, each in enumerate(codes):
-            if len(each) > self.max_bases:
-                raise UserError(
-                    f"sequences[{number}]: has {len(each):,} bases, wanted at most "
-                    f"{self.max_bases:,}, the positions of the model"
-                )
+            problem = length_problem(
+                self.tokenization, each, self.network.encoder.config.max_position_embeddings
+            )
+            if problem:
+                raise UserError(f"sequences[{number}]: {problem}")
         found = [pseudo_log_likelihood(self.network, self.tokenization, each) for each in codes]
         return np.array([each.mean if per_base else each.total for each in found], np.float64)
 

@@ -8,7 +8,7 @@ from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.hub.pretrained import Pretrained
 from cmgems.inference.embed_file import read_tokenizable_sequences
-from cmgems.inference.likelihood import pseudo_log_likelihood
+from cmgems.inference.likelihood import length_problem, pseudo_log_likelihood
 from cmgems.inference.variants import read_variants, score_variants
 from cmgems.utils.files import atomic_write
 from cmgems.utils.progress import progress_bar
@@ -17,12 +17,11 @@ from cmgems.utils.progress import progress_bar
 def sequence_lines(model: Pretrained, path: Path) -> Iterator[str]:
     """A header, then a line for each sequence."""
     yield "name\tbases\tscored\tlog_likelihood\tper_base"
-    max_bases = model.tokenization.max_bases(model.model.encoder.config.max_position_embeddings)
+    positions = model.model.encoder.config.max_position_embeddings
     for name, codes in read_tokenizable_sequences(path, model.tokenization):
-        if len(codes) > max_bases:
-            raise UserError(
-                f"{path}: {name} has {len(codes):,} bases, wanted at most {max_bases:,}"
-            )
+        problem = length_problem(model.tokenization, codes, positions)
+        if problem:
+            raise UserError(f"{path}: {name} {problem}")
         likelihood = pseudo_log_likelihood(model.model, model.tokenization, codes)
         mean = f"{likelihood.mean:.6f}" if likelihood.bases else ""
         yield f"{name}\t{len(codes)}\t{likelihood.bases}\t{likelihood.total:.6f}\t{mean}"

@@ -130,8 +130,9 @@ def _mask_sample(title: str, plan: MaskingPlan, windows: WindowBatch, masker: Ma
             shown_BK = mask_BK
         count_K += mask_BK[0].numpy()
         ranks.append(rank_BK[mask_BK & ranked_BK].numpy())
-    hidden_BL = tokenization.hidden_bases(shown_BK, tokenization.is_maskable(ids_BK))
-    masked_BL = tokenization.bases_of_tokens(shown_BK)
+    maskable_BK, width = tokenization.is_maskable(ids_BK), windows.codes_BL.shape[1]
+    hidden_BL = tokenization.hidden_bases(shown_BK, maskable_BK, ids_BK, width)
+    masked_BL = tokenization.bases_of_tokens(shown_BK, ids_BK, width)
     return MaskSample(
         title=title,
         statistics=_statistics(windows, ids_BK, plan, masker),

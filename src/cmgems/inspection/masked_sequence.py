@@ -58,15 +58,16 @@ def mask_sequences(
         return []
     codes_BL = _padded(sequences)
     tokenization = masker.tokenization
-    ids_BK = tokenization.encode(codes_BL)
+    bases = [len(codes) for codes in sequences]
+    ids_BK = tokenization.encode(codes_BL, bases)
     maskable_BK = tokenization.is_maskable(ids_BK)
     keys_B2 = torch.from_numpy(sequence_keys(derive_key(seed, "mask"), np.arange(len(ids_BK))))
     mask_BK = masker.mask(ids_BK, maskable_BK, keys_B2, strategy)
-    hidden_BL = tokenization.hidden_bases(mask_BK, maskable_BK)
+    hidden_BL = tokenization.hidden_bases(mask_BK, maskable_BK, ids_BK, codes_BL.shape[1])
     names, letters = tokenization.vocabulary, BASES + "N"
     masked = []
-    for row, codes in enumerate(sequences):
-        tokens = tokenization.content_tokens(len(codes))
+    counts = tokenization.count_tokens(ids_BK, bases)
+    for row, (codes, tokens) in enumerate(zip(sequences, counts, strict=True)):
         ids = ids_BK[row, :tokens].numpy()
         masked.append(
             MaskedSequence(

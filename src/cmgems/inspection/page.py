@@ -80,9 +80,8 @@ def _introduction(inspection: Inspection) -> str:
     hidden = inspection.tokenization.max_hidden_run
     if not windows.overlap:
         return (
-            f'<p>Tokens are {tokens}: every masked base is <span class="h">hidden</span>. The rank '
-            f"of a base is that of the {hidden} bases around it, and a strategy that goes by rank "
-            f"masks these {hidden} bases.</p>"
+            f'<p>Tokens are {tokens}: every masked base is <span class="h">hidden</span>. '
+            f"{_ranked_bases(inspection)}</p>"
         )
     return (
         f"<p>Tokens are {tokens}: each overlaps the next by {windows.overlap} bases. A base is "
@@ -90,6 +89,17 @@ def _introduction(inspection: Inspection) -> str:
         f'<span class="m">masked</span> token without a hidden base the model can copy each base '
         f"from unmasked neighbours. {width(windows.plain)} masked tokens in a row hide 1 base, "
         f"{width(windows.wide)} hide {hidden}.</p>"
+    )
+
+
+def _ranked_bases(inspection: Inspection) -> str:
+    """What ranks a token, in words, where tokens do not overlap."""
+    hidden = inspection.tokenization.max_hidden_run
+    if width(inspection.tokenization.windows.wide) == 1:
+        return f"A {inspection.tokenization.token} has a rank of its own, single bases have none."
+    return (
+        f"The rank of a base is that of the {hidden} bases around it, and a strategy that goes by "
+        f"rank masks these {hidden} bases."
     )
 
 

@@ -208,7 +208,7 @@ def pack(
     mask_BK: np.ndarray,
     lengths_B: np.ndarray,
     keys_B2: np.ndarray,
-    bits: int,
+    replacements: int,
     purpose: np.uint32,
     limits: np.ndarray,
     ids_T: np.ndarray,
@@ -221,7 +221,7 @@ def pack(
     limits : a draw of 24 bits below the first becomes [MASK], one below the second a random token.
     """
     n = m = 0
-    others = np.uint32((1 << bits) - 1)
+    choices = np.uint32(replacements)
     for b in range(len(ids_BK)):
         low, high = keys_B2[b, 0], keys_B2[b, 1]
         length = lengths_B[b]
@@ -241,7 +241,9 @@ def pack(
                 if u < limits[0]:
                     ids_T[at] = MASK
                 elif u < limits[1]:
-                    other = draw(low, high, position, purpose + np.uint32(1)) & others
-                    ids_T[at] = FIRST_TOKEN + np.int32(other)
+                    other = draw(low, high, position, purpose + np.uint32(1)) & np.uint32(
+                        0x7FFFFFFF
+                    )
+                    ids_T[at] = FIRST_TOKEN + np.int32(other % choices)
         ids_T[n + length + 1] = SEP
         n += length + 2

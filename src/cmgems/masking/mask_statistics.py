@@ -47,7 +47,7 @@ def mask_statistics(
     tokenization : Tokenization
     """
     maskable_BK = tokenization.is_maskable(ids_BK)
-    exposure = mask_exposure(tokenization, mask_BK, maskable_BK)
+    exposure = mask_exposure(tokenization, mask_BK, maskable_BK, ids_BK, codes_BL.shape[1])
     known_BL = codes_BL < 4
     hidden_BL, others_BL = exposure.hidden_BL & known_BL, ~exposure.hidden_BL & known_BL
     rank_BK = rank_fractions(ids_BK, rank_V, tokenization)

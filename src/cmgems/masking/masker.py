@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cmgems.data_modules.windows import WindowBatch
+from cmgems.data_modules.windows import WindowBatch, with_tokens
 from cmgems.difficulty.running_loss import KmerLosses
 from cmgems.masking.ops import draw_centers
 from cmgems.masking.packing import (
@@ -46,6 +46,7 @@ class MaskedBatch(NamedTuple):
     mask_BK: Tensor  # bool, the same before packing
     maskable_BK: Tensor  # bool
     counts_S2: Tensor  # int64, masked and maskable tokens by strategy of the plan
+    ids_BK: Tensor  # int32, the tokens before packing and corruption
 
     @property
     def maskable(self) -> Tensor:
@@ -125,23 +126,34 @@ class Masker(nn.Module):
         packed_shape: PackedShape | None = None,
     ) -> MaskedBatch:
         """Mask a batch; with a `packed_shape` shapes are fixed and no host synchronizes."""
-        ids_BK, bits = self.parts.encode(batch.codes_BL), self.tokenization.replacement_bits
+        batch = with_tokens(batch, self.tokenization)
+        ids_BK = self.parts.encode(batch.codes_BL) if batch.ids_BK is None else batch.ids_BK
+        replacements = self.tokenization.replacements
         if isinstance(plan, str):
             plan = MaskingPlan((plan,), params=self.params)
         mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan)
         if packed_shape is None:
-            lengths = tuple(map(self.tokenization.content_tokens, batch.bases))
-            packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, bits, probabilities)
+            lengths = batch.content_tokens(self.tokenization)
+            packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, replacements, probabilities)
             layout = self._layout(lengths, packed.positions_T)
         else:
             if batch.bases_B is None:
                 raise ValueError("a batch without `bases_B` cannot be packed into a fixed shape")
-            lengths_B = self.tokenization.content_tokens(batch.bases_B)
+            lengths_B = batch.tokens_B
+            if lengths_B is None:
+                lengths_B = self.tokenization.content_tokens(batch.bases_B)
             packed, layout = self.parts.pack_into(
-                packed_shape, ids_BK, mask_BK, lengths_B, batch.keys_B2, bits, probabilities
+                packed_shape, ids_BK, mask_BK, lengths_B, batch.keys_B2, replacements, probabilities
             )
         return MaskedBatch(
-            packed.ids_T, layout, packed.at_M, packed.true_M, mask_BK, maskable_BK, counts_S2
+            packed.ids_T,
+            layout,
+            packed.at_M,
+            packed.true_M,
+            mask_BK,
+            maskable_BK,
+            counts_S2,
+            ids_BK,
         )
 
     def _planned(

@@ -14,7 +14,7 @@ from torch import Tensor
 from cmgems.masking import kernels
 from cmgems.masking.types import CORRUPTION
 from cmgems.models.layouts import SequenceLayout
-from cmgems.tokenization.base import CLS, FIRST_TOKEN, MASK, PAD, SEP, Tokenization
+from cmgems.tokenization.base import CLS, FIRST_TOKEN, MASK, PAD, SEP
 from cmgems.utils.kernels import as_numpy, as_uint32, use_cpu_kernels
 from cmgems.utils.rng import random_bits
 
@@ -52,21 +52,21 @@ def pack(
     mask_BK: Tensor,
     lengths: tuple[int, ...],
     keys_B2: Tensor,
-    bits: int,
+    replacements: int,
     probabilities: CorruptionProbabilities = BERT,
 ) -> Packed:
     """Drop the padding, put [CLS] in front and [SEP] behind each sequence, corrupt the masked.
 
-    `lengths` are the sequences' tokens, at least 0 each; a random replacement is one of the 2**bits
-    tokens behind the special ones (`Tokenization.replacement_bits`).
+    `lengths` are the sequences' tokens, at least 0 each; a random replacement is one of so many
+    tokens behind the special ones (`Tokenization.replacements`).
     """
     if use_cpu_kernels(ids_BK):
-        return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, bits, probabilities)
+        return _pack_compiled(ids_BK, mask_BK, lengths, keys_B2, replacements, probabilities)
     ids_T, mask_T, row_T, positions_T = _concatenate(ids_BK, mask_BK, lengths)
     at_M = mask_T.nonzero()[:, 0]
     true_M = ids_T[at_M]
     ids_T[at_M] = corrupted(
-        true_M, keys_B2[row_T[at_M]], positions_T[at_M].int(), bits, probabilities
+        true_M, keys_B2[row_T[at_M]], positions_T[at_M].int(), replacements, probabilities
     )
     return Packed(ids_T, positions_T, at_M, true_M.long())
 
@@ -76,7 +76,7 @@ def _pack_compiled(
     mask_BK: Tensor,
     lengths: tuple[int, ...],
     keys_B2: Tensor,
-    bits: int,
+    replacements: int,
     probabilities: CorruptionProbabilities,
 ) -> Packed:
     total, masked = sum(lengths) + 2 * len(lengths), int(np.count_nonzero(as_numpy(mask_BK)))
@@ -91,7 +91,7 @@ def _pack_compiled(
         as_numpy(mask_BK),
         np.array(lengths),
         as_uint32(keys_B2),
-        bits,
+        replacements,
         np.uint32(CORRUPTION),
         np.array(probabilities.limits, np.uint32),
         *(as_numpy(part) for part in packed),
@@ -103,7 +103,7 @@ def corrupted(
     ids_M: Tensor,
     keys_M2: Tensor,
     positions_M: Tensor,
-    bits: int,
+    replacements: int,
     probabilities: CorruptionProbabilities,
 ) -> Tensor:
     """int32 [M]: what the encoder sees in place of the masked tokens.
@@ -113,11 +113,13 @@ def corrupted(
     ids_M : int32 [M], the masked tokens' own ids
     keys_M2 : int32 [M, 2], the draw keys of their sequences
     positions_M : int32 [M], their positions in their sequences
-    bits : a random replacement is one of the 2**bits tokens behind the special ones
+    replacements : a random replacement is one of so many tokens behind the special ones
     """
     masked_below, random_below = probabilities.limits
     u_M = random_bits(keys_M2, positions_M, CORRUPTION, bits=24)
-    other_M = FIRST_TOKEN + random_bits(keys_M2, positions_M, CORRUPTION + 1, bits)
+    other_M = (
+        FIRST_TOKEN + random_bits(keys_M2, positions_M, CORRUPTION + 1, bits=31) % replacements
+    )
     replaced_M = torch.where(u_M < random_below, other_M, ids_M)
     return torch.where(u_M < masked_below, MASK, replaced_M)
 
@@ -186,14 +188,13 @@ class PackedShape(NamedTuple):
 class PackedShapePolicy(NamedTuple):
     """The shapes of the batches of a run, the same whichever strategy is current."""
 
-    tokenization: Tokenization
     max_length: int  # tokens that a window can have, [CLS] and [SEP] included
     mask_ratio: float  # the largest expected fraction of masked tokens
     width: float  # tokens that are masked together, at most
 
-    def packed_shape(self, bases: tuple[int, ...]) -> PackedShape:
-        """For windows of so many bases."""
-        lengths = tuple(map(self.tokenization.num_tokens, bases))
+    def packed_shape(self, tokens: tuple[int, ...]) -> PackedShape:
+        """For windows of so many tokens, without [CLS] and [SEP]."""
+        lengths = tuple(length + 2 for length in tokens)
         return PackedShape.of(lengths, self.max_length, self.mask_ratio, self.width)
 
 
@@ -203,7 +204,7 @@ def pack_into(
     mask_BK: Tensor,
     lengths_B: Tensor,
     keys_B2: Tensor,
-    bits: int,
+    replacements: int,
     probabilities: CorruptionProbabilities,
 ) -> tuple[Packed, SequenceLayout]:
     """`cmgems.masking.packing.pack` with every shape fixed; `lengths_B` (int64) are
@@ -221,7 +222,7 @@ def pack_into(
     wide_ids = wide_ids.scatter(1, lengths_B[:, None] + 1, SEP)
     ids_T = torch.where(real_T, wide_ids[row_T, positions_T], PAD)
     mask_T = F.pad(mask_BK, (1, 1))[row_T, positions_T] & real_T
-    changed_T = corrupted(ids_T, keys_B2[row_T], positions_T.int(), bits, probabilities)
+    changed_T = corrupted(ids_T, keys_B2[row_T], positions_T.int(), replacements, probabilities)
     at_M = _masked_positions(mask_T, packed_shape.masked)
     targets_M = torch.where(mask_T[at_M], ids_T[at_M], IGNORED).long()
     packed = Packed(torch.where(mask_T, changed_T, ids_T), positions_T, at_M, targets_M)

@@ -29,6 +29,19 @@ MAX_SEQUENCES = 1024
 MAX_TOKENS = 262_144  # sampled for one point of S(n)
 
 
+def corpus_tokens(tokenization: Tokenization, codes_BL: Tensor, columns: int) -> Tensor:
+    """int32 [N, K]: the tokens of windows (base codes, uint8) as `mask_ratio_curves` takes them.
+
+    Where windows of the same length differ in their numbers of tokens, the tokens of all windows
+    are laid one behind the other and cut into rows of K = `columns`, the most that a window has.
+    """
+    ids_BK = tokenization.encode(codes_BL)
+    if not tokenization.on_host:
+        return ids_BK
+    ids = ids_BK[tokenization.is_maskable(ids_BK)]
+    return ids[: len(ids) // columns * columns].view(-1, columns)
+
+
 class MaskRatioCurve(NamedTuple):
     """S(n) for sequences of one length."""
 

@@ -66,7 +66,7 @@ def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"data.window_length: found {data.window_length}, wanted at least "
             f"data.min_window_length = {data.min_window_length}",
         )
-    tokens = tokenization.num_tokens(data.window_length)
+    tokens = tokenization.max_tokens(data.window_length)
     if tokens > positions:
         yield (
             "data.window_length",
@@ -169,8 +169,30 @@ def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
         )
     if len(set(curriculum.strategies)) < found:
         yield "curriculum.strategies", "curriculum.strategies: a name is listed twice"
+    yield from _reach_rules(experiment)
     yield from _milestone_rules(experiment)
     yield from _ramp_rules(experiment)
+
+
+GENEMASK_LIMIT = 0.5  # of tokens, where its windows need not cover their centres
+
+
+def _reach_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """`genemask` masks the best token near a centre. Where tokens do not overlap that is a single
+    one, the same for several centres, so that no rate of centres reaches all tokens."""
+    adjacent = experiment.data.tokenization not in ("kmers", "bases")
+    if not adjacent or "genemask" not in experiment.curriculum.strategies:
+        return
+    for name, ratio in (
+        ("masking.mask_ratio", experiment.masking.mask_ratio),
+        ("curriculum.ramps.mask_ratio.end", experiment.curriculum.ramps.mask_ratio.end),
+    ):
+        if ratio > GENEMASK_LIMIT:
+            yield (
+                name,
+                f"{name}: found {ratio}, wanted at most {GENEMASK_LIMIT} with strategy genemask "
+                f"and data.tokenization {experiment.data.tokenization}",
+            )
 
 
 def _milestone_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:

@@ -31,17 +31,22 @@ def make_rows(data: Sequences, max_bases: int, over: str = "middle") -> Rows:
     over : `middle` cuts a longer sequence to its middle; `windows` covers it with as few windows
         of `max_bases` bases as overlap by a quarter or more, spread evenly from end to end
     """
-    lengths = data.lengths
+    return cut_rows(data.offsets, max_bases, over)
+
+
+def cut_rows(offsets: np.ndarray, limit: int, over: str) -> Rows:
+    """The same of bases or of tokens: `offsets` are where each example begins, and the end."""
+    lengths = np.diff(offsets)
     if over == "middle":
-        cut = np.minimum(lengths, max_bases)
-        return Rows(data.offsets[:-1] + (lengths - cut) // 2, cut, np.arange(len(data)))
-    step = max(1, max_bases * 3 // 4)
-    counts = np.where(lengths <= max_bases, 1, 1 + -(-(lengths - max_bases) // step))
-    example = np.repeat(np.arange(len(data)), counts)
+        cut = np.minimum(lengths, limit)
+        return Rows(offsets[:-1] + (lengths - cut) // 2, cut, np.arange(len(lengths)))
+    step = max(1, limit * 3 // 4)
+    counts = np.where(lengths <= limit, 1, 1 + -(-(lengths - limit) // step))
+    example = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(example)) - compute_offsets(counts)[example]
-    excess = np.maximum(lengths - max_bases, 0)[example]
-    start = data.offsets[example] + excess * number // np.maximum(counts[example] - 1, 1)
-    return Rows(start, np.minimum(lengths, max_bases)[example], example)
+    excess = np.maximum(lengths - limit, 0)[example]
+    start = offsets[example] + excess * number // np.maximum(counts[example] - 1, 1)
+    return Rows(start, np.minimum(lengths, limit)[example], example)
 
 
 def mean_over_windows(logits: Tensor, index: Tensor, count: int) -> Tensor:

@@ -14,14 +14,16 @@ token consists of; whoever has to know asks the tokenization:
 
 To add one: a frozen dataclass in a file of its own, a line in `cmgems.tokenization.TOKENIZATIONS`,
 its tokenizer for other tools in `cmgems.tokenization.hf`. A tokenization whose ids depend on more
-than a few adjacent bases (BPE) encodes in the loader, on the host: its `encode` looks up what
-the batch brings along, and so do the numbers of tokens, which are here functions of the numbers of
-bases so that no device has to be asked for them.
+than a few adjacent bases encodes in the loader, on the host (`on_host`, see `adjacent`): batches
+bring their ids along, since the number of tokens follows from the number of bases only where all
+bases are known. Where the tokens differ in length, what lies under them depends on their ids:
+methods take them as `ids_BK`, with the number of bases as `width`, and the others ignore both.
 
 H is here the number of wanted bases. Base codes are uint8, A T C G = 0 1 2 3, anything else = 4.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -87,6 +89,7 @@ class Tokenization(ABC):
     """
 
     name: ClassVar[str]
+    on_host: ClassVar[bool] = False  # whether `encode` works on the host alone
     first_token: ClassVar[int] = FIRST_TOKEN
     has_base_probabilities: ClassVar[bool] = True
     k: int
@@ -117,8 +120,8 @@ class Tokenization(ABC):
 
     @property
     @abstractmethod
-    def replacement_bits(self) -> int:
-        """A masked token that is replaced at random becomes one of 2**bits from `first_token` on:
+    def replacements(self) -> int:
+        """A masked token that is replaced at random becomes one of so many from `first_token` on:
         all that can be masked, and no other."""
 
     @property
@@ -144,13 +147,26 @@ class Tokenization(ABC):
         """Tokens of a sequence of so many bases, [CLS] and [SEP] included."""
         return self.content_tokens(bases) + 2
 
+    def max_tokens(self, bases: int) -> int:
+        """The most tokens that a sequence of at most so many known bases has, [CLS] and [SEP]
+        included."""
+        return int(self.num_tokens(bases))
+
+    @abstractmethod
+    def span_tokens(self, bases: Count) -> Count:
+        """Tokens in a row that hide so many bases."""
+
     @abstractmethod
     def max_bases(self, tokens: int) -> int:
         """Bases of the longest sequence of at most so many tokens, [CLS] and [SEP] included."""
 
     @abstractmethod
-    def encode(self, codes: Tensor) -> Tensor:
+    def encode(self, codes: Tensor, bases: Sequence[int] | None = None) -> Tensor:
         """int32 [..., K]: token ids of base codes uint8 [..., L], on the codes' own device.
+
+        `bases` are the lengths of the rows, where codes are padded on the right. Rows that have
+        fewer tokens than others end in [PAD], or in tokens of unknown bases, which is what padding
+        becomes where a token does not depend on the length of its sequence.
 
         Raises
         ------
@@ -162,15 +178,27 @@ class Tokenization(ABC):
     def is_maskable(self, ids: Tensor) -> Tensor:
         """bool, shape of the ids: tokens of known bases, which can be masked and predicted."""
 
-    @abstractmethod
-    def bases_of_tokens(self, tokens_BK: Tensor) -> Tensor:
-        """bool [B, L]: the bases under the marked tokens, bool [B, K]."""
+    def count_tokens(self, ids_BK: Tensor, bases: Sequence[int]) -> tuple[int, ...]:
+        """Tokens of sequences of these lengths, without [CLS] and [SEP]; `ids_BK` are theirs."""
+        return tuple(map(self.content_tokens, bases))
 
     @abstractmethod
-    def count_in_tokens(self, bases_BL: Tensor) -> Tensor:
+    def bases_of_tokens(
+        self, tokens_BK: Tensor, ids_BK: Tensor | None = None, width: int | None = None
+    ) -> Tensor:
+        """bool [B, L]: the bases under the marked tokens, bool [B, K]; `width` is L."""
+
+    @abstractmethod
+    def count_in_tokens(self, bases_BL: Tensor, ids_BK: Tensor | None = None) -> Tensor:
         """int64 [B, K]: how many of the marked bases, bool [B, L], lie under each token."""
 
-    def hidden_bases(self, mask_BK: Tensor, maskable_BK: Tensor | None = None) -> Tensor:
+    def hidden_bases(
+        self,
+        mask_BK: Tensor,
+        maskable_BK: Tensor | None = None,
+        ids_BK: Tensor | None = None,
+        width: int | None = None,
+    ) -> Tensor:
         """bool [B, L]: bases that lie under a masked token and under no visible one.
 
         Parameters
@@ -178,14 +206,23 @@ class Tokenization(ABC):
         mask_BK : bool [B, K]
         maskable_BK : bool [B, K]
             False for what shows nothing ([UNK], N, padding); if it is not given, all tokens do.
+        ids_BK : int32 [B, K]
+            The tokens, and how many bases L they have: where tokens differ in length.
+        width : int
         """
         if maskable_BK is None:
             maskable_BK = torch.ones_like(mask_BK)
-        visible_BL = self.bases_of_tokens(maskable_BK & ~mask_BK)
-        return self.bases_of_tokens(mask_BK) & ~visible_BL
+        visible_BL = self.bases_of_tokens(maskable_BK & ~mask_BK, ids_BK, width)
+        return self.bases_of_tokens(mask_BK, ids_BK, width) & ~visible_BL
 
     @abstractmethod
-    def base_probabilities(self, logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor) -> Tensor:
+    def base_probabilities(
+        self,
+        logits_MV: Tensor,
+        mask_BK: Tensor,
+        wanted_BL: Tensor,
+        ids_BK: Tensor | None = None,
+    ) -> Tensor:
         """float32 [H, 4]: the model's distribution of each wanted base, all of them hidden.
 
         `logits_MV` are those of the masked tokens in the order of `mask_BK`, over the whole
@@ -193,11 +230,16 @@ class Tokenization(ABC):
         """
 
     def score_bases(
-        self, logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor, codes_BL: Tensor
+        self,
+        logits_MV: Tensor,
+        mask_BK: Tensor,
+        wanted_BL: Tensor,
+        codes_BL: Tensor,
+        ids_BK: Tensor | None = None,
     ) -> HiddenBaseScores:
         """How well the wanted bases, all of them hidden, are predicted; `codes_BL` are the true
         ones. See `base_probabilities`."""
-        probability_H4 = self.base_probabilities(logits_MV, mask_BK, wanted_BL)
+        probability_H4 = self.base_probabilities(logits_MV, mask_BK, wanted_BL, ids_BK)
         true_H = codes_BL[wanted_BL].long()
         bits_H = -probability_H4.gather(1, true_H[:, None])[:, 0].double().log2()
         return HiddenBaseScores(bits_H, probability_H4.argmax(1) == true_H)

@@ -5,6 +5,7 @@ it: the one that begins (k - 1) // 2 bases before it. A base has none at the end
 near an N.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -59,8 +60,8 @@ class SingleBases(Tokenization):
         return FIRST_TOKEN + len(BASES) + 1
 
     @property
-    def replacement_bits(self) -> int:
-        return 2
+    def replacements(self) -> int:
+        return len(BASES)
 
     @property
     def windows(self) -> SpanWindows:
@@ -76,10 +77,13 @@ class SingleBases(Tokenization):
     def content_tokens(self, bases: Count) -> Count:
         return bases
 
+    def span_tokens(self, bases: Count) -> Count:
+        return bases
+
     def max_bases(self, tokens: int) -> int:
         return tokens - 2
 
-    def encode(self, codes: Tensor) -> Tensor:
+    def encode(self, codes: Tensor, bases: Sequence[int] | None = None) -> Tensor:
         if not codes.shape[-1]:
             raise ValueError("a sequence of 0 bases has no base")
         return codes.clamp(max=AMBIGUOUS).int() + FIRST_TOKEN
@@ -87,13 +91,21 @@ class SingleBases(Tokenization):
     def is_maskable(self, ids: Tensor) -> Tensor:
         return (ids >= FIRST_TOKEN) & (ids < FIRST_TOKEN + len(BASES))
 
-    def bases_of_tokens(self, tokens_BK: Tensor) -> Tensor:
+    def bases_of_tokens(
+        self, tokens_BK: Tensor, ids_BK: Tensor | None = None, width: int | None = None
+    ) -> Tensor:
         return tokens_BK
 
-    def count_in_tokens(self, bases_BL: Tensor) -> Tensor:
+    def count_in_tokens(self, bases_BL: Tensor, ids_BK: Tensor | None = None) -> Tensor:
         return bases_BL.long()
 
-    def base_probabilities(self, logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor) -> Tensor:
+    def base_probabilities(
+        self,
+        logits_MV: Tensor,
+        mask_BK: Tensor,
+        wanted_BL: Tensor,
+        ids_BK: Tensor | None = None,
+    ) -> Tensor:
         chance_M4 = F.softmax(logits_MV[:, FIRST_TOKEN : FIRST_TOKEN + 4].float(), dim=1)
         number_BK = mask_BK.flatten().long().cumsum(0).view_as(mask_BK) - 1
         return chance_M4[number_BK[wanted_BL]]

@@ -1,6 +1,8 @@
 """Vocabularies as `tokenizers` files, for tools of the Hugging Face family.
 
-The ids equal those of `Tokenization.encode`. Single bases are read from plain DNA. The text of
+The ids equal those of `Tokenization.encode`. Single bases and non-overlapping k-mers are read from
+plain DNA: a regular expression that prefers k known bases to one character, applied from the left,
+cuts as `cmgems.tokenization.nonoverlapping` does. The text of
 overlapping k-mers is DNABERT's: k-mers between blanks, as `kmer_text` writes them. (A fast
 tokenizer cannot cut overlapping pieces out of plain text: each character belongs to one token.)
 """
@@ -10,6 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from cmgems.genome.alphabet import BASES
 from cmgems.tokenization.base import CLS, SEP, SPECIAL_TOKENS, Tokenization
 from cmgems.tokenization.bases import SingleBases
+from cmgems.tokenization.nonoverlapping import NonOverlappingKmers
 
 
 def kmer_text(sequence: str, k: int) -> str:
@@ -19,7 +22,7 @@ def kmer_text(sequence: str, k: int) -> str:
 
 def input_text(tokenization: Tokenization) -> str:
     """What text the tokenizer takes, in words."""
-    if isinstance(tokenization, SingleBases):
+    if isinstance(tokenization, SingleBases | NonOverlappingKmers):
         return "plain DNA in either case; what is not A, C, G or T is N"
     example = kmer_text("ACGTACG", tokenization.k)
     return f"k-mers between blanks: `ACGTACG` is `{example}` for k = {tokenization.k}"
@@ -30,9 +33,12 @@ def fast_tokenizer(tokenization: Tokenization) -> Tokenizer:
     ids = {token: id_ for id_, token in enumerate(tokenization.vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
-    if isinstance(tokenization, SingleBases):
+    if isinstance(tokenization, SingleBases | NonOverlappingKmers):
         tokenizer.normalizer = _upper_case_bases()
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+        piece = "."
+        if isinstance(tokenization, NonOverlappingKmers):
+            piece = f"[{BASES}]{{{tokenization.k}}}|."
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(piece), "isolated")
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -34,7 +34,11 @@ class MaskExposure(NamedTuple):
 
 
 def mask_exposure(
-    tokenization: Tokenization, mask_BK: Tensor, maskable_BK: Tensor | None = None
+    tokenization: Tokenization,
+    mask_BK: Tensor,
+    maskable_BK: Tensor | None = None,
+    ids_BK: Tensor | None = None,
+    width: int | None = None,
 ) -> MaskExposure:
     """Which masked tokens can be read off the visible ones.
 
@@ -44,9 +48,10 @@ def mask_exposure(
     mask_BK : bool [B, K]
     maskable_BK : bool [B, K]
         False for what shows nothing; if it is not given, all tokens do.
+    ids_BK, width : see `Tokenization.hidden_bases`
     """
-    hidden_BL = tokenization.hidden_bases(mask_BK, maskable_BK)
-    hidden_BK = tokenization.count_in_tokens(hidden_BL) * mask_BK
+    hidden_BL = tokenization.hidden_bases(mask_BK, maskable_BK, ids_BK, width)
+    hidden_BK = tokenization.count_in_tokens(hidden_BL, ids_BK) * mask_BK
     copyable_BK = mask_BK & (hidden_BK == 0)
     masked = int(mask_BK.sum())
     return MaskExposure(

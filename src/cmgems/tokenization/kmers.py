@@ -8,6 +8,7 @@ Each base lies under up to k tokens, so a masked token can be read off its neigh
 hidden only if every k-mer over it is masked, and m masked k-mers in a row hide m - k + 1 bases.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -68,8 +69,8 @@ class OverlappingKmers(Tokenization):
         return FIRST_TOKEN + 4**self.k
 
     @property
-    def replacement_bits(self) -> int:
-        return 2 * self.k
+    def replacements(self) -> int:
+        return 4**self.k
 
     @property
     def windows(self) -> SpanWindows:
@@ -84,10 +85,13 @@ class OverlappingKmers(Tokenization):
     def content_tokens(self, bases: Count) -> Count:
         return bases - self.k + 1
 
+    def span_tokens(self, bases: Count) -> Count:
+        return bases + self.k - 1
+
     def max_bases(self, tokens: int) -> int:
         return tokens - 2 + self.k - 1
 
-    def encode(self, codes: Tensor) -> Tensor:
+    def encode(self, codes: Tensor, bases: Sequence[int] | None = None) -> Tensor:
         if codes.shape[-1] < self.k:
             raise ValueError(f"a sequence of {codes.shape[-1]} bases has no {self.token}")
         return kmer_ids(codes, self.k)
@@ -95,19 +99,27 @@ class OverlappingKmers(Tokenization):
     def is_maskable(self, ids: Tensor) -> Tensor:
         return ids >= FIRST_TOKEN
 
-    def bases_of_tokens(self, tokens_BK: Tensor) -> Tensor:
+    def bases_of_tokens(
+        self, tokens_BK: Tensor, ids_BK: Tensor | None = None, width: int | None = None
+    ) -> Tensor:
         rows, tokens = tokens_BK.shape
         bases_BL = tokens_BK.new_zeros(rows, tokens + self.k - 1)
         for offset in range(self.k):
             bases_BL[:, offset : offset + tokens] |= tokens_BK
         return bases_BL
 
-    def count_in_tokens(self, bases_BL: Tensor) -> Tensor:
+    def count_in_tokens(self, bases_BL: Tensor, ids_BK: Tensor | None = None) -> Tensor:
         if bases_BL.shape[1] < self.k:
             return bases_BL.new_zeros(len(bases_BL), 0, dtype=torch.int64)
         return bases_BL.unfold(1, self.k, 1).sum(2)
 
-    def base_probabilities(self, logits_MV: Tensor, mask_BK: Tensor, wanted_BL: Tensor) -> Tensor:
+    def base_probabilities(
+        self,
+        logits_MV: Tensor,
+        mask_BK: Tensor,
+        wanted_BL: Tensor,
+        ids_BK: Tensor | None = None,
+    ) -> Tensor:
         """The distribution of each masked k-mer over a base is summed over its other bases; the
         k-mers over a base are then averaged, which is a distribution again."""
         k = self.k

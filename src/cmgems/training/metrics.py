@@ -125,14 +125,17 @@ class HiddenBaseMetric(Metric):
         codes_BL: Tensor,
         mask_BK: Tensor,
         maskable_BK: Tensor,
+        ids_BK: Tensor | None = None,
     ) -> None:
-        """Logits of the masked tokens in the order of `mask_BK`, over the whole vocabulary."""
-        hidden_BL = self.tokenization.hidden_bases(mask_BK, maskable_BK)
-        tokens_M = (self.tokenization.count_in_tokens(hidden_BL) > 0)[mask_BK]
+        """Logits of the masked tokens in the order of `mask_BK`, over the whole vocabulary;
+        `ids_BK` as `Tokenization.hidden_bases` takes them."""
+        width = codes_BL.shape[1]
+        hidden_BL = self.tokenization.hidden_bases(mask_BK, maskable_BK, ids_BK, width)
+        tokens_M = (self.tokenization.count_in_tokens(hidden_BL, ids_BK) > 0)[mask_BK]
         self.tokens += tokens_M.sum()
         self.tokens_correct += ((logits_MV.argmax(1) == targets_M) & tokens_M).sum()
         counted_BL = runs_up_to(hidden_BL, self.tokenization.max_hidden_run)
-        scores = self.tokenization.score_bases(logits_MV, mask_BK, counted_BL, codes_BL)
+        scores = self.tokenization.score_bases(logits_MV, mask_BK, counted_BL, codes_BL, ids_BK)
         self.bits += scores.bits_H.sum()
         self.correct += scores.correct_H.sum()
         self.bases += len(scores.bits_H)

@@ -133,7 +133,7 @@ class Pretraining(L.LightningModule):
         """Fixed shapes where other ones would cost a synchronization or a recompilation."""
         if self._step is masked_lm_step and use_cpu_kernels(batch.codes_BL):
             return None
-        return self.packed_shapes.packed_shape(batch.bases)
+        return self.packed_shapes.packed_shape(batch.content_tokens(self.masker.tokenization))
 
     @property
     def validation_masks(self) -> list[str]:
@@ -170,6 +170,7 @@ class Pretraining(L.LightningModule):
                     batch.codes_BL,
                     masked.mask_BK,
                     masked.maskable_BK,
+                    masked.ids_BK,
                 )
                 measured = self.metrics.hidden_base_metric.last
                 predicted = {"logits_MV": logits_MV, "masked": masked, "measured": measured}
@@ -241,8 +242,7 @@ def masked_lm_step(
 def packed_shape_policy(experiment: Experiment, tokenization: Tokenization) -> PackedShapePolicy:
     """Shapes that hold the longest windows and the largest masks that the experiment can reach."""
     return PackedShapePolicy(
-        tokenization=tokenization,
-        max_length=tokenization.num_tokens(experiment.data.window_length),
+        max_length=tokenization.max_tokens(experiment.data.window_length),
         mask_ratio=max_mask_ratio(experiment.curriculum, experiment.masking),
         width=effective_span_width(experiment.curriculum, experiment.masking, tokenization.windows),
     )

@@ -108,9 +108,12 @@ def mask_windows(data: GenomeDataModule, chosen: Windows, masker: Masker) -> Mas
     max_length, device = int(chosen.length.max()), masker.rank_V.device
     parts = []
     for number in range(len(batches)):
-        batch = move_data_to_device(batches[number], device)
+        batch = data.on_before_batch_transfer(batches[number], 0)
+        batch = move_data_to_device(batch, device)
         masked = masker(batch, FULLY_HIDDEN_MASKS, ALL_MASKED)
-        hidden_BL = masker.tokenization.hidden_bases(masked.mask_BK, masked.maskable_BK)
+        hidden_BL = masker.tokenization.hidden_bases(
+            masked.mask_BK, masked.maskable_BK, masked.ids_BK, batch.codes_BL.shape[1]
+        )
         counted_BL = runs_up_to(hidden_BL, masker.tokenization.max_hidden_run)
         arrays = (batch.codes_BL, hidden_BL, counted_BL)
         fills = (4, False, False)

@@ -15,13 +15,13 @@ QUANTILES = 4096
 def span(tokens: StrategyInput) -> Tensor:
     """From each drawn centre on, a span that hides a geometric number of bases.
 
-    A span that hides b bases is b + k - 1 overlapping k-mers, or b single bases; the mean of b is
-    the parameter `span_width`. Source: SpanBERT (Joshi et al., TACL 2020), with bases in place of
-    words.
+    A span that hides b bases is b + k - 1 overlapping k-mers, or b single bases; longer tokens side
+    by side are hidden whole, as many as have b bases. The mean of b is the parameter `span_width`.
+    Source: SpanBERT (Joshi et al., TACL 2020), with bases in place of words.
     """
     hidden_Q = span_lengths(tokens.params.span_width, tokens.ids_BK.device)
     return (
-        dilate_spans(tokens.centers_BK, hidden_Q + tokens.windows.overlap, tokens)
+        dilate_spans(tokens.centers_BK, tokens.tokenization.span_tokens(hidden_Q), tokens)
         & tokens.maskable_BK
     )
 
