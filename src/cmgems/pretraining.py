@@ -51,7 +51,7 @@ from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
 from cmgems.runs.summary import render_summary
 from cmgems.tokenization import Tokenization, build_tokenization
 from cmgems.training.distributed import check_launch, strategy
-from cmgems.training.module import REFERENCE_MASKS, Pretraining
+from cmgems.training.module import REFERENCE_MASKS, REFERENCE_PARAMS, Pretraining
 from cmgems.training.references import base_references
 
 CORPUS_WINDOWS = 1024  # windows of the training genome on which the masks' budget is measured
@@ -149,7 +149,8 @@ def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable
     center_rates = CenterRates(corpus_BK, rank_V, tokenization, paper, folder)
     follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
     masker = Masker(tokenization, rank_V, center_rates, follow_loss, start_params(masking))
-    masker.prepare({*REFERENCE_MASKS, *strategies})
+    masker.prepare(strategies)
+    masker.prepare(REFERENCE_MASKS, REFERENCE_PARAMS)
     return masker
 
 

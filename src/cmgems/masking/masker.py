@@ -112,10 +112,11 @@ class Masker(nn.Module):
             self.losses.refresh()
             self._invalidate_rates(self.losses)
 
-    def prepare(self, names: Iterable[str]) -> None:
+    def prepare(self, names: Iterable[str], params: StrategyParams | None = None) -> None:
         """Solve the rates of strategies and compile their kernels now, not amid a run."""
+        params = params or self.params
         for name in names:
-            self.center_rates.rates(name, strategy(name), self.params, self.rank_V.device)
+            self.center_rates.rates(name, strategy(name), params, self.rank_V.device)
 
     @torch.no_grad()
     def forward(

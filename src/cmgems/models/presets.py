@@ -30,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
 _CONVOLUTIONS: dict[str, Any] = {
     "num_layers": 6,
     "hidden_size": 96,
-    "num_heads": 4,
+    "num_heads": 2,
     "intermediate_size": 192,
     "norm": "pre",
     "embedding_norm": False,

@@ -17,11 +17,11 @@ from lightning.fabric.utilities import move_data_to_device
 from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
 from cmgems.data_modules.windows import Windows
 from cmgems.genome.genome import Genome
-from cmgems.masking.masker import Masker
+from cmgems.masking.masker import Masker, MaskingPlan
 from cmgems.masking.packing import ALL_MASKED
 from cmgems.tokenization.hidden import runs_up_to
 from cmgems.training.markov import MAX_ORDER, bits_of, count_stretches, fit, predict_hidden
-from cmgems.training.module import FULLY_HIDDEN_MASKS
+from cmgems.training.module import FULLY_HIDDEN_MASKS, REFERENCE_PARAMS
 from cmgems.utils.files import atomic_write
 
 
@@ -110,7 +110,8 @@ def mask_windows(data: GenomeDataModule, chosen: Windows, masker: Masker) -> Mas
     for number in range(len(batches)):
         batch = data.on_before_batch_transfer(batches[number], 0)
         batch = move_data_to_device(batch, device)
-        masked = masker(batch, FULLY_HIDDEN_MASKS, ALL_MASKED)
+        plan = MaskingPlan((FULLY_HIDDEN_MASKS,), params=REFERENCE_PARAMS)
+        masked = masker(batch, plan, ALL_MASKED)
         hidden_BL = masker.tokenization.hidden_bases(
             masked.mask_BK, masked.maskable_BK, masked.ids_BK, batch.codes_BL.shape[1]
         )
