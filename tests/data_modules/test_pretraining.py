@@ -37,9 +37,7 @@ def test_ranks_have_as_many_batches_and_part_the_windows(count, ranks, genome):
     """33 windows of two ranks: 17 and 16, of which the latter would fill a single batch."""
     data = data_module(genome, f"validation.windows={count}")
     whole = ValidationWindows(data.codes, data.validation_windows, 0, 1)
-    parts = [
-        ValidationWindows(data.codes, data.validation_windows, r, ranks) for r in range(ranks)
-    ]
+    parts = [ValidationWindows(data.codes, data.validation_windows, r, ranks) for r in range(ranks)]
     assert len({len(part) for part in parts}) == 1
 
     def rows(dataset):
@@ -67,9 +65,7 @@ def test_the_windows_trained_on_are_those_of_all_micro_batches(genome, monkeypat
         seen += [row[:n].tolist() for row, n in zip(batch.codes_BL, batch.bases, strict=True)]
     claimed = []
     for part in data.trained_on():
-        claimed += [
-            data.codes[a:b].tolist() for a, b in zip(part.start, part.end, strict=True)
-        ]
+        claimed += [data.codes[a:b].tolist() for a, b in zip(part.start, part.end, strict=True)]
     assert sorted(claimed) == sorted(seen)
     assert len(seen) == 30
 
