@@ -1,10 +1,8 @@
 """What a run writes so that TensorBoard can compare it; and runs that stop in a validation."""
 
-import os
-import signal
-
 import pytest
 from helpers.paths import EXPERIMENTS
+from helpers.runs import interrupt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cmgems.data_modules.windows import WindowStream
@@ -29,19 +27,6 @@ def events(folder):
     log = EventAccumulator(str(folder), purge_orphaned_data=True)
     log.Reload()
     return log
-
-
-def interrupt(monkeypatch, owner, name, when):
-    """Send SIGTERM in the call of a method for which `when(*arguments)` holds, once."""
-    original = getattr(owner, name)
-
-    def method(self, *arguments):
-        if when(*arguments):
-            monkeypatch.setattr(owner, name, original)
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *arguments)
-
-    monkeypatch.setattr(owner, name, method)
 
 
 def test_the_page_and_the_hyper_parameters_are_written(pretrained_run):

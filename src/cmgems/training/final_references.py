@@ -16,7 +16,7 @@ import numpy as np
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome.genome import Genome
 from cmgems.training.copies import copies_of_bases
-from cmgems.training.markov import bits_of, count_stretches, fit, predict_hidden
+from cmgems.training.markov import bits_of, count_stretches, fit, longest_word, predict_hidden
 from cmgems.training.references import MaskedWindows, reference_cache
 from cmgems.utils.files import atomic_write
 
@@ -71,13 +71,13 @@ Arrays = dict[str, np.ndarray]
 
 def _cached(path: Path, compute: Callable[[], Arrays]) -> Arrays:
     with contextlib.suppress(OSError, ValueError, EOFError, BadZipFile):  # missing or damaged
-        with np.load(path) as arrays:
+        with open(path, "rb") as handle, np.load(handle) as arrays:
             return dict(arrays)
     values = compute()
     with contextlib.suppress(OSError):  # a store that we may not write to
         path.parent.mkdir(exist_ok=True)
-        with atomic_write(path, "wb") as handle:
-            np.savez(handle, **values)  # type: ignore[arg-type]  # numpy's stub takes them for flags
+        with atomic_write(path, "wb") as file:
+            np.savez(file, **values)  # type: ignore[arg-type]  # numpy's stub takes them for flags
     return values
 
 
@@ -94,7 +94,8 @@ def _all_training_dna(data: GenomeDataModule, masked: MaskedWindows) -> Arrays:
 
 
 def _windows_of_the_run(data: GenomeDataModule, masked: MaskedWindows) -> Arrays:
-    counts = count_stretches(data.codes, data.trained_on())
+    at_most = data.max_steps * data.global_batch_size * data.windows.sampling.full_length
+    counts = count_stretches(data.codes, data.trained_on(), longest_word(at_most))
     model = fit(counts)
     bits_H = bits_of(predict_hidden(model, *masked), masked.true_bases())
     return {

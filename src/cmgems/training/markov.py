@@ -9,6 +9,7 @@ probability of each of its 4**r fillings is that of the filling after the bases 
 that of the bases to its right after the filling, and a base gets the sum over the fillings with it.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -96,8 +97,18 @@ def _interpolate(
     return table, left_out
 
 
-def count_stretches(codes: np.ndarray, stretches: Iterable[Spans]) -> tuple[np.ndarray, ...]:
-    """Counts of words of 1 .. 12 bases in stretches of a genome, each as often as it is given."""
+def longest_word(bases: int) -> int:
+    """Bases of the longest words that are worth counting in so many bases of DNA: where a longer
+    one is found again, all but always so is the one of this length. (It is 12 from 4,097
+    bases on; a tiny run is spared the large tables.)"""
+    return min(MAX_ORDER + 1, math.ceil(math.log(max(bases, 1), 4)) + 5)
+
+
+def count_stretches(
+    codes: np.ndarray, stretches: Iterable[Spans], longest: int = MAX_ORDER + 1
+) -> tuple[np.ndarray, ...]:
+    """Counts of words of 1 .. `longest` bases in stretches of a genome, each as often as it is
+    given."""
     codes = np.asarray(codes)  # each slice of a memory map makes a memory map, in 0.1 ms
     gap = np.full(1, 4, np.uint8)
 
@@ -112,7 +123,7 @@ def count_stretches(codes: np.ndarray, stretches: Iterable[Spans]) -> tuple[np.n
                     parts, size = [gap], 0
         yield np.concatenate(parts)
 
-    return count_chunks(chunks(), MAX_ORDER + 1).tables
+    return count_chunks(chunks(), longest).tables
 
 
 def predict_bases(model: Markov, visible_BL: np.ndarray, wanted_BL: np.ndarray) -> np.ndarray:
