@@ -13,6 +13,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config.schema import Experiment
+from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
 from cmgems.data_modules.windows import (
     WindowBatch,
     Windows,
@@ -26,7 +27,8 @@ from cmgems.data_modules.windows import (
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
-from cmgems.tokenization import build_tokenization
+from cmgems.models.presets import max_positions
+from cmgems.tokenization import BytePairs, build_tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
 VALIDATION_SEED = 0  # all runs on a genome are validated on the same windows and masks
@@ -55,6 +57,10 @@ class GenomeDataModule(L.LightningDataModule):
         data, train = experiment.data, experiment.train
         self.genome, self.codes = genome, genome.codes
         self.tokenization = build_tokenization(data)
+        self.positions = max_positions(experiment.model)
+        self.tokens = None
+        if isinstance(self.tokenization, BytePairs):
+            self.tokens = open_tokens(genome, self.tokenization)
         self.global_batch_size = train.global_batch_size
         self.micro_batch_size = train.micro_batch_size
         self.max_steps = train.max_steps
@@ -122,6 +128,9 @@ class GenomeDataModule(L.LightningDataModule):
     def on_before_batch_transfer(self, batch: WindowBatch, dataloader_idx: int) -> WindowBatch:
         """Encode what the device cannot, into rows as wide as those of any other batch."""
         columns = self.tokenization.max_tokens(batch.codes_BL.shape[1]) - 2
+        if self.tokens is not None:
+            columns = min(columns, self.positions - 2)
+            batch = cut_between_tokens(batch, self.codes, self.tokens, columns)
         return with_tokens(batch, self.tokenization, columns)
 
     def corpus(self, count: int, length: int) -> np.ndarray:

@@ -55,6 +55,7 @@ class WindowBatch(NamedTuple):
     ids_BK: Tensor | None = None  # int32 token ids, padded on the right with [PAD]
     tokens: tuple[int, ...] | None = None  # of each window, without [CLS] and [SEP]
     tokens_B: Tensor | None = None  # int64
+    starts: tuple[int, ...] = ()  # where in the genome's codes each window begins, if it is of one
 
     def content_tokens(self, tokenization: Tokenization) -> tuple[int, ...]:
         """Tokens of each window, without [CLS] and [SEP]."""
@@ -220,4 +221,5 @@ def collate(
         tuple(lengths),
         torch.from_numpy(keys_B2[order]),
         torch.tensor(lengths),
+        starts=tuple(windows.start[order].tolist()),
     )

@@ -38,10 +38,13 @@ from cmgems.callbacks import (
 from cmgems.config.schema import Experiment
 from cmgems.cost.device import training_device
 from cmgems.curriculum.schedule import start_params
+from cmgems.data_modules.ngrams import genome_ngrams, with_units
 from cmgems.data_modules.pretraining import GenomeDataModule
+from cmgems.difficulty.ngrams import NgramTable
 from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.difficulty.table import PmiTable
 from cmgems.difficulty.table_io import read_table
+from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
@@ -49,10 +52,18 @@ from cmgems.masking.rates import CenterRates, corpus_tokens
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
 from cmgems.runs.summary import render_summary
-from cmgems.tokenization import Tokenization, build_tokenization
+from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
+from cmgems.tokenization.bpe_file import TOKENIZER, read_byte_pairs
+from cmgems.tokenization.hf import fast_tokenizer
 from cmgems.training.distributed import check_launch, strategy
-from cmgems.training.module import REFERENCE_MASKS, REFERENCE_PARAMS, Pretraining
+from cmgems.training.module import (
+    REFERENCE_MASKS,
+    REFERENCE_PARAMS,
+    Pretraining,
+    max_window_tokens,
+)
 from cmgems.training.references import base_references
+from cmgems.utils.files import atomic_write
 
 CORPUS_WINDOWS = 1024  # windows of the training genome on which the masks' budget is measured
 
@@ -99,6 +110,8 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     entropy = unigram_entropy(table, genome, module.masker.tokenization)
     run_callbacks = build_callbacks(experiment, folder, table, entropy, references, callbacks)
     with folder.acquire(experiment) if is_first_rank else nullcontext():
+        if is_first_rank:
+            keep_tokenizer(folder, module.masker.tokenization)
         trainer = build_trainer(experiment, device.type, folder, run_callbacks)
         with signals_restored():
             fit(trainer, module, data, folder)
@@ -107,6 +120,27 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
             folder.write_results(results)
             report(experiment, folder)
     return results
+
+
+def keep_tokenizer(folder: RunFolder, tokenization: Tokenization) -> None:
+    """Byte pairs belong to the run: whoever reads its model needs no genome.
+
+    Raises
+    ------
+    UserError
+        If the run began with others.
+    """
+    if not isinstance(tokenization, BytePairs):
+        return
+    path = folder.path / TOKENIZER
+    if not path.exists():
+        with atomic_write(path) as handle:
+            handle.write(fast_tokenizer(tokenization).to_str())
+    elif read_byte_pairs(str(path), tokenization.k) != tokenization:
+        raise UserError(
+            f"{path}: has other tokens than {tokenization.source}; a resumed run keeps its own, "
+            f"wanted data.tokenizer={path}"
+        )
 
 
 def refuse_other_versions(folder: RunFolder) -> None:
@@ -129,22 +163,30 @@ def silence_lightning() -> None:
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
 
 
-def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable:
+def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable | NgramTable:
     """The rank table: from the file that the experiment names, or from the genome."""
     pmi, k = experiment.pmi, experiment.data.k
+    tokenization = build_tokenization(experiment.data)
+    if isinstance(tokenization, BytePairs):
+        return genome_ngrams(genome, tokenization, pmi.min_count)
     if pmi.table:
         return read_table(pmi.table, k)
     return compute_pmi_table(genome, k, pmi.definition, pmi.min_count)
 
 
-def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable) -> Masker:
+def build_masker(
+    experiment: Experiment, data: GenomeDataModule, table: PmiTable | NgramTable
+) -> Masker:
     """A masker whose budget is measured on the training genome."""
     tokenization = build_tokenization(experiment.data)
+    if isinstance(table, NgramTable):
+        assert isinstance(tokenization, BytePairs)  # load_difficulty has it for no other
+        tokenization = with_units(tokenization, table)
     codes = torch.from_numpy(data.corpus(CORPUS_WINDOWS, experiment.data.window_length))
     rank_V = torch.from_numpy(table.rank)
     masking, strategies = experiment.masking, experiment.curriculum.strategies
     paper, folder = masking.center_rate == "paper", data.genome.path / "rates"
-    columns = tokenization.max_tokens(experiment.data.window_length) - 2
+    columns = max_window_tokens(experiment, tokenization) - 2
     corpus_BK = corpus_tokens(tokenization, codes, columns)
     center_rates = CenterRates(corpus_BK, rank_V, tokenization, paper, folder)
     follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
@@ -154,7 +196,9 @@ def build_masker(experiment: Experiment, data: GenomeDataModule, table: PmiTable
     return masker
 
 
-def unigram_entropy(table: PmiTable, genome: Genome, tokenization: Tokenization) -> float:
+def unigram_entropy(
+    table: PmiTable | NgramTable, genome: Genome, tokenization: Tokenization
+) -> float:
     """Entropy of the tokens' frequencies, nats."""
     counts = table.counts
     if (counts < 0).any():  # a table from elsewhere need not have counts
@@ -167,7 +211,7 @@ def unigram_entropy(table: PmiTable, genome: Genome, tokenization: Tokenization)
 def build_callbacks(
     experiment: Experiment,
     folder: RunFolder,
-    table: PmiTable,
+    table: PmiTable | NgramTable,
     entropy: float,
     references: Callable[[], dict[str, float]] | None = None,
     extra: Sequence[L.Callback] = (),
@@ -195,7 +239,7 @@ def build_callbacks(
         ComparisonLog(experiment, log, throughput),
         SchedulePlot(curriculum),
         MaskLog(),
-        PmiPlots(table),
+        *([PmiPlots(table)] if isinstance(table, PmiTable) else []),
         OnlineProbe(experiment, throughput.paused),
         StepProgress(log, throughput),
         FinalEvaluation(stop),
@@ -292,7 +336,7 @@ def collect_results(callbacks: list[L.Callback]) -> dict[str, Any]:
     }
 
 
-def describe_inputs(genome: Genome, table: PmiTable) -> dict[str, Any]:
+def describe_inputs(genome: Genome, table: PmiTable | NgramTable) -> dict[str, Any]:
     """The genome and the difficulty of a run, with their digests."""
     return {
         "genome": {"name": genome.name, "sha256": genome.sha256, "bases": len(genome.codes)},

@@ -13,6 +13,7 @@ from cmgems.callbacks.throughput import PHASES, PhaseTimer
 from cmgems.config.schema import Experiment, Model
 from cmgems.cost.device import measure_matmul_speed, peak_memory
 from cmgems.cost.flops import flops_per_token
+from cmgems.data_modules.windows import WindowBatch
 from cmgems.models.build import build_model
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
@@ -73,7 +74,7 @@ def test_flops_follow_lengths_and_the_masked_fraction():
     throughput.device_speed = 1e9
     throughput.on_train_batch_start(trainer, module, None, 0)
     data.loading_seconds = 0.25
-    batch = SimpleNamespace(bases=(98, 62))
+    batch = WindowBatch(torch.empty(2, 98), (98, 62), torch.empty(2, 2))
     throughput.on_train_batch_end(trainer, module, None, batch, 0)
     shape = module.model.encoder.config
     mean_length = (95**2 + 59**2) / (95 + 59)

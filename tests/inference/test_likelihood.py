@@ -77,7 +77,7 @@ def test_unknown_bases_are_not_scored(model):
     # N itself, and the AC between the Ns, of which no 3-mer is known
     assert found.bases == 4 + 6
     assert pseudo_log_likelihood(model, OverlappingKmers(K), encode_bases("NNNNN")).bases == 0
-    with pytest.raises(UserError, match="found a sequence of 50 bases, wanted 3 to 40"):
+    with pytest.raises(UserError, match="found a sequence that has 50 bases, wanted 3 to 40"):
         pseudo_log_likelihood(model, OverlappingKmers(K), encode_bases("A" * 50))
 
 

@@ -52,8 +52,8 @@ def states(encoder, ids, real):
 def mixed(x, real, part, config):
     if hasattr(part, "query"):
         return attended(x, real, part, config)
-    weight = part.weight.unflatten(1, (-1, config.conv_kernel))
-    return gelu(convolved(x, real, weight, part.bias, part.dilation))
+    weight = part.matrix.weight.unflatten(1, (-1, config.conv_kernel))
+    return gelu(convolved(x, real, weight, part.matrix.bias, part.dilation))
 
 
 def convolved(x, real, weight, bias, dilation):

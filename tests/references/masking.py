@@ -1,7 +1,7 @@
 """Masking strategies, slow and obvious: one sequence, Python lists, straight from the papers.
 
 A sequence is a list of token ids, `rank[i]` the rank of a k-mer (1 = first to mask), `centers` the
-positions that were drawn, `tok` what a token is (`Kmers`, `Bases`, `Adjacent`), `key` the two
+positions that were drawn, `tok` what a token is (`Kmers`, `Bases` ...), `key` the two
 32-bit words that key the sequence's draws, `params` has `span_width` and `temperature`. Each
 returns the set of masked positions.
 """
@@ -27,6 +27,10 @@ class Kmers:
     def maskable(self, id_):
         return id_ >= 5
 
+    def wide_at(self, ids, position):
+        """Offsets of the wide window around a token."""
+        return self.wide
+
     def rank_at(self, ids, position, rank):
         return rank[ids[position] - 5]
 
@@ -44,6 +48,9 @@ class Bases:
 
     def maskable(self, id_):
         return 5 <= id_ <= 8
+
+    def wide_at(self, ids, position):
+        return self.wide
 
     def rank_at(self, ids, position, rank):
         """None where the k-mer is cut off by an end of the sequence, or has an N."""
@@ -69,9 +76,39 @@ class Adjacent:
     def maskable(self, id_):
         return 5 <= id_ < 5 + 4**self.k + 4
 
+    def wide_at(self, ids, position):
+        return self.wide
+
     def rank_at(self, ids, position, rank):
         """None for a single base."""
         return rank[ids[position] - 5] if 5 <= ids[position] < 5 + 4**self.k else None
+
+
+class Pairs:
+    """Byte pairs: `ngrams` are {n-gram: its place in tables}, `order` {n-gram: its rank}."""
+
+    def __init__(self, ngrams, order, bases_per_token):
+        self.ngrams, self.order, self.bases_per_token = ngrams, order, bases_per_token
+        self.plain, self.search = (0, 0), (-4, 0)
+
+    def span(self, bases):
+        return math.ceil(bases / self.bases_per_token)
+
+    def maskable(self, id_):
+        return id_ >= 5
+
+    def unit(self, ids, position):
+        """The best-ranked n-gram that begins there; None if there is none."""
+        found = [tuple(ids[position : position + n]) for n in range(2, 6)]
+        return min((x for x in found if x in self.order), key=self.order.get, default=None)
+
+    def wide_at(self, ids, position):
+        unit = self.unit(ids, position)
+        return (0, len(unit) - 1 if unit else 0)
+
+    def rank_at(self, ids, position, rank):
+        unit = self.unit(ids, position)
+        return rank[self.ngrams[unit] if unit else len(self.ngrams) + ids[position] - 5]
 
 
 def draw(key, position, purpose):
@@ -104,6 +141,10 @@ def windows(positions, offsets, ids, tok):
     return set().union(*(window(p, offsets, ids, tok) for p in positions))
 
 
+def wide_windows(positions, ids, tok):
+    return set().union(*(window(p, tok.wide_at(ids, p), ids, tok) for p in positions))
+
+
 def first_by(score, ids, tok, count):
     """The `count` maskable tokens of lowest score, the leftmost of equal ones."""
     return sorted(maskable(ids, tok), key=lambda p: (score(p), p))[:count]
@@ -123,7 +164,7 @@ def random(ids, centers, rank, tok, key, params):
 
 
 def random_wide(ids, centers, rank, tok, key, params):
-    return windows(centers, tok.wide, ids, tok)
+    return wide_windows(centers, ids, tok)
 
 
 def span(ids, centers, rank, tok, key, params):
@@ -157,7 +198,7 @@ def span_lengths(mean):
 
 def global_pmi(ids, centers, rank, tok, key, params):
     best = first_by(lambda p: behind(tok.rank_at(ids, p, rank)), ids, tok, len(centers))
-    return windows(best, tok.wide, ids, tok)
+    return wide_windows(best, ids, tok)
 
 
 def shuffled_pmi(ids, centers, rank, tok, key, params):
@@ -167,7 +208,7 @@ def shuffled_pmi(ids, centers, rank, tok, key, params):
 
 def inverse_pmi(ids, centers, rank, tok, key, params):
     best = first_by(lambda p: behind(tok.rank_at(ids, p, rank), -1), ids, tok, len(centers))
-    return windows(best, tok.wide, ids, tok)
+    return wide_windows(best, ids, tok)
 
 
 def soft_pmi(ids, centers, rank, tok, key, params):
@@ -181,7 +222,7 @@ def soft_pmi(ids, centers, rank, tok, key, params):
         scaled = min(rank_fraction / params.temperature * unit, 2**30)
         return math.floor(scaled) - round(gumbel * unit)
 
-    return windows(first_by(score, ids, tok, len(centers)), tok.wide, ids, tok)
+    return wide_windows(first_by(score, ids, tok, len(centers)), ids, tok)
 
 
 def genemask(ids, centers, rank, tok, key, params):
@@ -198,7 +239,7 @@ def genemask(ids, centers, rank, tok, key, params):
     masked = set()
     for number, center in enumerate(by_rank):
         if number < wide:
-            masked |= window(best_of(center), tok.wide, ids, tok)
+            masked |= wide_windows([best_of(center)], ids, tok)
         else:
             masked |= window(center, tok.plain, ids, tok)
     return masked

@@ -39,7 +39,7 @@ def test_every_weight_has_one_optimizer(model):
     matrices = {name for name, p in model.named_parameters() if p.ndim == 2}
     embeddings = {"encoder.tokens.weight", "encoder.positions.weight"}
     assert by_muon == matrices - embeddings
-    assert "encoder.layers.0.mixer.weight" in by_muon  # a convolution's
+    assert "encoder.layers.0.mixer.matrix.weight" in by_muon  # a convolution's
 
 
 def test_a_step_of_muon_moves_all_directions_of_a_matrix_alike(model):

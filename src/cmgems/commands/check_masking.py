@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenization",
         default="kmers",
-        choices=("kmers", "bases", "nonoverlapping"),
+        choices=("kmers", "bases", "nonoverlapping", "bpe"),
         help="default: kmers",
     )
     parser.add_argument(
@@ -51,10 +51,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     # Heavy imports are inside the functions: `--help` must answer at once.
+    from cmgems.data_modules.ngrams import genome_ngrams, with_units
+    from cmgems.difficulty.table import MIN_COUNT
+    from cmgems.genome.cache import load_genome
     from cmgems.masking.checks import check_strategy
-    from cmgems.tokenization import build_tokenization
+    from cmgems.tokenization import BytePairs, build_tokenization
 
-    tokenization = build_tokenization(Data(tokenization=args.tokenization, k=args.k))
+    data = Data(genome=args.genome, tokenization=args.tokenization, k=args.k)
+    tokenization = build_tokenization(data)
+    if isinstance(tokenization, BytePairs):
+        table = genome_ngrams(load_genome(args.genome), tokenization, MIN_COUNT)
+        tokenization = with_units(tokenization, table)
     ids_BK, rank_V = sample_tokens(args.genome, tokenization)
     checks = check_strategy(args.strategy, ids_BK, rank_V, tokenization)
     print(text_table([("FAIL" if c.problem else "ok  ", c.name, c.result) for c in checks]))
@@ -71,10 +78,14 @@ def sample_tokens(source: str, tokenization: "Tokenization") -> "tuple[Tensor, T
     """Token ids (int32 [B, K]) of windows spread over a genome, and its rank table (int32 [V])."""
     import torch
 
+    from cmgems.data_modules.ngrams import genome_ngrams
     from cmgems.data_modules.windows import sample_windows
     from cmgems.difficulty.pmi import compute_pmi_table
+    from cmgems.difficulty.table import MIN_COUNT
     from cmgems.genome.cache import load_genome
     from cmgems.genome.spans import unambiguous_spans
+    from cmgems.masking.rates import corpus_tokens
+    from cmgems.tokenization import BytePairs
 
     genome = load_genome(source)
     spans = unambiguous_spans(genome.codes)
@@ -84,6 +95,11 @@ def sample_tokens(source: str, tokenization: "Tokenization") -> "tuple[Tensor, T
             f"{genome.name}: found {num_windows} windows of {WINDOW_LENGTH} known bases, wanted "
             f"{NUM_WINDOWS}"
         )
-    codes_BL = sample_windows(genome.codes, spans, NUM_WINDOWS, WINDOW_LENGTH)
-    rank_V = torch.from_numpy(compute_pmi_table(genome, tokenization.k).rank)
-    return tokenization.encode(torch.from_numpy(codes_BL)), rank_V
+    codes_BL = torch.from_numpy(sample_windows(genome.codes, spans, NUM_WINDOWS, WINDOW_LENGTH))
+    columns = tokenization.max_tokens(WINDOW_LENGTH) - 2
+    if isinstance(tokenization, BytePairs):
+        columns = tokenization.content_tokens(WINDOW_LENGTH)
+        rank_V = torch.from_numpy(genome_ngrams(genome, tokenization, MIN_COUNT).rank)
+    else:
+        rank_V = torch.from_numpy(compute_pmi_table(genome, tokenization.k).rank)
+    return corpus_tokens(tokenization, codes_BL, columns), rank_V

@@ -25,9 +25,16 @@ class Data:
     )
     tokenization: str = option(
         "kmers",
-        "what a token is: `kmers`, overlapping words of data.k bases, single `bases`, or "
-        "`nonoverlapping` words of data.k bases (docs/tokens.md)",
-        choices=("kmers", "bases", "nonoverlapping"),
+        "what a token is: `kmers`, overlapping words of data.k bases, single `bases`, "
+        "`nonoverlapping` words of data.k bases, or byte pairs, `bpe` (docs/tokens.md)",
+        choices=("kmers", "bases", "nonoverlapping", "bpe"),
+    )
+    tokenizer: str = option(
+        "",
+        "tokenizer.json of byte pairs (tokenization bpe); empty: they are learned from the genome",
+    )
+    bpe_vocab_size: int = option(
+        4096, "tokens that are learned, special ones included", low=16, high=32_768
     )
     k: int = option(
         6, "bases of the k-mers that PMI ranks: of a token, or around a base", choices=(3, 4, 5, 6)

@@ -18,7 +18,7 @@ from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
 from cmgems.models.build import build_model
 from cmgems.models.encoder import EncoderConfig
 from cmgems.models.layouts import SequenceLayout
-from cmgems.models.presets import encoder_config
+from cmgems.models.presets import encoder_config, max_positions
 from cmgems.tokenization import build_tokenization
 from cmgems.training.optim import build_optimizer
 from cmgems.utils.rng import seed_torch
@@ -133,12 +133,15 @@ def estimate_windows(experiment: Experiment) -> Windows:
     data, special = experiment.data, 2
     tokenization = build_tokenization(data)
     bases = torch.arange(data.min_window_length, data.window_length + 1)
-    uniform = tokenization.num_tokens(bases).double()
-    full, full_length = data.full_length_fraction, tokenization.num_tokens(data.window_length)
+    positions = max_positions(experiment.model)
+    # Of byte pairs these are expected numbers, and windows end where the positions do.
+    uniform = tokenization.num_tokens(bases).clamp(max=positions).double()
+    full = data.full_length_fraction
+    full_length = min(tokenization.num_tokens(data.window_length), positions)
     mean = full * full_length + (1 - full) * float(uniform.mean())
     square = full * full_length**2 + (1 - full) * float(uniform.square().mean())
     masked_fraction = experiment.masking.mask_ratio * (1 - special / mean)
-    max_length = tokenization.max_tokens(data.window_length)
+    max_length = min(tokenization.max_tokens(data.window_length), positions)
     return Windows(mean, square / mean, max_length, masked_fraction)
 
 
@@ -208,7 +211,8 @@ def _random_batch(
         full = torch.rand(size) < data.full_length_fraction
         drawn = torch.randint(data.min_window_length, data.window_length + 1, (size,))
         bases = drawn.where(~full, data.window_length)
-        lengths = tokenization.num_tokens(bases).sort(descending=True).values.tolist()
+        tokens = tokenization.num_tokens(bases).clamp(max=config.max_position_embeddings)
+        lengths = tokens.sort(descending=True).values.tolist()
         ids_T = torch.randint(5, config.vocab_size, (sum(lengths),), dtype=torch.int32)
         at_M = (torch.rand(sum(lengths)) < windows.masked_fraction).nonzero()[:, 0]
     return ids_T.to(device), SequenceLayout.of(tuple(lengths), device), at_M.to(device)

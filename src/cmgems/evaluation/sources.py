@@ -11,7 +11,7 @@ from cmgems.hub.pretrained import Pretrained, load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
 from cmgems.models.presets import encoder_keys
-from cmgems.tokenization import Tokenization, build_tokenization
+from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
 
 
 class ModelSource(NamedTuple):
@@ -27,7 +27,16 @@ class ModelSource(NamedTuple):
     @property
     def tokens(self) -> dict[str, str | int]:
         """The tokenization, as the keys of a file."""
-        return {"tokenization": self.tokenization.name, "k": self.tokenization.k}
+        data = self.data
+        tokenizer = {"tokenizer": data.tokenizer} if data.tokenizer else {}
+        return {"tokenization": data.tokenization, "k": data.k, **tokenizer}
+
+    @property
+    def data(self) -> Data:
+        """What builds the tokenization again."""
+        tokens = self.tokenization
+        file = tokens.source if isinstance(tokens, BytePairs) else ""
+        return Data(tokenization=tokens.name, k=tokens.k, tokenizer=file)
 
 
 def load_sources(evaluation: Evaluation) -> list[ModelSource]:
@@ -72,7 +81,7 @@ def load_language_model(source: ModelSource, seed: int) -> MaskedLanguageModel:
     shape = source.shape
     experiment = Experiment(
         seed=seed,
-        data=Data(tokenization=source.tokenization.name, k=source.tokenization.k),
+        data=source.data,
         model=Model(
             init=source.init, **{name: getattr(shape, name) for name in encoder_keys(Model())}
         ),

@@ -27,6 +27,7 @@ from cmgems.tokenization import (
     Tokenization,
 )
 from cmgems.tokenization.base import SPECIAL_TOKENS
+from cmgems.tokenization.bpe_file import TOKENIZER, read_byte_pairs
 from cmgems.tokenization.hf import fast_tokenizer
 from cmgems.tokenization.kmers import K_VALUES
 from cmgems.utils.files import atomic_folder
@@ -90,7 +91,7 @@ def write_folder(
 
 def write_tokenizer(folder: Path, tokenization: Tokenization, positions: int = 512) -> None:
     """Add what AutoTokenizer needs (`cmgems.tokenization.hf` says what text it takes)."""
-    fast_tokenizer(tokenization).save(str(folder / "tokenizer.json"))
+    fast_tokenizer(tokenization).save(str(folder / TOKENIZER))
     roles = dict(zip(ROLES, SPECIAL_TOKENS, strict=True))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -123,11 +124,10 @@ def read_folder(folder: Path) -> ReadFolder:
         shape = family.read_config(config)
     except UserError as error:
         raise UserError(f"{folder / CONFIG}: {error}") from error
-    tokens = _read_vocabulary(folder)
-    tokenization = _tokenization_of(*tokens)
+    tokens, tokenization = _read_tokenization(folder)
     if shape.vocab_size != tokenization.vocab_size:
         raise UserError(
-            f"{folder / CONFIG}: vocab_size: found {shape.vocab_size}, but {tokens[0].name} has "
+            f"{folder / CONFIG}: vocab_size: found {shape.vocab_size}, but {tokens.name} has "
             f"{tokenization.vocab_size} tokens"
         )
     weights = _weights_file(folder)
@@ -149,9 +149,25 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _read_tokenization(folder: Path) -> tuple[Path, Tokenization]:
+    """(the file that says so, what the tokens are)"""
+    fast = folder / TOKENIZER
+    if fast.is_file() and (_read_json(fast).get("model") or {}).get("type") == "BPE":
+        tokenization = read_byte_pairs(str(fast))
+        found = tuple(_read_vocabulary(folder)[1])
+        if found != tokenization.vocabulary:
+            raise UserError(
+                f"{fast}: found special tokens in another order than "
+                f"{', '.join(SPECIAL_TOKENS)}, or another vocabulary than vocab.txt has"
+            )
+        return fast, tokenization
+    path, tokens = _read_vocabulary(folder)
+    return path, _tokenization_of(path, tokens)
+
+
 def _read_vocabulary(folder: Path) -> tuple[Path, list[str]]:
     """(file, tokens in the order of their ids); transformers 5 saves no vocab.txt."""
-    text, fast = folder / "vocab.txt", folder / "tokenizer.json"
+    text, fast = folder / "vocab.txt", folder / TOKENIZER
     if text.is_file():
         return text, text.read_text().split()
     if not fast.is_file():

@@ -63,10 +63,18 @@ one mask token in place of its {k} bases."""
 ADJACENT_MASKED = """\
 masked = sequence[:{k}] + tokenizer.mask_token + sequence[2 * {k} :]
 logits = model(**tokenizer(masked, return_tensors="pt")).logits"""
+BPE_TEXT = """\
+The tokenizer takes plain DNA in either case and cuts it into byte pairs; each character that is not
+A, C, G or T is [UNK]. One mask token stands for one byte pair."""
+BPE_MASKED = """\
+ids = tokenizer(sequence, return_tensors="pt")
+ids["input_ids"][0, 2] = tokenizer.mask_token_id
+logits = model(**ids).logits"""
 USES = {
     "kmers": (KMER_TEXT, KMERS_MASKED),
     "bases": (BASE_TEXT, BASES_MASKED),
     "nonoverlapping": (ADJACENT_TEXT, ADJACENT_MASKED),
+    "bpe": (BPE_TEXT, BPE_MASKED),
 }
 EXAMPLE = "TATAAAAGGCGCGGCGGGCCAGGTACG"
 

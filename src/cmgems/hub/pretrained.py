@@ -4,6 +4,7 @@
 they see a `Pretrained`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.runs.experiment import load
 from cmgems.runs.io import read_checkpoint
 from cmgems.tokenization import Tokenization, build_tokenization
+from cmgems.tokenization.bpe_file import TOKENIZER
 from cmgems.utils.files import hash_file
 
 SOURCES = "a run folder, a checkpoint in one, or a Hugging Face folder (config.json)"
@@ -63,6 +65,9 @@ def _from_run(path: Path, config: Path) -> Pretrained:
     # First, since the experiment of a run that an earlier version made cannot be read either.
     checkpoint, sha256 = read_checkpoint(path)
     experiment = load(config)
+    if experiment.data.tokenization == "bpe":  # the run's own, wherever they came from
+        tokenizer = str(config.with_name(TOKENIZER))
+        experiment = replace(experiment, data=replace(experiment.data, tokenizer=tokenizer))
     model = build_model(experiment)
     weights = {
         name.removeprefix(PREFIX): weight

@@ -3,13 +3,16 @@
 The probability of a base is asked for with the base hidden: all tokens over it show [MASK]. Of
 overlapping k-mers those are k, as in the wide window of pretraining, and the model's distributions
 over them are summed over their other bases and averaged (`Tokenization.base_probabilities`); one
-masked k-mer alone hides nothing, its neighbours spell it.
+masked k-mer alone hides nothing, its neighbours spell it. Of byte pairs the likelihood is that of
+the whole token, shared out over its bases (`Tokenization.score_bases`), and the tokens around a
+variant are those of the reference.
 
     pseudo-log-likelihood of a sequence: the sum over its bases of ln p(base | all other bases)
     score of a variant: ln p(alternative) - ln p(reference) at its position; below 0, the reference
     is likelier
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -55,19 +58,16 @@ def pseudo_log_likelihood(
     total = 0.0
     for part in _split_batches(positions, len(codes)):
         windows = np.tile(codes, (len(part), 1))
-        probabilities = base_distribution(model, tokenization, windows, part)
-        own = probabilities[torch.arange(len(part)), codes[part].astype(np.int64)]
-        total += float(own.log().sum())
+        hidden = _predict(model, tokenization, windows, part)
+        total -= float(tokenization.score_bases(*hidden).bits_H.sum()) * math.log(2)
     return Likelihood(total, len(positions))
 
 
 def length_problem(tokenization: Tokenization, codes: np.ndarray, positions: int) -> str:
     """What is wrong with the length of a sequence for so many positions; "" if nothing is."""
     min_bases, max_bases = tokenization.min_bases, tokenization.max_bases(positions)
-    if not min_bases <= len(codes):
-        return f"has {len(codes)} bases, wanted at least {min_bases} for this model"
-    if len(codes) > max_bases:
-        return f"has {len(codes):,} bases, wanted at most {max_bases:,} for this model"
+    if not min_bases <= len(codes) <= max_bases:
+        return f"has {len(codes):,} bases, wanted {min_bases} to {max_bases:,} for this model"
     if tokenization.on_host:
         tokens = len(tokenization.encode(torch.from_numpy(codes)))
         if tokens > positions - 2:
@@ -90,6 +90,29 @@ def base_distribution(
     windows : uint8 base codes [N, L]
     position_N : int64 [N]
     """
+    hidden = _predict(model, tokenization, windows, position_N)
+    return tokenization.base_probabilities(
+        hidden.logits_MV, hidden.mask_BK, hidden.wanted_BL, hidden.ids_BK
+    )
+
+
+class _Hidden(NamedTuple):
+    """What `Tokenization.score_bases` takes, on the CPU."""
+
+    logits_MV: Tensor
+    mask_BK: Tensor
+    wanted_BL: Tensor
+    codes_BL: Tensor
+    ids_BK: Tensor
+
+
+def _predict(
+    model: MaskedLanguageModel,
+    tokenization: Tokenization,
+    windows: np.ndarray,
+    position_N: np.ndarray,
+) -> _Hidden:
+    """The predictions of the tokens over one base of each window; see `base_distribution`."""
     device = model.bias.device
     codes_BL = torch.from_numpy(windows)
     ids_BK = tokenization.encode(codes_BL).long()
@@ -105,7 +128,7 @@ def base_distribution(
     hidden = (ids_T == MASK).nonzero()[:, 0]
     with torch.no_grad():
         logits_MV = model(ids_T.to(device), layout, hidden.to(device))
-    return tokenization.base_probabilities(logits_MV.float().cpu(), mask_BK, wanted_BL, ids_BK)
+    return _Hidden(logits_MV.float().cpu(), mask_BK, wanted_BL, codes_BL, ids_BK)
 
 
 def _around(shown_BK: Tensor, counts: tuple[int, ...], room: int) -> Iterator[Tensor]:

@@ -95,6 +95,11 @@ def _introduction(inspection: Inspection) -> str:
 def _ranked_bases(inspection: Inspection) -> str:
     """What ranks a token, in words, where tokens do not overlap."""
     hidden = inspection.tokenization.max_hidden_run
+    if inspection.tokenization.name == "bpe":
+        return (
+            "A token has the rank of the n-gram of 2 to 5 tokens that begins there, which a "
+            "strategy that goes by rank masks whole, or comes behind all of these by itself."
+        )
     if width(inspection.tokenization.windows.wide) == 1:
         return f"A {inspection.tokenization.token} has a rank of its own, single bases have none."
     return (

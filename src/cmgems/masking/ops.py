@@ -103,6 +103,18 @@ def dilate(starts_BK: Tensor, window: tuple[int, int]) -> Tensor:
     return before_BK[:, width:] > before_BK[:, :-width]
 
 
+def widen(starts_BK: Tensor, tokens: StrategyInput) -> Tensor:
+    """Mark the wide window of each start."""
+    lengths_BK = tokens.tokenization.unit_lengths(tokens.ids_BK)
+    if lengths_BK is None:
+        return dilate(starts_BK, tokens.windows.wide)
+    if not starts_BK.shape[1]:
+        return starts_BK.clone()
+    positions_K = tokens.positions_K - tokens.position_offset
+    end_BK = torch.where(starts_BK, positions_K + lengths_BK, 0)
+    return positions_K < end_BK.cummax(dim=1).values
+
+
 def dilate_spans(starts_BK: Tensor, lengths_Q: Tensor, tokens: StrategyInput) -> Tensor:
     """From each start on, mark as many tokens as a quantile drawn from int32 `lengths_Q` says."""
     if use_cpu_kernels(starts_BK):

@@ -29,6 +29,7 @@ from torch import Tensor
 from cmgems.config.schema import FastStart, Model
 from cmgems.errors import UserError
 from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialize_bert
+from cmgems.models.mixers import SelfAttention
 from cmgems.models.positions import Learned
 from cmgems.models.presets import fast_start_problem
 from cmgems.tokenization.base import FIRST_TOKEN, Tokenization
@@ -80,12 +81,13 @@ def fast_start(encoder: Encoder, tokenization: Tokenization, parts: FastStart) -
     _write_positions(encoder.positions.weight, frequencies, half, parts.positions)
     for number, layer in enumerate(encoder.layers):
         assert isinstance(layer, Layer)
+        assert isinstance(layer.mixer, SelfAttention)
         if parts.transport:
             # Variance 1 in (behind a LayerNorm), variance 1 out.
             layer.mixer.key_value.weight[width:].normal_(std=width**-0.5)
             layer.mixer.output.weight.normal_(std=width**-0.5)
         if parts.heads:
-            _aim_heads(layer, frequencies, half, first_offset=1 + number % 2)
+            _aim_heads(layer.mixer, frequencies, half, first_offset=1 + number % 2)
 
 
 def _write_kmers(
@@ -118,21 +120,21 @@ def _write_positions(weight_SD: Tensor, frequencies: Tensor, half: int, sinusoid
     weight_SD[:, half + 1 : half + 2 * len(frequencies) : 2] = AMPLITUDE * angle_SF.cos()
 
 
-def _aim_heads(layer: Layer, frequencies: Tensor, half: int, first_offset: int) -> None:
+def _aim_heads(attention: SelfAttention, frequencies: Tensor, half: int, first_offset: int) -> None:
     """Add to queries and keys what makes head h attend to the token at its offset."""
-    head_width = layer.mixer.query.weight.shape[0] // layer.mixer.num_heads
+    head_width = attention.query.weight.shape[0] // attention.num_heads
     pairs = torch.arange(head_width // 2)
-    for head in range(layer.mixer.num_heads):
+    for head in range(attention.num_heads):
         offset = (first_offset + 2 * (head // 2)) * (-1 if head % 2 == 0 else 1)
         # Each head reads its own evenly spread choice of the frequencies.
         chosen = (pairs * len(frequencies) // len(pairs) + head) % len(frequencies)
         sine, cosine = half + 2 * chosen, half + 2 * chosen + 1
         row = head * head_width + 2 * pairs
         turn, gain = frequencies[chosen] * offset, _gain(frequencies[chosen])
-        key = layer.mixer.key_value.weight
+        key = attention.key_value.weight
         key[row, sine] += gain
         key[row + 1, cosine] += gain
-        query = layer.mixer.query.weight  # sin(x + turn) and cos(x + turn)
+        query = attention.query.weight  # sin(x + turn) and cos(x + turn)
         query[row, sine] += gain * turn.cos()
         query[row, cosine] += gain * turn.sin()
         query[row + 1, cosine] += gain * turn.cos()

@@ -54,7 +54,7 @@ class SelfAttention(nn.Module):
         return self.output(mixed)
 
 
-class Convolution(nn.Linear):
+class Convolution(nn.Module):
     """GELU of a convolution over W tokens that lie `dilation` apart, within each sequence.
 
     It knows where tokens are by their distance, so it needs no positions. Its weights are a matrix
@@ -62,8 +62,9 @@ class Convolution(nn.Linear):
     """
 
     def __init__(self, width: int, kernel: int, dilation: int, biases: bool):
-        super().__init__(kernel * width, width, biases)
+        super().__init__()
         self.kernel, self.dilation = kernel, dilation
+        self.matrix = Linear(kernel * width, width, biases)
 
     def forward(
         self,
@@ -103,16 +104,21 @@ class Convolution(nn.Linear):
 
     def _over_rows(self, x_BSD: Tensor) -> Tensor:
         """[B, S, D], with zeros beyond the ends; or [G, B, S, D]."""
-        weight = self.weight.to(x_BSD.dtype).unflatten(-1, (-1, 1, self.kernel))  # [D, D, 1, W]
-        bias = None if self.bias is None else self.bias.to(x_BSD.dtype)
-        models = len(weight) if weight.ndim == 5 else 1
-        if weight.ndim == 5:  # the channels of all models next to each other, in groups
-            x_BSD = x_BSD.expand(models, *x_BSD.shape[-3:]).permute(1, 2, 0, 3).flatten(-2)
-            weight, bias = weight.flatten(0, 1), None if bias is None else bias.flatten()
+        weight = self.matrix.weight.to(x_BSD.dtype)
+        bias = None if self.matrix.bias is None else self.matrix.bias.to(x_BSD.dtype)
+        if weight.ndim == 2:
+            return self._convolve(x_BSD, weight, bias, groups=1)
+        models = len(weight)  # their features next to each other, in groups
+        features = x_BSD.expand(models, *x_BSD.shape[-3:]).permute(1, 2, 0, 3).flatten(-2)
+        bias = None if bias is None else bias.flatten()
+        mixed = self._convolve(features, weight.flatten(0, 1), bias, groups=models)
+        return mixed.unflatten(-1, (models, -1)).permute(2, 0, 1, 3)
+
+    def _convolve(self, x_BSD: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
         # In two dimensions, of which the first has one row: the states are then in the order that
         # oneDNN and cuDNN take as it is (channels last). Of one dimension they make copies.
         image = x_BSD.transpose(1, 2).unsqueeze(2)  # [B, D, 1, S]
+        kernel = weight.unflatten(1, (-1, 1, self.kernel))
         reach = self.dilation * (self.kernel // 2)
-        mixed = F.conv2d(image, weight, bias, 1, (0, reach), (1, self.dilation), groups=models)
-        out = mixed.squeeze(2).transpose(1, 2)
-        return out if self.weight.ndim == 2 else out.unflatten(-1, (models, -1)).permute(2, 0, 1, 3)
+        mixed = F.conv2d(image, kernel, bias, 1, (0, reach), (1, self.dilation), groups)
+        return mixed.squeeze(2).transpose(1, 2)

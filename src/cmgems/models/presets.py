@@ -60,6 +60,11 @@ def encoder_keys(model: Model) -> dict[str, Any]:
     return keys | {name: value for name, value in own.items() if value is not None}
 
 
+def max_positions(model: Model) -> int:
+    """The most tokens of a sequence, [CLS] and [SEP] included."""
+    return int(encoder_keys(model)["max_position_embeddings"])
+
+
 def fast_start_problem(model: Model) -> str | None:
     """Why these blocks cannot have the initial weights `fast_start`, in one line."""
     keys = encoder_keys(model)

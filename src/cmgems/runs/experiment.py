@@ -8,7 +8,7 @@ from cmgems.config.loading import load_as
 from cmgems.config.options import get_value, iter_keys
 from cmgems.config.schema import Experiment, Masking, Model
 from cmgems.errors import UserError
-from cmgems.models.presets import encoder_keys, fast_start_problem
+from cmgems.models.presets import encoder_keys, fast_start_problem, max_positions
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -50,10 +50,19 @@ def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     # torch, as in `_curriculum_rules`
-    from cmgems.tokenization import build_tokenization
+    from cmgems.tokenization import TOKENIZATIONS
 
-    data, positions = experiment.data, encoder_keys(experiment.model)["max_position_embeddings"]
-    tokenization = build_tokenization(data)
+    data, positions = experiment.data, max_positions(experiment.model)
+    if data.tokenization == "bpe":  # what a window has depends on its content: it is cut to fit
+        yield from _byte_pair_rules(experiment)
+        return
+    if data.tokenizer:
+        yield (
+            "data.tokenizer",
+            f"data.tokenizer: found {data.tokenizer}, which belongs to data.tokenization bpe, and "
+            f"data.tokenization {data.tokenization}",
+        )
+    tokenization = TOKENIZATIONS[data.tokenization](data.k)
     if data.min_window_length < tokenization.min_bases:
         yield (
             "data.min_window_length",
@@ -72,6 +81,28 @@ def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             "data.window_length",
             f"data.window_length: {data.window_length} bases are {tokens} tokens with [CLS] and "
             f"[SEP], wanted at most model.max_position_embeddings = {positions}",
+        )
+
+
+def _byte_pair_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    data, pmi = experiment.data, experiment.pmi
+    if data.window_length < data.min_window_length:
+        yield (
+            "data.window_length",
+            f"data.window_length: found {data.window_length}, wanted at least "
+            f"data.min_window_length = {data.min_window_length}",
+        )
+    if pmi.table:
+        yield (
+            "pmi.table",
+            f"pmi.table: found {pmi.table}, which ranks k-mers; the n-grams of data.tokenization "
+            f"bpe are counted on the genome, wanted no table",
+        )
+    if pmi.definition != "exact":
+        yield (
+            "pmi.definition",
+            f"pmi.definition: found {pmi.definition}, which is one of k-mers; wanted exact with "
+            f"data.tokenization bpe",
         )
 
 

@@ -252,6 +252,11 @@ class Tokenization(ABC):
         The index of a k-mer in tables of ranks is its id - `first_token`.
         """
 
+    def unit_lengths(self, ids_BK: Tensor) -> Tensor | None:
+        """int32 [B, K]: tokens from each one on that a wide window around it masks, where that
+        depends on which they are; None where it is `windows.wide`."""
+        return None
+
     @abstractmethod
     def target_kmers(self, ids_T: Tensor, positions_M: Tensor, targets_M: Tensor) -> Tensor:
         """int64 [M]: index of the k-mer that each prediction is counted for; below 0 for none.

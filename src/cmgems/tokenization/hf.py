@@ -2,7 +2,8 @@
 
 The ids equal those of `Tokenization.encode`. Single bases and non-overlapping k-mers are read from
 plain DNA: a regular expression that prefers k known bases to one character, applied from the left,
-cuts as `cmgems.tokenization.nonoverlapping` does. The text of
+cuts as `cmgems.tokenization.nonoverlapping` does, and one that takes up to 10,000 known bases cuts
+the pieces of byte pairs. The text of
 overlapping k-mers is DNABERT's: k-mers between blanks, as `kmer_text` writes them. (A fast
 tokenizer cannot cut overlapping pieces out of plain text: each character belongs to one token.)
 """
@@ -12,6 +13,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from cmgems.genome.alphabet import BASES
 from cmgems.tokenization.base import CLS, SEP, SPECIAL_TOKENS, Tokenization
 from cmgems.tokenization.bases import SingleBases
+from cmgems.tokenization.bpe import PIECE, BytePairs
+from cmgems.tokenization.kmers import OverlappingKmers
 from cmgems.tokenization.nonoverlapping import NonOverlappingKmers
 
 
@@ -24,6 +27,8 @@ def input_text(tokenization: Tokenization) -> str:
     """What text the tokenizer takes, in words."""
     if isinstance(tokenization, SingleBases | NonOverlappingKmers):
         return "plain DNA in either case; what is not A, C, G or T is N"
+    if isinstance(tokenization, BytePairs):
+        return "plain DNA in either case; what is not A, C, G or T is [UNK]"
     example = kmer_text("ACGTACG", tokenization.k)
     return f"k-mers between blanks: `ACGTACG` is `{example}` for k = {tokenization.k}"
 
@@ -31,13 +36,18 @@ def input_text(tokenization: Tokenization) -> str:
 def fast_tokenizer(tokenization: Tokenization) -> Tokenizer:
     """A tokenizer that puts [CLS] in front and [SEP] behind."""
     ids = {token: id_ for id_, token in enumerate(tokenization.vocabulary)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    model: models.Model = models.WordLevel(ids, unk_token="[UNK]")
+    if isinstance(tokenization, BytePairs):
+        model = models.BPE(vocab=ids, merges=list(tokenization.merges), unk_token="[UNK]")
+    tokenizer = Tokenizer(model)
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
-    if isinstance(tokenization, SingleBases | NonOverlappingKmers):
+    if not isinstance(tokenization, OverlappingKmers):
         tokenizer.normalizer = _upper_case_bases()
         piece = "."
         if isinstance(tokenization, NonOverlappingKmers):
             piece = f"[{BASES}]{{{tokenization.k}}}|."
+        if isinstance(tokenization, BytePairs):
+            piece = f"[{BASES}]{{1,{PIECE}}}|."
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(piece), "isolated")
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

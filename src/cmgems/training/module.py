@@ -28,6 +28,7 @@ from cmgems.masking.packing import (
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.models.layouts import SequenceLayout
+from cmgems.models.presets import max_positions
 from cmgems.tokenization.base import Tokenization
 from cmgems.training.distributed import full_tensor, is_sharded, shard
 from cmgems.training.metrics import (
@@ -239,10 +240,17 @@ def masked_lm_step(
     return masked_lm_loss(model(ids_T, layout, at_M), targets_M)
 
 
+def max_window_tokens(experiment: Experiment, tokenization: Tokenization) -> int:
+    """The most tokens that a window has, [CLS] and [SEP] included: windows of byte pairs end where
+    the positions do."""
+    longest = tokenization.max_tokens(experiment.data.window_length)
+    return min(longest, max_positions(experiment.model))
+
+
 def packed_shape_policy(experiment: Experiment, tokenization: Tokenization) -> PackedShapePolicy:
     """Shapes that hold the longest windows and the largest masks that the experiment can reach."""
     return PackedShapePolicy(
-        max_length=tokenization.max_tokens(experiment.data.window_length),
+        max_length=max_window_tokens(experiment, tokenization),
         mask_ratio=max_mask_ratio(experiment.curriculum, experiment.masking),
         width=effective_span_width(experiment.curriculum, experiment.masking, tokenization.windows),
     )

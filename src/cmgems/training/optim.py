@@ -28,7 +28,8 @@ def build_optimizer(model: nn.Module, optim: Optim) -> Optimizer:
     """The optimizer that an experiment names."""
     if optim.name == "adamw":
         return adamw(list(model.parameters()), optim)
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             is_matrix = isinstance(module, nn.Linear) and parameter.ndim == 2
@@ -75,7 +76,7 @@ class Together(Optimizer):
         self.param_groups = list(chain(*(each.param_groups for each in self.optimizers)))
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]  # torch overloads it
+    def step(self, closure: Any = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -28,8 +28,9 @@ from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import StackedLinear, unstack
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import Tokens
-from cmgems.tokenization import Tokenization, build_tokenization
-from cmgems.tokenization.hf import input_text
+from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
+from cmgems.tokenization.bpe_file import TOKENIZER
+from cmgems.tokenization.hf import fast_tokenizer, input_text
 from cmgems.utils.files import atomic_write
 
 DESCRIPTION, WEIGHTS = "classifier.json", "classifier.safetensors"
@@ -99,6 +100,9 @@ def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, t
         "task": task.name,
         "pretrained": {"source": source.name, "sha256": source.sha256, "step": source.step},
     }
+    if isinstance(source.tokenization, BytePairs):
+        with atomic_write(folder / TOKENIZER) as handle:
+            handle.write(fast_tokenizer(source.tokenization).to_str())
     with atomic_write(folder / DESCRIPTION) as handle:
         json.dump(description, handle, indent=2)
 
@@ -121,7 +125,11 @@ def load_classifier(folder: Path) -> LoadedClassifier:
         )
         classifier = Classifier(Encoder(config).eval(), head)
         classifier.load_state_dict(state_dict)
-        tokens = Data(tokenization=description["tokenization"], k=description["k"])
+        tokens = Data(
+            tokenization=description["tokenization"],
+            k=description["k"],
+            tokenizer=str(folder / TOKENIZER) if description["tokenization"] == "bpe" else "",
+        )
         tokenization = build_tokenization(tokens)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -13,6 +13,7 @@ from cmgems.masking.ops import (
     scatter,
     smallest_k,
     subtract_gumbel_noise,
+    widen,
 )
 from cmgems.masking.types import StrategyInput
 from cmgems.utils.rng import generator
@@ -49,7 +50,7 @@ def genemask(tokens: StrategyInput) -> Tensor:
     score_BK = gather_scores(tokens.rank_V, tokens)
     best_BK = argmin_in_window(score_BK, centers_BK, tokens.windows.search)
     wide_BK = smallest_k(gather_or_last(score_BK, best_BK), wide_B1)
-    covered_BK = dilate(scatter(best_BK, wide_BK), tokens.windows.wide)
+    covered_BK = widen(scatter(best_BK, wide_BK), tokens)
     covered_BK |= dilate(centers_BK & ~wide_BK, tokens.windows.plain)
     return covered_BK & tokens.maskable_BK
 
@@ -66,7 +67,7 @@ def global_pmi(tokens: StrategyInput) -> Tensor:
 def mask_wide_around_top(tokens: StrategyInput, score_BK: Tensor) -> Tensor:
     """Wide windows at the tokens of the lowest scores, as many as there are drawn centres."""
     drawn_B1 = tokens.centers_BK.sum(1, keepdim=True)
-    return dilate(smallest_k(score_BK, drawn_B1), tokens.windows.wide) & tokens.maskable_BK
+    return widen(smallest_k(score_BK, drawn_B1), tokens) & tokens.maskable_BK
 
 
 def inverse_pmi(tokens: StrategyInput) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from cmgems.masking.ops import dilate, dilate_spans, made_once
+from cmgems.masking.ops import dilate, dilate_spans, made_once, widen
 from cmgems.masking.types import StrategyInput
 
 MAX_OVER_MEAN = 10 / 3.8  # SpanBERT cuts at 10 and gets a mean of 3.8
@@ -53,7 +53,7 @@ def random(tokens: StrategyInput) -> Tensor:
 
 def random_wide(tokens: StrategyInput) -> Tensor:
     """The tokens around each drawn centre that hide k bases: 2k - 1 k-mers, or k bases."""
-    return dilate(tokens.centers_BK, tokens.windows.wide) & tokens.maskable_BK
+    return widen(tokens.centers_BK, tokens) & tokens.maskable_BK
 
 
 def uniform(tokens: StrategyInput) -> Tensor:
