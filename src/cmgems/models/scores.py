@@ -13,8 +13,8 @@ from torch import Tensor
 from cmgems.models.dropout import Dropout
 
 SMALLEST_BLOCK = 32  # tokens: smaller products are slower than what they leave out
-# Rows of so many blocks and more are cut into them: shorter ones are faster whole.
-BLOCKED_FROM = 6
+# Rows of so many blocks and more are cut into them: shorter ones are as fast whole.
+BLOCKED_FROM = 8
 
 
 class Scores(NamedTuple):
@@ -26,6 +26,13 @@ class Scores(NamedTuple):
     @property
     def read_distances(self) -> bool:
         return self.slopes_H is not None or self.reach is not None
+
+    def block_width(self, length: int) -> int:
+        """W for rows of this length; 0: they stay whole."""
+        if self.reach is None:
+            return 0
+        width = max(self.reach, SMALLEST_BLOCK)
+        return width if length >= BLOCKED_FROM * width else 0
 
     def mask(
         self, inside: Tensor | None, position_BQ: Tensor, keys: int, dtype: torch.dtype
@@ -65,8 +72,8 @@ class Scores(NamedTuple):
         the blocks beside them: work and memory grow with S and not with its square.
         """
         length = q.shape[2]
-        width = max(self.reach or 0, SMALLEST_BLOCK)
-        if self.reach is not None and length >= BLOCKED_FROM * width:
+        width = self.block_width(length)
+        if width:
             return self._attend_in_blocks(q, k, v, inside, dropout, width)
         position_1Q = torch.arange(length, device=q.device)[None]
         mask = self.mask(inside, position_1Q, length, q.dtype)
