@@ -54,7 +54,11 @@ LOCAL = {
 }
 VARIANTS |= {
     f"{norm}-{positions}-local-{which}": replace(
-        BERT, **NORMS[norm] | LOCAL[which], position_embedding=positions, biases=norm == "esm"
+        BERT,
+        **NORMS[norm] | LOCAL[which],
+        position_embedding=positions,
+        mlp="geglu" if norm == "pre" else "gelu",
+        biases=norm == "post",
     )
     for norm, positions in (("post", "learned"), ("post", "alibi"), ("pre", "rotary"))
     for which in LOCAL

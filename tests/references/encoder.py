@@ -98,7 +98,9 @@ def attended(x, real, part, config, number):
             dtype=x.dtype,
         )
     if local:
-        far = [[abs(i - j) > config.local_attention / 2 for j in range(length)] for i in range(length)]
+        far = [
+            [abs(i - j) > config.local_attention / 2 for j in range(length)] for i in range(length)
+        ]
         scores = scores.masked_fill(torch.tensor(far), -math.inf)
     seen = real[:, None, None, :] | torch.eye(length, dtype=torch.bool)  # padding sees something
     scores = scores.masked_fill(~seen, -math.inf)

@@ -72,10 +72,9 @@ def step_memory(
 def layer_parameters(config: EncoderConfig) -> int:
     """Weights of one layer, of the largest kind that the encoder has."""
     every = config.attention_every_n_layers
-    # With `attention_every_n_layers` 1 or 0 all layers are of one kind. A pre-norm encoder's first
-    # layer may lack a LayerNorm, so what a second one adds counts.
-    kinds = {min(every, 1), 0 if every != 1 and config.num_layers > 1 else min(every, 1)}
+    kinds = (every,) if every < 2 else (0, 1)  # convolutions alone, attention alone, or both
     alike = [replace(config, attention_every_n_layers=kind) for kind in kinds]
+    # A pre-norm encoder's first layer may lack a LayerNorm, so what a second one adds counts.
     return max(
         parameters(replace(kind, num_layers=2)) - parameters(replace(kind, num_layers=1))
         for kind in alike

@@ -46,9 +46,7 @@ class Scores(NamedTuple):
         if not self.read_distances:
             return inside
         column_K = torch.arange(keys, device=position_BQ.device)
-        return self._of_distances(
-            (position_BQ[:, None, :, None] - column_K).abs(), inside, dtype
-        )
+        return self._of_distances((position_BQ[:, None, :, None] - column_K).abs(), inside, dtype)
 
     def _of_distances(self, distance: Tensor, inside: Tensor | None, dtype: torch.dtype) -> Tensor:
         mask = inside
@@ -100,14 +98,17 @@ class Scores(NamedTuple):
         mask = self._of_distances(distance, seen[..., None, :], q.dtype)  # [B, N, 1 or H, W, 3 W]
         mask = mask.expand(batch, -1, -1, -1, -1)
         mixed = dropout.attend(
-            q_blocks.flatten(0, 1), k_blocks.flatten(0, 1), v_blocks.flatten(0, 1), mask.flatten(0, 1)
+            q_blocks.flatten(0, 1),
+            k_blocks.flatten(0, 1),
+            v_blocks.flatten(0, 1),
+            mask.flatten(0, 1),
         )
         rows = mixed.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
         return rows[:, :, :length]
 
 
 def _with_neighbors(x: Tensor, width: int, padding: int) -> Tensor:
-    """[B, H, S, E] -> [B, N, H, 3 W, E]: each block between those beside it, zeros beyond the row."""
+    """[B, H, S, E] -> [B, N, H, 3 W, E]: each block between those beside it; zeros at the ends."""
     blocks = F.pad(x, (0, 0, width, padding + width)).unflatten(2, (-1, width))
     triples = torch.cat([blocks[:, :, :-2], blocks[:, :, 1:-1], blocks[:, :, 2:]], 3)
     return triples.transpose(1, 2)
