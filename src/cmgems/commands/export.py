@@ -10,8 +10,8 @@ cmgems. BERT's blocks become a BertForMaskedLM, pre-norm with rotary or learned 
 EsmForMaskedLM (model.embedding_norm=false) or, rotary and with model.mlp=geglu, a
 ModernBertForMaskedLM. transformers has no class for other encoders (convolutions, ALiBi, SwiGLU):
 their folder has modeling_cmgems.py beside the weights, a module in plain torch that computes them
-and needs nothing of cmgems. A classifier that `cmgems evaluate` saved (save_classifiers=true) becomes
-a BertForSequenceClassification; its head must be cls.
+and needs nothing of cmgems. A classifier that `cmgems evaluate` saved (save_classifiers=true)
+becomes a BertForSequenceClassification; its head must be cls.
 """
 EXAMPLES = """\
 examples:

@@ -4,6 +4,10 @@ ESM normalizes the input of every part and the output of the last layer, and not
 its positions are rotary or learned. It has things that ours lacks: a head for contacts in
 proteins, which an export writes as zeros, the frequencies of rotary positions as weights, and
 learned positions in front of the first, for padding.
+
+Nucleotide Transformer's second version has ESM's names and a gated feed-forward (SwiGLU), which the
+class of transformers does not compute: its folders bring Python of their own, which we do not run.
+We read them, by the key `add_bias_fnn` of that code's configuration.
 """
 
 from collections.abc import Iterator
@@ -56,9 +60,9 @@ LAYER = {
     "mixer.key_value": ("attention.self.key", "attention.self.value"),
     "mixer.output": ("attention.output.dense",),
     "norm": ("LayerNorm",),
-    "mlp.up": ("intermediate.dense",),
-    "mlp.down": ("output.dense",),
 }
+MLP = {"mlp.up": "intermediate.dense", "mlp.down": "output.dense"}
+GATED = "add_bias_fnn"  # a key that the second version alone has: biases of the feed-forward
 CONTACTS = "esm.contact_head.regression"
 FREQUENCIES = "attention.self.rotary_embeddings.inv_freq"  # of each layer
 NOT_READ = (
@@ -89,6 +93,9 @@ def matches(config: EncoderConfig) -> Iterator[Match]:
         for ours, theirs in LAYER.items():
             pieces = tuple(f"esm.encoder.layer.{number}.{piece}" for piece in theirs)
             yield from part((f"encoder.layers.{number}.{ours}",), pieces)
+        for (name, piece), biases in zip(MLP.items(), config.feed_forward_biases, strict=True):
+            theirs_alone = f"esm.encoder.layer.{number}.{piece}"
+            yield from part((f"encoder.layers.{number}.{name}",), (theirs_alone,), biases)
     yield from part(("encoder.final_norm",), ("esm.encoder.emb_layer_norm_after",))
     yield from part(("head_dense",), ("lm_head.dense",))
     yield from part(("norm",), ("lm_head.layer_norm",))
@@ -194,5 +201,7 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
         norm="pre",
         embedding_norm=False,
         position_embedding="learned" if kind == "absolute" else "rotary",
+        mlp="swiglu" if GATED in config else "gelu",
+        mlp_biases="all" if config.get(GATED, True) else "none",
         tie_embeddings=bool(config.get("tie_word_embeddings", True)),
     )

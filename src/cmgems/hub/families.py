@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmgems.errors import UserError
-from cmgems.hub import bert_weights, esm_weights, modernbert_weights, own_weights
+from cmgems.hub import (
+    bert_weights,
+    esm_weights,
+    modernbert_weights,
+    mosaic_weights,
+    own_weights,
+)
 from cmgems.hub.conversion import Weights
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization import Tokenization
@@ -76,7 +82,7 @@ def family_of(config: EncoderConfig) -> Family:
 
 
 def why_no_class(config: EncoderConfig) -> str:
-    """What the nearest class of transformers lacks, in one line; empty: it computes this encoder."""
+    """What the nearest class of transformers lacks, in one line; empty: one computes it."""
     family = _nearest(config)
     differences = ", ".join(
         f"model.{key} {' or '.join(map(str, family.blocks[key]))} (found {getattr(config, key)})"
@@ -98,7 +104,17 @@ def _lacks(family: Family, config: EncoderConfig) -> list[str]:
     return [key for key, values in family.blocks.items() if getattr(config, key) not in values]
 
 
-def family_of_folder(config: dict[str, Any]) -> Family:
+class Reader(NamedTuple):
+    """The way here alone, from a published model that no class of transformers computes."""
+
+    read_config: Callable[[dict[str, Any]], EncoderConfig]
+    read_weights: Callable[[Weights, EncoderConfig], Weights]
+
+
+DNABERT2 = Reader(mosaic_weights.read_config, mosaic_weights.from_mosaic)
+
+
+def family_of_folder(config: dict[str, Any]) -> Family | Reader:
     """The class that wrote the content of a `config.json`.
 
     Raises
@@ -111,6 +127,8 @@ def family_of_folder(config: dict[str, Any]) -> Family:
     # Files from before transformers 3, DNABERT's among them, know no `model_type`.
     if kind is None and all(str(name).startswith("Bert") for name in names):
         kind = "bert"
+    if kind == "bert" and mosaic_weights.is_mosaic(config):
+        return DNABERT2
     known = {**FAMILIES, OWN.model_type: OWN}
     if kind not in known:
         raise UserError(
