@@ -29,6 +29,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 EPSILON = 1e-12  # of every LayerNorm
+PLAIN = {"gelu": F.gelu}  # feed-forwards, and those whose one half is gated by the other
+GATED = {"geglu": F.gelu, "swiglu": F.silu}
 FEED_FORWARD_BIASES = {"all": (True, True), "down": (False, True), "none": (False, False)}
 
 
@@ -205,16 +207,16 @@ class FeedForward(nn.Module):
         super().__init__()
         self.kind, inner = config.mlp, config.intermediate_size
         up, down = FEED_FORWARD_BIASES[config.mlp_biases]
-        wide = inner if self.kind == "gelu" else 2 * inner
+        wide = inner if self.kind in PLAIN else 2 * inner
         self.up = nn.Linear(config.hidden_size, wide, config.biases and up)
         self.down = nn.Linear(inner, config.hidden_size, config.biases and down)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.up(x)
-        if self.kind == "gelu":
-            return self.down(F.gelu(inner))
+        if self.kind in PLAIN:
+            return self.down(PLAIN[self.kind](inner))
         gate, value = inner.chunk(2, -1)
-        return self.down((F.gelu(gate) if self.kind == "geglu" else F.silu(gate)) * value)
+        return self.down(GATED[self.kind](gate) * value)
 
 
 def _norm(config: SimpleNamespace) -> nn.LayerNorm:
