@@ -16,6 +16,7 @@ ADDED = [
     "tests/masking/test_strategies.py",
     "tests/curriculum/test_schedule.py",
     "tests/models/test_encoder_variants.py",
+    "tests/hub/test_own_format.py",
     "tests/tasks/test_tasks.py",
     "tests/callbacks/test_weight_norm.py",
 ]

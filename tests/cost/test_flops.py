@@ -1,12 +1,19 @@
 """FLOPs and parameters from sizes equal what the encoder does and has."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.encoders import VARIANTS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cmgems.cost.flops import flops_per_token, forward_flops_per_token, parameters
+from cmgems.cost.flops import (
+    flops_per_token,
+    forward_flops_per_token,
+    parameters,
+    seen_tokens,
+)
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.layouts import SequenceLayout
 
@@ -30,7 +37,10 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, *VARIANTS.values()])
+GLOBAL = [*SHAPES, *(shape for shape in VARIANTS.values() if not shape.local_attention)]
+
+
+@pytest.mark.parametrize("shape", GLOBAL)
 @pytest.mark.parametrize("every", [1, 5])
 def test_flops_equal_those_that_torch_counts(shape, every):
     tokens, sequences = 40, 3
@@ -49,6 +59,29 @@ def test_flops_equal_those_that_torch_counts(shape, every):
     assert counted == round(forward_flops_per_token(shape, tokens, masked).total * len(ids))
     both = counted + backward.get_total_flops()
     assert both == round(flops_per_token(shape, tokens, masked) * len(ids))
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if "-local-" in name])
+@pytest.mark.parametrize("tokens", [3, 5, 40])
+def test_local_layers_count_the_pairs_that_attend(name, tokens):
+    """The difference to the same encoder with global layers, pair by pair."""
+    shape = VARIANTS[name]
+    missing = sum(
+        reach is not None and abs(i - j) > reach
+        for reach in map(shape.reach, range(shape.num_layers))
+        for i in range(tokens)
+        for j in range(tokens)
+    )
+    whole = forward_flops_per_token(replace(shape, local_attention=0), tokens, 1.0)
+    found = forward_flops_per_token(shape, tokens, 1.0)
+    assert found[:2] + found[3:] == whole[:2] + whole[3:]
+    assert tokens * (whole.attention - found.attention) == pytest.approx(
+        4 * shape.hidden_size * missing
+    )
+    # of the last layer the predicted tokens alone
+    part = forward_flops_per_token(shape, tokens, 0.25).attention
+    last = 4 * shape.hidden_size * seen_tokens(tokens, shape.reach(shape.num_layers - 1))
+    assert found.attention - part == pytest.approx(0.75 * last)
 
 
 def test_mixed_lengths_count_with_the_mean_over_tokens():

@@ -80,6 +80,16 @@ def peak_of_steps(
         (Model(position_embedding="alibi", num_layers=3), (512, 480, 400, 310), 2),
         (Model(position_embedding="rotary", conv_stem=5), (256,) * 4, 2),
         (Model(preset="small", num_layers=3, dropout=0.1), (256,) * 4, 2),
+        (Model(preset="conv"), (256,) * 4, 2),
+        (Model(preset="conv"), (300, 280, 200, 31), 2),
+        (Model(preset="conv", norm="post", embedding_norm=True, num_layers=2), (256,) * 4, 2),
+        (Model(preset="conv_attention"), (256,) * 4, 2),
+        (Model(preset="conv_attention", num_layers=5, dropout=0.1), (256,) * 4, 2),
+        (Model(preset="modern"), (256,) * 4, 2),
+        (Model(preset="modern"), (300, 280, 200, 31), 2),
+        (Model(preset="modern"), (1024,) * 2, 2),
+        (Model(preset="modern", num_layers=5, dropout=0.1), (1024, 600), 2),
+        (Model(preset="nucleotide-transformer-v2", num_layers=4), (512,) * 2, 1),
     ],
 )
 def test_memory_of_a_step_is_within_a_tenth(model, lengths, micro_batches):

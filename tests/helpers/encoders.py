@@ -40,6 +40,43 @@ VARIANTS = {
         NORMS, POSITIONS, MLPS, ("biases", "none"), (0, 5)
     )
 }
+# Local layers among global ones, and alone; of a reach that cuts rows of 30 tokens into blocks, if
+# blocks may be as small as it (`SMALLEST_BLOCK`); and the biases that published encoders leave out.
+LOCAL = {
+    "third": {"local_attention": 4, "global_attention_every_n_layers": 3},
+    "all": {"local_attention": 6, "global_attention_every_n_layers": 0, "local_rotary_base": 50.0},
+    "second": {
+        "local_attention": 8,
+        "global_attention_every_n_layers": 2,
+        "rotary_base": 160_000.0,
+        "local_rotary_base": 100.0,
+    },
+}
+VARIANTS |= {
+    f"{norm}-{positions}-local-{which}": replace(
+        BERT,
+        **NORMS[norm] | LOCAL[which],
+        position_embedding=positions,
+        mlp="geglu" if norm == "pre" else "gelu",
+        biases=norm == "post",
+    )
+    for norm, positions in (("post", "learned"), ("post", "alibi"), ("pre", "rotary"))
+    for which in LOCAL
+}
+VARIANTS |= {
+    "esm-rotary-swiglu-published": replace(
+        BERT,
+        **NORMS["esm"],
+        position_embedding="rotary",
+        mlp="swiglu",
+        mlp_biases="none",
+        tie_embeddings=False,
+    ),
+    "post-alibi-geglu-published": replace(
+        BERT, position_embedding="alibi", mlp="geglu", mlp_biases="down"
+    ),
+    "esm-learned-gelu-published": replace(BERT, **NORMS["esm"], tie_embeddings=False),
+}
 # Convolutions, alone and among layers with attention. ALiBi and GEGLU stand for the other blocks.
 CONVOLUTIONS = {
     "every": {"attention_every_n_layers": 0},

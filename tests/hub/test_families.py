@@ -10,7 +10,7 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems.cli import main
 from cmgems.errors import UserError
-from cmgems.hub.families import FAMILIES, family_of
+from cmgems.hub.families import FAMILIES, OWN, family_of, why_no_class
 from cmgems.hub.folder import write_folder, write_tokenizer
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.encoder import MaskedLanguageModel
@@ -26,8 +26,13 @@ K3 = OverlappingKmers(3)
 KNOWN = {
     "post-learned-gelu-biases-0": "BertForMaskedLM",
     "esm-rotary-gelu-biases-0": "EsmForMaskedLM",
+    "esm-learned-gelu-biases-0": "EsmForMaskedLM",
+    "esm-learned-gelu-published": "EsmForMaskedLM",
     "pre-rotary-geglu-biases-0": "ModernBertForMaskedLM",
     "pre-rotary-geglu-none-0": "ModernBertForMaskedLM",
+    "pre-rotary-local-third": "ModernBertForMaskedLM",
+    "pre-rotary-local-second": "ModernBertForMaskedLM",
+    "pre-rotary-local-all": "ModernBertForMaskedLM",
 }
 
 
@@ -93,38 +98,43 @@ def test_a_model_of_transformers_has_its_logits_here(variant, tmp_path):
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in KNOWN])
-def test_what_no_class_computes_is_refused_in_one_line(variant):
-    with pytest.raises(UserError, match="no class of transformers computes this encoder") as told:
-        family_of(VARIANTS[variant])
-    assert "\n" not in str(told.value)
-    assert "model." in str(told.value)
+def test_what_no_class_computes_is_told_in_one_line(variant):
+    assert family_of(VARIANTS[variant]) is OWN
+    told = why_no_class(VARIANTS[variant])
+    assert told.startswith("no class of transformers computes this encoder: the nearest, ")
+    assert "\n" not in told
+    assert "model." in told
+
+
+@pytest.mark.parametrize("variant", KNOWN)
+def test_what_a_class_computes_is_told(variant):
+    assert why_no_class(VARIANTS[variant]) == ""
 
 
 def test_the_message_names_what_the_nearest_class_lacks():
-    with pytest.raises(UserError) as told:
-        family_of(replace(BERT, position_embedding="alibi"))
-    assert str(told.value).endswith(
+    told = why_no_class(replace(BERT, position_embedding="alibi"))
+    assert told.endswith(
         "the nearest, BertForMaskedLM, has model.position_embedding learned (found alibi)"
     )
 
 
 def test_export_of_a_run(tiny, tmp_path, capsys):
-    """ModernBERT's blocks go out and come back; ALiBi is refused and leaves nothing."""
+    """ModernBERT's blocks with ALiBi come out in our own format, with the reason."""
     blocks = ["model.norm=pre", "model.mlp=geglu", "model.biases=false", "model.init=bert"]
-    for positions, code in (("rotary", 0), ("alibi", 2)):
+    for positions in ("rotary", "alibi"):
         run, out = tmp_path / positions, tmp_path / f"{positions}-out"
         own = [*blocks, f"model.position_embedding={positions}", f"run.dir={run}"]
         pretrain(load(EXPERIMENTS / "pretrain/random.yaml", [*tiny, *own, "train.max_steps=3"]))
         capsys.readouterr()
-        assert main(["export", str(run), str(out)]) == code
-        assert out.exists() == (code == 0)
-    error = capsys.readouterr().err
-    assert "ModernBertForMaskedLM, has model.position_embedding rotary (found alibi)" in error
-    assert len(error.strip().splitlines()) == 1
-    back = load_pretrained(tmp_path / "rotary-out").model
-    ours = load_pretrained(tmp_path / "rotary").model
-    assert back.encoder.config == ours.encoder.config
+        assert main(["export", str(run), str(out)]) == 0
+        back, ours = load_pretrained(out).model, load_pretrained(run).model
+        assert back.encoder.config == ours.encoder.config
+        for name, weight in ours.state_dict().items():
+            assert torch.equal(back.state_dict()[name], weight), name
+    shown = capsys.readouterr().out
+    assert "ModernBertForMaskedLM, has model.position_embedding rotary (found alibi)" in shown
     assert "ModernBertForMaskedLM" in (tmp_path / "rotary-out/README.md").read_text()
+    assert not (tmp_path / "rotary-out/modeling_cmgems.py").exists()
 
 
 @pytest.mark.parametrize(
@@ -132,11 +142,20 @@ def test_export_of_a_run(tiny, tmp_path, capsys):
     [
         ("esm-rotary-gelu-biases-0", {"token_dropout": True}, "token_dropout: found True"),
         ("esm-rotary-gelu-biases-0", {"emb_layer_norm_before": True}, "emb_layer_norm_before: fou"),
-        ("esm-rotary-gelu-biases-0", {"position_embedding_type": "absolute"}, "our encoder is an"),
+        ("esm-rotary-gelu-biases-0", {"position_embedding_type": "relative_key"}, "is an ESM with"),
+        ("esm-learned-gelu-biases-0", {"pad_token_id": 100}, "pad_token_id: found 100, wanted the"),
+        ("esm-learned-gelu-published", {"tie_word_embeddings": True}, "is not tied to esm.embeddi"),
         ("pre-rotary-geglu-none-0", {"norm_eps": 1e-5}, "norm_eps: found 1e-05"),
         ("pre-rotary-geglu-none-0", {"mlp_bias": True}, "mlp_bias: found True"),
-        ("pre-rotary-geglu-none-0", {"layer_types": None}, "layer_types: found None, wanted full"),
-        ("pre-rotary-geglu-none-0", {"rope_parameters": None}, "rope_parameters: found the base"),
+        ("pre-rotary-local-third", {"layer_types": ["sliding_attention", "full_attention"]},
+         "wanted 3 with full_attention at the first and at equal distances"),
+        ("pre-rotary-local-third", {"layer_types": None, "global_attn_every_n_layers": 0},
+         "global_attn_every_n_layers: found 0, wanted a whole number"),
+        ("pre-rotary-local-third", {"local_attention": 5}, "local_attention: found 5, wanted an"),
+        ("pre-rotary-geglu-none-0", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}},
+         "rope_parameters: found 'yarn', wanted default"),
+        ("pre-rotary-geglu-none-0", {"rope_parameters": {"full_attention": {"rope_theta": "10"}}},
+         "rope_parameters: found the base '10', wanted a number"),
         ("pre-rotary-geglu-none-0", {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2},
          "found a weight model.layers.2"),
         ("pre-rotary-geglu-none-0", {"hidden_size": 64}, "found the shape"),
@@ -157,3 +176,17 @@ def test_another_architecture_is_refused_in_one_line(variant, keys, message, tmp
 def test_every_family_is_told_apart():
     blocks = [tuple(sorted(map(str, family.blocks.items()))) for family in FAMILIES.values()]
     assert len(set(blocks)) == len(FAMILIES)
+
+
+def test_a_folder_of_transformers_4_has_its_local_layers(tmp_path):
+    """Its keys alone; what is absent is ModernBERT's default."""
+    ours = scramble(MaskedLanguageModel(VARIANTS["pre-rotary-local-third"]))
+    family = family_of(ours.encoder.config)
+    settings = family.config(ours.encoder.config, K3)
+    write_folder(tmp_path / "out", family.weights(ours), settings, K3, "# card\n")
+    for key in ("layer_types", "rope_parameters", "local_rope_theta"):
+        del settings[key]
+    settings["global_rope_theta"] = 500
+    (tmp_path / "out/config.json").write_text(json.dumps(settings))
+    found = load_pretrained(tmp_path / "out").model.encoder.config
+    assert found == replace(ours.encoder.config, rotary_base=500.0)

@@ -10,6 +10,7 @@ from references import encoder as reference_encoder
 
 from cmgems.config.schema import Model
 from cmgems.models import attention as attention_module
+from cmgems.models import scores as scores_module
 from cmgems.models.attention import attention
 from cmgems.models.blocks import MLPS
 from cmgems.models.dropout import Dropout, SeededDropout
@@ -17,6 +18,7 @@ from cmgems.models.encoder import LAYERS, EncoderConfig, MaskedLanguageModel
 from cmgems.models.layouts import PaddedLayout, SequenceLayout
 from cmgems.models.positions import POSITIONS, alibi_slopes
 from cmgems.models.presets import BERT_BLOCKS
+from cmgems.models.scores import Scores
 from cmgems.models.stacked import stack, unstack
 
 LENGTHS = (17, 17, 9, 3, 30, 30, 30)
@@ -46,6 +48,12 @@ def packed_layouts():
     on_cpu = SequenceLayout.of(LENGTHS)
     ends = torch.tensor((0, *LENGTHS)).cumsum(0)
     return on_cpu, SequenceLayout(on_cpu.position_ids, (), ends, max(LENGTHS))
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Local attention cuts the short rows of these tests into blocks, as it does long ones."""
+    monkeypatch.setattr(scores_module, "SMALLEST_BLOCK", 2)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -152,7 +160,8 @@ def test_alibi_looks_less_the_farther_away():
     value[8:] = 0
     layout = SequenceLayout.of((15,))
     key_value = torch.cat([query, value], 1)
-    mixed = attention(query, key_value, layout, None, 4, Dropout(0.0), positions.slopes_H)
+    scores = Scores(positions.slopes_H)
+    mixed = attention(query, key_value, layout, None, 4, Dropout(0.0), scores)
     weights = mixed.view(15, 4, 8)  # of the first 8 tokens, by query and head
     for head in range(4):
         from_first = weights[0, head]

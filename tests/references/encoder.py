@@ -39,19 +39,19 @@ def states(encoder, ids, real):
         x = layer_norm(x, encoder.norm)
     for number, layer in enumerate(encoder.layers):
         if config.norm == "post":
-            x = layer_norm(x + mixed(x, real, layer.mixer, config), layer.mixer_norm)
+            x = layer_norm(x + mixed(x, real, layer.mixer, config, number), layer.mixer_norm)
             x = layer_norm(x + fed_forward(x, layer.mlp, config.mlp), layer.norm)
         else:
             plain = number == 0 and config.embedding_norm
             normed = x if plain else layer_norm(x, layer.mixer_norm)
-            x = x + mixed(normed, real, layer.mixer, config)
+            x = x + mixed(normed, real, layer.mixer, config, number)
             x = x + fed_forward(layer_norm(x, layer.norm), layer.mlp, config.mlp)
     return layer_norm(x, encoder.final_norm) if config.norm == "pre" else x
 
 
-def mixed(x, real, part, config):
+def mixed(x, real, part, config, number):
     if hasattr(part, "query"):
-        return attended(x, real, part, config)
+        return attended(x, real, part, config, number)
     weight = part.matrix.weight.unflatten(1, (-1, config.conv_kernel))
     return gelu(convolved(x, real, weight, part.matrix.bias, part.dilation))
 
@@ -74,10 +74,15 @@ def fed_forward(x, part, kind):
     if kind == "gelu":
         return linear(gelu(inner), part.down)
     half = inner.shape[-1] // 2
-    return linear(gelu(inner[..., :half]) * inner[..., half:], part.down)
+    gate = inner[..., :half]
+    opened = gelu(gate) if kind == "geglu" else gate / (1 + (-gate).exp())
+    return linear(opened * inner[..., half:], part.down)
 
 
-def attended(x, real, part, config):
+def attended(x, real, part, config, number):
+    every = config.global_attention_every_n_layers
+    local = config.local_attention > 0 and not (every > 0 and number % every == 0)
+    base = config.local_rotary_base if local else config.rotary_base
     heads, length = config.num_heads, x.shape[1]
     query = linear(x, part.query)
     key, value = linear(x, part.key_value).chunk(2, -1)
@@ -85,7 +90,7 @@ def attended(x, real, part, config):
         each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value)
     )
     if config.position_embedding == "rotary":
-        query, key = turned(query), turned(key)
+        query, key = turned(query, base), turned(key, base)
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     if config.position_embedding == "alibi":
         distance = [[abs(i - j) for j in range(length)] for i in range(length)]
@@ -93,16 +98,22 @@ def attended(x, real, part, config):
             [[[slope * d for d in row] for row in distance] for slope in slopes(heads)],
             dtype=x.dtype,
         )
-    scores = scores.masked_fill(~real[:, None, None, :], -math.inf)
+    if local:
+        far = [
+            [abs(i - j) > config.local_attention / 2 for j in range(length)] for i in range(length)
+        ]
+        scores = scores.masked_fill(torch.tensor(far), -math.inf)
+    seen = real[:, None, None, :] | torch.eye(length, dtype=torch.bool)  # padding sees something
+    scores = scores.masked_fill(~seen, -math.inf)
     return linear((scores.softmax(-1) @ value).transpose(1, 2).flatten(2), part.output)
 
 
-def turned(x):
+def turned(x, base):
     """x [B, H, L, E]: features e and e + E / 2 are a complex number; it turns by position times
-    10000^(-2 e / E)."""
+    base^(-2 e / E)."""
     half = x.shape[-1] // 2
     turns = [
-        [cmath.exp(1j * position * 10_000 ** (-2 * e / x.shape[-1])) for e in range(half)]
+        [cmath.exp(1j * position * base ** (-2 * e / x.shape[-1])) for e in range(half)]
         for position in range(x.shape[2])
     ]
     number = torch.complex(x[..., :half], x[..., half:]) * torch.tensor(
@@ -120,4 +131,5 @@ def slopes(heads):
 def logits(model, ids, real):
     """[B, L, V]"""
     x = layer_norm(gelu(linear(states(model.encoder, ids, real), model.head_dense)), model.norm)
-    return x @ model.encoder.tokens.weight.T + model.bias
+    output = model.encoder.tokens if model.encoder.config.tie_embeddings else model.decoder
+    return x @ output.weight.T + model.bias

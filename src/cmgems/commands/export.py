@@ -6,10 +6,12 @@ from pathlib import Path
 DESCRIPTION = """\
 Write a pretrained model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
 vocab.txt, and a model card with the results of the run. Its logits in transformers equal those of
-cmgems. BERT's blocks become a BertForMaskedLM, pre-norm with rotary positions an EsmForMaskedLM
-(model.embedding_norm=false) or, with model.mlp=geglu, a ModernBertForMaskedLM; transformers has no
-class for other encoders. A classifier that `cmgems evaluate` saved (save_classifiers=true) becomes
-a BertForSequenceClassification; its head must be cls.
+cmgems. BERT's blocks become a BertForMaskedLM, pre-norm with rotary or learned positions an
+EsmForMaskedLM (model.embedding_norm=false) or, rotary and with model.mlp=geglu, a
+ModernBertForMaskedLM. transformers has no class for other encoders (convolutions, ALiBi, SwiGLU):
+their folder has modeling_cmgems.py beside the weights, a module in plain torch that computes them
+and needs nothing of cmgems. A classifier that `cmgems evaluate` saved (save_classifiers=true)
+becomes a BertForSequenceClassification; its head must be cls.
 """
 EXAMPLES = """\
 examples:
@@ -44,13 +46,18 @@ def run(args: argparse.Namespace) -> None:
         export_classifier(source, folder)
         auto_class = "AutoModelForSequenceClassification"
     else:
-        export_pretrained(source, folder)
+        reason = export_pretrained(source, folder)
+        if reason:
+            print(f"{reason}")
+            print(f'{folder}: its modeling_cmgems.py computes it in plain torch: load("{folder}")')
+            return
         auto_class = "AutoModelForMaskedLM"
     print(f'{folder}: {auto_class}.from_pretrained("{folder}") reads it')
 
 
-def export_pretrained(source: Path, folder: Path) -> None:
-    from cmgems.hub.families import family_of
+def export_pretrained(source: Path, folder: Path) -> str:
+    """Write it; returns why no class of transformers computes it, or nothing."""
+    from cmgems.hub.families import family_of, why_no_class
     from cmgems.hub.folder import write_folder
     from cmgems.hub.model_card import render_card
     from cmgems.hub.pretrained import load_pretrained
@@ -60,4 +67,5 @@ def export_pretrained(source: Path, folder: Path) -> None:
     config = family.config(pretrained.model.encoder.config, pretrained.tokenization)
     card = render_card(pretrained, folder.resolve().name)
     weights = family.weights(pretrained.model)
-    write_folder(folder, weights, config, pretrained.tokenization, card)
+    write_folder(folder, weights, config, pretrained.tokenization, card, family.module)
+    return why_no_class(pretrained.model.encoder.config)

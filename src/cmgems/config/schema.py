@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 
 from cmgems.config.options import option
 
-PRESETS = ("small", "logo", "dnabert", "conv", "conv_attention")  # of `cmgems.models.presets`
+PRESETS = (  # of `cmgems.models.presets`
+    "small",
+    "logo",
+    "dnabert",
+    "nucleotide-transformer-v1",
+    "nucleotide-transformer-v2",
+    "dnabert2",
+    "modern",
+    "conv",
+    "conv_attention",
+)
 
 
 @dataclass(frozen=True)
@@ -219,9 +229,37 @@ class Model:
         "fall with the distance",
         choices=("learned", "rotary", "alibi"),
     )
-    mlp: str | None = option(None, "feed-forward: GELU, or gated by it", choices=("gelu", "geglu"))
+    mlp: str | None = option(
+        None,
+        "feed-forward: GELU, or gated by it or by SiLU",
+        choices=("gelu", "geglu", "swiglu"),
+    )
     biases: bool | None = option(
         None, "biases of products and LayerNorms; the output keeps its own"
+    )
+    mlp_biases: str | None = option(
+        None,
+        "biases of the feed-forward: of both products, of the second, or of none",
+        choices=("all", "down", "none"),
+    )
+    tie_embeddings: bool | None = option(
+        None, "the weights of the output are the token embeddings; false: weights of their own"
+    )
+    rotary_base: float | None = option(
+        None, "base of the rotary positions: the larger, the slower the slowest angle", low=2.0
+    )
+    local_attention: int | None = option(
+        None, "tokens that a local layer sees, even, half of them to each side; 0: all", low=0
+    )
+    global_attention_every_n_layers: int | None = option(
+        None,
+        "with local_attention: layers from one that sees all tokens to the next, the first being "
+        "one; 0: none is",
+        low=0,
+        high=200,
+    )
+    local_rotary_base: float | None = option(
+        None, "base of the rotary positions in local layers", low=2.0
     )
     conv_stem: int | None = option(
         None, "tokens that a convolution in front of the layers spans, odd; 0: none", low=0, high=31

@@ -7,7 +7,8 @@ product for the gradient of either factor; what a kernel computes a second time 
 not useful work and does not count.
 
 The last layer's queries, output projection and feed-forward run at the predicted tokens only, as
-in `cmgems.models.encoder`; its keys and values, or its convolution, run at all of them.
+in `cmgems.models.encoder`; its keys and values, or its convolution, run at all of them. A local
+layer counts the pairs of tokens that attend to each other, whatever is computed beside them.
 """
 
 from typing import NamedTuple
@@ -40,23 +41,36 @@ def forward_flops_per_token(config: EncoderConfig, tokens: float, masked: float)
     config : EncoderConfig
     tokens : float
         Tokens of a sequence, [CLS] and [SEP] included. For sequences of several lengths the mean
-        over *tokens* of the length of their sequence: sum(n * n) / sum(n).
+        over *tokens* of the length of their sequence: sum(n * n) / sum(n); exact but for local
+        layers.
     masked : float
         Share of all tokens, [CLS] and [SEP] included, that are predicted.
     """
     width, full = config.hidden_size, config.num_layers - 1  # the layers that run at every token
-    reach = full + masked  # of the parts that the last layer computes at predicted tokens
-    attending = attention_layers(config)
-    # of these the part that is computed at predicted tokens alone, if the last is one of them
-    queries = attending - (1 - masked) * (config.conv_dilation(full) is None)
-    convolved = config.conv_stem + config.conv_kernel * (config.num_layers - attending)
+    layers = full + masked  # in parts that the last layer computes at predicted tokens alone
+    attending = [n for n in range(config.num_layers) if config.conv_dilation(n) is None]
+    share = {n: masked if n == full else 1.0 for n in attending}  # of the tokens with a query
+    queries = sum(share.values())
+    seen = sum(share[n] * seen_tokens(tokens, config.reach(n)) for n in attending)
+    convolved = config.conv_stem + config.conv_kernel * (config.num_layers - len(attending))
     return ForwardFlops(
         convolutions=2 * convolved * width * width,
-        projections=2 * width * width * (2 * attending + 2 * queries),
-        attention=4 * tokens * width * queries,
-        feed_forward=2 * MLPS[config.mlp].matrices * width * config.intermediate_size * reach,
+        projections=2 * width * width * (2 * len(attending) + 2 * queries),
+        attention=4 * width * seen,
+        feed_forward=2 * MLPS[config.mlp].matrices * width * config.intermediate_size * layers,
         head=masked * 2 * width * (width + config.vocab_size),
     )
+
+
+def seen_tokens(tokens: float, reach: int | None) -> float:
+    """How many tokens a token of a sequence of so many sees, in the mean, itself included.
+
+    reach : most tokens to each side; None: all
+    """
+    if reach is None or reach >= tokens - 1:
+        return tokens
+    # All but the `reach` tokens at either end see that many to both sides.
+    return 1 + 2 * reach - reach * (reach + 1) / tokens
 
 
 def attention_layers(config: EncoderConfig) -> int:
@@ -70,7 +84,7 @@ def flops_per_token(config: EncoderConfig, tokens: float, masked: float) -> floa
 
 
 def parameters(config: EncoderConfig) -> int:
-    """Weights of a `MaskedLanguageModel`; the tied output weights count once."""
+    """Weights of a `MaskedLanguageModel`; tied output weights count once."""
     width, bias = config.hidden_size, int(config.biases)
     norm = width * (1 + bias)
     square = width * width + bias * width  # a linear map from width to width
@@ -81,11 +95,13 @@ def parameters(config: EncoderConfig) -> int:
     if config.conv_stem:
         embeddings += config.conv_stem * width * width + bias * width
     inner, matrices = config.intermediate_size, MLPS[config.mlp].matrices
-    feed_forward = matrices * width * inner + bias * ((matrices - 1) * inner + width)
+    up, down = config.feed_forward_biases
+    feed_forward = matrices * width * inner + up * (matrices - 1) * inner + down * width
     attending = attention_layers(config)
     convolution = config.conv_kernel * width * width + bias * width
     layers = config.num_layers * (feed_forward + 2 * norm)
     layers += attending * 4 * square + (config.num_layers - attending) * convolution
     if pre and config.embedding_norm and config.num_layers:
         layers -= norm  # the first layer's input is normalized already
-    return embeddings + layers + norm * pre + square + norm + config.vocab_size
+    untied = 0 if config.tie_embeddings else config.vocab_size * width
+    return embeddings + layers + norm * pre + square + norm + config.vocab_size + untied

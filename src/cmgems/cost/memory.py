@@ -17,6 +17,7 @@ from typing import NamedTuple
 from cmgems.cost.flops import parameters
 from cmgems.models.blocks import MLPS
 from cmgems.models.encoder import EncoderConfig
+from cmgems.models.scores import Scores
 
 FLOAT = 4  # bytes
 ADAM_MOMENTS = 2
@@ -69,15 +70,23 @@ def step_memory(
 
 
 def layer_parameters(config: EncoderConfig) -> int:
-    """Weights of one layer (of a pre-norm encoder: of any but the first)."""
-    return parameters(replace(config, num_layers=2)) - parameters(replace(config, num_layers=1))
+    """Weights of one layer, of the largest kind that the encoder has."""
+    every = config.attention_every_n_layers
+    kinds = (every,) if every < 2 else (0, 1)  # convolutions alone, attention alone, or both
+    alike = [replace(config, attention_every_n_layers=kind) for kind in kinds]
+    # A pre-norm encoder's first layer may lack a LayerNorm, so what a second one adds counts.
+    return max(
+        parameters(replace(kind, num_layers=2)) - parameters(replace(kind, num_layers=1))
+        for kind in alike
+    )
 
 
 def activations(config: EncoderConfig, micro: Micro) -> int:
     """Bytes that the forward pass keeps, and the logits with their gradients."""
     width, tokens = config.hidden_size, micro.tokens
     predicted = _predicted(micro)
-    kept = (config.num_layers - 1) * _full_layer(config, micro)
+    last = config.num_layers - 1
+    kept = sum(_full_layer(config, micro, layer) for layer in range(last))
     kept += _last_layer(config, micro, predicted)
     if config.norm == "pre" and config.embedding_norm:
         kept -= tokens * width  # the first layer's input is not normalized once more
@@ -91,7 +100,7 @@ def activations(config: EncoderConfig, micro: Micro) -> int:
     logits = 3 * FLOAT * predicted * config.vocab_size
     # The output weights are the token embeddings, so their gradient waits to the end of the
     # backward pass for its other half: three tables when nothing else is alive any more.
-    tables = 3 * FLOAT * config.vocab_size * width
+    tables = 3 * FLOAT * config.vocab_size * width * config.tie_embeddings
     return max(embeddings + micro.element * kept + rounded + logits, tables)
 
 
@@ -101,8 +110,14 @@ def _predicted(micro: Micro) -> int:
 
 def _of_positions(config: EncoderConfig, micro: Micro) -> int:
     """Numbers kept once for all layers: a cosine and a sine per two features of a head."""
-    rotary = config.position_embedding == "rotary"
-    return micro.tokens * config.hidden_size // config.num_heads if rotary else 0
+    if config.position_embedding != "rotary":
+        return 0
+    bases = {
+        config.layer_rotary_base(layer)
+        for layer in range(config.num_layers)
+        if config.conv_dilation(layer) is None
+    }
+    return len(bases) * micro.tokens * config.hidden_size // config.num_heads
 
 
 def _of_stem(config: EncoderConfig, micro: Micro) -> int:
@@ -110,26 +125,49 @@ def _of_stem(config: EncoderConfig, micro: Micro) -> int:
     return micro.tokens * config.hidden_size * (config.conv_stem + 1) if config.conv_stem else 0
 
 
-def _full_layer(config: EncoderConfig, micro: Micro) -> int:
+def _full_layer(config: EncoderConfig, micro: Micro, layer: int) -> int:
     """Numbers kept of a layer that runs at every token."""
+    width, dropped = config.hidden_size, _dropped(config, micro, layer)
+    if config.conv_dilation(layer) is not None:
+        # its input, GELU's input, and of the LayerNorms and the feed-forward what is kept below
+        return micro.tokens * (5 * width + _feed_forward(config) + dropped)
     # its input, query, key, value, what attention made of them, both LayerNorms' inputs (of a
     # pre-norm layer: one of them and both outputs), and the input of the feed-forward; a mix of
     # lengths is joined into a copy
     states = 8 + (not micro.equal_lengths)
-    per_token = states * config.hidden_size + _feed_forward(config) + config.num_heads
-    # ALiBi's table of distances; sequences of equal length share one
+    block = Scores(reach=config.reach(layer)).block_width(micro.longest)
+    if block:
+        states += 4  # keys and values three times
+    per_token = states * width + _feed_forward(config) + config.num_heads
+    return _table(config, micro, layer, block) + micro.tokens * (per_token + dropped)
+
+
+def _table(config: EncoderConfig, micro: Micro, layer: int, block: int) -> int:
+    """Numbers of the table that is added to the scores: ALiBi's, and what a local layer sees."""
+    heads = config.num_heads if _has_alibi(config) else 1
+    if block:
+        return micro.tokens * 3 * block * heads
+    if not _has_alibi(config) and config.reach(layer) is None:
+        return 0
     rows = micro.longest if micro.equal_lengths else micro.tokens
-    table = rows * micro.longest * config.num_heads if _has_table(config) else 0
-    return table + micro.tokens * (per_token + _dropped(config, micro))
+    return rows * micro.longest * heads  # sequences of equal length share one
 
 
 def _last_layer(config: EncoderConfig, micro: Micro, predicted: int) -> int:
-    """The same of the last: its input, keys and values at every token, the rest at predicted."""
-    everywhere = 3 + (config.norm == "pre")  # and the input's LayerNorm
-    per_predicted = 7 * config.hidden_size + _feed_forward(config) + config.num_heads
-    if _has_table(config):
-        per_predicted += micro.longest * config.num_heads
-    per_predicted += _dropped(config, micro)
+    """The same of the last: its input, keys and values at every token, the rest at predicted; of a
+    convolution GELU's input at every token."""
+    last = config.num_layers - 1
+    is_convolution = config.conv_dilation(last) is not None
+    everywhere = (2 if is_convolution else 3) + (config.norm == "pre")  # and the input's LayerNorm
+    per_predicted = _feed_forward(config) + _dropped(config, micro, last)
+    if is_convolution:
+        per_predicted += 4 * config.hidden_size
+    else:
+        per_predicted += 7 * config.hidden_size + config.num_heads
+        if _has_alibi(config):
+            per_predicted += micro.longest * config.num_heads
+        elif config.reach(last) is not None:
+            per_predicted += micro.longest
     return everywhere * micro.tokens * config.hidden_size + predicted * per_predicted
 
 
@@ -138,14 +176,17 @@ def _feed_forward(config: EncoderConfig) -> int:
     return MLPS[config.mlp].kept * config.intermediate_size
 
 
-def _has_table(config: EncoderConfig) -> bool:
+def _has_alibi(config: EncoderConfig) -> bool:
     return config.position_embedding == "alibi"
 
 
-def _dropped(config: EncoderConfig, micro: Micro) -> int:
+def _dropped(config: EncoderConfig, micro: Micro, layer: int) -> int:
     """Numbers a token that dropout keeps: its factors, and on a CPU the attention weights, which
     are then computed one by one."""
     if not config.dropout:
         return 0
-    on_cpu = 3 * config.num_heads * micro.longest if micro.device == "cpu" else 0
+    attends = config.conv_dilation(layer) is None
+    block = Scores(reach=config.reach(layer)).block_width(micro.longest)
+    keys = 3 * block or micro.longest
+    on_cpu = 3 * config.num_heads * keys if micro.device == "cpu" and attends else 0
     return 2 * config.hidden_size + on_cpu

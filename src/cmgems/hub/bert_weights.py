@@ -33,7 +33,8 @@ from cmgems.models.presets import BERT_BLOCKS
 from cmgems.tokenization import Tokenization
 
 MODEL_CLASS = "BertForMaskedLM"
-BLOCKS = BERT_BLOCKS  # of an encoder that this class computes
+# The blocks of an encoder that this class computes, each with the values that it may have.
+BLOCKS: dict[str, tuple[Any, ...]] = {key: (value,) for key, value in BERT_BLOCKS.items()}
 
 TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"
 WORDS, POSITIONS = (

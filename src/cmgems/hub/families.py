@@ -1,10 +1,18 @@
-"""The classes of transformers that compute one of our encoders, and which one computes it."""
+"""The classes of transformers that compute one of our encoders, and which one computes it; for the
+rest our own format (`cmgems.hub.own_weights`)."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmgems.errors import UserError
-from cmgems.hub import bert_weights, esm_weights, modernbert_weights
+from cmgems.hub import (
+    bert_weights,
+    esm_weights,
+    modernbert_weights,
+    mosaic_weights,
+    own_weights,
+)
 from cmgems.hub.conversion import Weights
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization import Tokenization
@@ -15,11 +23,12 @@ class Family(NamedTuple):
 
     model_type: str  # in a config.json
     model_class: str
-    blocks: dict[str, Any]  # of an encoder that it computes
+    blocks: dict[str, tuple[Any, ...]]  # of an encoder that it computes, with their values
     config: Callable[[EncoderConfig, Tokenization], dict[str, Any]]  # the content of config.json
     weights: Callable[[MaskedLanguageModel], Weights]
     read_config: Callable[[dict[str, Any]], EncoderConfig]
     read_weights: Callable[[Weights, EncoderConfig], Weights]
+    module: Path | None = None  # that computes it, where transformers does not
 
 
 FAMILIES = {
@@ -54,33 +63,58 @@ FAMILIES = {
         ),
     )
 }
+OWN = Family(
+    "cmgems",
+    own_weights.MODEL_CLASS,
+    {},
+    own_weights.own_config,
+    own_weights.own_states,
+    own_weights.read_config,
+    own_weights.from_own,
+    own_weights.MODULE,
+)
 
 
 def family_of(config: EncoderConfig) -> Family:
-    """The class that computes this encoder.
+    """The class that computes this encoder, or else our own format."""
+    family = _nearest(config)
+    return OWN if _lacks(family, config) else family
 
-    Raises
-    ------
-    UserError
-        If there is none; it names what the nearest one lacks.
-    """
 
-    def lacks(family: Family) -> list[str]:
-        return [key for key, value in family.blocks.items() if getattr(config, key) != value]
-
-    family = min(FAMILIES.values(), key=lambda family: len(lacks(family)))
+def why_no_class(config: EncoderConfig) -> str:
+    """What the nearest class of transformers lacks, in one line; empty: one computes it."""
+    family = _nearest(config)
     differences = ", ".join(
-        f"model.{key} {family.blocks[key]} (found {getattr(config, key)})" for key in lacks(family)
+        f"model.{key} {' or '.join(map(str, family.blocks[key]))} (found {getattr(config, key)})"
+        for key in _lacks(family, config)
     )
-    if differences:
-        raise UserError(
-            f"no class of transformers computes this encoder: the nearest, {family.model_class}, "
-            f"has {differences}"
-        )
-    return family
+    if not differences:
+        return ""
+    return (
+        f"no class of transformers computes this encoder: the nearest, {family.model_class}, has "
+        f"{differences}"
+    )
 
 
-def family_of_folder(config: dict[str, Any]) -> Family:
+def _nearest(config: EncoderConfig) -> Family:
+    return min(FAMILIES.values(), key=lambda family: len(_lacks(family, config)))
+
+
+def _lacks(family: Family, config: EncoderConfig) -> list[str]:
+    return [key for key, values in family.blocks.items() if getattr(config, key) not in values]
+
+
+class Reader(NamedTuple):
+    """The way here alone, from a published model that no class of transformers computes."""
+
+    read_config: Callable[[dict[str, Any]], EncoderConfig]
+    read_weights: Callable[[Weights, EncoderConfig], Weights]
+
+
+DNABERT2 = Reader(mosaic_weights.read_config, mosaic_weights.from_mosaic)
+
+
+def family_of_folder(config: dict[str, Any]) -> Family | Reader:
     """The class that wrote the content of a `config.json`.
 
     Raises
@@ -93,9 +127,12 @@ def family_of_folder(config: dict[str, Any]) -> Family:
     # Files from before transformers 3, DNABERT's among them, know no `model_type`.
     if kind is None and all(str(name).startswith("Bert") for name in names):
         kind = "bert"
-    if kind not in FAMILIES:
+    if kind == "bert" and mosaic_weights.is_mosaic(config):
+        return DNABERT2
+    known = {**FAMILIES, OWN.model_type: OWN}
+    if kind not in known:
         raise UserError(
             f"model_type: found {config.get('model_type', config.get('architectures'))!r}, wanted "
-            f"one of {', '.join(FAMILIES)}"
+            f"one of {', '.join(known)}"
         )
-    return FAMILIES[kind]
+    return known[kind]

@@ -5,6 +5,7 @@ model.safetensors         weights; `pytorch_model.bin` is read as well, with wei
 tokenizer.json            text -> ids, with tokenizer_config.json for AutoTokenizer
 vocab.txt                 the same tokens, one per line, as DNABERT ships them
 README.md                 the model card
+modeling_cmgems.py        computes the model, where no class of transformers does
 """
 
 import json
@@ -64,6 +65,7 @@ def write_folder(
     config: dict[str, Any],
     tokenization: Tokenization,
     card: str,
+    module: Path | None = None,
 ) -> None:
     """Write a model; the folder appears when all of it is written.
 
@@ -79,6 +81,8 @@ def write_folder(
     tokenization : Tokenization
     card : str
         The model card, Markdown.
+    module : Path or None
+        Python that computes the model, which is copied into the folder.
     """
     check_empty(folder)
     with atomic_folder(folder) as temporary:
@@ -87,6 +91,8 @@ def write_folder(
         (temporary / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
         write_tokenizer(temporary, tokenization, config["max_position_embeddings"])
         (temporary / "README.md").write_text(card)
+        if module is not None:
+            (temporary / module.name).write_text(module.read_text())
 
 
 def write_tokenizer(folder: Path, tokenization: Tokenization, positions: int = 512) -> None:

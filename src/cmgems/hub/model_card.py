@@ -8,22 +8,20 @@ from cmgems import __version__
 from cmgems.config.loading import dump
 from cmgems.config.schema import Experiment, Run
 from cmgems.cost.flops import parameters
-from cmgems.hub.families import family_of
+from cmgems.hub.families import family_of, why_no_class
 from cmgems.hub.pretrained import Pretrained
 from cmgems.runs.folder import RunFolder
 from cmgems.runs.summary import MASK_NAMES
 
 HEAD = """\
 ---
-library_name: transformers
-pipeline_tag: fill-mask
+{library}pipeline_tag: fill-mask
 tags: [dna, genomics, {model_type}, masked-lm, cmgems]
 ---
 
 # {title}
 
-An encoder for DNA, pretrained on masked {tokens} with cmgems {version}; in transformers it is a
-{model_class}.
+An encoder for DNA, pretrained on masked {tokens} with cmgems {version}; {where}.
 
 | layers | hidden size | heads | feed-forward | maximum tokens | vocabulary | parameters |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -34,16 +32,31 @@ An encoder for DNA, pretrained on masked {tokens} with cmgems {version}; in tran
 {text}
 
 ```python
+{code}
+```
+
+cmgems reads the folder as well, wherever it takes a run.
+"""
+IN_TRANSFORMERS = """\
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("PATH")
 model = AutoModelForMaskedLM.from_pretrained("PATH").eval()
 sequence = "{example}"
-{masked}
-```
+{masked}"""
+# The folder is put on the path, since the module is a file in it.
+BY_MODULE = """\
+import sys
 
-cmgems reads the folder as well, wherever it takes a run.
-"""
+import torch
+from tokenizers import Tokenizer
+
+sys.path.insert(0, "PATH")
+from modeling_cmgems import load  # plain torch, in this folder
+
+tokenizer, model = Tokenizer.from_file("PATH/tokenizer.json"), load("PATH")
+ids = torch.tensor([tokenizer.encode("{tokens}").ids])
+logits = model(ids, torch.ones_like(ids, dtype=torch.bool))"""
 KMER_TEXT = """\
 The tokenizer takes {k}-mers between blanks, one for every base that begins one; the ids are those
 of DNABERT's vocabulary. A {k}-mer with anything but A, C, G, T (upper case) is [UNK]."""
@@ -85,16 +98,23 @@ def render_card(pretrained: Pretrained, title: str) -> str:
     family, (text, masked) = family_of(shape), USES[tokens.name]
     names = ["num_layers", "hidden_size", "num_heads", "intermediate_size"]
     names += ["max_position_embeddings", "vocab_size"]
+    reason = why_no_class(shape)
+    where = f"{reason}. modeling_cmgems.py computes it in plain torch"
+    shown = " ".join(EXAMPLE[i : i + tokens.k] for i in range(len(EXAMPLE) - tokens.k + 1))
+    code = BY_MODULE.format(tokens=shown if tokens.name == "kmers" else EXAMPLE)
+    if not reason:
+        where = f"in transformers it is a\n{family.model_class}"
+        code = IN_TRANSFORMERS.format(example=EXAMPLE, masked=masked.format(k=tokens.k))
     text = HEAD.format(
         title=title,
+        library="" if reason else "library_name: transformers\n",
         model_type=family.model_type,
-        model_class=family.model_class,
+        where=where,
+        code=code,
         tokens=tokens.description,
         text=text.format(k=tokens.k),
-        masked=masked.format(k=tokens.k),
         version=__version__,
         parameters=parameters(shape),
-        example=EXAMPLE,
         sizes=" | ".join(str(getattr(shape, name)) for name in names),
     )
     run = find_run(pretrained)

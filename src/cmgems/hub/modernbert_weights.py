@@ -1,8 +1,7 @@
 """Weights and sizes between our encoder and Hugging Face's ModernBERT, in both directions.
 
 ModernBERT normalizes the embeddings, so its first layer's attention has no LayerNorm of its own.
-Here every layer attends to the whole sequence, with one base of the rotary positions. Its dropout
-lies elsewhere than ours in the feed-forward and is written as 0 there.
+Its dropout lies elsewhere than ours in the feed-forward and is written as 0 there.
 """
 
 from collections.abc import Iterator
@@ -23,19 +22,20 @@ from cmgems.hub.conversion import (
     to_theirs,
 )
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
-from cmgems.models.positions import ROTARY_BASE
 from cmgems.tokenization import Tokenization
 from cmgems.tokenization.base import CLS, PAD, SEP
 
 MODEL_CLASS = "ModernBertForMaskedLM"
-# With biases or without.
-BLOCKS: dict[str, Any] = {
-    "norm": "pre",
-    "embedding_norm": True,
-    "position_embedding": "rotary",
-    "mlp": "geglu",
-    "conv_stem": 0,
-    "attention_every_n_layers": 1,
+# With biases or without, and with any choice of local layers.
+BLOCKS: dict[str, tuple[Any, ...]] = {
+    "norm": ("pre",),
+    "embedding_norm": (True,),
+    "position_embedding": ("rotary",),
+    "mlp": ("geglu",),
+    "mlp_biases": ("all",),
+    "tie_embeddings": (True,),
+    "conv_stem": (0,),
+    "attention_every_n_layers": (1,),
 }
 WORDS = "model.embeddings.tok_embeddings.weight"
 LAYER = {
@@ -55,7 +55,13 @@ ARCHITECTURE = {
 }
 DEFAULTS = {"norm_eps": 1e-5}
 BIASES = ("norm_bias", "attention_bias", "mlp_bias", "classifier_bias")
-ROPE = {"rope_type": "default", "rope_theta": ROTARY_BASE}
+GLOBAL, LOCAL = "full_attention", "sliding_attention"
+# What transformers 4 reads in place of `layer_types` and `rope_parameters`.
+GLOBAL_EVERY = "global_attn_every_n_layers"
+OLD_BASES = {GLOBAL: "global_rope_theta", LOCAL: "local_rope_theta"}
+# What an absent key means.
+DEFAULT_EVERY, DEFAULT_LOCAL = 3, 128
+DEFAULT_BASES = {GLOBAL: 160_000.0, LOCAL: 10_000.0}
 
 
 def matches(config: EncoderConfig) -> Iterator[Match]:
@@ -99,17 +105,23 @@ def from_modernbert(theirs: Weights, config: EncoderConfig) -> Weights:
 
 def modernbert_config(config: EncoderConfig, tokenization: Tokenization) -> dict[str, Any]:
     """The content of `config.json`."""
+    reaches = [config.reach(layer) for layer in range(config.num_layers)]
+    bases = {GLOBAL: config.rotary_base, LOCAL: config.local_rotary_base}
     return {
         "architectures": [MODEL_CLASS],
         "model_type": "modernbert",
         **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         **ARCHITECTURE,
         **dict.fromkeys(BIASES, config.biases),
-        "layer_types": ["full_attention"] * config.num_layers,
-        "rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE},
-        # what transformers 4 reads in place of the two above
-        "global_attn_every_n_layers": 1,
-        "global_rope_theta": ROTARY_BASE,
+        "layer_types": [GLOBAL if reach is None else LOCAL for reach in reaches],
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": base} for kind, base in bases.items()
+        },
+        # Without local layers the window is not read, but it has to be one.
+        "local_attention": config.local_attention or DEFAULT_LOCAL,
+        # transformers 4 cannot leave out the first global layer, and fails at a distance of 0.
+        GLOBAL_EVERY: config.global_attention_every_n_layers if config.local_attention else 1,
+        **{OLD_BASES[kind]: base for kind, base in bases.items()},
         "embedding_dropout": config.dropout,
         "attention_dropout": config.dropout,
         "mlp_dropout": 0.0,
@@ -136,13 +148,53 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
     check_architecture(
         config, dict.fromkeys(BIASES, biases), dict.fromkeys(BIASES, False), "a ModernBERT"
     )
-    layer_types = config.get("layer_types")
-    if layer_types != ["full_attention"] * sizes["num_layers"]:
-        raise UserError(
-            f"layer_types: found {layer_types}, wanted full_attention {sizes['num_layers']} times"
-        )
-    theta = ((config.get("rope_parameters") or {}).get("full_attention") or {}).get("rope_theta")
-    if theta != ROTARY_BASE:
-        raise UserError(f"rope_parameters: found the base {theta}, our encoder has {ROTARY_BASE}")
-    dropout = read_dropout(config, "embedding_dropout", 0.0)
-    return EncoderConfig(**sizes, dropout=dropout, biases=bool(biases), **BLOCKS)
+    return EncoderConfig(
+        **sizes,
+        **_read_local_layers(config, sizes["num_layers"]),
+        dropout=read_dropout(config, "embedding_dropout", 0.0),
+        norm="pre",
+        position_embedding="rotary",
+        mlp="geglu",
+        biases=bool(biases),
+    )
+
+
+def _read_local_layers(config: dict[str, Any], layers: int) -> dict[str, Any]:
+    """The keys of local attention, under our names."""
+    every = _read_global_every(config, layers)
+    bases = {kind: _read_base(config, kind) for kind in (GLOBAL, LOCAL)}
+    local = config.get("local_attention", DEFAULT_LOCAL)
+    if type(local) is not int or local < 2 or local % 2:
+        raise UserError(f"local_attention: found {local!r}, wanted an even number of tokens")
+    return {
+        "rotary_base": bases[GLOBAL],
+        "local_rotary_base": bases[LOCAL],
+        "local_attention": 0 if every == 1 else local,
+        "global_attention_every_n_layers": every,
+    }
+
+
+def _read_global_every(config: dict[str, Any], layers: int) -> int:
+    found = config.get("layer_types")
+    if found is None:
+        every = config.get(GLOBAL_EVERY, DEFAULT_EVERY)
+        if type(every) is not int or every < 1:
+            raise UserError(f"{GLOBAL_EVERY}: found {every!r}, wanted a whole number of at least 1")
+        return every
+    for every in range(layers + 1):
+        if found == [GLOBAL if every and n % every == 0 else LOCAL for n in range(layers)]:
+            return every
+    raise UserError(
+        f"layer_types: found {found}, wanted {layers} with {GLOBAL} at the first and at equal "
+        f"distances, and else {LOCAL}"
+    )
+
+
+def _read_base(config: dict[str, Any], kind: str) -> float:
+    rope = (config.get("rope_parameters") or {}).get(kind) or {}
+    if rope.get("rope_type", "default") != "default":
+        raise UserError(f"rope_parameters: found {rope['rope_type']!r}, wanted default")
+    base = rope.get("rope_theta", config.get(OLD_BASES[kind], DEFAULT_BASES[kind]))
+    if not isinstance(base, int | float) or base < 2:
+        raise UserError(f"rope_parameters: found the base {base!r}, wanted a number of at least 2")
+    return float(base)

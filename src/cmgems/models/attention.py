@@ -8,11 +8,14 @@ are wanted at all tokens or, in the last layer, at some of them (`at_M`) alone.
     SequenceLayout    other devices      the kernel for packed sequences, or spread over a grid
     PaddedLayout      padded batches     the grid as it is
 
-The kernel takes the ends of the sequences as they are, but neither float32, dropout nor ALiBi.
+The kernel takes the ends of the sequences as they are, but neither float32, dropout nor ALiBi, and
+local attention of all tokens alone: it takes a few queries for the last tokens of their sequence.
 
 Shapes: B sequences, T packed tokens, M positions with a query, N = T or M queries, D width,
 H heads, E = D / H, S the longest sequence, Q queries of a sequence, G models.
 """
+
+import inspect
 
 import torch
 from torch import Tensor
@@ -26,6 +29,9 @@ from cmgems.models.layouts import (
     padded_slots,
     unpack_to_padded,
 )
+from cmgems.models.scores import Scores
+
+EVERYWHERE = Scores()  # every token of a sequence, whatever its distance
 
 
 def attention(
@@ -35,7 +41,7 @@ def attention(
     at_M: Tensor | None,
     heads: int,
     dropout: Dropout,
-    slopes_H: Tensor | None = None,
+    scores: Scores = EVERYWHERE,
 ) -> Tensor:
     """Mix the values of each query's sequence.
 
@@ -50,32 +56,58 @@ def attention(
     heads : int
     dropout : Dropout
         Of the weights.
-    slopes_H : [H] or None
-        What the score of a pair of tokens loses per token of distance (ALiBi).
+    scores : Scores
+        What the distance of two tokens means for their score.
 
     Returns
     -------
     Like `query`.
     """
     if isinstance(layout, PaddedLayout):
-        return _attention_of_rows(query, key_value, layout, heads, dropout, slopes_H)
+        return _attention_of_rows(query, key_value, layout, heads, dropout, scores)
     if layout.cu_seqlens is None:
-        return _attention_by_equal_length(query, key_value, layout, at_M, heads, dropout, slopes_H)
+        return _attention_by_equal_length(query, key_value, layout, at_M, heads, dropout, scores)
     q, k, v = (x.unflatten(-1, (heads, -1)) for x in (query, *key_value.chunk(2, -1)))  # [N, H, E]
     keys = queries = layout.cu_seqlens
     if at_M is not None:
         queries = torch.searchsorted(at_M, keys)
-    if dropout.rate == 0.0 and slopes_H is None and _has_kernel(q):
-        from torch.nn.attention.varlen import varlen_attn
-
-        longest = layout.max_seqlen
-        mixed = varlen_attn(q, k, v, queries.int(), keys.int(), longest, longest)
-        assert isinstance(mixed, Tensor)  # and not with the softmax's denominators
-        return mixed.flatten(1)
-    position_N = layout.position_ids if at_M is None else layout.position_ids[at_M]
+    if dropout.rate == 0.0 and _has_kernel(q) and _kernel_takes(scores, at_M):
+        return _attention_by_kernel(q, k, v, queries, keys, layout.max_seqlen, scores.reach)
+    position_N = None if at_M is None else layout.position_ids[at_M]
     return _attention_padded(
-        q, k, v, queries, keys, layout.max_seqlen, dropout, slopes_H, position_N
+        q, k, v, queries, keys, layout.max_seqlen, dropout, scores, position_N
     ).flatten(1)
+
+
+def _attention_by_kernel(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    longest: int,
+    reach: int | None,
+) -> Tensor:
+    """[N, D] of queries, keys and values [N or T, H, E]; `queries` and `keys` as below."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    local = {} if reach is None else {"window_size": (reach, reach)}
+    mixed = varlen_attn(q, k, v, queries.int(), keys.int(), longest, longest, **local)
+    assert isinstance(mixed, Tensor)  # and not with the softmax's denominators
+    return mixed.flatten(1)
+
+
+@torch.compiler.assume_constant_result
+def _kernel_has_windows() -> bool:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "window_size" in inspect.signature(varlen_attn).parameters  # from torch 2.12 on
+
+
+def _kernel_takes(scores: Scores, at_M: Tensor | None) -> bool:
+    if scores.slopes_H is not None:
+        return False
+    return scores.reach is None or (at_M is None and _kernel_has_windows())
 
 
 def _has_kernel(q: Tensor) -> bool:
@@ -89,27 +121,13 @@ def _is_ampere_or_later() -> bool:
     return torch.cuda.get_device_capability() >= (8, 0)
 
 
-def _with_alibi(
-    mask: Tensor | None, slopes_H: Tensor | None, position_BQ: Tensor, keys: int, dtype: torch.dtype
-) -> Tensor | None:
-    """What is added to scores [B, H, Q, K]: minus slope times distance; -inf where not attended.
-
-    Without slopes `mask` itself. B may be 1, for positions that all rows share.
-    """
-    if slopes_H is None:
-        return mask
-    distance = (position_BQ[:, None, :, None] - torch.arange(keys, device=slopes_H.device)).abs()
-    bias = (-slopes_H[:, None, None] * distance).to(dtype)
-    return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
-
-
 def _attention_of_rows(
     query: Tensor,
     key_value: Tensor,
     layout: PaddedLayout,
     heads: int,
     dropout: Dropout,
-    slopes_H: Tensor | None,
+    scores: Scores,
 ) -> Tensor:
     """Of a padded batch: the same number of queries per row, its first tokens."""
     k, v = (_split_heads(x, layout.row_length, heads) for x in key_value.chunk(2, -1))
@@ -119,9 +137,13 @@ def _attention_of_rows(
     if mask is not None:
         models = len(k) // layout.num_rows
         mask = mask.expand(models, -1, -1).reshape(len(k), 1, 1, -1)
-    position_1Q = torch.arange(per_row, device=query.device)[None]
-    mask = _with_alibi(mask, slopes_H, position_1Q, layout.row_length, q.dtype)
-    return dropout.attend(q, k, v, mask).transpose(1, 2).reshape(query.shape)
+    if per_row == layout.row_length:
+        mixed = scores.attend(q, k, v, mask, dropout)
+    else:
+        position_1Q = torch.arange(per_row, device=query.device)[None]
+        mask = scores.mask(mask, position_1Q, layout.row_length, q.dtype)
+        mixed = dropout.attend(q, k, v, mask)
+    return mixed.transpose(1, 2).reshape(query.shape)
 
 
 def _attention_padded(
@@ -132,12 +154,13 @@ def _attention_padded(
     keys: Tensor,
     longest: int,
     dropout: Dropout,
-    slopes_H: Tensor | None,
-    position_N: Tensor,
+    scores: Scores,
+    position_N: Tensor | None,
 ) -> Tensor:
     """[N, H, E]: attention with every sequence in a row of its own, as long as the longest.
 
-    `queries` and `keys` [B + 1] are where each sequence begins among queries and tokens.
+    `queries` and `keys` [B + 1] are where each sequence begins among queries and tokens. None for
+    the queries' positions: all tokens have one.
     """
     column_S = torch.arange(longest, device=q.device)
     inside_BS = column_S < keys.diff()[:, None]
@@ -145,11 +168,13 @@ def _attention_padded(
     inside_BS = inside_BS | (column_S == 0)
     k, v = (unpack_to_padded(x, keys, column_S).transpose(1, 2) for x in (k, v))
     q_grid = unpack_to_padded(q, queries, column_S).transpose(1, 2)  # [B, H, S, E]
-    position_BS = (
-        position_N if slopes_H is None else unpack_to_padded(position_N, queries, column_S)
-    )
-    mask = _with_alibi(inside_BS[:, None, None, :], slopes_H, position_BS, longest, q.dtype)
-    mixed = dropout.attend(q_grid, k, v, mask)
+    inside = inside_BS[:, None, None, :]
+    if position_N is None:
+        mixed = scores.attend(q_grid, k, v, inside, dropout)
+    else:
+        if scores.read_distances:
+            position_N = unpack_to_padded(position_N, queries, column_S)
+        mixed = dropout.attend(q_grid, k, v, scores.mask(inside, position_N, longest, q.dtype))
     at_N = padded_slots(queries, len(q), longest)
     return mixed.transpose(1, 2).flatten(0, 1).index_select(0, at_N)
 
@@ -161,7 +186,7 @@ def _attention_by_equal_length(
     at_M: Tensor | None,
     heads: int,
     dropout: Dropout,
-    slopes_H: Tensor | None,
+    scores: Scores,
 ) -> Tensor:
     groups = equal_lengths(layout.seqlens)
     tokens = [length * count for length, count in groups]
@@ -184,7 +209,7 @@ def _attention_by_equal_length(
         if len(q_ND):
             k, v = (_split_heads(x, length, heads) for x in kv_TD.chunk(2, -1))
             per_sequence = queries[first : first + count]
-            out.append(_one_length(q_ND, k, v, per_sequence, dropout, slopes_H, position_N))
+            out.append(_one_length(q_ND, k, v, per_sequence, dropout, scores, position_N))
     return torch.cat(out) if len(out) > 1 else out[0]
 
 
@@ -194,7 +219,7 @@ def _one_length(
     v: Tensor,
     per_sequence: tuple[int, ...],
     dropout: Dropout,
-    slopes_H: Tensor | None,
+    scores: Scores,
     position_N: Tensor,
 ) -> Tensor:
     """Sequences of equal length, with so many queries each: one call."""
@@ -207,16 +232,15 @@ def _one_length(
         rows_N = torch.arange(len(q_ND)) + skipped.repeat_interleave(torch.tensor(per_sequence))
         rows_N = rows_N.to(q_ND.device)
         q_ND = q_ND.new_zeros(count * most, q_ND.shape[1]).index_copy(0, rows_N, q_ND)
-    mask = None
-    if slopes_H is not None:
+    q = _split_heads(q_ND, most, heads)
+    if min(per_sequence) == length:
+        mixed = scores.attend(q, k, v, None, dropout)  # [n, H, most, E]
+    else:
         if ragged:
             filled = position_N.new_zeros(count * most)
             position_N = filled.index_copy(0, rows_N, position_N)
-        # Where every token has a query, all sequences share their positions.
-        position_BQ = position_N.view(count, most)[: 1 if min(per_sequence) == length else count]
-        mask = _with_alibi(None, slopes_H, position_BQ, length, q_ND.dtype)
-    q = _split_heads(q_ND, most, heads)
-    mixed = dropout.attend(q, k, v, mask)  # [n, H, most, E]
+        mask = scores.mask(None, position_N.view(count, most), length, q_ND.dtype)
+        mixed = dropout.attend(q, k, v, mask)
     mixed = mixed.transpose(1, 2).reshape(count * most, -1)
     return mixed[rows_N] if ragged else mixed
 

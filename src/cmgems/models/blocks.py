@@ -45,37 +45,48 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Gelu(nn.Module):
-    """BERT's feed-forward: down(GELU(up x))."""
+    """BERT's feed-forward: down(GELU(up x)).
+
+    Parameters
+    ----------
+    hidden_size, intermediate_size : int
+        D and F.
+    biases : (bool, bool)
+        Of `up` and of `down`.
+    """
 
     matrices: ClassVar[int] = 2  # of D x F weights
     kept: ClassVar[int] = 2  # numbers per token and feature of F that the backward pass reads
 
-    def __init__(self, hidden_size: int, intermediate_size: int, biases: bool):
+    def __init__(self, hidden_size: int, intermediate_size: int, biases: tuple[bool, bool]):
         super().__init__()
-        self.up = Linear(hidden_size, intermediate_size, biases)
-        self.down = Linear(intermediate_size, hidden_size, biases)
+        self.up = Linear(hidden_size, (self.matrices - 1) * intermediate_size, biases[0])
+        self.down = Linear(intermediate_size, hidden_size, biases[1])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x)))
 
 
-class Geglu(nn.Module):
+class Geglu(Gelu):
     """Gated (Shazeer, 2020): down(GELU(a) * b), a and b the halves of up x, each of F features."""
 
     matrices: ClassVar[int] = 3
     kept: ClassVar[int] = 4
-
-    def __init__(self, hidden_size: int, intermediate_size: int, biases: bool):
-        super().__init__()
-        self.up = Linear(hidden_size, 2 * intermediate_size, biases)
-        self.down = Linear(intermediate_size, hidden_size, biases)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.up(x).chunk(2, -1)
         return self.down(F.gelu(gate) * value)
 
 
-MLPS: dict[str, type[Gelu] | type[Geglu]] = {"gelu": Gelu, "geglu": Geglu}
+class Swiglu(Geglu):
+    """Gated by SiLU, x times its sigmoid: down(SiLU(a) * b) (Shazeer, 2020)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.up(x).chunk(2, -1)
+        return self.down(F.silu(gate) * value)
+
+
+MLPS: dict[str, type[Gelu]] = {"gelu": Gelu, "geglu": Geglu, "swiglu": Swiglu}
 
 
 class ConvolutionStem(nn.Module):

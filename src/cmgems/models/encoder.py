@@ -23,9 +23,10 @@ from cmgems.models.dropout import Dropout
 from cmgems.models.layouts import Layout, SequenceLayout
 from cmgems.models.linear import Linear, linear
 from cmgems.models.mixers import Convolution, SelfAttention
-from cmgems.models.positions import POSITIONS, AttentionPositions
+from cmgems.models.positions import POSITIONS, ROTARY_BASE, AttentionPositions
 
 ALIGNED = 64  # classes of the output product are a multiple of this on a GPU
+MLP_BIASES = {"all": (True, True), "down": (False, True), "none": (False, False)}  # up and down
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class EncoderConfig:
     position_embedding: str = "learned"  # a key of `POSITIONS`
     mlp: str = "gelu"  # a key of `MLPS`
     biases: bool = True  # of products and LayerNorms; the output's over the vocabulary stays
+    mlp_biases: str = "all"  # of the feed-forward's products: a key of `MLP_BIASES`
+    tie_embeddings: bool = True  # the output weights are the token embeddings
+    rotary_base: float = ROTARY_BASE
+    local_attention: int = 0  # tokens seen in a local layer, half of them on each side; 0: all
+    global_attention_every_n_layers: int = 1  # the first is global; 0: none is
+    local_rotary_base: float = ROTARY_BASE  # of local layers
     conv_stem: int = 0  # kernel width in tokens, odd; 0: none
     attention_every_n_layers: int = 1  # the other layers are convolutions; 0: all are
     conv_kernel: int = 9  # tokens that a convolution layer spans, odd
@@ -56,6 +63,23 @@ class EncoderConfig:
             return None
         convolutions_before = layer - (layer // every if every else 0)
         return self.conv_dilations[convolutions_before % len(self.conv_dilations)]
+
+    def reach(self, layer: int) -> int | None:
+        """How many tokens to each side are seen in a layer (0 for the first); None: all."""
+        every = self.global_attention_every_n_layers
+        if not self.local_attention or (every and layer % every == 0):
+            return None
+        return self.local_attention // 2
+
+    def layer_rotary_base(self, layer: int) -> float:
+        """The base of the rotary positions of a layer (0 for the first)."""
+        return self.rotary_base if self.reach(layer) is None else self.local_rotary_base
+
+    @property
+    def feed_forward_biases(self) -> tuple[bool, bool]:
+        """Whether the products of the feed-forward, up and down, have biases."""
+        up, down = MLP_BIASES[self.mlp_biases]
+        return self.biases and up, self.biases and down
 
 
 class Encoder(nn.Module):
@@ -104,13 +128,17 @@ class Encoder(nn.Module):
         if self.stem is not None:
             x_TD = self.stem(x_TD, layout.position_ids, dtype)
         x_TD = dropout(self.norm(x_TD)).to(dtype)
-        positions = self.positions.for_attention(layout.position_ids, dtype)
         layers = list(self.layers)[:num_layers]
         if not layers:
             return _select(x_TD, at_M)
-        for layer in layers[:-1]:
-            x_TD = layer(x_TD, layout, None, positions, dropout)
-        x_MD = layers[-1](x_TD, layout, at_M, positions, dropout)
+        bases = [self.config.layer_rotary_base(number) for number in range(len(layers))]
+        positions = {
+            base: self.positions.for_attention(layout.position_ids, dtype, base)
+            for base in dict.fromkeys(bases)
+        }
+        for layer, base in zip(layers[:-1], bases, strict=False):
+            x_TD = layer(x_TD, layout, None, positions[base], dropout)
+        x_MD = layers[-1](x_TD, layout, at_M, positions[bases[-1]], dropout)
         return self.final_norm(x_MD) if len(layers) == len(self.layers) else x_MD
 
 
@@ -124,7 +152,7 @@ class Layer(nn.Module):
         # The first layer's input is normalized by the embeddings' LayerNorm, where there is one.
         normalized = config.norm == "pre" and config.embedding_norm and number == 0
         self.mixer_norm = nn.Identity() if normalized else LayerNorm(width, biases)
-        self.mlp = MLPS[config.mlp](width, config.intermediate_size, biases)
+        self.mlp = MLPS[config.mlp](width, config.intermediate_size, config.feed_forward_biases)
         self.norm = LayerNorm(width, biases)
 
 
@@ -170,12 +198,16 @@ def build_mixer(config: EncoderConfig, layer: int) -> SelfAttention | Convolutio
     """What mixes the tokens in a layer (0 for the first)."""
     dilation = config.conv_dilation(layer)
     if dilation is None:
-        return SelfAttention(config.hidden_size, config.num_heads, config.biases)
+        reach = config.reach(layer)
+        return SelfAttention(config.hidden_size, config.num_heads, config.biases, reach)
     return Convolution(config.hidden_size, config.conv_kernel, dilation, config.biases)
 
 
 class MaskedLanguageModel(nn.Module):
-    """Encoder and BERT's prediction head, whose output weights are the token embeddings."""
+    """Encoder and BERT's prediction head, whose output weights are the token embeddings.
+
+    With `tie_embeddings` false they are weights of their own, `decoder`.
+    """
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -183,13 +215,16 @@ class MaskedLanguageModel(nn.Module):
         self.head_dense = Linear(config.hidden_size, config.hidden_size, config.biases)
         self.norm = LayerNorm(config.hidden_size, config.biases)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        tied = config.tie_embeddings
+        self.decoder = None if tied else Linear(config.hidden_size, config.vocab_size, False)
         initialize_bert(self)
 
     def forward(self, ids_T: Tensor, layout: SequenceLayout, at_M: Tensor) -> Tensor:
         """Logits [M, V] at the packed positions `at_M`."""
         x_MD = self.encoder(ids_T, layout, at_M)
         x_MD = self.norm(F.gelu(self.head_dense(x_MD)))
-        return logits(x_MD, self.encoder.tokens.weight, self.bias)
+        output = self.encoder.tokens if self.decoder is None else self.decoder
+        return logits(x_MD, output.weight, self.bias)
 
 
 def logits(x_MD: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:

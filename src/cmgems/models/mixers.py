@@ -25,14 +25,17 @@ from cmgems.models.layouts import (
 )
 from cmgems.models.linear import Linear
 from cmgems.models.positions import AttentionPositions
+from cmgems.models.scores import Scores
 
 
 class SelfAttention(nn.Module):
-    """Each of M tokens asks the T tokens of the batch that belong to its sequence."""
+    """Each of M tokens asks the T tokens of the batch that belong to its sequence, or those of
+    them that are at most `reach` tokens away."""
 
-    def __init__(self, width: int, heads: int, biases: bool):
+    def __init__(self, width: int, heads: int, biases: bool, reach: int | None = None):
         super().__init__()
         self.num_heads = heads
+        self.reach = reach
         self.query = Linear(width, width, biases)
         self.key_value = Linear(width, 2 * width, biases)
         self.output = Linear(width, width, biases)
@@ -49,8 +52,8 @@ class SelfAttention(nn.Module):
         query, key_value = positions.rotate(
             self.query(x_MD), self.key_value(x_TD), at_M, self.num_heads
         )
-        slopes_H = positions.slopes_H
-        mixed = attention(query, key_value, layout, at_M, self.num_heads, dropout, slopes_H)
+        scores = Scores(positions.slopes_H, self.reach)
+        mixed = attention(query, key_value, layout, at_M, self.num_heads, dropout, scores)
         return self.output(mixed)
 
 

@@ -6,7 +6,7 @@ rotary   queries and keys are turned by angles that grow with the position, so t
 alibi    a score falls linearly with that distance, steeply in some heads, gently in others
          (Press et al., ICLR 2022; on both sides alike, as in DNABERT-2)
 
-Each has `embed`, for the embeddings, and `for_attention`, for every layer.
+Each has `embed`, for the embeddings, and `for_attention`, for layers.
 
 Shapes: T tokens, M positions with a query, N = T or M, D width, H heads, E = D / H; x, queries and
 keys may have a model axis in front.
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from cmgems.models.blocks import Embedding
 
-ROTARY_BASE = 10_000.0  # the slowest angle turns once in 2 pi times so many tokens
+ROTARY_BASE = 10_000.0  # usual: the slowest angle turns once in 2 pi times so many tokens
 
 
 class AttentionPositions(NamedTuple):
-    """What attention knows of positions; the same in all layers."""
+    """What attention knows of positions; the same in all layers with one base of the angles."""
 
     cos: Tensor | None = None  # [T, 1, E / 2]
     sin: Tensor | None = None
@@ -53,7 +53,9 @@ class Learned(Embedding):
         """x with positions."""
         return x + self(position_ids)
 
-    def for_attention(self, position_ids: Tensor, dtype: torch.dtype) -> AttentionPositions:
+    def for_attention(
+        self, position_ids: Tensor, dtype: torch.dtype, base: float = ROTARY_BASE
+    ) -> AttentionPositions:
         return AttentionPositions()
 
 
@@ -67,10 +69,12 @@ class Rotary(nn.Module):
     def embed(self, x: Tensor, position_ids: Tensor) -> Tensor:
         return x
 
-    def for_attention(self, position_ids: Tensor, dtype: torch.dtype) -> AttentionPositions:
+    def for_attention(
+        self, position_ids: Tensor, dtype: torch.dtype, base: float = ROTARY_BASE
+    ) -> AttentionPositions:
         # Angles of far positions need float32: bfloat16 tells apart 256 positions.
         exact = torch.promote_types(dtype, torch.float32)
-        frequencies = rotary_frequencies(self.head_size, position_ids.device, exact)
+        frequencies = rotary_frequencies(self.head_size, base, position_ids.device, exact)
         angle = position_ids[..., None, None] * frequencies
         return AttentionPositions(angle.cos().to(dtype), angle.sin().to(dtype))
 
@@ -85,7 +89,9 @@ class Alibi(nn.Module):
     def embed(self, x: Tensor, position_ids: Tensor) -> Tensor:
         return x
 
-    def for_attention(self, position_ids: Tensor, dtype: torch.dtype) -> AttentionPositions:
+    def for_attention(
+        self, position_ids: Tensor, dtype: torch.dtype, base: float = ROTARY_BASE
+    ) -> AttentionPositions:
         return AttentionPositions(slopes_H=alibi_slopes(self.num_heads, position_ids.device))
 
 
@@ -97,11 +103,14 @@ POSITIONS: dict[str, type[Learned] | type[Rotary] | type[Alibi]] = {
 
 
 def rotary_frequencies(
-    head_size: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    head_size: int,
+    base: float = ROTARY_BASE,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """[E / 2]: radians per token of each pair of features."""
     pair = torch.arange(0, head_size, 2, device=device, dtype=dtype)
-    return ROTARY_BASE ** (-pair / head_size)
+    return base ** (-pair / head_size)
 
 
 def alibi_slopes(heads: int, device: torch.device | str = "cpu") -> Tensor:

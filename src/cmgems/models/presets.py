@@ -14,6 +14,9 @@ BERT_BLOCKS: dict[str, Any] = {
     "position_embedding": "learned",
     "mlp": "gelu",
     "biases": True,
+    "mlp_biases": "all",
+    "tie_embeddings": True,
+    "local_attention": 0,
     "conv_stem": 0,
     "attention_every_n_layers": 1,
 }
@@ -22,6 +25,9 @@ BERT_BLOCKS: dict[str, Any] = {
 DEFAULTS: dict[str, Any] = {
     "max_position_embeddings": 512,
     **BERT_BLOCKS,
+    "rotary_base": 10_000.0,
+    "global_attention_every_n_layers": 1,
+    "local_rotary_base": 10_000.0,
     "conv_kernel": 9,
     "conv_dilations": (1,),
 }
@@ -37,6 +43,9 @@ _CONVOLUTIONS: dict[str, Any] = {
     "position_embedding": "rotary",
 }
 
+# ESM's form: LayerNorm in front of each part and behind the last layer, and none on embeddings.
+_ESM: dict[str, Any] = {"norm": "pre", "embedding_norm": False, "tie_embeddings": False}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # for laptops and tests: LOGO's depth, half its width
     "small": {"num_layers": 2, "hidden_size": 128, "num_heads": 4, "intermediate_size": 512},
@@ -44,6 +53,53 @@ PRESETS: dict[str, dict[str, Any]] = {
     "logo": {"num_layers": 2, "hidden_size": 256, "num_heads": 8, "intermediate_size": 3072},
     # DNABERT (Ji et al., Bioinformatics 2021): BERT-base
     "dnabert": {"num_layers": 12, "hidden_size": 768, "num_heads": 12, "intermediate_size": 3072},
+    # Nucleotide Transformer (Dalla-Torre et al., Nature Methods 2024), 500M; docs/encoders.md has
+    # the keys of its other sizes
+    "nucleotide-transformer-v1": _ESM
+    | {
+        "num_layers": 24,
+        "hidden_size": 1280,
+        "num_heads": 20,
+        "intermediate_size": 5120,
+        "max_position_embeddings": 1000,
+    },
+    # its second version, 50M
+    "nucleotide-transformer-v2": _ESM
+    | {
+        "num_layers": 12,
+        "hidden_size": 512,
+        "num_heads": 16,
+        "intermediate_size": 2048,
+        "max_position_embeddings": 2048,
+        "position_embedding": "rotary",
+        "mlp": "swiglu",
+        "mlp_biases": "none",
+    },
+    # DNABERT-2 (Zhou et al., ICLR 2024): MosaicBERT
+    "dnabert2": {
+        "num_layers": 12,
+        "hidden_size": 768,
+        "num_heads": 12,
+        "intermediate_size": 3072,
+        "position_embedding": "alibi",
+        "mlp": "geglu",
+        "mlp_biases": "down",
+    },
+    # ModernBERT's blocks (Warner et al., 2024) at a small size; docs/encoders.md has its base size
+    "modern": {
+        "num_layers": 6,
+        "hidden_size": 256,
+        "num_heads": 4,
+        "intermediate_size": 384,
+        "max_position_embeddings": 8192,
+        "norm": "pre",
+        "position_embedding": "rotary",
+        "rotary_base": 160_000.0,
+        "mlp": "geglu",
+        "biases": False,
+        "local_attention": 128,
+        "global_attention_every_n_layers": 3,
+    },
     # dilated convolutions alone; GPN (Benegas et al., PNAS 2023) is of the kind
     "conv": _CONVOLUTIONS | {"attention_every_n_layers": 0, "conv_dilations": (1, 2, 4, 8, 16, 32)},
     # every third layer attends: four convolutions and two layers of attention

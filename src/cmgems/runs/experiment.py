@@ -142,6 +142,18 @@ def _block_rules(model: Model) -> Iterator[tuple[str, str]]:
                 f"model.{name}",
                 f"model.{name}: found {keys[name]}, wanted an odd number of tokens{else_wanted}",
             )
+    if keys["mlp_biases"] != "all" and not keys["biases"]:
+        yield (
+            "model.mlp_biases",
+            f"model.mlp_biases: found {keys['mlp_biases']}, wanted all with model.biases false, "
+            "which leaves out those of the feed-forward too",
+        )
+    if keys["local_attention"] % 2:
+        yield (
+            "model.local_attention",
+            f"model.local_attention: found {keys['local_attention']}, wanted an even number of "
+            "tokens, or 0",
+        )
     problem = fast_start_problem(model) if model.init == "fast_start" else None
     if problem:
         yield "model.init", problem
