@@ -26,7 +26,7 @@ from cmgems.runs.experiment import load
 from cmgems.training import distributed
 from cmgems.training.optim import build_optimizer
 
-QUICKSTART = EXPERIMENTS / "pretrain/quickstart.yaml"
+CM_GEMS = EXPERIMENTS / "pretrain/cm_gems.yaml"
 CPU = torch.device("cpu")
 
 
@@ -159,7 +159,7 @@ def test_the_largest_micro_batch_that_fits_divides_the_batch():
 
 def test_a_plan_adds_up():
     overrides = ["train.global_batch_size=20", "train.micro_batch_size=5", "train.devices=2"]
-    planned = plan(load(QUICKSTART, overrides), CPU)
+    planned = plan(load(CM_GEMS, overrides), CPU)
     windows = estimate_windows(planned.experiment)
     assert planned.flops_per_token == flops_per_token(
         planned.config, windows.mean_length_per_token, windows.masked_fraction
@@ -178,7 +178,7 @@ def test_a_plan_adds_up():
 
 
 def test_the_command_prints_the_plan(capsys):
-    assert main(["plan", str(QUICKSTART), "model.preset=logo", "train.micro_batch_size=2"]) == 0
+    assert main(["plan", str(CM_GEMS), "model.preset=logo", "train.micro_batch_size=2"]) == 0
     shown = capsys.readouterr().out
     assert "4.93 million parameters" in shown
     assert "(1 processes x 5 micro-batches x 2)" in shown
@@ -188,7 +188,7 @@ def test_the_command_prints_the_plan(capsys):
 
 def test_measure_times_real_steps():
     experiment = load(
-        QUICKSTART, ["model.num_layers=1", "model.hidden_size=32", "train.micro_batch_size=2"]
+        CM_GEMS, ["model.num_layers=1", "model.hidden_size=32", "train.micro_batch_size=2"]
     )
     planned = plan(experiment, CPU, measure=True)
     assert planned.speed.is_measured
@@ -198,12 +198,12 @@ def test_measure_times_real_steps():
 
 def test_a_plan_that_cannot_fit_says_so(capsys, monkeypatch):
     monkeypatch.setattr("cmgems.cost.plan.device_memory", lambda _: Memory(10**8, 10**8))
-    assert main(["plan", str(QUICKSTART), "train.micro_batch_size=10"]) == 0
+    assert main(["plan", str(CM_GEMS), "train.micro_batch_size=10"]) == 0
     assert "10 does not fit; train.micro_batch_size=5 (2 of them make a step) does" in (
         capsys.readouterr().out
     )
     monkeypatch.setattr("cmgems.cost.plan.device_memory", lambda _: Memory(10**6, 10**6))
-    assert main(["plan", str(QUICKSTART)]) == 0
+    assert main(["plan", str(CM_GEMS)]) == 0
     assert "not even 1 window fits" in capsys.readouterr().out
 
 
@@ -216,7 +216,7 @@ def test_a_run_that_runs_out_of_memory_ends_with_advice(tmp_path):
         "-m",
         "cmgems",
         "pretrain",
-        QUICKSTART,
+        CM_GEMS,
         f"run.dir={tmp_path / 'run'}",
     ]
     # A feed-forward so wide that its first states in training are more than that, while the weights
@@ -261,7 +261,7 @@ def no_memory_on_a_cpu(_):
 @pytest.mark.parametrize("fail", [no_memory_on_a_gpu, no_memory_on_a_cpu])
 def test_out_of_memory_ends_with_advice(fail, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cmgems.pretraining.pretrain", fail)
-    assert main(["pretrain", str(QUICKSTART), f"run.dir={tmp_path}"]) == 1
+    assert main(["pretrain", str(CM_GEMS), f"run.dir={tmp_path}"]) == 1
     error = capsys.readouterr().err
     assert "try train.micro_batch_size=5 (2 of them make the same step)" in error
     assert len(error.strip().splitlines()) == 1
@@ -273,4 +273,4 @@ def test_another_runtime_error_is_not_taken_for_memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr("cmgems.pretraining.pretrain", fail)
     with pytest.raises(RuntimeError, match="shape"):
-        main(["pretrain", str(QUICKSTART), f"run.dir={tmp_path}"])
+        main(["pretrain", str(CM_GEMS), f"run.dir={tmp_path}"])
