@@ -1,6 +1,7 @@
 """Runs under other curricula than the papers': stopped and resumed, logged, summed up."""
 
 import json
+import re
 import signal
 
 import pytest
@@ -101,12 +102,14 @@ def test_the_strategies_have_their_parts(whole):
     assert all(0.05 < fraction < 0.4 for fraction in masked_fractions.values())
 
 
-def test_the_summary_says_that_copying_is_not_knowing(whole, tiny, capsys):
+def test_the_summary_says_that_counting_knows_more(whole, tiny, capsys):
     folder, overrides, _ = whole
     pretrain(load(PATH, [*overrides, f"run.dir={folder}", "run.resume=true"]))
     out = capsys.readouterr().out
-    assert "best Markov model (order" in out
-    assert "the model does not beat the Markov model" in out
+    # Eighteen steps: 2 bits per hidden base, which counting all training DNA is below.
+    words = " ".join(out.split())
+    assert re.search(r"Over all hidden bases the model is [^.]*above [^.]*Markov model", words)
+    assert "gained over Markov" in out
     assert "of hidden bases (wide masks)" in out
 
 

@@ -60,6 +60,9 @@ def test_what_the_model_gains():
     assert hidden_bases_verdict(hidden(gain=0.05))[2].endswith(
         "gains 0.050 bits per base over it (0.040 to 0.060)."
     )
+    tiny = hidden(gain=0.0)
+    tiny["strata"]["all"]["gained_over_markov"] = {"mean": 2e-4, "low": 1e-4, "high": 3e-4}
+    assert hidden_bases_verdict(tiny)[2].endswith("gains less than 0.001 bits per base over it.")
     left_out = hidden_bases_verdict(hidden())[2]
     assert left_out == "What it gains over the Markov model is not measured: words give none."
 

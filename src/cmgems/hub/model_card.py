@@ -11,6 +11,7 @@ from cmgems.cost.flops import parameters
 from cmgems.hub.families import family_of, why_no_class
 from cmgems.hub.pretrained import Pretrained
 from cmgems.runs.folder import RunFolder
+from cmgems.runs.hidden_bases import hidden_bases_verdict
 from cmgems.runs.summary import MASK_NAMES
 
 HEAD = """\
@@ -196,4 +197,6 @@ def _describe_results(results: dict[str, Any], experiment: Experiment) -> list[s
             f"alone {reference['composition_bits']:.3f}, the best Markov model (order "
             f"{reference['markov_order']}) {reference['markov_bits']:.3f}.",
         ]
+    if hidden := results.get("hidden_bases"):
+        lines += ["", " ".join(hidden_bases_verdict(hidden))]
     return lines

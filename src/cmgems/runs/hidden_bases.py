@@ -75,10 +75,10 @@ def _gain(hidden: dict[str, Any]) -> str:
     gain = hidden["strata"]["all"]["gained_over_markov"]
     if gain["low"] is None or gain["low"] <= 0:
         return "Mixed with the Markov model of all training data it gains nothing over it."
-    return (
-        f"Mixed with the Markov model of all training data it gains {gain['mean']:.3f} bits per "
-        f"base over it ({gain['low']:.3f} to {gain['high']:.3f})."
-    )
+    size = f"{gain['mean']:.3f} bits per base over it ({gain['low']:.3f} to {gain['high']:.3f})"
+    if gain["high"] < 0.001:
+        size = "less than 0.001 bits per base over it"
+    return f"Mixed with the Markov model of all training data it gains {size}."
 
 
 def _half(interval: dict[str, float]) -> str:

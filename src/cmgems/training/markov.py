@@ -1,6 +1,6 @@
 """Markov models of DNA: what hidden bases cost a model that only counts.
 
-A pretraining that does not beat the best of them, on the same bases, has learned to copy.
+A pretraining is measured beside the best of them, on the same bases.
 
 The model of order j is P(base | j bases before it), interpolated with that of order j - 1:
 P_j = (count + a P_{j-1}) / (total + a), with the weight a that predicts its own training counts
