@@ -87,6 +87,7 @@ class Encoder(nn.Module):
         at_M: Tensor | None = None,
         num_layers: int | None = None,
         dropout: Dropout | None = None,
+        earlier: list[Tensor] | None = None,
     ) -> Tensor:
         """Hidden states [M, D] at the packed positions `at_M` (int64), or [T, D] at all of them.
 
@@ -97,6 +98,7 @@ class Encoder(nn.Module):
         at_M : ascending
         num_layers : how many to run, 0 gives the embeddings; None: all
         dropout : None: torch's, at the config's rate, in training
+        earlier : gets the states [T, D] in front of each layer that runs; None: they are not kept
         """
         dropout = dropout or Dropout(self.config.dropout if self.training else 0.0)
         x_TD = self.positions.embed(self.tokens(ids_T), layout.position_ids)
@@ -109,7 +111,11 @@ class Encoder(nn.Module):
         if not layers:
             return _select(x_TD, at_M)
         for layer in layers[:-1]:
+            if earlier is not None:
+                earlier.append(x_TD)
             x_TD = layer(x_TD, layout, None, positions, dropout)
+        if earlier is not None:
+            earlier.append(x_TD)
         x_MD = layers[-1](x_TD, layout, at_M, positions, dropout)
         return self.final_norm(x_MD) if len(layers) == len(self.layers) else x_MD
 
