@@ -35,7 +35,8 @@ class TrialBatch(NamedTuple):
 
     @property
     def model(self) -> str:
-        return self.trials[0].model
+        """The model without what stands beside it."""
+        return self.trials[0].model.removesuffix(WITH_COUNTS)
 
     @property
     def task(self) -> str:

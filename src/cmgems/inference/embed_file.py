@@ -62,7 +62,9 @@ def embed_file(
                 (s.name, embed_tokens(encoder, s.codes, tokenization, chosen)) for s in sequences
             )
             return _write_tokens(handle, by_token)
-        embed = partial(embed_sequences, encoder, tokenization=tokenization, pool=pool, layers=chosen)
+        embed = partial(
+            embed_sequences, encoder, tokenization=tokenization, pool=pool, layers=chosen
+        )
         rows = _pooled_rows(sequences, embed)
         return _write_tsv(handle, rows) if out.suffix == ".tsv" else _write_npz(handle, rows)
 

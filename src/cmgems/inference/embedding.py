@@ -1,7 +1,6 @@
 """Sequences as vectors: pooled or per token, of any layers.
 
-The vectors of several layers stand one after the other; one pass through the encoder gives them all.
-A sequence longer than the positions is covered by windows that overlap by a quarter or more; means
+The vectors of several layers stand one after the other; one pass gives them all. A sequence longer than the positions is covered by windows that overlap by a quarter or more; means
 are taken over the windows, maxima are the largest, and each token has the hidden state of the first
 window that it is in.
 

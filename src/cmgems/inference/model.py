@@ -76,7 +76,7 @@ class PretrainedModel:
         sequences : N sequences of any length from `tokenization.min_bases` on
             One longer than `max_bases` is covered by windows, over which vectors are averaged.
         pool : `mean` or `max` over the tokens, `mean_max`: both, or `cls`: the state of [CLS]
-        layers : one or several: 0 the embeddings, 1 the first layer, ..., -1 the last; (): all but 0
+        layers : one or several: 0 the embeddings, 1 the first, ..., -1 the last; (): all but 0
             The vectors of several layers stand one after the other.
 
         Returns

@@ -103,16 +103,22 @@ class Convolution(nn.Linear):
 
     def _over_rows(self, x_BSD: Tensor) -> Tensor:
         """[B, S, D], with zeros beyond the ends; or [G, B, S, D]."""
-        weight = self.weight.to(x_BSD.dtype).unflatten(-1, (-1, 1, self.kernel))  # [D, D, 1, W]
-        bias = None if self.bias is None else self.bias.to(x_BSD.dtype)
-        models = len(weight) if weight.ndim == 5 else 1
-        if weight.ndim == 5:  # the channels of all models next to each other, in groups
-            x_BSD = x_BSD.expand(models, *x_BSD.shape[-3:]).permute(1, 2, 0, 3).flatten(-2)
-            weight, bias = weight.flatten(0, 1), None if bias is None else bias.flatten()
+        if self.weight.ndim == 2:
+            return self._convolve(x_BSD, self.weight, self.bias)
+        # One model after the other: one convolution with a group of channels for each model takes
+        # oneDNN four times as long.
+        models = len(self.weight)
+        rows = x_BSD.expand(models, *x_BSD.shape[-3:])
+        biases = [None] * models if self.bias is None else self.bias
+        return torch.stack([*map(self._convolve, rows, self.weight, biases)])
+
+    def _convolve(self, x_BSD: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """[B, S, D] -> [B, S, D], with the weights of one model."""
+        kernel = weight.to(x_BSD.dtype).unflatten(-1, (-1, 1, self.kernel))  # [D, D, 1, W]
+        bias = None if bias is None else bias.to(x_BSD.dtype)
         # In two dimensions, of which the first has one row: the states are then in the order that
         # oneDNN and cuDNN take as it is (channels last). Of one dimension they make copies.
         image = x_BSD.transpose(1, 2).unsqueeze(2)  # [B, D, 1, S]
         reach = self.dilation * (self.kernel // 2)
-        mixed = F.conv2d(image, weight, bias, 1, (0, reach), (1, self.dilation), groups=models)
-        out = mixed.squeeze(2).transpose(1, 2)
-        return out if self.weight.ndim == 2 else out.unflatten(-1, (models, -1)).permute(2, 0, 1, 3)
+        mixed = F.conv2d(image, kernel, bias, 1, (0, reach), (1, self.dilation))
+        return mixed.squeeze(2).transpose(1, 2)
