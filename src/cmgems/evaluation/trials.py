@@ -8,6 +8,7 @@ score does not depend on where an evaluation was interrupted.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cmgems.cost.flops import parameters
 from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.sources import ModelSource
 
@@ -113,10 +114,7 @@ def choose_models_per_batch(evaluation: Evaluation, source: ModelSource, on_gpu:
         return evaluation.compute.models_per_batch
     if evaluation.classifier.finetune == "frozen" or evaluation.protocol == "probe":
         return 64  # heads alone
-    shape = source.shape
-    parameters = shape.vocab_size * shape.hidden_size + shape.num_layers * (
-        4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
-    )
+    count = parameters(source.shape)
     if on_gpu:
-        return max(1, min(32, 200_000_000 // parameters))
-    return 5 if parameters <= MAX_PARAMETERS_SIDE_BY_SIDE else 1
+        return max(1, min(32, 200_000_000 // count))
+    return 5 if count <= MAX_PARAMETERS_SIDE_BY_SIDE else 1

@@ -1,8 +1,9 @@
 """Sequences as vectors: pooled or per token, of any layers.
 
-The vectors of several layers stand one after the other; one pass gives them all. A sequence longer than the positions is covered by windows that overlap by a quarter or more; means
-are taken over the windows, maxima are the largest, and each token has the hidden state of the first
-window that it is in.
+The vectors of several layers stand one after the other; one pass gives them all. A sequence longer
+than the positions is covered by windows that overlap by a quarter or more; means are taken over the
+windows, maxima are the largest, and each token has the hidden state of the first window that it is
+in.
 
 Shapes: N sequences, B windows of a batch, K tokens, D width, P = pools x layers, A = the number of
 layers.
