@@ -105,8 +105,8 @@ class Convolution(nn.Linear):
         """[B, S, D], with zeros beyond the ends; or [G, B, S, D]."""
         if self.weight.ndim == 2:
             return self._convolve(x_BSD, self.weight, self.bias)
-        # One model after the other: one convolution with a group of channels for each model takes
-        # oneDNN four times as long.
+        # One model after the other: one convolution with a group of channels per model takes
+        # oneDNN several times as long.
         models = len(self.weight)
         rows = x_BSD.expand(models, *x_BSD.shape[-3:])
         biases = [None] * models if self.bias is None else self.bias
