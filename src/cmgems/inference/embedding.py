@@ -109,8 +109,9 @@ def pool_hidden_states(hidden_states_BKD: Tensor, attention_mask_BK: Tensor, poo
 
 def _largest(vectors: Tensor, example: Tensor, count: int) -> Tensor:
     """[count, D]: the largest over the windows of each example."""
-    out = torch.full((count, vectors.shape[1]), -torch.inf)
-    return out.index_reduce(0, example, vectors, "amax")
+    out = np.full((count, vectors.shape[1]), -np.inf, np.float32)
+    np.maximum.at(out, example.numpy(), vectors.numpy())
+    return torch.from_numpy(out)
 
 
 def embed_tokens(

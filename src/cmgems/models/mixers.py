@@ -10,6 +10,8 @@ Shapes: B sequences, T tokens, M wanted positions, D width, W kernel width, S to
 G models.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -109,7 +111,7 @@ class Convolution(nn.Linear):
         # oneDNN several times as long.
         models = len(self.weight)
         rows = x_BSD.expand(models, *x_BSD.shape[-3:])
-        biases = [None] * models if self.bias is None else self.bias
+        biases: Iterable[Tensor | None] = [None] * models if self.bias is None else self.bias
         return torch.stack([*map(self._convolve, rows, self.weight, biases)])
 
     def _convolve(self, x_BSD: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
