@@ -30,8 +30,10 @@ class ProbeTask(NamedTuple):
 
 
 class OnlineProbe(L.Callback):
-    """Every `probe.every_n_steps` steps: logistic regression on frozen, pooled hidden states.
+    """Every `probe.every_n_steps` steps: logistic regression on frozen hidden states.
 
+    What is read is the mean and the maximum over the tokens of every layer, as the protocol `probe`
+    of an evaluation has it.
     The scores are logged as `probe/TASK/METRIC` and `probe/TASK/neighbours_METRIC`. The run itself
     is not affected: the hidden states are computed by a copy of the encoder without dropout, and
     torch's generators are left as they were.
@@ -76,13 +78,15 @@ class OnlineProbe(L.Callback):
 
     def _probe(self, trainer: L.Trainer, module: Pretraining) -> None:
         from cmgems.evaluation.linear.probe import probe  # scikit-learn: slow to import
-        from cmgems.inference.embedding import embed_sequences
+        from cmgems.inference.embedding import ALL, embed_sequences
 
         cuda = [module.device] if module.device.type == "cuda" else []
         for task in self.tasks:
             with torch.random.fork_rng(devices=cuda):
                 train, test = (
-                    embed_sequences(module.model.encoder, data, self.tokenization)
+                    embed_sequences(
+                        module.model.encoder, data, self.tokenization, "mean_max", layers=ALL
+                    )
                     for data in (task.train, task.test)
                 )
                 scores = probe(train, task.target, test, task.test.labels)

@@ -73,8 +73,8 @@ def test_embed_as_the_command_does(model, pretrained_run, tmp_path):
     (tmp_path / "two.fa").write_text(f">a\n{DNA}\n>b\n{DNA[7:30]}\n")
     out = tmp_path / "two.npz"
     command = ["embed", str(pretrained_run), str(tmp_path / "two.fa"), "--out", str(out)]
-    assert main([*command, "--pool", "max", "--layer", "1"]) == 0
-    vectors = model.embed([DNA, DNA[7:30].lower()], pool="max", layer=1)
+    assert main([*command, "--pool", "max", "--layers", "1"]) == 0
+    vectors = model.embed([DNA, DNA[7:30].lower()], pool="max", layers=1)
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(vectors, np.load(out)["vectors"])
     assert model.embed([]).shape == (0, model.hidden_size)
@@ -196,7 +196,7 @@ ERRORS = [
     (lambda m, g: m.embed([np.zeros(9)]), "sequences[0]: found an array float64 [9]"),
     (lambda m, g: m.embed([np.full(9, 7, np.uint8)]), "found the base code 7, wanted 0 to 4"),
     (lambda m, g: m.embed([DNA], pool="sum"), "pool: found 'sum', wanted one of mean, cls"),
-    (lambda m, g: m.embed([DNA], layer=9), "layer: found 9, wanted 0 to"),
+    (lambda m, g: m.embed([DNA], layers=9), "layers: found 9, wanted -"),
     (lambda m, g: m.log_likelihood(["A" * 999]), "sequences[0]: has 999 bases, wanted at most"),
     (lambda m, g: m.score_variants([("20", 1, "A")], g), "variants[0]: found ('20', 1, 'A')"),
     (lambda m, g: m.score_variants([("20", 0, "A", "C")], g), "wanted a position from 1"),

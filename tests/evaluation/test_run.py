@@ -283,6 +283,31 @@ def test_protocols_without_training(evaluate, file):
         assert all("neighbours_accuracy" in one["chosen"] for one in untrained)
 
 
+def test_counts_beside_the_states_are_a_row_of_their_own(
+    evaluate, pretrained_run, tmp_path, monkeypatch
+):
+    """Each encoder runs once for both rows; those without counts are what they are alone."""
+    passes, embed = [], jobs.embed_sequences
+
+    def noted(*args):
+        passes.append(args)
+        return embed(*args)
+
+    monkeypatch.setattr(jobs, "embed_sequences", noted)
+    small = ["few_shot.shots=[8]", "few_shot.replicates=2", "baselines=[untrained,kmers]"]
+    code, both, _, _ = evaluate(*small, "probe.kmer_counts=true", file="probe.yaml")
+    assert code == 0
+    name = str(pretrained_run)
+    rows = list(dict.fromkeys(one["model"] for one in both["summaries"]))
+    assert rows == [name, f"{name} + kmers", "untrained", "untrained + kmers", "kmers"]
+    assert len(passes) == 2 * (2 + 1)  # models x (replicates + test)
+    _, alone, _, _ = evaluate(*small, file="probe.yaml", folder=tmp_path / "alone")
+    of_states = [one for one in figures(both) if not one["model"].endswith("+ kmers")]
+    assert of_states == figures(alone)
+    beside = [one for one in both["scores"] if one["model"] == f"{name} + kmers"]
+    assert all({"k", "strength", "counts_strength"} == one["chosen"].keys() for one in beside)
+
+
 @pytest.mark.parametrize("finetune", ["frozen", "lora"])
 def test_encoders_that_stay(evaluate, finetune):
     more = [f"classifier.finetune={finetune}", "baselines=[]", "classifier.head=mean"]
@@ -312,7 +337,8 @@ def test_shipped_experiments_are_read(path):
         (["classifier.head=cl"], "classifier.head: found 'cl', wanted one of cls"),
         (["save_classifiers=true"], "save_classifiers: belongs to protocol full"),
         (["models=[]", "baselines=[]"], "models: found none and no baselines"),
-        (["protocol=probe", "probe.layer=9"], "probe.layer: found 9, wanted at most 2"),
+        (["protocol=probe", "probe.layers=[9]"], "probe.layers: found 9, wanted -2 to 2"),
+        (["probe.kmer_counts=true"], "probe.kmer_counts: belongs to protocol probe"),
     ],
 )
 def test_refused_in_one_line(evaluate, overrides, wanted):

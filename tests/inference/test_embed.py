@@ -7,7 +7,7 @@ import torch
 from cmgems.cli import main
 from cmgems.genome.alphabet import encode_bases
 from cmgems.hub.pretrained import load_pretrained
-from cmgems.inference.embedding import embed_sequences, embed_tokens
+from cmgems.inference.embedding import ALL, embed_sequences, embed_tokens, resolve_layers
 from cmgems.models.layouts import SequenceLayout
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.truncation import make_rows
@@ -43,6 +43,7 @@ def test_pools(model):
         ("mean", lambda x: x[1:-1].mean(0)),
         ("max", lambda x: x[1:-1].max(0)),
         ("cls", lambda x: x[0]),
+        ("mean_max", lambda x: np.concatenate([x[1:-1].mean(0), x[1:-1].max(0)])),
     ):
         found = embed_sequences(encoder, data, model.tokenization, pool)
         wanted = np.stack([plain(states(model, text)) for text in TEXTS])
@@ -51,15 +52,38 @@ def test_pools(model):
 
 def test_layers(model):
     data, encoder = pack_codes(map(encode_bases, TEXTS)), model.model.encoder
-    last = embed_sequences(encoder, data, model.tokenization, layer=encoder.config.num_layers)
+    last = embed_sequences(encoder, data, model.tokenization, layers=[encoder.config.num_layers])
     assert np.array_equal(last, embed_sequences(encoder, data, model.tokenization))
     ids = model.tokenization.encode(torch.from_numpy(encode_bases(TEXTS[1]))).long()
     with torch.no_grad():
         place = torch.arange(1, len(ids) + 1)
         first = encoder.norm(encoder.tokens(ids) + encoder.positions(place)).mean(0)
     assert np.allclose(
-        embed_sequences(encoder, data, model.tokenization, layer=0)[1], first.numpy(), atol=1e-5
+        embed_sequences(encoder, data, model.tokenization, layers=[0])[1], first.numpy(), atol=1e-5
     )
+
+
+def test_several_layers_are_each_of_them_side_by_side(model):
+    """Of short and of long sequences (several windows), pooled and per token."""
+    long = np.random.default_rng(0).integers(0, 4, 1200).astype(np.uint8)
+    codes = [*map(encode_bases, TEXTS), long]
+    data, encoder, tokens = pack_codes(codes), model.model.encoder, model.tokenization
+    for layers, alone in (([2, 0], (2, 0)), (ALL, (1, 2)), ([-1, -2], (2, 1))):
+        for pool in ("mean", "max", "mean_max"):
+            found = embed_sequences(encoder, data, tokens, pool, layers)
+            wanted = [embed_sequences(encoder, data, tokens, pool, [one]) for one in alone]
+            assert np.array_equal(found, np.concatenate(wanted, 1)), (layers, pool)
+        found = embed_tokens(encoder, long, tokens, layers)
+        wanted = [embed_tokens(encoder, long, tokens, [one]) for one in alone]
+        assert np.array_equal(found, np.concatenate(wanted, 1)), layers
+
+
+def test_layers_are_counted_from_both_ends():
+    assert resolve_layers([], 3) == [1, 2, 3]
+    assert resolve_layers([0, 3, -2], 3) == [0, 3, 2]
+    for layers, wanted in (([4], "found 4, wanted -3 to 3"), ([3, -1], "each layer once")):
+        with pytest.raises(ValueError, match=wanted):
+            resolve_layers(layers, 3)
 
 
 def test_long_sequences_are_covered_by_windows(model):
@@ -110,7 +134,7 @@ def test_tokens_file(pretrained_run, model, fasta, tmp_path):
         (["--out", "x.csv"], "--out: found x.csv, wanted a name that ends with .npz or .tsv"),
         (["--out", "x.tsv", "--pool", "tokens"], "--pool tokens: found a .tsv"),
         (["--out", "nowhere/x.tsv"], "nowhere is not a folder"),
-        (["--out", "x.tsv", "--layer", "9"], "--layer: found 9, wanted 0 to 2"),
+        (["--out", "x.tsv", "--layers", "9"], "--layers: found 9, wanted -2 to 2"),
     ],
 )
 def test_refused(pretrained_run, fasta, capsys, tmp_path, monkeypatch, more, wanted):

@@ -13,15 +13,17 @@ gzip, bgzip), 2bit, GenBank or EMBL. A sequence longer than the model's position
 windows, over which pooled vectors are averaged.
 
 FILE ends with .tsv (name, then the numbers) or with .npz: arrays `names` and `vectors` [N, D]; with
---pool tokens an array [tokens, D] per sequence, under `0`, `1`, ... in the order of `names`.
+--pool tokens an array [tokens, D] per sequence, under `0`, `1`, ... in the order of `names`. The
+vectors of several layers stand one after the other, with mean_max the mean of each in front of its
+maximum.
 """
 EXAMPLES = """\
 examples:
   cmgems embed runs/quickstart promoters.fa --out promoters.npz
-  cmgems embed runs/quickstart promoters.fa --pool cls --layer 1 --out promoters.tsv
+  cmgems embed runs/quickstart promoters.fa --pool mean_max --layers all --out promoters.tsv
   cmgems embed dnabert-6 promoters.fa.gz --pool tokens --out tokens.npz
 """
-POOLS = ("mean", "cls", "max", "tokens")
+POOLS = ("mean", "cls", "max", "mean_max", "tokens")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +33,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("sequences", type=Path, metavar="SEQUENCES")
     add("--out", type=Path, required=True, metavar="FILE", help="file to write, .npz or .tsv")
     add("--pool", choices=POOLS, default="mean",
-        help="mean (default) or max over tokens, [CLS], or every token's hidden state")  # fmt: skip
-    add("--layer", type=int, metavar="N",
-        help="hidden states of this layer; 0: the input embeddings; default: the last")  # fmt: skip
+        help="mean (default) or max over tokens, both, [CLS], or every token's state")  # fmt: skip
+    add("--layers", type=_layers, default=(-1,), metavar="N,...",
+        help="hidden states of these layers; 0: the input embeddings, -1 (default): the last, "
+        "all: every layer")  # fmt: skip
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    """Numbers between commas, or `all`."""
+    if text == "all":
+        return ()
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"found {text}, wanted numbers as 0,-1, or all") from error
 
 
 def run(args: argparse.Namespace) -> None:
@@ -48,5 +61,6 @@ def run(args: argparse.Namespace) -> None:
     from cmgems.hub.pretrained import load_pretrained
     from cmgems.inference.embed_file import embed_file
 
-    count = embed_file(load_pretrained(args.model), args.sequences, args.out, args.pool, args.layer)
+    model = load_pretrained(args.model)
+    count = embed_file(model, args.sequences, args.out, args.pool, args.layers)
     print(f"wrote {args.out}: {count:,} sequences")

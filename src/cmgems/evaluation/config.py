@@ -10,7 +10,7 @@ from cmgems.config.options import option
 from cmgems.errors import UserError
 from cmgems.models.presets import PRESETS
 
-HEAD_NAMES = ("cls", "mean", "max", "attention", "position")
+HEAD_NAMES = ("cls", "mean", "max", "mean_max", "attention", "position")
 UNTRAINED = "untrained"
 BASELINES = (UNTRAINED, "kmers", "one_hot")
 
@@ -71,9 +71,20 @@ class RecipeOptions:
 @dataclass(frozen=True)
 class Probe:
     pool: str = option(
-        "mean", "how the hidden states of a sequence become one", choices=("mean", "cls", "max")
+        "mean_max",
+        "how the hidden states of a sequence become one vector; mean_max: both, side by side",
+        choices=("mean", "cls", "max", "mean_max"),
     )
-    layer: int = option(-1, "0: the embeddings, 1 the first layer, ...; -1: the last", low=-1)
+    layers: tuple[int, ...] = option(
+        None,
+        "whose hidden states are read, side by side; 0: the embeddings, 1 the first layer, ..., "
+        "-1 the last; none: all layers",
+        factory=tuple,
+        was="layer",
+    )
+    kmer_counts: bool = option(
+        False, "also a model of k-mer counts beside the hidden states, in a row of its own"
+    )
 
 
 @dataclass(frozen=True)
@@ -165,6 +176,11 @@ def broken_rules(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
             "few_shot.replicates",
             f"few_shot.replicates: found {evaluation.few_shot.replicates}, but few_shot.published "
             f"has one replicate; wanted few_shot.replicates=1",
+        )
+    if evaluation.probe.kmer_counts and evaluation.protocol != "probe":
+        yield (
+            "probe.kmer_counts",
+            f"probe.kmer_counts: belongs to protocol probe, found {evaluation.protocol}",
         )
     if evaluation.save_classifiers and evaluation.protocol != "full":
         yield (

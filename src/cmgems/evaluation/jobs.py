@@ -41,9 +41,10 @@ from cmgems.evaluation.finetuning.train import (
 from cmgems.evaluation.linear.baselines import kmer_baseline, one_hot_baseline
 from cmgems.evaluation.linear.models import Target
 from cmgems.evaluation.linear.probe import probe
+from cmgems.evaluation.linear.side_by_side import states_beside_counts
 from cmgems.evaluation.metrics import Scores, score
 from cmgems.evaluation.sources import ModelSource, load_encoder, load_language_model
-from cmgems.evaluation.trials import FULL, PUBLISHED, TrialBatch, TrialSpec
+from cmgems.evaluation.trials import FULL, PUBLISHED, WITH_COUNTS, TrialBatch, TrialSpec
 from cmgems.inference.embedding import embed_sequences
 from cmgems.inference.likelihood import pseudo_log_likelihood
 from cmgems.models.encoder import Encoder
@@ -270,39 +271,52 @@ def _save_classifiers(
 
 
 def _probe(context: JobContext, task: Task, trial: TrialSpec) -> Result:
-    evaluation, source = context.evaluation, context.source(trial.model)
-    examples = training_examples(evaluation, task, trial, source.tokenization.min_bases)
+    name = trial.model.removesuffix(WITH_COUNTS)
+    source = context.source(name)
+    examples = training_examples(context.evaluation, task, trial, source.tokenization.min_bases)
     target = Target(examples.labels, task.kind, len(task.classes))
-    test = test_examples(evaluation, trial.task, source.tokenization.min_bases)
-    scores = probe(
-        _features(context, source, trial.seed, examples),
-        target,
-        _test_features(context, source, trial.seed, trial.task),
-        test.labels,
+    test = test_examples(context.evaluation, trial.task, source.tokenization.min_bases)
+    states = (
+        _training_states(context, trial._replace(model=name)),
+        _test_states(context, source, trial.seed, trial.task),
     )
-    neighbours = scores["neighbours"].metrics()
+    if trial.model != name:
+        prediction = states_beside_counts(states, examples, test, target)
+        scores = score(prediction.logits, test.labels, task.kind)
+        return Result(trial, scores, float("nan"), 0.0, prediction.chosen)
+    found = probe(states[0], target, states[1], test.labels)
+    neighbours = found["neighbours"].metrics()
     chosen = {f"neighbours_{name}": value for name, value in neighbours.items()}
-    return Result(trial, scores["logistic"], float("nan"), 0.0, chosen)
+    return Result(trial, found["logistic"], float("nan"), 0.0, chosen)
+
+
+@lru_cache(maxsize=1)
+def _training_states(context: JobContext, trial: TrialSpec) -> np.ndarray:
+    """Pooled hidden states of what a trial trains on: with and without k-mer counts the same."""
+    source, task = context.source(trial.model), cached_task(trial.task)
+    examples = training_examples(context.evaluation, task, trial, source.tokenization.min_bases)
+    return _pooled_states(context, source, trial.seed, examples)
 
 
 @lru_cache(maxsize=4)
-def _test_features(context: JobContext, source: ModelSource, seed: int, name: str) -> np.ndarray:
-    """Features of the test split: they are the same for all replicates."""
-    return _features(
-        context,
-        source,
-        seed,
-        test_examples(context.evaluation, name, source.tokenization.min_bases),
-    )
+def _test_states(context: JobContext, source: ModelSource, seed: int, name: str) -> np.ndarray:
+    """Those of the test split: they are the same for all replicates."""
+    test = test_examples(context.evaluation, name, source.tokenization.min_bases)
+    return _pooled_states(context, source, seed, test)
 
 
-def _features(
+def _pooled_states(
     context: JobContext, source: ModelSource, seed: int, data: LabelledSequences
 ) -> np.ndarray:
     config = context.evaluation.probe
-    layer = None if config.layer == -1 else config.layer
-    encoder = load_encoder(source, seed, context.device)
-    return embed_sequences(encoder, data, source.tokenization, config.pool, layer, context.bf16)
+    return embed_sequences(
+        load_encoder(source, seed, context.device),
+        data,
+        source.tokenization,
+        config.pool,
+        config.layers,
+        context.bf16,
+    )
 
 
 def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:

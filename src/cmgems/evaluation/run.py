@@ -26,6 +26,7 @@ from cmgems.evaluation.report import report, summaries, write_scalars
 from cmgems.evaluation.sources import load_sources
 from cmgems.evaluation.trials import FULL, TrialBatch, make_batches
 from cmgems.evaluation.workers import compute_batches
+from cmgems.inference.embedding import resolve_layers
 from cmgems.runs.folder import LOCK, provenance
 from cmgems.tasks import splits
 from cmgems.tasks.dataset import LabelledSequences
@@ -88,7 +89,7 @@ def compute_missing(context: JobContext, keys: dict[TrialBatch, str], journal: J
 
 def sort_results(batches: list[TrialBatch], results: list[list[Result]]) -> list[Result]:
     """All results by task and shots; models as the user named them, then the baselines."""
-    models = list(dict.fromkeys(batch.model for batch in batches))
+    models = list(dict.fromkeys(trial.model for batch in batches for trial in batch.trials))
     names = list(dict.fromkeys(batch.task for batch in batches))
 
     def position(result: Result) -> tuple[int, ...]:
@@ -103,11 +104,11 @@ def make_context(evaluation: Evaluation, folder: Path) -> JobContext:
     """Models, device and arithmetic."""
     device = choose_device(evaluation.compute.device, "compute.device").type
     sources = tuple(load_sources(evaluation))
-    layer, layers = evaluation.probe.layer, [source.shape.num_layers for source in sources]
-    if layers and layer > min(layers):
-        raise UserError(
-            f"probe.layer: found {layer}, wanted at most {min(layers)}, the model's layers"
-        )
+    for source in sources:
+        try:
+            resolve_layers(evaluation.probe.layers, source.shape.num_layers)
+        except ValueError as error:
+            raise UserError(f"probe.layers: {error}, the layers of {source.name}") from error
     precision = evaluation.compute.precision
     bf16 = has_bf16_products(device) if precision == "auto" else precision == "bf16"
     return JobContext(evaluation, sources, device, bf16, str(folder / SAVED))

@@ -8,9 +8,11 @@ score does not depend on where an evaluation was interrupted.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cmgems.cost.flops import parameters
 from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.sources import ModelSource
 
+WITH_COUNTS = " + kmers"  # behind a model's name: k-mer counts beside its hidden states
 FULL = 0  # shots of the whole training split
 PUBLISHED = -1  # replicate: the examples that the publishers chose
 MAX_PARAMETERS_SIDE_BY_SIDE = 2_000_000  # above, a CPU gains nothing from a stack of models
@@ -19,7 +21,7 @@ MAX_PARAMETERS_SIDE_BY_SIDE = 2_000_000  # above, a CPU gains nothing from a sta
 class TrialSpec(NamedTuple):
     """What one score is of. `shots` counts examples per class; 0: the whole training split."""
 
-    model: str  # a source's name, `kmers` or `one_hot`
+    model: str  # a source's name, perhaps with `WITH_COUNTS` behind it, `kmers` or `one_hot`
     task: str  # as the user named it: of the registry, or a YAML file
     shots: int
     replicate: int
@@ -29,11 +31,13 @@ class TrialSpec(NamedTuple):
 class TrialBatch(NamedTuple):
     """Trials that are computed side by side."""
 
-    trials: tuple[TrialSpec, ...]  # of one model, task and number of shots
+    # of one model (with and without k-mer counts), task and number of shots
+    trials: tuple[TrialSpec, ...]
 
     @property
     def model(self) -> str:
-        return self.trials[0].model
+        """The model without what stands beside it."""
+        return self.trials[0].model.removesuffix(WITH_COUNTS)
 
     @property
     def task(self) -> str:
@@ -64,7 +68,15 @@ def make_batches(
             seeds = range(evaluation.seeds if evaluation.protocol in ("few_shot", "full") else 1)
             for source in sources:
                 size = choose_models_per_batch(evaluation, source, on_gpu)
-                trials = [TrialSpec(source.name, task, n, r, s) for s in seeds for r in replicates]
+                names = [source.name]
+                if evaluation.probe.kmer_counts:
+                    names.append(source.name + WITH_COUNTS)
+                trials = [
+                    TrialSpec(name, task, n, r, s)
+                    for s in seeds
+                    for r in replicates
+                    for name in names
+                ]
                 batches += [TrialBatch(tuple(part)) for part in _parts(trials, size, evaluation)]
             if evaluation.protocol != "zero_shot":
                 alone = [TrialSpec(b, task, n, r, 0) for b in linear for r in replicates]
@@ -102,10 +114,7 @@ def choose_models_per_batch(evaluation: Evaluation, source: ModelSource, on_gpu:
         return evaluation.compute.models_per_batch
     if evaluation.classifier.finetune == "frozen" or evaluation.protocol == "probe":
         return 64  # heads alone
-    shape = source.shape
-    parameters = shape.vocab_size * shape.hidden_size + shape.num_layers * (
-        4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
-    )
+    count = parameters(source.shape)
     if on_gpu:
-        return max(1, min(32, 200_000_000 // parameters))
-    return 5 if parameters <= MAX_PARAMETERS_SIDE_BY_SIDE else 1
+        return max(1, min(32, 200_000_000 // count))
+    return 5 if count <= MAX_PARAMETERS_SIDE_BY_SIDE else 1

@@ -1,7 +1,8 @@
 """`cmgems embed`: a file of sequences -> a file of vectors, a batch of sequences at a time."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -11,9 +12,8 @@ import numpy as np
 from cmgems.errors import UserError
 from cmgems.genome.formats.reader import Sequence, read_sequences
 from cmgems.hub.pretrained import Pretrained
-from cmgems.inference.embedding import embed_sequences, embed_tokens
-from cmgems.models.encoder import Encoder
-from cmgems.tasks.dataset import pack_codes
+from cmgems.inference.embedding import LAST, embed_sequences, embed_tokens, resolve_layers
+from cmgems.tasks.dataset import Sequences, pack_codes
 from cmgems.tokenization import Tokenization
 from cmgems.utils.files import atomic_write
 
@@ -40,41 +40,42 @@ def read_tokenizable_sequences(path: Path, tokenization: Tokenization) -> Iterat
 
 
 def embed_file(
-    model: Pretrained, path: Path, out: Path, pool: str = "mean", layer: int | None = None
+    model: Pretrained, path: Path, out: Path, pool: str = "mean", layers: tuple[int, ...] = LAST
 ) -> int:
     """Write the vectors of all sequences; return how many there are.
 
     Parameters
     ----------
     out : .npz or .tsv; see `cmgems embed --help` for what they hold
-    pool : mean, cls, max, or tokens (.npz only)
-    layer : 0 the embeddings, 1 the first layer, ...; None: the last
+    pool : mean, cls, max, mean_max, or tokens (.npz only)
+    layers : see `cmgems.inference.embedding.resolve_layers`
     """
     encoder, tokenization = model.model.encoder, model.tokenization
-    if layer is not None and not 0 <= layer <= encoder.config.num_layers:
-        raise UserError(f"--layer: found {layer}, wanted 0 to {encoder.config.num_layers}")
+    try:
+        chosen = resolve_layers(layers, encoder.config.num_layers)
+    except ValueError as error:
+        raise UserError(f"--layers: {error}") from error
     sequences = read_tokenizable_sequences(path, tokenization)
     with atomic_write(out, "wb") as handle:
         if pool == "tokens":
             by_token = (
-                (s.name, embed_tokens(encoder, s.codes, tokenization, layer)) for s in sequences
+                (s.name, embed_tokens(encoder, s.codes, tokenization, chosen)) for s in sequences
             )
             return _write_tokens(handle, by_token)
-        rows = _pooled_rows(encoder, sequences, tokenization, pool, layer)
+        embed = partial(
+            embed_sequences, encoder, tokenization=tokenization, pool=pool, layers=chosen
+        )
+        rows = _pooled_rows(sequences, embed)
         return _write_tsv(handle, rows) if out.suffix == ".tsv" else _write_npz(handle, rows)
 
 
 def _pooled_rows(
-    encoder: Encoder,
-    sequences: Iterator[Sequence],
-    tokenization: Tokenization,
-    pool: str,
-    layer: int | None,
+    sequences: Iterator[Sequence], embed: Callable[[Sequences], np.ndarray]
 ) -> Iterator[NamedVectors]:
     """Names and vectors [B, D] of a batch of sequences at a time."""
     while batch := list(islice(sequences, SEQUENCES_PER_BATCH)):
         data = pack_codes(s.codes for s in batch)
-        yield [s.name for s in batch], embed_sequences(encoder, data, tokenization, pool, layer)
+        yield [s.name for s in batch], embed(data)
 
 
 def _write_tsv(handle: IO[bytes], rows: Iterator[NamedVectors]) -> int:

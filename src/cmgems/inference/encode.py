@@ -1,5 +1,7 @@
 """What an encoder makes of tokens: its hidden states, and in which arithmetic."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +15,6 @@ from cmgems.tasks.tokens import Tokens
 def compute_hidden_states(
     encoder: Encoder,
     tokens: Tokens,
-    layers: int | None = None,
     places: int | None = None,
     dropout: Dropout | None = None,
 ) -> Tensor:
@@ -25,16 +26,36 @@ def compute_hidden_states(
     ----------
     encoder : one, or G stacked ones (`cmgems.models.stacked.stack`) for hidden states [G, B, P, D]
     tokens : [B, L] or, for stacked encoders, [G, B, L]
-    layers : how many to run, 0 gives the embeddings; None: all
     places : tokens of each sequence whose hidden states are wanted; None: all
     dropout : None: nothing is dropped
     """
+    ids, layout = _padded_batch(encoder, tokens)
+    at_M = None if places is None else layout.first_tokens(places)
+    hidden_states = encoder(ids, layout, at_M, dropout=dropout or Dropout(0.0))
+    return hidden_states.unflatten(-2, (layout.num_rows, -1))
+
+
+def compute_layers(encoder: Encoder, tokens: Tokens, layers: Sequence[int]) -> list[Tensor]:
+    """Hidden states [B, L, D] of all tokens after each of `layers`, by one pass.
+
+    Parameters
+    ----------
+    encoder : one
+    tokens : [B, L]
+    layers : 0 the embeddings, 1 the first layer, ...
+    """
+    ids, layout = _padded_batch(encoder, tokens)
+    states: list[Tensor] = []
+    last = encoder(ids, layout, num_layers=max(layers), dropout=Dropout(0.0), earlier=states)
+    states.append(last)
+    return [states[layer].unflatten(-2, (layout.num_rows, -1)) for layer in layers]
+
+
+def _padded_batch(encoder: Encoder, tokens: Tokens) -> tuple[Tensor, PaddedLayout]:
+    """Token ids [..., B L] on the encoder's device, and where they belong."""
     device, mask = encoder.tokens.weight.device, tokens.attention_mask()
     layout = PaddedLayout.of(mask.to(device), padded=not bool(mask.all()))
-    at_M = None if places is None else layout.first_tokens(places)
-    ids = tokens.ids_NL.to(device).long().flatten(-2)
-    hidden_states = encoder(ids, layout, at_M, layers, dropout or Dropout(0.0))
-    return hidden_states.unflatten(-2, (layout.num_rows, -1))
+    return tokens.ids_NL.to(device).long().flatten(-2), layout
 
 
 def inner(attention_mask: Tensor) -> Tensor:

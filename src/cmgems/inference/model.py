@@ -9,7 +9,13 @@ from cmgems.cost.device import choose_device
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.hub.pretrained import Pretrained
-from cmgems.inference.embedding import POOLS, embed_sequences, embed_tokens
+from cmgems.inference.embedding import (
+    LAST,
+    POOLS,
+    embed_sequences,
+    embed_tokens,
+    resolve_layers,
+)
 from cmgems.inference.likelihood import length_problem, pseudo_log_likelihood
 from cmgems.inference.variants import Variant, read_variants, score_variants
 from cmgems.models.encoder import MaskedLanguageModel
@@ -58,7 +64,10 @@ class PretrainedModel:
         )
 
     def embed(
-        self, sequences: Sequence[str | np.ndarray], pool: str = "mean", layer: int | None = None
+        self,
+        sequences: Sequence[str | np.ndarray],
+        pool: str = "mean",
+        layers: int | Sequence[int] = LAST,
     ) -> np.ndarray:
         """One vector per sequence.
 
@@ -66,12 +75,13 @@ class PretrainedModel:
         ----------
         sequences : N sequences of any length from `tokenization.min_bases` on
             One longer than `max_bases` is covered by windows, over which vectors are averaged.
-        pool : `mean` or `max` over the tokens, or `cls`, the state of [CLS]
-        layer : 0 the embeddings, 1 the first layer, ...; None: the last
+        pool : `mean` or `max` over the tokens, `mean_max`: both, or `cls`: the state of [CLS]
+        layers : one or several: 0 the embeddings, 1 the first, ..., -1 the last; (): all but 0
+            The vectors of several layers stand one after the other.
 
         Returns
         -------
-        float32 [N, D], D the hidden size
+        float32 [N, D], D the hidden size times the number of layers, twice that of `mean_max`
 
         Raises
         ------
@@ -88,25 +98,27 @@ class PretrainedModel:
         codes = encode_user_sequences(sequences, self.tokenization.min_bases)
         if pool not in POOLS:
             raise UserError(f"pool: found {pool!r}, wanted one of {', '.join(POOLS)}")
-        self._check_layer(layer)
+        chosen = self._resolve_layers(layers)
         if not codes:
-            return np.empty((0, self.hidden_size), np.float32)
+            width = len(chosen) * len(POOLS[pool]) * self.hidden_size
+            return np.empty((0, width), np.float32)
         return embed_sequences(
-            self.network.encoder, pack_codes(codes), self.tokenization, pool, layer
+            self.network.encoder, pack_codes(codes), self.tokenization, pool, chosen
         )
 
     def embed_tokens(
-        self, sequences: Sequence[str | np.ndarray], layer: int | None = None
+        self, sequences: Sequence[str | np.ndarray], layers: int | Sequence[int] = LAST
     ) -> list[np.ndarray]:
         """One vector per token of each sequence, without [CLS] and [SEP].
 
         Parameters
         ----------
-        sequences, layer : see `embed`
+        sequences, layers : see `embed`
 
         Returns
         -------
-        per sequence float32 [K, D]: K tokens, of overlapping k-mers L - k + 1 for L bases
+        per sequence float32 [K, D]: K tokens, of overlapping k-mers L - k + 1 for L bases; D the
+        hidden size times the number of layers
 
         Raises
         ------
@@ -121,9 +133,9 @@ class PretrainedModel:
         [5, 4]
         """
         codes = encode_user_sequences(sequences, self.tokenization.min_bases)
-        self._check_layer(layer)
+        chosen = self._resolve_layers(layers)
         return [
-            embed_tokens(self.network.encoder, each, self.tokenization, layer) for each in codes
+            embed_tokens(self.network.encoder, each, self.tokenization, chosen) for each in codes
         ]
 
     def log_likelihood(
@@ -212,9 +224,11 @@ class PretrainedModel:
         scores = score_variants(self.network, self.tokenization, genome, called, window)
         return np.array([each.score for each in scores], np.float64)
 
-    def _check_layer(self, layer: int | None) -> None:
-        if layer is not None and not 0 <= layer <= self.num_layers:
-            raise UserError(f"layer: found {layer}, wanted 0 to {self.num_layers}")
+    def _resolve_layers(self, layers: int | Sequence[int]) -> list[int]:
+        try:
+            return resolve_layers([layers] if isinstance(layers, int) else layers, self.num_layers)
+        except ValueError as error:
+            raise UserError(f"layers: {error}") from error
 
 
 def _variant(origin: str, fields: tuple[str, int, str, str]) -> Variant:

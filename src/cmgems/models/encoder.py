@@ -111,6 +111,7 @@ class Encoder(nn.Module):
         at_M: Tensor | None = None,
         num_layers: int | None = None,
         dropout: Dropout | None = None,
+        earlier: list[Tensor] | None = None,
     ) -> Tensor:
         """Hidden states [M, D] at the packed positions `at_M` (int64), or [T, D] at all of them.
 
@@ -121,6 +122,7 @@ class Encoder(nn.Module):
         at_M : ascending
         num_layers : how many to run, 0 gives the embeddings; None: all
         dropout : None: torch's, at the config's rate, in training
+        earlier : gets the states [T, D] in front of each layer that runs; None: they are not kept
         """
         dropout = dropout or Dropout(self.config.dropout if self.training else 0.0)
         x_TD = self.positions.embed(self.tokens(ids_T), layout.position_ids)
@@ -137,7 +139,11 @@ class Encoder(nn.Module):
             for base in dict.fromkeys(bases)
         }
         for layer, base in zip(layers[:-1], bases, strict=False):
+            if earlier is not None:
+                earlier.append(x_TD)
             x_TD = layer(x_TD, layout, None, positions[base], dropout)
+        if earlier is not None:
+            earlier.append(x_TD)
         x_MD = layers[-1](x_TD, layout, at_M, positions[bases[-1]], dropout)
         return self.final_norm(x_MD) if len(layers) == len(self.layers) else x_MD
 

@@ -10,6 +10,8 @@ Shapes: B sequences, T tokens, M wanted positions, D width, W kernel width, S to
 G models.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -107,21 +109,23 @@ class Convolution(nn.Module):
 
     def _over_rows(self, x_BSD: Tensor) -> Tensor:
         """[B, S, D], with zeros beyond the ends; or [G, B, S, D]."""
-        weight = self.matrix.weight.to(x_BSD.dtype)
-        bias = None if self.matrix.bias is None else self.matrix.bias.to(x_BSD.dtype)
+        weight, bias = self.matrix.weight, self.matrix.bias
         if weight.ndim == 2:
-            return self._convolve(x_BSD, weight, bias, groups=1)
-        models = len(weight)  # their features next to each other, in groups
-        features = x_BSD.expand(models, *x_BSD.shape[-3:]).permute(1, 2, 0, 3).flatten(-2)
-        bias = None if bias is None else bias.flatten()
-        mixed = self._convolve(features, weight.flatten(0, 1), bias, groups=models)
-        return mixed.unflatten(-1, (models, -1)).permute(2, 0, 1, 3)
+            return self._convolve(x_BSD, weight, bias)
+        # One model after the other: one convolution with a group of features per model takes
+        # oneDNN several times as long.
+        models = len(weight)
+        rows = x_BSD.expand(models, *x_BSD.shape[-3:])
+        biases: Iterable[Tensor | None] = [None] * models if bias is None else bias
+        return torch.stack([*map(self._convolve, rows, weight, biases)])
 
-    def _convolve(self, x_BSD: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+    def _convolve(self, x_BSD: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """[B, S, D] -> [B, S, D], with the weights of one model."""
+        kernel = weight.to(x_BSD.dtype).unflatten(-1, (-1, 1, self.kernel))  # [D, D, 1, W]
+        bias = None if bias is None else bias.to(x_BSD.dtype)
         # In two dimensions, of which the first has one row: the states are then in the order that
         # oneDNN and cuDNN take as it is (channels last). Of one dimension they make copies.
         image = x_BSD.transpose(1, 2).unsqueeze(2)  # [B, D, 1, S]
-        kernel = weight.unflatten(1, (-1, 1, self.kernel))
         reach = self.dilation * (self.kernel // 2)
-        mixed = F.conv2d(image, kernel, bias, 1, (0, reach), (1, self.dilation), groups)
+        mixed = F.conv2d(image, kernel, bias, 1, (0, reach), (1, self.dilation))
         return mixed.squeeze(2).transpose(1, 2)

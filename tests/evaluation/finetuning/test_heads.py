@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cmgems.evaluation.finetuning.heads import HEADS, build_head, from_middle
+from cmgems.evaluation.finetuning.heads import HEADS, build_head, from_middle, head_name
 from cmgems.inference.encode import inner
 from cmgems.models.dropout import SeededDropout
 
@@ -31,7 +31,7 @@ def head(request):
 def test_shape_and_padding(head, batch):
     states, real = batch
     wanted = logits(head, states, real)
-    per_token = type(head).__name__ == "Token"
+    per_token = head_name(head) == "token"
     assert wanted.shape == ((MODELS, 3, 9, CLASSES) if per_token else (MODELS, 3, CLASSES))
     changed = torch.where(real[..., None], states, 1e3)  # what stands at padding must not matter
     found = logits(head, changed, real)
@@ -50,7 +50,7 @@ def test_models_do_not_mix(head, batch):
 
 
 def test_a_seed_decides_the_weights_of_its_model_alone(head):
-    name = type(head).__name__.lower()
+    name = head_name(head)
     alone = build_head(name, WIDTH, CLASSES, POSITIONS, [4]).double()
     for (_, both), (_, one) in zip(head.named_parameters(), alone.named_parameters(), strict=True):
         assert torch.equal(both[1], one[0])
@@ -65,7 +65,11 @@ def test_inner_leaves_out_the_first_and_the_last_real_token(batch):
 
 def test_mean_and_max_equal_the_plain_ones(batch):
     states, real = batch
-    for name, plain in (("mean", lambda x: x.mean(0)), ("max", lambda x: x.amax(0))):
+    for name, plain in (
+        ("mean", lambda x: x.mean(0)),
+        ("max", lambda x: x.amax(0)),
+        ("mean_max", lambda x: torch.cat([x.mean(0), x.amax(0)])),
+    ):
         found = HEADS[name](MODELS, WIDTH, CLASSES, POSITIONS).reduce(states, real)
         assert torch.allclose(found[1, 1, 0], plain(states[1, 1, 1:6]))
 

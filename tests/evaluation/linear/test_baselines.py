@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from helpers.labelled_samples import random_sequences
+from scipy.optimize import minimize
 
 from cmgems.evaluation.linear.baselines import (
     BASELINES,
@@ -14,6 +15,7 @@ from cmgems.evaluation.linear.baselines import (
     one_hot_baseline,
 )
 from cmgems.evaluation.linear.models import (
+    STRENGTHS,
     Target,
     best_strength,
     fit,
@@ -21,7 +23,8 @@ from cmgems.evaluation.linear.models import (
     predict,
     sample_for_selection,
 )
-from cmgems.evaluation.linear.probe import probe
+from cmgems.evaluation.linear.probe import probe, standardize
+from cmgems.evaluation.linear.side_by_side import FACTORS, states_beside_counts
 from cmgems.evaluation.metrics import score
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tokenization import OverlappingKmers
@@ -176,3 +179,61 @@ def test_the_probe_sees_features_of_any_scale():
     assert found["neighbours"].accuracy > 0.8
     assert found["neighbours"].auroc > 0.9
     assert probe(features[:200], target, features[200:], labels[200:]) == found
+
+
+def test_states_beside_counts_are_one_regression_with_two_penalties(few_k):
+    """The same minimum as of the loss with a penalty of its own for each block, written out."""
+    train, test = planted(80, 1, word="AC"), planted(60, 2, word="AC")
+    generator = np.random.default_rng(3)
+    labels = train.labels
+    states = [
+        generator.normal(size=(len(data), 4)) + 1.5 * data.labels[:, None] for data in (train, test)
+    ]
+    target = Target(labels, "binary", 2)
+    found = states_beside_counts((states[0], states[1]), train, test, target)
+    k, strengths = (
+        int(found.chosen["k"]),
+        (found.chosen["strength"], found.chosen["counts_strength"]),
+    )
+    blocks = []
+    for data, own in zip((train, test), standardize(*states), strict=True):
+        counts = kmer_counts(data, k).toarray()
+        blocks.append((own, counts / np.linalg.norm(counts, axis=1, keepdims=True)))
+    penalty = np.concatenate(
+        [np.full(block.shape[1], 1 / c) for block, c in zip(blocks[0], strengths, strict=True)]
+    )
+    (x, y), unseen = (np.hstack(blocks[0]), labels), np.hstack(blocks[1])
+
+    def penalized(weights):
+        logits = x @ weights[1:] + weights[0]
+        losses = np.logaddexp(0, np.where(y == 1, -logits, logits))
+        return losses.sum() + 0.5 * (penalty * weights[1:] ** 2).sum()
+
+    best = minimize(penalized, np.zeros(x.shape[1] + 1), tol=1e-9).x
+    wanted = unseen @ best[1:] + best[0]
+    assert np.allclose(found.logits[:, 1] - found.logits[:, 0], wanted, atol=0.02)
+
+
+def test_together_they_know_what_each_block_knows(few_k):
+    """One of two independent signs stands in the states, the other in the composition."""
+    generator = np.random.default_rng(0)
+    parts = []
+    for count in (400, 1000):
+        in_states, in_bases = generator.integers(0, 2, (2, count))
+        rare = np.where(in_bases[:, None] == 1, "G", "A")
+        bases = np.where(generator.random((count, 60)) < 0.3, rare, "T")
+        labels = in_states + in_bases  # 0, 1 or 2: each block alone mistakes half of them
+        states = generator.normal(size=(count, 8)) + 4.0 * in_states[:, None]
+        data = from_sequences(["".join(row) for row in bases], labels.astype(np.int64))
+        parts.append((states, data))
+    (train_states, train), (test_states, test) = parts
+    target = Target(train.labels, "multiclass", 3)
+    both = states_beside_counts((train_states, test_states), train, test, target)
+    alone = probe(train_states, target, test_states, test.labels)["logistic"].accuracy
+    counts = kmer_baseline(train, test, "multiclass", 3)
+    assert score(both.logits, test.labels, "multiclass").accuracy > 0.95
+    assert alone < 0.8
+    assert score(counts.logits, test.labels, "multiclass").accuracy < 0.8
+    again = states_beside_counts((train_states, test_states), train, test, target)
+    assert (again.logits == both.logits).all()
+    assert both.chosen["strength"] in {f * s for f in FACTORS for s in STRENGTHS}

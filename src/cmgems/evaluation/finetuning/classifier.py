@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cmgems.config.schema import Data
 from cmgems.errors import UserError
-from cmgems.evaluation.finetuning.heads import Cls, Head, build_head
+from cmgems.evaluation.finetuning.heads import Cls, Head, build_head, head_name
 from cmgems.evaluation.finetuning.train import Classifiers
 from cmgems.evaluation.sources import ModelSource
 from cmgems.hub.bert_weights import MODEL_CLASS, bert_config, classifier_states
@@ -66,7 +66,7 @@ class LoadedClassifier(NamedTuple):
 def unstack_classifiers(stacked: Classifiers, encoder: Encoder) -> list[Classifier]:
     """The stacked models, each on its own; `encoder` is the one that frozen ones share."""
     classifiers = []
-    name = type(stacked.head).__name__.lower()
+    name = head_name(stacked.head)
     for model in range(len(next(stacked.head.parameters()))):
         state_dict = {
             key: x[model : model + 1].clone() for key, x in stacked.head.state_dict().items()
@@ -94,7 +94,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, t
     description = {
         "shape": asdict(classifier.encoder.config),
         **source.tokens,
-        "head": type(classifier.head).__name__.lower(),
+        "head": head_name(classifier.head),
         "kind": task.kind,
         "classes": list(task.classes),
         "task": task.name,

@@ -29,13 +29,14 @@ class Head(nn.Module):
 
     places: int | None = None  # tokens whose hidden states it reads; None: all
     reduced = True
+    statistics = 1  # vectors of D features side by side in what `reduce` leaves
 
     def __init__(self, models: int, width: int, classes: int, positions: int):
         super().__init__()
-        self.out = StackedLinear(models, width, classes)
+        self.out = StackedLinear(models, self.statistics * width, classes)
 
     def reduce(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
-        """[G, B, 1, D], or the hidden states as they are."""
+        """[G, B, 1, `statistics` D], or the hidden states as they are."""
         return hidden_states
 
     def forward(
@@ -66,17 +67,24 @@ class Mean(Head):
     """The mean over the tokens: blind to where in a sequence something is."""
 
     def reduce(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
-        weight = inner(attention_mask).to(hidden_states.dtype)[..., None]
-        return (hidden_states * weight).sum(2, keepdim=True) / weight.sum(2, keepdim=True)
+        return mean(hidden_states, attention_mask)
 
 
 class Max(Head):
     """The largest of the tokens in each channel."""
 
     def reduce(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
-        return hidden_states.masked_fill(~inner(attention_mask)[..., None], -torch.inf).amax(
-            2, keepdim=True
-        )
+        return largest(hidden_states, attention_mask)
+
+
+class MeanMax(Head):
+    """The mean and the largest of the tokens, side by side."""
+
+    statistics = 2
+
+    def reduce(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        parts = mean(hidden_states, attention_mask), largest(hidden_states, attention_mask)
+        return torch.cat(parts, -1)
 
 
 class Attention(Head):
@@ -141,10 +149,16 @@ HEADS: dict[str, type[Head]] = {
     "cls": Cls,
     "mean": Mean,
     "max": Max,
+    "mean_max": MeanMax,
     "attention": Attention,
     "position": Position,
     "token": Token,
 }
+
+
+def head_name(head: Head) -> str:
+    """The key of `HEADS` that a head was built by."""
+    return next(name for name, kind in HEADS.items() if type(head) is kind)
 
 
 def build_head(
@@ -161,6 +175,18 @@ def build_head(
                 else:
                     assert part.endswith("bias")  # and stays 0
     return head
+
+
+def mean(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    """[G, B, 1, D]: the mean over the tokens between [CLS] and [SEP]."""
+    weight = inner(attention_mask).to(hidden_states.dtype)[..., None]
+    return (hidden_states * weight).sum(2, keepdim=True) / weight.sum(2, keepdim=True)
+
+
+def largest(hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+    """[G, B, 1, D]: the largest of those tokens in each channel."""
+    outside = ~inner(attention_mask)[..., None]
+    return hidden_states.masked_fill(outside, -torch.inf).amax(2, keepdim=True)
 
 
 def from_middle(attention_mask: Tensor, positions: int) -> Tensor:

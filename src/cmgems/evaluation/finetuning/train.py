@@ -87,7 +87,8 @@ def prepare_examples(
     )
     device = encoder.tokens.weight.device
     places = 1 if head.reduced else tokens.ids_NL.shape[1]
-    hidden_states_NPD = torch.zeros(len(tokens), places, encoder.config.hidden_size)
+    width = head.statistics * encoder.config.hidden_size
+    hidden_states_NPD = torch.zeros(len(tokens), places, width)
     with torch.no_grad(), arithmetic(device, bf16):
         for batch in evaluation_loader(EvaluationData(Examples(tokens))):
             batch_tokens = batch.examples.tokens

@@ -149,20 +149,27 @@ class Choice(NamedTuple):
     loss: float
 
 
-def choose_strength(features: Features, target: Target, seed: int) -> float:
+def choose_strength(
+    features: Features, target: Target, seed: int, strengths: tuple[float, ...] = STRENGTHS
+) -> float:
     """The strength to fit with, chosen by cross-validation on (some of) the examples."""
     part = sample_for_selection(target, seed)
     target = target.select(part)
-    return best_strength(features[part], target, make_folds(target, seed)).strength
+    return best_strength(features[part], target, make_folds(target, seed), strengths).strength
 
 
-def best_strength(features: Features, target: Target, fold: np.ndarray) -> Choice:
+def best_strength(
+    features: Features,
+    target: Target,
+    fold: np.ndarray,
+    strengths: tuple[float, ...] = STRENGTHS,
+) -> Choice:
     """The strength with the least validated loss; the stronger penalty of equals.
 
     Strengths are tried from the strongest penalty on, until the loss has gone up twice.
     """
-    best, worse = Choice(STRENGTHS[0], math.inf), 0
-    for strength in STRENGTHS:
+    best, worse = Choice(strengths[0], math.inf), 0
+    for strength in strengths:
         mean_loss = validated_loss(features, target, strength, fold)
         if mean_loss < best.loss:
             best, worse = Choice(strength, mean_loss), 0
