@@ -58,9 +58,8 @@ class GenomeDataModule(L.LightningDataModule):
         self.genome, self.codes = genome, genome.codes
         self.tokenization = build_tokenization(data)
         self.positions = max_positions(experiment.model)
-        self.tokens = None
         if isinstance(self.tokenization, BytePairs):
-            self.tokens = open_tokens(genome, self.tokenization)
+            self.token_store = open_tokens(genome, self.tokenization)
         self.global_batch_size = train.global_batch_size
         self.micro_batch_size = train.micro_batch_size
         self.max_steps = train.max_steps
@@ -128,9 +127,11 @@ class GenomeDataModule(L.LightningDataModule):
     def on_before_batch_transfer(self, batch: WindowBatch, dataloader_idx: int) -> WindowBatch:
         """Encode what the device cannot, into rows as wide as those of any other batch."""
         columns = self.tokenization.max_tokens(batch.codes_BL.shape[1]) - 2
-        if self.tokens is not None:
+        if isinstance(self.tokenization, BytePairs):
             columns = min(columns, self.positions - 2)
-            batch = cut_between_tokens(batch, self.codes, self.tokens, columns)
+            batch = cut_between_tokens(
+                batch, self.codes, self.tokenization, self.token_store, columns
+            )
         return with_tokens(batch, self.tokenization, columns)
 
     def corpus(self, count: int, length: int) -> np.ndarray:

@@ -98,17 +98,23 @@ def open_tokens(genome: Genome, tokenization: BytePairs) -> TokenStore:
 
 
 def cut_between_tokens(
-    batch: WindowBatch, codes: np.ndarray, store: TokenStore, most: int
+    batch: WindowBatch,
+    codes: np.ndarray,
+    tokenization: BytePairs,
+    store: TokenStore,
+    most: int,
 ) -> WindowBatch:
     """The whole tokens of each window, at most so many, and the bases under them.
 
-    A window that has none is left as it is, to be encoded on its own.
+    A window that has none is shorter than two tokens: it is encoded on its own.
     """
     windows = [
         store.window(start, bases) for start, bases in zip(batch.starts, batch.bases, strict=True)
     ]
-    if not all(len(ids) for _, ids in windows):
-        return batch
+    for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
+        if not len(windows[row][1]):
+            (ids,) = tokenization.encode_texts([letters_of(codes[start : start + bases])])
+            windows[row] = (start, ids)
     windows = [(start, ids[:most]) for start, ids in windows]
     tokens = tuple(len(ids) for _, ids in windows)
     bases = tuple(int(store.token_bases[ids].sum()) for _, ids in windows)

@@ -9,7 +9,8 @@ from helpers.genome_files import build
 
 from cmgems.data_modules.ngrams import genome_ngrams
 from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
-from cmgems.data_modules.token_store import open_tokens
+from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
+from cmgems.data_modules.windows import Windows, collate
 from cmgems.runs.experiment import load
 from cmgems.tokenization.bpe import PIECE
 from cmgems.tokenization.bpe_file import genome_byte_pairs
@@ -130,3 +131,16 @@ def test_batches_hold_whole_tokens_and_their_bases(genome, tiny):
             assert batch.starts[row] + len(spelled) <= start + bases
             assert (batch.ids_BK[row, batch.tokens[row] :] == 0).all()
     assert longest == 62  # as many as there are positions for
+
+
+def test_a_window_without_a_whole_token_is_encoded_on_its_own(gappy, byte_pairs):
+    store, codes = open_tokens(gappy, byte_pairs), np.asarray(gappy.codes)
+    longest = int(byte_pairs.token_bases[torch.from_numpy(store.ids[:2000].astype(int))].argmax())
+    at = int(byte_pairs.token_bases[torch.from_numpy(store.ids[:longest].astype(int))].sum())
+    windows = Windows(np.array([at + 1, 100]), np.array([2, 400]))
+    batch = collate(codes, windows, np.zeros((2, 2), np.int32))
+    cut = cut_between_tokens(batch, codes, byte_pairs, store, most=1000)
+    assert cut.bases[1] == 2
+    wanted = byte_pairs.encode(torch.from_numpy(codes[at + 1 : at + 3])).tolist()
+    assert cut.ids_BK[1, : cut.tokens[1]].tolist() == wanted
+    assert cut.ids_BK[0, : cut.tokens[0]].tolist() == store.window(100, 400)[1].tolist()

@@ -317,3 +317,26 @@ def test_weights_of_another_tokenization_than_the_config_says(run, name, tmp_pat
 def test_check_masking(strategy, name, capsys):
     assert main(["check-masking", strategy, "--tokenization", name]) == 0
     assert "FAIL" not in capsys.readouterr().out
+
+
+def test_a_run_of_byte_pairs_keeps_its_own_vocabulary(tiny, tmp_path, capsys):
+    """Its folder has all that its model needs; a resumed run refuses another one."""
+    from cmgems.tokenization.bpe_file import read_byte_pairs
+
+    settings = [*tiny, "data.bpe_vocab_size=64", f"run.dir={tmp_path / 'run'}", "train.max_steps=3"]
+    assert main(["pretrain", experiment("bpe"), *settings]) == 0
+    tokenizer = tmp_path / "run/tokenizer.json"
+    mine = read_byte_pairs(str(tokenizer))
+    assert mine.vocab_size == 64
+    (tmp_path / "run/results.json").unlink()
+    content = json.loads(tokenizer.read_text())
+    content["model"]["merges"] = content["model"]["merges"][::-1]
+    tokenizer.write_text(json.dumps(content))
+    assert main(["pretrain", experiment("bpe"), *settings, "run.resume=true"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{tokenizer}: has other tokens than" in error
+    content["model"]["vocab"] = {t: i for t, i in content["model"]["vocab"].items() if i < 12}
+    content["model"]["merges"] = []
+    tokenizer.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="found weights of another model"):
+        load_pretrained(tmp_path / "run")

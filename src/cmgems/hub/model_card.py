@@ -157,7 +157,7 @@ def _without_paths(experiment: Experiment) -> Experiment:
     return replace(
         experiment,
         run=Run(),
-        data=replace(data, genome=Path(data.genome).name),
+        data=replace(data, genome=Path(data.genome).name, tokenizer=Path(data.tokenizer).name),
         pmi=replace(pmi, table=Path(pmi.table).name),
     )
 

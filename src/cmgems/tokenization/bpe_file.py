@@ -24,7 +24,6 @@ TRAINING_PIECE = 1_000  # bases
 TRAINING_PIECES = 20_000  # at most: more DNA changes few merges
 
 
-@lru_cache(maxsize=8)
 def read_byte_pairs(path: str, k: int = 6) -> BytePairs:
     """Read a tokenizer.json, as `tokenizers` writes them.
 
@@ -35,6 +34,16 @@ def read_byte_pairs(path: str, k: int = 6) -> BytePairs:
     UserError
         If it is not one of byte pairs over DNA, or lacks a special token.
     """
+    try:
+        changed = Path(path).stat().st_mtime_ns
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; {WANTED}") from error
+    return _read(path, changed, k)
+
+
+@lru_cache(maxsize=8)
+def _read(path: str, changed: int, k: int) -> BytePairs:
+    """A run asks several times for the same file."""
     model = _model(path)
     ids = model.get("vocab")
     if not isinstance(ids, dict) or set(ids.values()) != set(range(len(ids))):
