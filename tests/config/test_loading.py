@@ -110,6 +110,23 @@ def test_refers_to_another_key(write):
             "model: {embedding_norm: false}",
             "{p}:1: model.embedding_norm: found false, wanted true with model.norm post",
         ),
+        (
+            "model: {biases: false, mlp_biases: down}",
+            "{p}:1: model.mlp_biases: found down, wanted all with model.biases false",
+        ),
+        (
+            "model: {preset: modern, local_attention: 5}",
+            "{p}:1: model.local_attention: found 5, wanted an even number of tokens, or 0",
+        ),
+        (
+            "model: {preset: dnabert2, init: fast_start}",
+            "{p}:1: model.position_embedding: found alibi, model.init fast_start wants learned",
+        ),
+        (
+            "model: {preset: dnabert2}\ndata: {window_length: 2000}",
+            "{p}:2: data.window_length: 2000 bases are 1997 tokens with [CLS] and [SEP], wanted at "
+            "most model.max_position_embeddings = 512",
+        ),
         ("model: {conv_stem: 4}", "{p}:1: model.conv_stem: found 4, wanted an odd number"),
         (
             "model: {position_embedding: rotery}",

@@ -193,7 +193,9 @@ def test_dropout_side_by_side_is_of_each_model(variant, batch):
         assert not torch.allclose(again[0], both[number])
 
 
-@pytest.mark.parametrize("variant", ["pre-alibi-geglu-none-5", "esm-rotary-gelu-biases-0"])
+@pytest.mark.parametrize(
+    "variant", ["pre-alibi-geglu-none-5", "esm-rotary-gelu-biases-0", "pre-rotary-local-second"]
+)
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_nothing_waits_for_the_device(variant, dtype, monkeypatch):
     """With tensors that have shapes and no values: whatever looks at one raises an error."""
@@ -206,6 +208,42 @@ def test_nothing_waits_for_the_device(variant, dtype, monkeypatch):
         logits = model(whole, layout, torch.empty(9, dtype=torch.int64))
         logits.float().sum().backward()
     assert all(p.grad.shape == p.shape for p in model.parameters())
+
+
+@torch.no_grad()
+def test_the_kernel_is_told_how_far_a_local_layer_sees(batch, monkeypatch):
+    """With a plain function in the place of the kernel, which needs a GPU."""
+    windows = []
+
+    def plain(q, k, v, queries, keys, longest_q, longest_k, window_size=(-1, -1)):
+        windows.append(window_size)
+        mixed = []
+        for q_own, k_own, v_own in zip(
+            *(x.split(keys.diff().tolist()) for x in (q, k, v)), strict=True
+        ):
+            place = torch.arange(len(q_own))
+            ahead = place - place[:, None]
+            left, right = window_size
+            seen = ((ahead >= -left) | (left < 0)) & ((ahead <= right) | (right < 0))
+            scores = torch.einsum("qhe,khe->hqk", q_own, k_own) / q.shape[-1] ** 0.5
+            chance = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+            mixed.append(torch.einsum("hqk,khe->qhe", chance, v_own))
+        return torch.cat(mixed)
+
+    ids, real, _ = batch
+    encoder = built(VARIANTS["pre-rotary-local-second"]).encoder
+    on_cpu, elsewhere = packed_layouts()
+    wanted = encoder(ids[real], on_cpu)
+    monkeypatch.setattr(attention_module, "_has_kernel", lambda q: True)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", plain)
+    assert torch.allclose(encoder(ids[real], elsewhere), wanted, atol=1e-11)
+    assert windows == [(-1, -1), (4, 4), (-1, -1)]
+    # A few queries in a local layer are not the kernel's.
+    encoder = built(VARIANTS["pre-rotary-local-all"]).encoder
+    at = torch.tensor([3, 20, 21, 50])
+    windows.clear()
+    assert torch.allclose(encoder(ids[real], elsewhere, at), encoder(ids[real], on_cpu, at))
+    assert windows == [(3, 3), (3, 3)]
 
 
 @pytest.mark.parametrize("variant", ["pre-rotary-geglu-none-5", "post-alibi-gelu-biases-0"])
@@ -247,7 +285,9 @@ def test_weights_begin_as_berts(variant):
     assert biases == {"bias"} or VARIANTS[variant].biases
 
 
-@pytest.mark.parametrize("variant", ["pre-rotary-geglu-none-5", "esm-alibi-gelu-biases-0"])
+@pytest.mark.parametrize(
+    "variant", ["pre-rotary-geglu-none-5", "esm-alibi-gelu-biases-0", "pre-rotary-local-second"]
+)
 def test_a_compiled_encoder_is_the_encoder(variant, batch):
     """Loss and gradients of one graph (without a code generator)."""
     torch._dynamo.reset()
