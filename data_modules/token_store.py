@@ -117,16 +117,16 @@ def cut_between_tokens(
             windows[row] = (start, ids)
     windows = [(start, ids[:most]) for start, ids in windows]
     tokens = tuple(len(ids) for _, ids in windows)
-    bases = tuple(int(store.token_bases[ids].sum()) for _, ids in windows)
+    encoded = tuple(int(store.token_bases[ids].sum()) for _, ids in windows)
     ids_BK = np.full((len(windows), most), PAD, np.int32)
     codes_BL = np.full(batch.codes_BL.shape, AMBIGUOUS, np.uint8)
     for row, (start, ids) in enumerate(windows):
         ids_BK[row, : tokens[row]] = ids
-        codes_BL[row, : bases[row]] = codes[start : start + bases[row]]
+        codes_BL[row, : encoded[row]] = codes[start : start + encoded[row]]
     return batch._replace(
         codes_BL=torch.from_numpy(codes_BL),
-        bases=bases,
-        bases_B=torch.tensor(bases),
+        bases=encoded,
+        bases_B=torch.tensor(encoded),
         ids_BK=torch.from_numpy(ids_BK),
         tokens=tokens,
         tokens_B=torch.tensor(tokens),

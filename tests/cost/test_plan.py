@@ -164,7 +164,7 @@ def test_a_plan_adds_up():
     assert planned.flops_per_token == flops_per_token(
         planned.config, windows.mean_length_per_token, windows.masked_fraction
     )
-    assert planned.tokens == windows.mean_length * 20 * 600
+    assert planned.tokens == windows.mean_length * 20 * 1000
     rate = (
         planned.speed.tokens_per_second
         * planned.flops_per_token

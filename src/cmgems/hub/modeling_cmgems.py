@@ -69,10 +69,9 @@ class Encoder(nn.Module):
     def __init__(self, config: SimpleNamespace):
         super().__init__()
         width, biases = config.hidden_size, config.biases
-        self.learned = config.position_embedding == "learned"
         self.tokens = nn.Embedding(config.vocab_size, width)
         self.positions = nn.Module()
-        if self.learned:
+        if config.position_embedding == "learned":
             self.positions = nn.Embedding(config.max_position_embeddings, width)
         self.stem = Stem(width, config.conv_stem, biases) if config.conv_stem else None
         self.norm = _norm(config) if config.embedding_norm else nn.Identity()
@@ -82,7 +81,7 @@ class Encoder(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states [B, S, D]; those of padding mean nothing."""
         x = self.tokens(ids)
-        if self.learned:
+        if isinstance(self.positions, nn.Embedding):
             x = x + self.positions.weight[: ids.shape[1]]
         if self.stem is not None:
             x = self.stem(x, mask)
@@ -173,16 +172,21 @@ def alibi_slopes(heads: int) -> list[float]:
     return slopes + [2 ** (-4 * h / below) for h in range(1, 2 * (heads - below), 2)]
 
 
-class Convolution(nn.Conv1d):
-    """GELU of a convolution over tokens that lie `dilation` apart; zeros beyond the row's ends."""
+class Convolution(nn.Module):
+    """GELU of a convolution over tokens that lie `dilation` apart; zeros beyond the row's ends. Its
+    weight is a matrix [D, D W]: feature after feature, each with its W taps."""
 
     def __init__(self, config: SimpleNamespace, dilation: int):
-        width, kernel = config.hidden_size, config.conv_kernel
-        reach = dilation * (kernel // 2)
-        super().__init__(width, width, kernel, padding=reach, dilation=dilation, bias=config.biases)
+        super().__init__()
+        width, self.kernel = config.hidden_size, config.conv_kernel
+        self.dilation, self.reach = dilation, dilation * (self.kernel // 2)
+        self.matrix = nn.Linear(self.kernel * width, width, config.biases)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return F.gelu(super().forward((x * mask[..., None]).mT).mT)
+        weight = self.matrix.weight.unflatten(1, (-1, self.kernel))
+        rows = (x * mask[..., None]).mT
+        mixed = F.conv1d(rows, weight, self.matrix.bias, padding=self.reach, dilation=self.dilation)
+        return F.gelu(mixed.mT)
 
 
 class Stem(nn.Module):

@@ -16,6 +16,7 @@ H heads, E = D / H, S the longest sequence, Q queries of a sequence, G models.
 """
 
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,7 +92,7 @@ def _attention_by_kernel(
     """[N, D] of queries, keys and values [N or T, H, E]; `queries` and `keys` as below."""
     from torch.nn.attention.varlen import varlen_attn
 
-    local = {} if reach is None else {"window_size": (reach, reach)}
+    local: dict[str, Any] = {} if reach is None else {"window_size": (reach, reach)}
     mixed = varlen_attn(q, k, v, queries.int(), keys.int(), longest, longest, **local)
     assert isinstance(mixed, Tensor)  # and not with the softmax's denominators
     return mixed.flatten(1)
