@@ -91,8 +91,11 @@ def _attention_by_kernel(
     """[N, D] of queries, keys and values [N or T, H, E]; `queries` and `keys` as below."""
     from torch.nn.attention.varlen import varlen_attn
 
-    local = {} if reach is None else {"window_size": (reach, reach)}
-    mixed = varlen_attn(q, k, v, queries.int(), keys.int(), longest, longest, **local)
+    ends = queries.int(), keys.int()
+    if reach is None:
+        mixed = varlen_attn(q, k, v, *ends, longest, longest)
+    else:
+        mixed = varlen_attn(q, k, v, *ends, longest, longest, window_size=(reach, reach))
     assert isinstance(mixed, Tensor)  # and not with the softmax's denominators
     return mixed.flatten(1)
 
