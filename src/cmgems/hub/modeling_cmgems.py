@@ -71,10 +71,11 @@ class Encoder(nn.Module):
     def __init__(self, config: SimpleNamespace):
         super().__init__()
         width, biases = config.hidden_size, config.biases
+        self.learned = config.position_embedding == "learned"
         self.tokens = nn.Embedding(config.vocab_size, width)
-        learned = config.position_embedding == "learned"
-        places = config.max_position_embeddings
-        self.positions = nn.Embedding(places, width) if learned else None
+        self.positions = nn.Module()
+        if self.learned:
+            self.positions = nn.Embedding(config.max_position_embeddings, width)
         self.stem = Stem(width, config.conv_stem, biases) if config.conv_stem else None
         self.norm = _norm(config) if config.embedding_norm else nn.Identity()
         self.layers = nn.ModuleList(Layer(config, n) for n in range(config.num_layers))
@@ -83,7 +84,7 @@ class Encoder(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states [B, S, D]; those of padding mean nothing."""
         x = self.tokens(ids)
-        if self.positions is not None:
+        if self.learned:
             x = x + self.positions.weight[: ids.shape[1]]
         if self.stem is not None:
             x = self.stem(x, mask)
@@ -174,20 +175,16 @@ def alibi_slopes(heads: int) -> list[float]:
     return slopes + [2 ** (-4 * h / below) for h in range(1, 2 * (heads - below), 2)]
 
 
-class Convolution(nn.Module):
+class Convolution(nn.Conv1d):
     """GELU of a convolution over tokens that lie `dilation` apart; zeros beyond the row's ends."""
 
     def __init__(self, config: SimpleNamespace, dilation: int):
-        super().__init__()
         width, kernel = config.hidden_size, config.conv_kernel
-        self.dilation, self.reach = dilation, dilation * (kernel // 2)
-        self.weight = nn.Parameter(torch.zeros(width, width, kernel))
-        self.bias = nn.Parameter(torch.zeros(width)) if config.biases else None
+        reach = dilation * (kernel // 2)
+        super().__init__(width, width, kernel, padding=reach, dilation=dilation, bias=config.biases)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = (x * mask[..., None]).mT  # [B, D, S]
-        mixed = F.conv1d(x, self.weight, self.bias, 1, self.reach, self.dilation)
-        return F.gelu(mixed.mT)
+        return F.gelu(super().forward((x * mask[..., None]).mT).mT)
 
 
 class Stem(nn.Module):

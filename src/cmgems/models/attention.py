@@ -91,11 +91,8 @@ def _attention_by_kernel(
     """[N, D] of queries, keys and values [N or T, H, E]; `queries` and `keys` as below."""
     from torch.nn.attention.varlen import varlen_attn
 
-    ends = queries.int(), keys.int()
-    if reach is None:
-        mixed = varlen_attn(q, k, v, *ends, longest, longest)
-    else:
-        mixed = varlen_attn(q, k, v, *ends, longest, longest, window_size=(reach, reach))
+    local = {} if reach is None else {"window_size": (reach, reach)}
+    mixed = varlen_attn(q, k, v, queries.int(), keys.int(), longest, longest, **local)
     assert isinstance(mixed, Tensor)  # and not with the softmax's denominators
     return mixed.flatten(1)
 
