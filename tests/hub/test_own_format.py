@@ -83,7 +83,15 @@ def test_the_module_has_our_logits_and_the_folder_comes_back(name, tmp_path):
 
 def test_the_module_needs_nothing_of_ours():
     imported = re.findall(r"^(?:from|import) (\w+)", MODULE.read_text(), re.MULTILINE)
-    assert set(imported) == {"json", "math", "pathlib", "types", "torch", "safetensors"}
+    assert set(imported) == {
+        "json",
+        "math",
+        "collections",
+        "pathlib",
+        "types",
+        "torch",
+        "safetensors",
+    }
 
 
 def test_a_convolution_goes_out_and_is_scored(tiny, tmp_path, capsys):

@@ -20,6 +20,7 @@ Shapes: B rows, S tokens of a row, D hidden size, H heads, E = D / H.
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,8 +30,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 EPSILON = 1e-12  # of every LayerNorm
-PLAIN = {"gelu": F.gelu}  # feed-forwards, and those whose one half is gated by the other
-GATED = {"geglu": F.gelu, "swiglu": F.silu}
+# Feed-forwards, and those whose one half is gated by the other.
+PLAIN: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu}
+GATED: dict[str, Callable[[Tensor], Tensor]] = {"geglu": F.gelu, "swiglu": F.silu}
 FEED_FORWARD_BIASES = {"all": (True, True), "down": (False, True), "none": (False, False)}
 
 
