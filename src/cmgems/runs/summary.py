@@ -39,8 +39,12 @@ def render_summary(experiment: Experiment, results: dict[str, Any], folder: Path
         f"  make tensorboard                                 # or: tensorboard --logdir {folder}"
     )
     lines.append(f"  cmgems evaluate experiments/finetune/quickstart.yaml models={folder}")
-    lines.append("  cmgems pretrain experiments/pretrain/random.yaml # a baseline to compare with")
-    lines.append("  cmgems pretrain experiments/pretrain/cm_gems.yaml data.genome=YOUR.fa")
+    lines.append(
+        f"  cmgems pretrain {folder}/config.yaml name=baseline run.dir=runs/baseline \\\n"
+        "      curriculum.schedule=constant curriculum.strategies=[random_wide] "
+        "curriculum.milestones=[]"
+    )
+    lines.append("  cmgems pretrain experiments/pretrain/evening.yaml data.genome=YOUR.fa")
     return "\n".join(lines)
 
 
