@@ -294,6 +294,7 @@ def test_counts_beside_the_states_are_a_row_of_their_own(
         return embed(*args)
 
     monkeypatch.setattr(jobs, "embed_sequences", noted)
+    monkeypatch.setattr("cmgems.evaluation.linear.baselines.K_CHOICES", (1, 2))  # not the point
     small = ["few_shot.shots=[8]", "few_shot.replicates=2", "baselines=[untrained,kmers]"]
     code, both, _, _ = evaluate(*small, "probe.kmer_counts=true", file="probe.yaml")
     assert code == 0

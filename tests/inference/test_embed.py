@@ -29,11 +29,12 @@ def fasta(tmp_path):
 
 
 @torch.no_grad()
-def states(model, text):
+def states(model, text, num_layers=None):
     """[tokens, D] of one sequence through the packed encoder, [CLS] and [SEP] included."""
     ids = model.tokenization.encode(torch.from_numpy(encode_bases(text))).long()
     row = torch.cat([torch.tensor([CLS]), ids, torch.tensor([SEP])])
-    return model.model.encoder(row, SequenceLayout.of((len(row),))).numpy()
+    layout = SequenceLayout.of((len(row),))
+    return model.model.encoder(row, layout, num_layers=num_layers).numpy()
 
 
 def test_pools(model):
@@ -68,6 +69,10 @@ def test_several_layers_are_each_of_them_side_by_side(model):
     long = np.random.default_rng(0).integers(0, 4, 1200).astype(np.uint8)
     codes = [*map(encode_bases, TEXTS), long]
     data, encoder, tokens = pack_codes(codes), model.model.encoder, model.tokenization
+    first = np.stack([states(model, text, 1)[1:-1].max(0) for text in TEXTS])
+    assert np.allclose(
+        embed_sequences(encoder, data, tokens, "max", ALL)[:3, :32], first, atol=1e-4
+    )
     for layers, alone in (([2, 0], (2, 0)), (ALL, (1, 2)), ([-1, -2], (2, 1))):
         for pool in ("mean", "max", "mean_max"):
             found = embed_sequences(encoder, data, tokens, pool, layers)

@@ -211,14 +211,15 @@ def test_states_beside_counts_are_one_regression_with_two_penalties(few_k):
 
     best = minimize(penalized, np.zeros(x.shape[1] + 1), tol=1e-9).x
     wanted = unseen @ best[1:] + best[0]
-    assert np.allclose(found.logits[:, 1] - found.logits[:, 0], wanted, atol=0.02)
+    assert np.allclose(found.logits[:, 1] - found.logits[:, 0], wanted, rtol=0.01, atol=0.02)
 
 
-def test_together_they_know_what_each_block_knows(few_k):
+def test_together_they_know_what_each_block_knows(monkeypatch):
     """One of two independent signs stands in the states, the other in the composition."""
+    monkeypatch.setattr("cmgems.evaluation.linear.baselines.K_CHOICES", (1,))
     generator = np.random.default_rng(0)
     parts = []
-    for count in (400, 1000):
+    for count in (150, 400):
         in_states, in_bases = generator.integers(0, 2, (2, count))
         rare = np.where(in_bases[:, None] == 1, "G", "A")
         bases = np.where(generator.random((count, 60)) < 0.3, rare, "T")
