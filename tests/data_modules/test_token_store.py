@@ -134,7 +134,7 @@ def test_batches_hold_whole_tokens_and_their_bases(genome, tiny):
 
 
 def test_a_window_without_a_whole_token_is_encoded_on_its_own(gappy, byte_pairs):
-    store, codes = open_tokens(gappy, byte_pairs), np.asarray(gappy.codes)
+    store, codes = open_tokens(gappy, byte_pairs), np.array(gappy.codes)
     longest = int(byte_pairs.token_bases[torch.from_numpy(store.ids[:2000].astype(int))].argmax())
     at = int(byte_pairs.token_bases[torch.from_numpy(store.ids[:longest].astype(int))].sum())
     windows = Windows(np.array([at + 1, 100]), np.array([2, 400]))
