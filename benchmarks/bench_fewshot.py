@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from cmgems.config.encoders import PRESETS
 from cmgems.data_modules.classification import (
     ClassificationDataModule,
     EvaluationData,
@@ -30,7 +31,6 @@ from cmgems.data_modules.classification import (
 from cmgems.evaluation.finetuning.recipes import few_shot_recipe
 from cmgems.evaluation.finetuning.train import Classifiers, FineTuneConfig, predict_logits, train
 from cmgems.models.encoder import Encoder, EncoderConfig
-from cmgems.models.presets import PRESETS
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.tokens import Tokens, tokenize
 from cmgems.tokenization import OverlappingKmers

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cmgems.config.schema import Experiment, Model
+from cmgems.config.encoders import Model
+from cmgems.config.schema import Experiment
 from cmgems.data_modules.windows import WindowBatch, sample_windows
 from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.genome.cache import load_genome

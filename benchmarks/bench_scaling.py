@@ -22,10 +22,11 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from cmgems.config.schema import Experiment, Model, Train
+from cmgems.config.encoders import Model
+from cmgems.config.schema import Experiment, Train
 from cmgems.cost.flops import flops_per_token, parameters
 from cmgems.cost.plan import estimate_windows
-from cmgems.models.presets import encoder_config
+from cmgems.models.build import encoder_config
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments/pretrain/random.yaml"
 GPUS = (1, 8, 16, 32, 64, 128, 256, 512)

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from cmgems.config.schema import Data, Experiment, Model, Train
+from cmgems.config.encoders import Model, encoder_keys
+from cmgems.config.schema import Data, Experiment, Train
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
-from cmgems.models.presets import encoder_keys
 from cmgems.pretraining import build_masker, load_difficulty
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import CLS, SEP

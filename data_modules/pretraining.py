@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cmgems.config.encoders import max_positions
 from cmgems.config.schema import Experiment
 from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
 from cmgems.data_modules.windows import (
@@ -27,7 +28,6 @@ from cmgems.data_modules.windows import (
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
-from cmgems.models.presets import max_positions
 from cmgems.tokenization import BytePairs, build_tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 

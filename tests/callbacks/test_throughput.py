@@ -10,7 +10,8 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems.callbacks import Throughput
 from cmgems.callbacks.throughput import PHASES, PhaseTimer
-from cmgems.config.schema import Experiment, Model
+from cmgems.config.encoders import Model
+from cmgems.config.schema import Experiment
 from cmgems.cost.device import measure_matmul_speed, peak_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.data_modules.windows import WindowBatch

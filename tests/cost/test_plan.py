@@ -14,14 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
 from cmgems.cli import main
-from cmgems.config.schema import Data, Experiment, Model, Train
+from cmgems.config.encoders import Model
+from cmgems.config.schema import Data, Experiment, Train
 from cmgems.cost.device import Memory, device_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.cost.memory import Micro, layer_parameters, step_memory
 from cmgems.cost.plan import estimate_memory, estimate_windows, largest_micro_batch, plan
-from cmgems.models.build import build_model
+from cmgems.models.build import build_model, encoder_config
 from cmgems.models.layouts import SequenceLayout
-from cmgems.models.presets import encoder_config
 from cmgems.runs.experiment import load
 from cmgems.training import distributed
 from cmgems.training.optim import build_optimizer

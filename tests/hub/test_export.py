@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from helpers.encoders import tiny_config
 
 from cmgems.cli import main
-from cmgems.config.schema import Experiment, Model
+from cmgems.config.encoders import Model, encoder_keys
+from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import encode_bases
 from cmgems.hub.bert_weights import (
@@ -23,7 +24,6 @@ from cmgems.hub.folder import write_folder
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.layouts import SequenceLayout
-from cmgems.models.presets import encoder_keys
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import FIRST_TOKEN, PAD
 from cmgems.tokenization.hf import kmer_text

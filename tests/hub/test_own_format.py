@@ -13,7 +13,7 @@ from helpers.encoders import BERT, VARIANTS
 from helpers.paths import EXPERIMENTS
 
 from cmgems.cli import main
-from cmgems.config.schema import Model
+from cmgems.config.encoders import Model, encoder_keys
 from cmgems.errors import UserError
 from cmgems.hub.families import OWN, family_of
 from cmgems.hub.folder import write_folder
@@ -21,7 +21,6 @@ from cmgems.hub.own_weights import MODULE
 from cmgems.hub.pretrained import load_pretrained
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.layouts import SequenceLayout
-from cmgems.models.presets import encoder_keys
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
 from cmgems.tokenization import OverlappingKmers

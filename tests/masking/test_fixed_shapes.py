@@ -10,7 +10,8 @@ from references import encoder as reference_encoder
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cmgems.config.schema import Curriculum, Experiment, Masking, Model, Ramp, Ramps
+from cmgems.config.encoders import Model
+from cmgems.config.schema import Curriculum, Experiment, Masking, Ramp, Ramps
 from cmgems.curriculum.schedule import max_mask_ratio
 from cmgems.data_modules.windows import WindowSampling, WindowStream
 from cmgems.genome.spans import unambiguous_spans

@@ -6,13 +6,12 @@ import torch.nn.functional as F
 from helpers.encoders import tiny_config
 from references import encoder as reference_encoder
 
-from cmgems.config.schema import PRESETS as SCHEMA_PRESETS
-from cmgems.config.schema import Experiment, Model
+from cmgems.config.encoders import PRESETS, Model, encoder_keys
+from cmgems.config.schema import Experiment
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel, aligned_linear
 from cmgems.models.layouts import SequenceLayout
 from cmgems.models.linear import linear
-from cmgems.models.presets import PRESETS, encoder_keys
 
 SHAPE = tiny_config(intermediate_size=48)
 LENGTHS = (17, 17, 9, 3, 30, 30, 30)
@@ -111,4 +110,3 @@ def test_sizes_can_be_overridden_one_by_one():
     keys = encoder_keys(Model(preset="logo", num_layers=4, biases=False))
     assert keys.items() >= (PRESETS["logo"] | {"num_layers": 4, "biases": False}).items()
     assert (keys["norm"], keys["max_position_embeddings"]) == ("post", 512)
-    assert set(PRESETS) == set(SCHEMA_PRESETS)

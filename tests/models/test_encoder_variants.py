@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from helpers.encoders import BERT, VARIANTS
 from references import encoder as reference_encoder
 
-from cmgems.config.schema import Model
+from cmgems.config.encoders import BERT_BLOCKS, Model
 from cmgems.models import attention as attention_module
 from cmgems.models import scores as scores_module
 from cmgems.models.attention import attention
@@ -17,7 +17,6 @@ from cmgems.models.dropout import Dropout, SeededDropout
 from cmgems.models.encoder import LAYERS, EncoderConfig, MaskedLanguageModel
 from cmgems.models.layouts import PaddedLayout, SequenceLayout
 from cmgems.models.positions import POSITIONS, alibi_slopes
-from cmgems.models.presets import BERT_BLOCKS
 from cmgems.models.scores import Scores
 from cmgems.models.stacked import stack, unstack
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from cmgems.config.schema import Data, Experiment, FastStart, Model
+from cmgems.config.encoders import FastStart, Model
+from cmgems.config.schema import Data, Experiment
 from cmgems.models.build import build_model
 from cmgems.models.initialization import AMPLITUDE, FOCUS, NOISE
 from cmgems.tokenization import OverlappingKmers

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cmgems.config.schema import Experiment, Model, Train
+from cmgems.config.encoders import Model
+from cmgems.config.schema import Experiment, Train
 from cmgems.models.build import build_model
 from cmgems.models.layouts import SequenceLayout
 from cmgems.models.linear import linear

@@ -5,19 +5,8 @@ The help (`cmgems pretrain --help`), the error messages and the tests read these
 
 from dataclasses import dataclass, field
 
+from cmgems.config.encoders import Model
 from cmgems.config.options import option
-
-PRESETS = (  # of `cmgems.models.presets`
-    "small",
-    "logo",
-    "dnabert",
-    "nucleotide-transformer-v1",
-    "nucleotide-transformer-v2",
-    "dnabert2",
-    "modern",
-    "conv",
-    "conv_attention",
-)
 
 
 @dataclass(frozen=True)
@@ -179,113 +168,6 @@ class Curriculum:
     )
     plateau: Plateau = field(default_factory=Plateau)
     ramps: Ramps = field(default_factory=Ramps)
-
-
-@dataclass(frozen=True)
-class FastStart:
-    embeddings: bool = option(
-        True, "embeddings of k-mers are sums of their bases'; false: random, of the same norm"
-    )
-    positions: bool = option(
-        True, "embeddings of positions are sinusoids; false: random, of the same norm"
-    )
-    heads: bool = option(True, "each head attends to one neighbour at first; false: BERT's weights")
-    transport: bool = option(
-        True, "values keep the variance of the hidden states; false: BERT's weights"
-    )
-
-
-@dataclass(frozen=True)
-class Model:
-    """The encoder; each of its keys but `dropout` is the preset's where it is null."""
-
-    preset: str = option(
-        "small", "named encoder, of which the keys below can change parts", choices=PRESETS
-    )
-    num_layers: int | None = option(None, "number of layers", low=1, high=200, was="layers")
-    hidden_size: int | None = option(None, "size of the hidden states", low=2, was="width")
-    num_heads: int | None = option(None, "number of attention heads", low=1, was="heads")
-    intermediate_size: int | None = option(
-        None, "size of the feed-forward layers", low=1, was="feed_forward"
-    )
-    max_position_embeddings: int | None = option(
-        None,
-        "maximum number of tokens per sequence, [CLS] and [SEP] included",
-        low=8,
-        was="positions",
-    )
-    dropout: float = option(
-        0.0, "dropout probability, everywhere in the encoder", low=0.0, high=0.9
-    )
-    norm: str | None = option(
-        None, "LayerNorm behind each sum (BERT) or in front of each part", choices=("post", "pre")
-    )
-    embedding_norm: bool | None = option(
-        None, "LayerNorm on the embeddings; with norm: pre, false is ESM's form, true ModernBERT's"
-    )
-    position_embedding: str | None = option(
-        None,
-        "how the encoder knows positions: a vector each, turned queries and keys, or scores that "
-        "fall with the distance",
-        choices=("learned", "rotary", "alibi"),
-    )
-    mlp: str | None = option(
-        None,
-        "feed-forward: GELU, or gated by it or by SiLU",
-        choices=("gelu", "geglu", "swiglu"),
-    )
-    biases: bool | None = option(
-        None, "biases of products and LayerNorms; the output keeps its own"
-    )
-    mlp_biases: str | None = option(
-        None,
-        "biases of the feed-forward: of both products, of the second, or of none",
-        choices=("all", "down", "none"),
-    )
-    tie_embeddings: bool | None = option(
-        None, "the weights of the output are the token embeddings; false: weights of their own"
-    )
-    rotary_base: float | None = option(
-        None, "base of the rotary positions: the larger, the slower the slowest angle", low=2.0
-    )
-    local_attention: int | None = option(
-        None, "tokens that a local layer sees, even, half of them to each side; 0: all", low=0
-    )
-    global_attention_every_n_layers: int | None = option(
-        None,
-        "with local_attention: layers from one that sees all tokens to the next, the first being "
-        "one; 0: none is",
-        low=0,
-        high=200,
-    )
-    local_rotary_base: float | None = option(
-        None, "base of the rotary positions in local layers", low=2.0
-    )
-    conv_stem: int | None = option(
-        None, "tokens that a convolution in front of the layers spans, odd; 0: none", low=0, high=31
-    )
-    attention_every_n_layers: int | None = option(
-        None,
-        "layers from one with attention to the next, convolutions between them; 1: attention in "
-        "all, 0: in none",
-        low=0,
-        high=200,
-    )
-    conv_kernel: int | None = option(
-        None, "tokens that a convolution layer spans, odd", low=1, high=31
-    )
-    conv_dilations: tuple[int, ...] | None = option(
-        None,
-        "distance of the tokens that a convolution spans, of the convolution layers in turn",
-        low=1,
-        high=1024,
-    )
-    init: str = option(
-        "bert",
-        "initial weights; `fast_start` is for BERT's own blocks",
-        choices=("bert", "fast_start"),
-    )
-    fast_start: FastStart = field(default_factory=FastStart)
 
 
 @dataclass(frozen=True)

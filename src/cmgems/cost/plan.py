@@ -11,14 +11,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from cmgems.config.encoders import max_positions
 from cmgems.config.schema import Experiment
 from cmgems.cost.device import Memory, device_memory, device_name, measure_matmul_speed, synchronize
 from cmgems.cost.flops import flops_per_token, parameters
 from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
-from cmgems.models.build import build_model
+from cmgems.models.build import build_model, encoder_config
 from cmgems.models.encoder import EncoderConfig
 from cmgems.models.layouts import SequenceLayout
-from cmgems.models.presets import encoder_config, max_positions
 from cmgems.tokenization import build_tokenization
 from cmgems.training.optim import build_optimizer
 from cmgems.utils.rng import seed_torch

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from glob import glob
 from pathlib import Path
 
+from cmgems.config.encoders import PRESETS
 from cmgems.config.loading import load_as
 from cmgems.config.options import option
 from cmgems.errors import UserError
-from cmgems.models.presets import PRESETS
 
 HEAD_NAMES = ("cls", "mean", "max", "mean_max", "attention", "position")
 UNTRAINED = "untrained"

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import torch
 
-from cmgems.config.schema import Data, Experiment, Model
+from cmgems.config.encoders import Model, encoder_keys
+from cmgems.config.schema import Data, Experiment
 from cmgems.evaluation.config import UNTRAINED, Evaluation
 from cmgems.hub.pretrained import Pretrained, load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
-from cmgems.models.presets import encoder_keys
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cmgems.config.encoders import BERT_BLOCKS
 from cmgems.errors import UserError
 from cmgems.hub.conversion import (
     SIZES,
@@ -29,7 +30,6 @@ from cmgems.hub.conversion import (
     to_theirs,
 )
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
-from cmgems.models.presets import BERT_BLOCKS
 from cmgems.tokenization import Tokenization
 
 MODEL_CLASS = "BertForMaskedLM"

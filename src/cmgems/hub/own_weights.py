@@ -9,8 +9,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from cmgems.config.encoders import Model
 from cmgems.config.options import accepted_type
-from cmgems.config.schema import Model
 from cmgems.errors import UserError
 from cmgems.hub.conversion import Weights, on_its_own
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel

@@ -1,13 +1,21 @@
-"""The model of an experiment with its initial weights."""
+"""The encoder and the model of an experiment."""
 
 import torch
 
+from cmgems.config.encoders import encoder_keys
 from cmgems.config.schema import Experiment
-from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.initialization import initialize
-from cmgems.models.presets import encoder_config
 from cmgems.tokenization import build_tokenization
 from cmgems.utils.rng import seed_torch
+
+
+def encoder_config(experiment: Experiment) -> EncoderConfig:
+    """The encoder of an experiment."""
+    vocab_size = build_tokenization(experiment.data).vocab_size
+    return EncoderConfig(
+        **encoder_keys(experiment.model), vocab_size=vocab_size, dropout=experiment.model.dropout
+    )
 
 
 def build_model(experiment: Experiment) -> MaskedLanguageModel:

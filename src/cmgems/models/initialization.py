@@ -26,12 +26,11 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from cmgems.config.schema import FastStart, Model
+from cmgems.config.encoders import FastStart, Model, fast_start_problem
 from cmgems.errors import UserError
 from cmgems.models.encoder import Encoder, Layer, MaskedLanguageModel, initialize_bert
 from cmgems.models.mixers import SelfAttention
 from cmgems.models.positions import Learned
-from cmgems.models.presets import fast_start_problem
 from cmgems.tokenization.base import FIRST_TOKEN, Tokenization
 from cmgems.tokenization.kmers import OverlappingKmers
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+from cmgems.config.encoders import Model, encoder_keys, fast_start_problem, max_positions
 from cmgems.config.loading import load_as
 from cmgems.config.options import get_value, iter_keys
-from cmgems.config.schema import Experiment, Masking, Model
+from cmgems.config.schema import Experiment, Masking
 from cmgems.errors import UserError
-from cmgems.models.presets import encoder_keys, fast_start_problem, max_positions
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from cmgems.config.encoders import max_positions
 from cmgems.config.schema import Experiment
 from cmgems.curriculum.schedule import effective_span_width, max_mask_ratio
 from cmgems.data_modules.windows import WindowBatch
@@ -28,7 +29,6 @@ from cmgems.masking.packing import (
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.models.layouts import SequenceLayout
-from cmgems.models.presets import max_positions
 from cmgems.tokenization.base import Tokenization
 from cmgems.training.distributed import full_tensor, is_sharded, shard
 from cmgems.training.metrics import (
