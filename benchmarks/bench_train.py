@@ -29,16 +29,14 @@ from cmgems.callbacks import Throughput
 from cmgems.config.schema import Experiment
 from cmgems.pretraining import (
     build_callbacks,
-    build_masker,
     build_trainer,
     find_callback,
     fit,
-    load_difficulty,
     silence_lightning,
-    unigram_entropy,
 )
 from cmgems.runs.experiment import load
 from cmgems.runs.folder import RunFolder
+from cmgems.training.masks import build_masker, load_difficulty, unigram_entropy
 from cmgems.training.module import Pretraining
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

@@ -13,10 +13,10 @@ from cmgems.config.schema import Data, Experiment, Train
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
-from cmgems.pretraining import build_masker, load_difficulty
 from cmgems.tokenization import OverlappingKmers
 from cmgems.tokenization.base import CLS, SEP
 from cmgems.tokenization.hf import fast_tokenizer
+from cmgems.training.masks import build_masker, load_difficulty
 from cmgems.training.module import Pretraining
 from cmgems.training.optim import adamw
 

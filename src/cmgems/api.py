@@ -243,9 +243,9 @@ def mask(
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.inspection.masked_sequence import mask_sequences
     from cmgems.masking.registry import strategy as find_strategy
-    from cmgems.pretraining import build_masker, load_difficulty
     from cmgems.tasks.user_sequences import encode_user_sequences
     from cmgems.tokenization import build_tokenization
+    from cmgems.training.masks import build_masker, load_difficulty
 
     find_strategy(strategy)
     only = Curriculum(schedule="constant", strategies=(strategy,))

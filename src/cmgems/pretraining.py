@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
-import numpy as np
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -37,18 +35,12 @@ from cmgems.callbacks import (
 )
 from cmgems.config.schema import Experiment
 from cmgems.cost.device import training_device
-from cmgems.curriculum.schedule import start_params
-from cmgems.data_modules.ngrams import genome_ngrams, with_units
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.difficulty.ngrams import NgramTable
-from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.difficulty.table import PmiTable
-from cmgems.difficulty.table_io import read_table
 from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
-from cmgems.masking.masker import Masker
-from cmgems.masking.rates import CenterRates, corpus_tokens
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
 from cmgems.runs.summary import render_summary
@@ -56,16 +48,12 @@ from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
 from cmgems.tokenization.bpe_file import TOKENIZER, read_byte_pairs
 from cmgems.tokenization.hf import fast_tokenizer
 from cmgems.training.distributed import check_launch, strategy
+from cmgems.training.masks import build_masker, load_difficulty, unigram_entropy
 from cmgems.training.module import (
-    REFERENCE_MASKS,
-    REFERENCE_PARAMS,
     Pretraining,
-    max_window_tokens,
 )
 from cmgems.training.references import base_references
 from cmgems.utils.files import atomic_write
-
-CORPUS_WINDOWS = 1024  # windows of the training genome on which the masks' budget is measured
 
 
 def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any]:
@@ -161,51 +149,6 @@ def silence_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Shown where Slurm is installed. A run starts its own ranks, also in a job (`cmgems sweep`)
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
-
-
-def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable | NgramTable:
-    """The rank table: from the file that the experiment names, or from the genome."""
-    pmi, k = experiment.pmi, experiment.data.k
-    tokenization = build_tokenization(experiment.data)
-    if isinstance(tokenization, BytePairs):
-        return genome_ngrams(genome, tokenization, pmi.min_count)
-    if pmi.table:
-        return read_table(pmi.table, k)
-    return compute_pmi_table(genome, k, pmi.definition, pmi.min_count)
-
-
-def build_masker(
-    experiment: Experiment, data: GenomeDataModule, table: PmiTable | NgramTable
-) -> Masker:
-    """A masker whose budget is measured on the training genome."""
-    tokenization = build_tokenization(experiment.data)
-    if isinstance(table, NgramTable):
-        assert isinstance(tokenization, BytePairs)  # load_difficulty has it for no other
-        tokenization = with_units(tokenization, table)
-    codes = torch.from_numpy(data.corpus(CORPUS_WINDOWS, experiment.data.window_length))
-    rank_V = torch.from_numpy(table.rank)
-    masking, strategies = experiment.masking, experiment.curriculum.strategies
-    paper, folder = masking.center_rate == "paper", data.genome.path / "rates"
-    columns = max_window_tokens(experiment, tokenization) - 2
-    corpus_BK = corpus_tokens(tokenization, codes, columns)
-    center_rates = CenterRates(corpus_BK, rank_V, tokenization, paper, folder)
-    follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
-    masker = Masker(tokenization, rank_V, center_rates, follow_loss, start_params(masking))
-    masker.prepare(strategies)
-    masker.prepare(REFERENCE_MASKS, REFERENCE_PARAMS)
-    return masker
-
-
-def unigram_entropy(
-    table: PmiTable | NgramTable, genome: Genome, tokenization: Tokenization
-) -> float:
-    """Entropy of the tokens' frequencies, nats."""
-    counts = table.counts
-    if (counts < 0).any():  # a table from elsewhere need not have counts
-        counts = compute_pmi_table(genome, table.k).counts
-    counts = tokenization.unigram_counts(counts)
-    frequency = counts[counts > 0] / counts.sum()
-    return float(-(frequency * np.log(frequency)).sum())
 
 
 def build_callbacks(

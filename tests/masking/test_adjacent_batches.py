@@ -7,9 +7,9 @@ from helpers.paths import EXPERIMENTS
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.masking.packing import ALL_MASKED, IGNORED
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.pretraining import build_masker, load_difficulty
 from cmgems.runs.experiment import load
 from cmgems.tokenization.base import CLS, MASK, PAD, SEP
+from cmgems.training.masks import build_masker, load_difficulty
 from cmgems.training.module import packed_shape_policy
 from cmgems.utils.kernels import force_torch_path
 

@@ -49,8 +49,8 @@ def write_page(experiment: Experiment, region_text: str, out: Path) -> None:
     from cmgems.genome.cache import load_genome
     from cmgems.inspection.inspect import find_region, inspect
     from cmgems.inspection.page import page
-    from cmgems.pretraining import build_masker, load_difficulty
     from cmgems.tokenization import build_tokenization
+    from cmgems.training.masks import build_masker, load_difficulty
 
     genome = load_genome(experiment.data.genome)
     region = find_region(genome, region_text, build_tokenization(experiment.data))

@@ -131,7 +131,7 @@ def check_inputs(experiments: list[Experiment], on_this_machine: bool) -> None:
     from cmgems.cost.device import training_device
     from cmgems.data_modules.pretraining import GenomeDataModule
     from cmgems.genome.cache import load_genome
-    from cmgems.pretraining import load_difficulty
+    from cmgems.training.masks import load_difficulty
 
     problems: list[str] = []
     checked: list[tuple[Any, ...]] = []
