@@ -183,8 +183,10 @@ def nt2_logits(ids, weights):
     return x @ weights["lm_head.decoder.weight"].T + weights["lm_head.bias"]
 
 
+UNNAMED = {key: DNABERT2[key] for key in DNABERT2 if key not in ("model_type", "architectures")}
 KINDS = {
     "dnabert2": (DNABERT2, dnabert2_weights, dnabert2_logits),
+    "dnabert2-unnamed": (UNNAMED, dnabert2_weights, dnabert2_logits),
     "nucleotide-transformer-v2": (NT2, nt2_weights, nt2_logits),
 }
 

@@ -127,7 +127,8 @@ def family_of_folder(config: dict[str, Any]) -> Family | Reader:
     # Files from before transformers 3, DNABERT's among them, know no `model_type`.
     if kind is None and all(str(name).startswith("Bert") for name in names):
         kind = "bert"
-    if kind == "bert" and mosaic_weights.is_mosaic(config):
+    # DNABERT-2's, as it is published now, names neither a type nor a class.
+    if kind in (None, "bert") and mosaic_weights.is_mosaic(config):
         return DNABERT2
     known = {**FAMILIES, OWN.model_type: OWN}
     if kind not in known:
