@@ -111,10 +111,10 @@ def cut_between_tokens(
     windows = [
         store.window(start, bases) for start, bases in zip(batch.starts, batch.bases, strict=True)
     ]
-    for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
+    for row, (start, length) in enumerate(zip(batch.starts, batch.bases, strict=True)):
         if not len(windows[row][1]):
-            (ids,) = tokenization.encode_texts([letters_of(codes[start : start + bases])])
-            windows[row] = (start, ids)
+            (alone,) = tokenization.encode_texts([letters_of(codes[start : start + length])])
+            windows[row] = (start, alone)
     windows = [(start, ids[:most]) for start, ids in windows]
     tokens = tuple(len(ids) for _, ids in windows)
     encoded = tuple(int(store.token_bases[ids].sum()) for _, ids in windows)
