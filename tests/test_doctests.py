@@ -45,7 +45,7 @@ def checkout(tmp_path, monkeypatch, pretrained_run):
     """A folder to work in with what the examples name: experiments/, and a run in runs/."""
     (tmp_path / "experiments").symlink_to(EXPERIMENTS)
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/quickstart").symlink_to(pretrained_run)
+    (tmp_path / "runs/cm_gems").symlink_to(pretrained_run)
     monkeypatch.chdir(tmp_path)
 
 

@@ -191,7 +191,7 @@ def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:
 
     Examples
     --------
-    >>> model = load_pretrained("runs/quickstart")
+    >>> model = load_pretrained("runs/cm_gems")
     >>> model.embed(["ACGTACGTAC", "TTTTTTGGG"]).shape == (2, model.hidden_size)
     True
     """
@@ -349,7 +349,7 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
 
     Examples
     --------
-    >>> comparison = compare(["runs/quickstart"])
+    >>> comparison = compare(["runs/cm_gems"])
     >>> comparison.baseline is comparison.groups[0]
     True
     """

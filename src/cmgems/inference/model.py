@@ -44,8 +44,8 @@ class PretrainedModel:
     Examples
     --------
     >>> import cmgems
-    >>> cmgems.load_pretrained("runs/quickstart")  # doctest: +ELLIPSIS
-    PretrainedModel('runs/quickstart/checkpoints/best.ckpt', overlapping 6-mers, ...)
+    >>> cmgems.load_pretrained("runs/cm_gems")  # doctest: +ELLIPSIS
+    PretrainedModel('runs/cm_gems/checkpoints/best.ckpt', overlapping 6-mers, ...)
     """
 
     def __init__(self, pretrained: Pretrained, device: str = "cpu"):
@@ -91,7 +91,7 @@ class PretrainedModel:
         Examples
         --------
         >>> import cmgems
-        >>> model = cmgems.load_pretrained("runs/quickstart")
+        >>> model = cmgems.load_pretrained("runs/cm_gems")
         >>> model.embed(["ACGTACGTAC", "TTTTTTGGG"]).shape == (2, model.hidden_size)
         True
         """
@@ -128,7 +128,7 @@ class PretrainedModel:
         Examples
         --------
         >>> import cmgems
-        >>> model = cmgems.load_pretrained("runs/quickstart")
+        >>> model = cmgems.load_pretrained("runs/cm_gems")
         >>> [states.shape[0] for states in model.embed_tokens(["ACGTACGTAC", "TTTTTTGGG"])]
         [5, 4]
         """
@@ -164,7 +164,7 @@ class PretrainedModel:
         Examples
         --------
         >>> import cmgems
-        >>> model = cmgems.load_pretrained("runs/quickstart")
+        >>> model = cmgems.load_pretrained("runs/cm_gems")
         >>> scores = model.log_likelihood(["ACGTACGTAC", "TTTTTTGGG"])
         >>> scores.shape, bool((scores < 0).all())
         ((2,), True)
@@ -208,7 +208,7 @@ class PretrainedModel:
         Examples
         --------
         >>> import cmgems
-        >>> model = cmgems.load_pretrained("runs/quickstart")
+        >>> model = cmgems.load_pretrained("runs/cm_gems")
         >>> genome = cmgems.load_genome("sample")
         >>> contig = genome.contigs[0].name
         >>> scores = model.score_variants([(contig, 1_000_000, "G", "A")], genome, window=64)
