@@ -2,13 +2,14 @@
 
     python benchmarks/bench_train.py [--only ROW] [--rounds 10]
 
-The peer is `BertForMaskedLM` (eager, dropout 0) fed by `DataCollatorForLanguageModeling`, with
-AdamW and clipping of gradients; ours is `Pretraining.training_step` on windows of the sample
-genome, the same clipping and AdamW. Both get equal numbers of windows of equal lengths; masking,
-padding and corruption count on both sides, cutting windows on ours and tokenising on neither. The
-two take turns, so that what else the machine does falls on both; figures are real tokens per second
-([CLS] and [SEP] included), best and median of the rounds. Rows that need a GPU run where there is
-one, and say so where there is none.
+The peer is `BertForMaskedLM` (eager, dropout 0), or in the rows of `families.py` the same encoder
+of another family, fed by `DataCollatorForLanguageModeling`, with AdamW and clipping of gradients;
+ours is `Pretraining.training_step` on windows of the sample genome, the same clipping and AdamW.
+Both get equal numbers of windows of equal lengths; masking, padding and corruption count on both
+sides, cutting windows on ours and tokenising on neither (byte pairs and non-overlapping k-mers, which
+our loader encodes, on ours). The two take turns, so that what else the machine does falls on both;
+figures are real tokens per second ([CLS] and [SEP] included), best and median of the rounds. Rows
+that need a GPU run where there is one, and say so where there is none.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from contestants import data_of, experiment_of, ours, peer, race
+from families import FAMILY_ROWS
 
 from cmgems.callbacks import Throughput
 from cmgems.config.schema import Experiment
@@ -244,6 +246,7 @@ ROWS = {
     "data": data,
     "start": start,
     "gpu": gpu,
+    **FAMILY_ROWS,
 }
 
 if __name__ == "__main__":
