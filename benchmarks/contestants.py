@@ -19,7 +19,7 @@ from cmgems.tokenization.base import CLS, SEP
 from cmgems.tokenization.hf import fast_tokenizer
 from cmgems.training.masks import build_masker, load_difficulty
 from cmgems.training.module import Pretraining
-from cmgems.training.optim import adamw
+from cmgems.training.optim import build_optimizer
 
 
 class Contestant(NamedTuple):
@@ -95,7 +95,7 @@ def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:
     module = Pretraining(experiment, masker).to(device)
     if device == "cuda":
         module.compile_step()
-    optimizer = adamw(module.model, experiment.optim)
+    optimizer = build_optimizer(module.model, experiment.optim)
     windows = experiment.train.micro_batch_size
 
     def step(number: int) -> int:
