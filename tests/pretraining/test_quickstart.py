@@ -2,9 +2,14 @@
 
 import json
 
+import pytest
 from helpers.paths import EXPERIMENTS
+from helpers.runs import assert_same_run, interrupt_when_window_is_drawn
 
 from cmgems.cli import main
+from cmgems.errors import RunStopped
+from cmgems.pretraining import pretrain
+from cmgems.runs.experiment import load
 
 
 def test_a_tenth_of_the_quickstart_is_below_composition(tmp_path, capsys):
@@ -25,3 +30,17 @@ def test_a_tenth_of_the_quickstart_is_below_composition(tmp_path, capsys):
     less = results["hidden_bases"]["strata"]["all"]["model_less"]["composition"]
     assert less["high"] < -0.01
     assert "the model is below composition" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_stopped_and_resumed_equals_not_stopped(tiny, tmp_path, monkeypatch):
+    """With Muon and convolutions: momenta, rates and the step of the schedule go on."""
+    overrides = [*tiny, "train.max_steps=6", "data.min_window_length=60"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    experiment = EXPERIMENTS / "pretrain/quickstart.yaml"
+    pretrain(load(experiment, [*overrides, f"run.dir={whole}"]))
+    with monkeypatch.context() as patch:
+        interrupt_when_window_is_drawn(patch, number=4 * 4 + 1)
+        with pytest.raises(RunStopped):
+            pretrain(load(experiment, [*overrides, f"run.dir={stopped}"]))
+    pretrain(load(experiment, [*overrides, f"run.dir={stopped}", "run.resume=true"]))
+    assert_same_run(whole, stopped)
