@@ -94,7 +94,7 @@ def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:
     module = Pretraining(experiment, masker).to(device)
     if device == "cuda":
         module.compile_step()
-    optimizer = adamw(module.model, experiment.optim)
+    optimizer = adamw(list(module.model.parameters()), experiment.optim)
     windows = experiment.train.micro_batch_size
 
     def step(number: int) -> int:
