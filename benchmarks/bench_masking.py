@@ -130,7 +130,7 @@ def training_step(masker: Masker, batch: WindowBatch, steps: int, device: torch.
     """Best seconds of a step on the batch, 10 windows at a time, without masking."""
     experiment = Experiment(model=Model(preset="logo"))
     model = build_model(experiment).to(device)
-    optimizer = adamw(model, experiment.optim)
+    optimizer = adamw(list(model.parameters()), experiment.optim)
     parts = [
         WindowBatch(batch.codes_BL[i : i + 10], batch.bases[:10], batch.keys_B2[i : i + 10])
         for i in range(0, 250, 10)

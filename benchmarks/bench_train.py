@@ -6,11 +6,10 @@ The peer is `BertForMaskedLM` (eager, dropout 0), or in the rows of `families.py
 of another family, fed by `DataCollatorForLanguageModeling`, with AdamW and clipping of gradients;
 ours is `Pretraining.training_step` on windows of the sample genome, the same clipping and AdamW.
 Both get equal numbers of windows of equal lengths; masking, padding and corruption count on both
-sides, cutting windows on ours and tokenising on neither (on ours where our loader encodes: byte
-pairs and non-overlapping k-mers). The two take turns, so that what else the machine does falls on
-both;
-figures are real tokens per second ([CLS] and [SEP] included), best and median of the rounds. Rows
-that need a GPU run where there is one, and say so where there is none.
+sides, cutting windows on ours, tokenising on ours (for byte pairs and non-overlapping k-mers by our
+loader, else by our step) and never on the peer's. The two take turns, so that what else the machine
+does falls on both; figures are real tokens per second ([CLS] and [SEP] included), best and median
+of the rounds. Rows that need a GPU run where there is one, and say so where there is none.
 """
 
 import argparse
