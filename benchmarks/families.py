@@ -29,7 +29,9 @@ class Family(NamedTuple):
     data: dict[str, Any]
     model: dict[str, Any]
 
-    def experiment(self, full_length_fraction: float = 1.0, precision: str = "32") -> Experiment:
+    def experiment(
+        self, full_length_fraction: float = 1.0, precision: str = "32-true"
+    ) -> Experiment:
         return experiment_of(
             self.preset,
             self.windows,

@@ -197,7 +197,7 @@ ERRORS = [
     (lambda m, g: m.embed([np.full(9, 7, np.uint8)]), "found the base code 7, wanted 0 to 4"),
     (lambda m, g: m.embed([DNA], pool="sum"), "pool: found 'sum', wanted one of mean, cls"),
     (lambda m, g: m.embed([DNA], layers=9), "layers: found 9, wanted -"),
-    (lambda m, g: m.log_likelihood(["A" * 999]), "sequences[0]: has 999 bases, wanted at most"),
+    (lambda m, g: m.log_likelihood(["A" * 999]), "sequences[0]: has 999 bases, wanted 6 to 515"),
     (lambda m, g: m.score_variants([("20", 1, "A")], g), "variants[0]: found ('20', 1, 'A')"),
     (lambda m, g: m.score_variants([("20", 0, "A", "C")], g), "wanted a position from 1"),
     (lambda m, g: m.score_variants([("7", 5, "A", "C")], g), "variants[0]: found the contig '7'"),

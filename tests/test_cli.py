@@ -13,7 +13,7 @@ from cmgems import __version__
 from cmgems.cli import COMMANDS, EPILOG, main
 from cmgems.errors import UserError
 
-QUICKSTART = str(EXPERIMENTS / "pretrain/quickstart.yaml")
+CM_GEMS = str(EXPERIMENTS / "pretrain/cm_gems.yaml")
 
 
 def refused(capsys, *argv):
@@ -74,14 +74,14 @@ def test_pretrain_refuses_a_genome(name, content, message, tmp_path, capsys):
     if content is not None:
         path.write_bytes(content)
     run = tmp_path / "run"
-    line = refused(capsys, "pretrain", QUICKSTART, f"data.genome={path}", f"run.dir={run}")
+    line = refused(capsys, "pretrain", CM_GEMS, f"data.genome={path}", f"run.dir={run}")
     assert message in line
     assert name.split(".")[0] in line
     assert not run.exists()
 
 
 def test_pretrain_refuses_a_folder_as_genome(tmp_path, capsys):
-    line = refused(capsys, "pretrain", QUICKSTART, f"data.genome={tmp_path}")
+    line = refused(capsys, "pretrain", CM_GEMS, f"data.genome={tmp_path}")
     assert str(tmp_path) in line
 
 
@@ -109,7 +109,7 @@ def test_pretrain_refuses_a_folder_as_genome(tmp_path, capsys):
 )
 def test_pretrain_refuses_keys(override, message, tmp_path, capsys):
     run = tmp_path / "run"
-    assert message in refused(capsys, "pretrain", QUICKSTART, f"run.dir={run}", override)
+    assert message in refused(capsys, "pretrain", CM_GEMS, f"run.dir={run}", override)
     assert not run.exists()
 
 

@@ -441,5 +441,5 @@ def test_an_encoder_of_other_blocks_goes_through_everything(evaluate, tiny, tmp_
     assert load_classifier(saved).classifier.encoder.config.conv_stem == 5
     assert main(["export", str(saved), str(tmp_path / "hf")]) == 2
     error = capsys.readouterr().err
-    assert "no class of transformers computes this encoder" in error
+    assert "wanted one that BertForSequenceClassification computes" in error
     assert len(error.strip().splitlines()) == 1

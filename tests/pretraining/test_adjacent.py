@@ -62,7 +62,7 @@ def test_a_run_has_its_results(run, name):
     final = results["final"]["random_wide"]
     # Nothing overlaps: a masked token is hidden, so what is known of one is known of the other.
     assert final["hidden_token_accuracy"] == pytest.approx(final["accuracy"])
-    assert 1.5 < final["hidden_base_bits"] < 2.5
+    assert 1.5 < final["hidden_base_bits"] < 3
     assert results["reference"]["hidden_bases"] > 0
     assert 1.5 < results["reference"]["composition_bits"] < 2.1
     model = load_pretrained(run)
