@@ -41,8 +41,8 @@ evaluate: $(VENV)/.installed  ## score runs/quickstart (or an untrained encoder)
 tensorboard: $(VENV)/.installed  ## show the runs at http://127.0.0.1:6006; PORT=6007 for another port
 	$(BIN)/tensorboard --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
 
-test: $(VENV)/.developer  ## run the tests, with quick forms of the slower checks
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.developer  ## run the tests, one process per core, with quick forms of the slower checks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.developer  ## check style, formatting, types, and that imports point downward
 	$(BIN)/ruff check .
