@@ -54,7 +54,7 @@ examples:
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 # Matrix products that oneDNN, and torch's layer over it, cache compiled. Nearly every batch has a
 # new shape, so few are used again. The libraries cache 1,024 each, scattered over the heap: with
-# those, 600 steps of the quickstart grew to 3.0 GB, with these to 1.0 GB.
+# those, 600 steps of cm_gems.yaml grew to 3.0 GB, with these to 1.0 GB.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
