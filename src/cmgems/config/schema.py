@@ -185,7 +185,7 @@ class Optim:
     beta1: float = option(0.9, "decay rate of AdamW's first moment", low=0.0, high=0.9999)
     beta2: float = option(0.98, "decay rate of AdamW's second moment", low=0.0, high=0.99999)
     eps: float = option(1e-6, "term in the denominator of AdamW's updates", low=0.0)
-    weight_decay: float = option(0.01, "weight decay of AdamW, on weight matrices only", low=0.0)
+    weight_decay: float = option(0.01, "weight decay, on weight matrices only", low=0.0)
     warmup_steps: int = option(500, "steps of linear warm-up; a linear decay to 0 follows", low=0)
     max_grad_norm: float = option(
         1.0, "maximum norm of the gradient; 0: no clipping", low=0.0, was="clip"

@@ -33,7 +33,7 @@ def corpus_tokens(tokenization: Tokenization, codes_BL: Tensor, columns: int) ->
     """int32 [N, K]: the tokens of windows (base codes, uint8) as `mask_ratio_curves` takes them.
 
     Where windows of the same length differ in their numbers of tokens, the tokens of all windows
-    are laid one behind the other and cut into rows of K = `columns`, the most that a window has.
+    are concatenated and cut into rows of K = `columns`, the most that a window has.
     """
     ids_BK = tokenization.encode(codes_BL)
     if not tokenization.on_host:
