@@ -21,6 +21,7 @@ from cmgems.evaluation import jobs
 from cmgems.evaluation import run as evaluation_module
 from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
+from cmgems.evaluation.metrics import score
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
 from cmgems.tasks.dataset import from_sequences
@@ -244,6 +245,41 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
     chosen = best.restore_best()
     assert chosen == [{"epoch": 2, "dev_mcc": 0.8}, {"epoch": 1, "dev_mcc": 0.9}]
     assert model.head.out.bias.tolist() == [[1.0, 1.0], [0.0, 0.0]]
+
+
+def test_both_strands_are_trained_on_and_predict_together(evaluate, task, tmp_path, monkeypatch):
+    trained_on, train = [], jobs.train
+
+    def noted(model, data, *args):
+        trained_on.append(data.train)
+        return train(model, data, *args)
+
+    monkeypatch.setattr(jobs, "train", noted)
+    overrides = ["recipe.epochs=2", "baselines=[]", "save_classifiers=true", "seeds=1"]
+    code, found, _, _ = evaluate("classifier.strands=both", *overrides, file="gue.yaml")
+    assert code == 0
+    from cmgems.tasks import splits
+    from cmgems.tasks.lookup import find_task
+
+    examples, targets, index_GN, _ = trained_on[0]
+    train_split = splits.read_split(find_task(str(task)), "train")
+    reverse = tokenize(train_split.reverse_complement(), OverlappingKmers(6), 512)
+    n = len(train_split)
+    assert index_GN.tolist() == [list(range(2 * n))]
+    assert torch.equal(examples.tokens.ids_NL[n:], reverse.ids_NL)
+    assert targets.tolist() == train_split.labels.tolist() * 2
+
+    (folder,) = (tmp_path / "out" / "classifiers").iterdir()
+    loaded = load_classifier(folder)
+    assert loaded.description["strands"] == "both"
+    test = splits.read_split(find_task(str(task)), "test")
+    logits = sum(
+        loaded.classifier(tokenize(data, OverlappingKmers(6), 512))
+        for data in (test, test.reverse_complement())
+    )
+    wanted = score((logits / 2).numpy(), test.labels, "binary").metrics()
+    assert found["scores"][0]["scores"]["auroc"] == pytest.approx(wanted["auroc"], abs=1e-6)
+    assert found["scores"][0]["scores"]["ece"] == pytest.approx(wanted["ece"], abs=1e-5)
 
 
 def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path):

@@ -54,6 +54,12 @@ class Classifier:
         was="body",
     )
     rank: int = option(8, "of the adapters (finetune lora)", low=1)
+    strands: str = option(
+        "forward",
+        "both: trained on each sequence and its reverse complement, predicts the mean of both, and "
+        "k-mers are counted on both; for labels that do not depend on the strand",
+        choices=("forward", "both"),
+    )
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ from cmgems.inference.embedding import embed_sequences
 from cmgems.inference.likelihood import pseudo_log_likelihood
 from cmgems.models.encoder import Encoder
 from cmgems.tasks import splits
-from cmgems.tasks.dataset import LabelledSequences, concatenate
+from cmgems.tasks.dataset import LabelledSequences, both_strands, concatenate
 from cmgems.tasks.lookup import find_task
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import tokenize
@@ -157,6 +157,7 @@ def make_finetune_config(evaluation: Evaluation, task: Task) -> FineTuneConfig:
         task.kind,
         len(task.classes),
         classifier.rank,
+        2 if classifier.strands == "both" else 1,
     )
 
 
@@ -165,7 +166,8 @@ def _finetune(context: JobContext, task: Task, batch: TrialBatch) -> list[Result
     encoders = [load_encoder(source, trial.seed, context.device) for trial in batch.trials]
     trained = train_trials(context, task, batch, encoders)
     test = test_examples(evaluation, batch.task, source.tokenization.min_bases)
-    examples = _prepare(context, task, source, encoders[0], test)
+    read = _strands_to_predict(evaluation, test)
+    examples = _prepare(context, task, source, encoders[0], read)
     loader = evaluation_loader(EvaluationData(examples))
     logits = predict_logits(trained.model, loader, context.bf16)
     predictions = trained.scale.to_label_units(logits)
@@ -225,6 +227,7 @@ def _data_module(
     dev_data = None
     if batch.shots == FULL:
         dev = split(batch.task, "dev", evaluation.tasks.root, source.tokenization.min_bases)
+        dev = _strands_to_predict(evaluation, dev)
         dev_examples = _prepare(context, task, source, encoder, dev)
         dev_data = EvaluationData(dev_examples, torch.from_numpy(dev.labels))
     return ClassificationDataModule(train_data, batch_size, dev_data), scale
@@ -240,7 +243,11 @@ def _training_table(
     starts = dict(zip(replicates, np.cumsum([0, *map(len, replicates.values())]), strict=False))
     rows = {number: starts[number] + np.arange(len(data)) for number, data in replicates.items()}
     index_GN = np.stack([rows[trial.replicate] for trial in batch.trials])
-    return concatenate(list(replicates.values())), index_GN
+    table = concatenate(list(replicates.values()))
+    if evaluation.classifier.strands == "both":
+        index_GN = np.concatenate([index_GN, len(table) + index_GN], axis=1)
+        table = both_strands(table)
+    return table, index_GN
 
 
 def _prepare(
@@ -257,9 +264,15 @@ def _prepare(
     )
 
 
+def _strands_to_predict(evaluation: Evaluation, data: LabelledSequences) -> LabelledSequences:
+    """What is predicted: with both strands the reverse complements behind the sequences."""
+    return both_strands(data) if evaluation.classifier.strands == "both" else data
+
+
 def _save_classifiers(
     context: JobContext, task: Task, batch: TrialBatch, model: Classifiers
 ) -> None:
+    evaluation = context.evaluation
     source = context.source(batch.model)
     encoder = load_encoder(source, 0, context.device)
     if model.encoder is not None:
@@ -267,7 +280,9 @@ def _save_classifiers(
     classifiers = unstack_classifiers(model, encoder)
     for trial, classifier in zip(batch.trials, classifiers, strict=True):
         name = f"{task.name}-{Path(trial.model).name}-{trial.seed}".replace("/", "-")
-        save_classifier(Path(context.folder) / name, classifier, source, task)
+        save_classifier(
+            Path(context.folder) / name, classifier, source, task, evaluation.classifier.strands
+        )
 
 
 def _probe(context: JobContext, task: Task, trial: TrialSpec) -> Result:
@@ -323,8 +338,11 @@ def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     evaluation = context.evaluation
     train_on = training_examples(evaluation, task, trial, context.min_length)
     test = test_examples(evaluation, trial.task, context.min_length)
-    fit = {"kmers": kmer_baseline, "one_hot": one_hot_baseline}[trial.model]
-    prediction = fit(train_on, test, task.kind, len(task.classes))
+    if trial.model == "kmers":
+        strands = 2 if evaluation.classifier.strands == "both" else 1
+        prediction = kmer_baseline(train_on, test, task.kind, len(task.classes), strands=strands)
+    else:
+        prediction = one_hot_baseline(train_on, test, task.kind, len(task.classes))
     scores = score(prediction.logits, test.labels, task.kind)
     return Result(trial, scores, float("nan"), 0.0, prediction.chosen)
 

@@ -129,6 +129,11 @@ def concatenate(parts: Sequence[LabelledSequences]) -> LabelledSequences:
     )
 
 
+def both_strands(data: LabelledSequences) -> LabelledSequences:
+    """All examples as they are, and behind them the reverse complement of each."""
+    return concatenate([data, data.reverse_complement()])
+
+
 def canonical_keys(data: Sequences) -> list[bytes]:
     """A key for each sequence, equal for its copies and its reverse complement."""
     reverse = data.reverse_complement()

@@ -51,6 +51,21 @@ def test_kmers_are_counted_as_by_hand(k):
         assert row.tolist() == [counts[word] for word in words]
 
 
+def test_on_both_strands_a_sequence_and_its_reverse_complement_count_alike():
+    train, test = planted(200, 0), planted(100, 1).reverse_complement()
+    counts = kmer_counts(test, 3, strands=2).toarray()
+    assert np.array_equal(counts, kmer_counts(test.reverse_complement(), 3, strands=2).toarray())
+    assert counts.sum(1).tolist() == [2 * (60 - 3 + 1)] * len(test)
+    accuracies = [
+        score(
+            kmer_baseline(train, test, "binary", 2, strands=n).logits, test.labels, "binary"
+        ).metrics()["accuracy"]
+        for n in (1, 2)
+    ]
+    assert accuracies[0] < 0.65
+    assert accuracies[1] > 0.9
+
+
 def test_bases_are_laid_middle_on_middle():
     data = from_sequences(["ACGT", "AACGTT", "CG", "ANGT", ""], np.zeros(5))
     table = one_hot(data, 4).toarray().reshape(5, 4, 4)

@@ -15,7 +15,7 @@ class BestEpoch:
     Parameters
     ----------
     model : of G classifiers that are in training
-    data : with a dev split, its labels in the unit of the files
+    data : with a dev split, its labels in the unit of the files, on as many strands as `model`
     task : its official metric is what counts
     scale : from logits to the unit of the labels
     """
@@ -31,7 +31,8 @@ class BestEpoch:
         self.model, self.task, self.scale, self.bf16 = model, task, scale, bf16
         assert data.dev is not None
         assert data.dev.labels is not None
-        self.dev, self.labels = evaluation_loader(data.dev), data.dev.labels.numpy()
+        self.dev = evaluation_loader(data.dev)
+        self.labels = data.dev.labels.numpy()[: len(data.dev.labels) // model.strands]
         models = len(next(model.parameters()))
         self.scores, self.epochs = [-np.inf] * models, [0] * models
         self.weights = {name: x.detach().clone() for name, x in model.named_parameters()}

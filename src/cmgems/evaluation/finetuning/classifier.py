@@ -85,8 +85,10 @@ def _count_outputs(state_dict: dict[str, Tensor]) -> int:
     return state_dict[last].shape[-1]
 
 
-def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, task: Task) -> None:
-    """Write a classifier; one of that name is replaced."""
+def save_classifier(
+    folder: Path, classifier: Classifier, source: ModelSource, task: Task, strands: str
+) -> None:
+    """Write a classifier; one of that name is replaced. `strands`: of which it takes the mean."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: x.detach().cpu().contiguous() for name, x in classifier.state_dict().items()}
     with atomic_write(folder / WEIGHTS, "wb") as handle:
@@ -95,6 +97,7 @@ def save_classifier(folder: Path, classifier: Classifier, source: ModelSource, t
         "shape": asdict(classifier.encoder.config),
         **source.tokens,
         "head": head_name(classifier.head),
+        "strands": strands,
         "kind": task.kind,
         "classes": list(task.classes),
         "task": task.name,

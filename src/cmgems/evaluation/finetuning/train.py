@@ -45,6 +45,7 @@ class FineTuneConfig(NamedTuple):
     kind: str = "binary"  # of the task: binary, multiclass, multilabel, regression
     classes: int = 2
     rank: int = 8  # of lora
+    strands: int = 1  # 2: behind the sequences that are predicted are their reverse complements
 
 
 class Classifiers(nn.Module):
@@ -52,7 +53,7 @@ class Classifiers(nn.Module):
 
     def __init__(self, encoders: list[Encoder], config: FineTuneConfig, seeds: list[int]) -> None:
         super().__init__()
-        self.kind = config.kind
+        self.kind, self.strands = config.kind, config.strands
         sizes, outputs = encoders[0].config, 1 if config.kind == "regression" else config.classes
         self.head: Head = build_head(
             config.head, sizes.hidden_size, outputs, sizes.max_position_embeddings, seeds
@@ -211,15 +212,18 @@ def predict_logits(model: Classifiers, loader: DataLoader, bf16: bool = False) -
 
     Parameters
     ----------
-    loader : of N examples, from `evaluation_loader` or `val_dataloader`
+    loader : of N examples, from `evaluation_loader` or `val_dataloader`; of 2 N where the model
+        reads both strands, whose logits are the mean
     """
     weights: dict[str, Tensor] = dict(model.named_parameters())
     models = len(next(iter(weights.values())))
     if model.encoder is None or next(iter(weights.values())).is_cuda:
-        return _predict_logits(model, weights, models, loader, bf16)
-    # On a CPU one after the other: the hidden states of several models at once fit no cache.
-    by_model = [{name: x[g : g + 1] for name, x in weights.items()} for g in range(models)]
-    return torch.cat([_predict_logits(model, own, 1, loader, bf16) for own in by_model])
+        logits = _predict_logits(model, weights, models, loader, bf16)
+    else:
+        # One after the other on a CPU: the hidden states of several models at once fit no cache.
+        by_model = [{name: x[g : g + 1] for name, x in weights.items()} for g in range(models)]
+        logits = torch.cat([_predict_logits(model, own, 1, loader, bf16) for own in by_model])
+    return logits.unflatten(1, (model.strands, -1)).mean(1)
 
 
 def _predict_logits(

@@ -46,8 +46,10 @@ class KmerChoice(NamedTuple):
     strength: float
 
 
-def kmer_counts(data: LabelledSequences, k: int) -> sparse.csr_matrix:
+def kmer_counts(data: LabelledSequences, k: int, strands: int = 1) -> sparse.csr_matrix:
     """float64 [N, 4**k]: how often each k-mer is in each sequence; one with N is not counted.
+
+    With two strands, in the sequence and in its reverse complement together.
 
     Columns are k-mer indices (`cmgems.tokenization.kmers`): base order A T C G, the first base
     highest.
@@ -60,7 +62,7 @@ def kmer_counts(data: LabelledSequences, k: int) -> sparse.csr_matrix:
         shape=(len(data), 4**k),
     )
     rows.sum_duplicates()
-    return rows
+    return rows if strands == 1 else rows + kmer_counts(data.reverse_complement(), k)
 
 
 @kernel
@@ -100,7 +102,12 @@ def one_hot(data: LabelledSequences, length: int) -> sparse.csr_matrix:
 
 
 def kmer_baseline(
-    train: LabelledSequences, test: LabelledSequences, kind: str, classes: int, seed: int = 0
+    train: LabelledSequences,
+    test: LabelledSequences,
+    kind: str,
+    classes: int,
+    seed: int = 0,
+    strands: int = 1,
 ) -> Prediction:
     """Logistic regression on k-mer counts; k and the penalty chosen by cross-validation.
 
@@ -109,20 +116,23 @@ def kmer_baseline(
     train, test : examples
     kind, classes : of the task
     seed : of the folds
+    strands : 2: k-mers are counted on both
     """
     target = Target(train.labels, kind, classes)
-    k, strength = choose_k(train, target, seed)
-    model = fit(normalize(kmer_counts(train, k)), target, strength)
-    logits = predict(model, normalize(kmer_counts(test, k)))
+    k, strength = choose_k(train, target, seed, strands)
+    model = fit(normalize(kmer_counts(train, k, strands)), target, strength)
+    logits = predict(model, normalize(kmer_counts(test, k, strands)))
     return Prediction(logits, {"k": k, "strength": strength})
 
 
-def choose_k(train: LabelledSequences, target: Target, seed: int) -> KmerChoice:
+def choose_k(train: LabelledSequences, target: Target, seed: int, strands: int = 1) -> KmerChoice:
     """k and strength with the least validated loss on (some of) the training examples."""
     part = sample_for_selection(target, seed)
     train, target = train.select(part), target.select(part)
     fold = make_folds(target, seed)
-    tables = {k: normalize(kmer_counts(train, k)) for k in K_CHOICES if k <= train.lengths.max()}
+    tables = {
+        k: normalize(kmer_counts(train, k, strands)) for k in K_CHOICES if k <= train.lengths.max()
+    }
     if len(train) < MANY_EXAMPLES:
         choices = {k: best_strength(table, target, fold) for k, table in tables.items()}
         k = min(choices, key=lambda k: choices[k].loss)
