@@ -62,8 +62,8 @@ def step_memory(
 ) -> StepMemory:
     """With several ranks DDP keeps the gradients between steps, in its buckets.
 
-    `optimizer` is a value of `optim.name`. `sharded` (FSDP): weights, gradients and optimiser are spread over the ranks, but for one layer
-    at a time.
+    `optimizer` is a value of `optim.name`. `sharded` (FSDP): weights, gradients and optimiser are
+    spread over the ranks, but for one layer at a time.
     """
     weights = FLOAT * parameters(config)
     gradients = weights

@@ -181,6 +181,7 @@ def bert_config(config: EncoderConfig, tokenization: Tokenization, **more: Any) 
         "initializer_range": 0.02,
         "type_vocab_size": TYPES,
         "pad_token_id": 0,
+        "sep_token": config.sep_token,
         "dtype": "float32",
         **tokenization.hf_config,
         **more,

@@ -38,6 +38,7 @@ from cmgems.tokenization.base import CLS, MASK, PAD, SEP
 MODEL_CLASS = "EsmForMaskedLM"
 BLOCKS: dict[str, tuple[Any, ...]] = {
     "norm": ("pre",),
+    "token_dropout": (True, False),
     "embedding_norm": (False,),
     "position_embedding": ("rotary", "learned"),
     "mlp": ("gelu",),
@@ -75,7 +76,6 @@ NOT_READ = (
 
 ARCHITECTURE = {
     "emb_layer_norm_before": False,
-    "token_dropout": False,
     "layer_norm_eps": 1e-12,
     "rope_theta": ROTARY_BASE,
     "is_decoder": False,
@@ -158,6 +158,8 @@ def esm_config(config: EncoderConfig, tokenization: Tokenization) -> dict[str, A
         "max_position_embeddings": places,
         "position_embedding_type": POSITIONS[config.position_embedding],
         "tie_word_embeddings": config.tie_embeddings,
+        "token_dropout": config.token_dropout,
+        "sep_token": config.sep_token,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
         "initializer_range": 0.02,
@@ -200,6 +202,7 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
         dropout=read_dropout(config, "hidden_dropout_prob", 0.1),
         norm="pre",
         embedding_norm=False,
+        token_dropout=bool(config.get("token_dropout")),
         position_embedding="learned" if kind == "absolute" else "rotary",
         mlp="swiglu" if GATED in config else "gelu",
         mlp_biases="all" if config.get(GATED, True) else "none",

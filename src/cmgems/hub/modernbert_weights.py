@@ -29,6 +29,7 @@ MODEL_CLASS = "ModernBertForMaskedLM"
 # With biases or without, and with any choice of local layers.
 BLOCKS: dict[str, tuple[Any, ...]] = {
     "norm": ("pre",),
+    "token_dropout": (False,),
     "embedding_norm": (True,),
     "position_embedding": ("rotary",),
     "mlp": ("geglu",),
@@ -130,6 +131,7 @@ def modernbert_config(config: EncoderConfig, tokenization: Tokenization) -> dict
         "bos_token_id": CLS,
         "sep_token_id": SEP,
         "eos_token_id": SEP,
+        "sep_token": config.sep_token,
         "dtype": "float32",
         **tokenization.hf_config,
     }
