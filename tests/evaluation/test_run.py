@@ -17,7 +17,7 @@ from helpers.paths import EXPERIMENTS
 from cmgems.cli import main
 from cmgems.config.loading import load_as
 from cmgems.errors import UserError
-from cmgems.evaluation import jobs
+from cmgems.evaluation import context, finetune_trials, jobs
 from cmgems.evaluation import run as evaluation_module
 from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
@@ -184,7 +184,7 @@ def is_running(process: int) -> bool:
 
 
 def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypatch):
-    read, train_trials = jobs.split, jobs.train_trials
+    read, train_trials = context.split, finetune_trials.train_trials
     seen, inside = [], []
 
     def noting(name, which, root, k):
@@ -199,8 +199,9 @@ def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypa
         finally:
             inside.clear()
 
-    monkeypatch.setattr(jobs, "split", noting)
-    monkeypatch.setattr(jobs, "train_trials", noted)
+    for module in (context, finetune_trials):
+        monkeypatch.setattr(module, "split", noting)
+    monkeypatch.setattr(finetune_trials, "train_trials", noted)
     code, found, _, _ = evaluate(
         "recipe.epochs=3", "recipe.learning_rate=1e-3", "baselines=[]", "seeds=2", file="gue.yaml"
     )

@@ -22,7 +22,6 @@ from cmgems.hub.conversion import (
     Match,
     Weights,
     check_architecture,
-    check_rest,
     from_theirs,
     in_float32,
     part,
@@ -133,12 +132,10 @@ def from_esm(theirs: Weights, config: EncoderConfig) -> Weights:
     UserError
         If one is missing, has no place here, or contradicts what it should be a copy of.
     """
-    names = [*matches(config)]
-    theirs = in_float32(theirs)
-    ours = from_theirs(theirs, names, f"{MODEL_CLASS} with {config.num_layers} layers")
+    kind = f"{MODEL_CLASS} with {config.num_layers} layers"
     of_layers = tuple(f"esm.encoder.layer.{n}.{FREQUENCIES}" for n in range(config.num_layers))
     copies = {DECODER: WORDS} if config.tie_embeddings else {}
-    check_rest(theirs, names, copies, NOT_READ + of_layers)
+    ours = from_theirs(in_float32(theirs), matches(config), kind, copies, NOT_READ + of_layers)
     if config.position_embedding == "learned":
         ours["encoder.positions.weight"] = ours["encoder.positions.weight"][
             -config.max_position_embeddings :
