@@ -15,14 +15,22 @@ from torch.profiler import ProfilerActivity, profile
 
 from cmgems.cli import main
 from cmgems.config.encoders import Model
-from cmgems.config.schema import Data, Experiment, Train
+from cmgems.config.schema import Data, Experiment, Optim, Train
 from cmgems.cost.device import Memory, device_memory
 from cmgems.cost.flops import flops_per_token
 from cmgems.cost.memory import Micro, layer_parameters, step_memory
-from cmgems.cost.plan import estimate_memory, estimate_windows, largest_micro_batch, plan
+from cmgems.cost.plan import (
+    UnlearnedBytePairs,
+    estimate_memory,
+    estimate_windows,
+    largest_micro_batch,
+    plan,
+)
 from cmgems.models.build import build_model, encoder_config
 from cmgems.models.layouts import SequenceLayout
 from cmgems.runs.experiment import load
+from cmgems.tokenization.bpe import letters_of
+from cmgems.tokenization.bpe_file import train_byte_pairs
 from cmgems.training import distributed
 from cmgems.training.optim import build_optimizer
 
@@ -97,6 +105,29 @@ def test_memory_of_a_step_is_within_a_tenth(model, lengths, micro_batches):
     peak, micro = peak_of_steps(model, lengths, micro_batches)
     planned = step_memory(encoder_config(Experiment(model=model)), micro).total
     assert planned == pytest.approx(peak, rel=0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        Model(preset="small"),
+        Model(preset="conv_attention", conv_stem=5),
+        Model(preset="nucleotide-transformer-v2", num_layers=1),
+    ],
+)
+def test_memory_of_the_optimizer_is_that_of_its_state(model, optimizer):
+    experiment = Experiment(model=model, optim=Optim(name=optimizer))
+    built = build_model(experiment)
+    for parameter in built.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    stepped = build_optimizer(built, experiment.optim)
+    stepped.step()
+    parts = getattr(stepped, "optimizers", [stepped])
+    states = [state for part in parts for state in part.state.values()]
+    kept = [value for state in states for name, value in state.items() if name != "step"]
+    planned = step_memory(built.encoder.config, Micro(64, 64, 0.15), optimizer=optimizer).optimiser
+    assert planned == sum(value.nbytes for value in kept)
 
 
 def test_memory_of_a_step_under_ddp(tmp_path):
@@ -194,6 +225,23 @@ def test_measure_times_real_steps():
     assert planned.speed.is_measured
     assert planned.speed.tokens_per_second > 100
     assert 0 < planned.speed.efficiency < 1
+
+
+def test_a_plan_of_byte_pairs_learns_none(monkeypatch):
+    """Not even the genome has to be there: the size of the vocabulary is in the experiment."""
+    monkeypatch.setattr("cmgems.tokenization.load_genome", None)
+    sizes = ["model.num_layers=1", "model.hidden_size=32", "train.micro_batch_size=2"]
+    overrides = ["data.genome=nowhere.fa", "data.bpe_vocab_size=1024", *sizes]
+    planned = plan(load(EXPERIMENTS / "pretrain/bpe.yaml", overrides), CPU, measure=True)
+    assert planned.config.vocab_size == 1024
+    assert planned.speed.is_measured
+
+
+def test_expected_byte_pairs_are_about_those_that_are_learned(genome):
+    learned = train_byte_pairs(genome, 256)
+    text = letters_of(genome.codes[10_000:20_000])
+    tokens = len(learned.encode(text).ids) + 2
+    assert UnlearnedBytePairs(256).num_tokens(len(text)) == pytest.approx(tokens, rel=0.1)
 
 
 def test_a_plan_that_cannot_fit_says_so(capsys, monkeypatch):

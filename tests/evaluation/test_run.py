@@ -17,7 +17,7 @@ from helpers.paths import EXPERIMENTS
 from cmgems.cli import main
 from cmgems.config.loading import load_as
 from cmgems.errors import UserError
-from cmgems.evaluation import jobs
+from cmgems.evaluation import context, finetune_trials, jobs
 from cmgems.evaluation import run as evaluation_module
 from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
@@ -185,7 +185,7 @@ def is_running(process: int) -> bool:
 
 
 def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypatch):
-    read, train_trials = jobs.split, jobs.train_trials
+    read, train_trials = context.split, finetune_trials.train_trials
     seen, inside = [], []
 
     def noting(name, which, root, k):
@@ -200,8 +200,9 @@ def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypa
         finally:
             inside.clear()
 
-    monkeypatch.setattr(jobs, "split", noting)
-    monkeypatch.setattr(jobs, "train_trials", noted)
+    for module in (context, finetune_trials):
+        monkeypatch.setattr(module, "split", noting)
+    monkeypatch.setattr(finetune_trials, "train_trials", noted)
     code, found, _, _ = evaluate(
         "recipe.epochs=3", "recipe.learning_rate=1e-3", "baselines=[]", "seeds=2", file="gue.yaml"
     )
@@ -248,13 +249,13 @@ def test_the_best_epoch_on_dev_is_put_back(task, monkeypatch):
 
 
 def test_both_strands_are_trained_on_and_predict_together(evaluate, task, tmp_path, monkeypatch):
-    trained_on, train = [], jobs.train
+    trained_on, train = [], finetune_trials.train
 
     def noted(model, data, *args):
         trained_on.append(data.train)
         return train(model, data, *args)
 
-    monkeypatch.setattr(jobs, "train", noted)
+    monkeypatch.setattr(finetune_trials, "train", noted)
     overrides = ["recipe.epochs=2", "baselines=[]", "save_classifiers=true", "seeds=1"]
     code, found, _, _ = evaluate("classifier.strands=both", *overrides, file="gue.yaml")
     assert code == 0

@@ -72,10 +72,15 @@ VARIANTS |= {
         mlp_biases="none",
         tie_embeddings=False,
     ),
+    "post-rotary-swiglu-dropout": replace(
+        BERT, position_embedding="rotary", mlp="swiglu", token_dropout=True
+    ),
     "post-alibi-geglu-published": replace(
         BERT, position_embedding="alibi", mlp="geglu", mlp_biases="down"
     ),
-    "esm-learned-gelu-published": replace(BERT, **NORMS["esm"], tie_embeddings=False),
+    "esm-learned-gelu-published": replace(
+        BERT, **NORMS["esm"], tie_embeddings=False, token_dropout=True
+    ),
 }
 # Convolutions, alone and among layers with attention. ALiBi and GEGLU stand for the other blocks.
 CONVOLUTIONS = {

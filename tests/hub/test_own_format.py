@@ -24,6 +24,7 @@ from cmgems.models.layouts import SequenceLayout
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
 from cmgems.tokenization import OverlappingKmers
+from cmgems.tokenization.base import MASK
 
 K3 = OverlappingKmers(3)
 LENGTHS = (12, 30, 30, 3)
@@ -70,6 +71,7 @@ def test_the_module_has_our_logits_and_the_folder_comes_back(name, tmp_path):
     theirs = module_of(tmp_path / "out").load(tmp_path / "out")
     real = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     ids = torch.randint(5, BERT.vocab_size, real.shape).where(real, 0)
+    ids[1, 4:9] = MASK  # what token dropout goes by
     wanted = ours(ids[real], SequenceLayout.of(LENGTHS), torch.arange(sum(LENGTHS)))
     found = theirs(ids, real)[real]
     assert wanted.abs().max() > 0.3
@@ -139,6 +141,8 @@ def test_a_convolution_goes_out_and_is_scored(tiny, tmp_path, capsys):
         ({"num_layers": 2}, "found a weight encoder.layers.2."),
         ({"intermediate_size": 25}, "found the shape"),
         ({"biases": None}, "biases: found None, wanted bool"),
+        ({"sep_token": 1}, "sep_token: found 1, wanted bool"),
+        ({"vocab_size": True}, "vocab_size: found True, wanted int"),
     ],
 )
 def test_a_damaged_config_is_refused_in_one_line(keys, message, tmp_path):

@@ -19,6 +19,7 @@ from cmgems.models.layouts import PaddedLayout, SequenceLayout
 from cmgems.models.positions import POSITIONS, alibi_slopes
 from cmgems.models.scores import Scores
 from cmgems.models.stacked import stack, unstack
+from cmgems.tokenization.base import MASK
 
 LENGTHS = (17, 17, 9, 3, 30, 30, 30)
 
@@ -36,6 +37,7 @@ def batch():
     """Padded ids, which places are real, and which are predicted (none of the 4th sequence)."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, BERT.vocab_size, (len(LENGTHS), max(LENGTHS)), generator=generator)
+    ids[2, 3:7] = ids[6, ::5] = MASK  # what token dropout goes by
     real = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     predicted = (torch.rand(ids.shape, generator=generator) < 0.2) & real
     predicted[3] = False

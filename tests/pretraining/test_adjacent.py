@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.model_commands import evaluate_on_random_dna, score_variant
 from helpers.paths import EXPERIMENTS
 
 from cmgems.cli import main
@@ -190,32 +191,12 @@ def test_a_sequence_with_more_tokens_than_positions_is_one_line(run, tmp_path, c
 @pytest.mark.parametrize("place", [3, 1_000_000])
 def test_variants(place, run, tmp_path, genome):
     """In the middle of a contig, and where the window ends with it."""
-    contig = genome.contigs[0]
-    codes = genome.codes[contig.start : contig.start + contig.length]
-    ref = "ATCG"[codes[place]]
-    alt = "A" if ref != "A" else "C"
-    table = tmp_path / "variants.tsv"
-    table.write_text(f"chrom\tpos\tref\talt\n{contig.name}\t{place + 1}\t{ref}\t{alt}\n")
-    out = tmp_path / "scores.tsv"
-    settings = ["--variants", str(table), "--genome", "sample"]
-    assert main(["score", str(run), *settings, "--out", str(out)]) == 0
-    assert np.isfinite(float(out.read_text().splitlines()[1].split("\t")[5]))
+    assert np.isfinite(score_variant(run, genome, place, tmp_path))
 
 
 @pytest.mark.parametrize("protocol", ["few_shot", "probe", "zero_shot"])
 def test_evaluate(protocol, run, name, tmp_path):
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 60), ("test", 20)):
-        texts = ["".join(generator.choice(list("ACGTN"), 40)) for _ in range(count)]
-        lines = [f"{text}\t{number % 2}" for number, text in enumerate(texts)]
-        (tmp_path / f"{split}.tsv").write_text("\n".join(["sequence\tlabel", *lines]) + "\n")
-    task = tmp_path / "mine.yaml"
-    task.write_text('classes: ["0", "1"]\nformat: table\ntrain: train.tsv\ntest: test.tsv\n')
-    settings = [f"models={run}", f"protocol={protocol}", f"tasks.names=[{task}]"]
-    settings += ["few_shot.shots=10", "few_shot.replicates=1", "recipe.max_steps=2"]
-    settings += ["baselines=[untrained,kmers]", "compute.workers=1", f"run.dir={tmp_path / 'out'}"]
-    assert main(["evaluate", str(EXPERIMENTS / "finetune/quickstart.yaml"), *settings]) == 0
-    results = json.loads((tmp_path / "out/results.json").read_text())
+    results = evaluate_on_random_dna(run, protocol, tmp_path, "ACGTN")
     assert {model["tokenization"] for model in results["models"]} == {name}
     assert len(results["scores"]) == 3 if protocol != "zero_shot" else results["scores"]
 

@@ -29,6 +29,9 @@ def states(encoder, ids, real):
     """ids int64 [B, L], real bool [B, L] (False on padding) -> [B, L, D]"""
     config = encoder.config
     x = encoder.tokens.weight[ids]
+    if config.token_dropout:
+        lengths = real.sum(1).tolist()
+        x = x * torch.stack([undropped(*pair) for pair in zip(ids, lengths, strict=True)])
     if config.position_embedding == "learned":
         x = x + encoder.positions.weight[: ids.shape[1]]
     if config.conv_stem:
@@ -47,6 +50,13 @@ def states(encoder, ids, real):
             x = x + mixed(normed, real, layer.mixer, config, number)
             x = x + fed_forward(layer_norm(x, layer.norm), layer.mlp, config.mlp)
     return layer_norm(x, encoder.final_norm) if config.norm == "pre" else x
+
+
+def undropped(ids, length):
+    """Factors [L, 1] of one sequence: ESM's token dropout, where [MASK] is 4."""
+    masked = ids[:length].tolist().count(4)
+    kept = (1 - 0.15 * 0.8) / (1 - masked / length)
+    return torch.tensor([[0.0 if id_ == 4 else kept] for id_ in ids.tolist()], dtype=torch.float64)
 
 
 def mixed(x, real, part, config, number):

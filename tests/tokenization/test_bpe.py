@@ -1,6 +1,7 @@
 """Byte pairs: ids against a slow encoder, files that cannot be used, units, scores of bases."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references.bpe import SPECIAL, cut, unit
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cmgems.cli import main
 from cmgems.errors import UserError
@@ -173,6 +175,35 @@ def test_units_are_the_best_ranked_ngrams_that_begin_at_a_token(learned):
                 assert (table[index_BK[row, position]], lengths_BK[row, position]) == best
     assert several > 100
     assert repr(tokenization) != repr(learned)  # cached rates are of these units
+
+
+class CopiesFromHost(TorchDispatchMode):
+    """Counts the tensors that are copied from the host to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **kwargs or {})
+        if function is torch.ops.aten._to_copy.default:
+            self.count += args[0].device.type == "cpu" and found.device.type != "cpu"
+        return found
+
+
+def test_tables_are_copied_to_a_device_once():
+    ngrams = Ngrams(np.array([5 << key_bits(SMALL.vocab_size) | 6]), np.array([1], np.int32))
+    tokenization = BytePairs(SMALL.tokens, MERGES, ngrams=ngrams)
+    ids_BK = torch.full((2, 9), 5, dtype=torch.int32, device="meta")
+    with CopiesFromHost() as copies:
+        for copied in (2, 2):  # the keys and the ranks, and nothing when asked again
+            tokenization.kmer_ids(ids_BK)
+            assert copies.count == copied
+        for copied in (3, 3):
+            tokenization.bases_of_tokens(ids_BK > 0, ids_BK, 40)
+            assert copies.count == copied
+    elsewhere = pickle.loads(pickle.dumps(tokenization))  # a worker of a loader
+    assert elsewhere == tokenization
+    assert "_moved" in vars(tokenization)
+    assert "_moved" not in vars(elsewhere)
 
 
 def test_scores_of_bases_share_out_the_tokens(learned):

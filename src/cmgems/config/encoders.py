@@ -9,6 +9,7 @@ from cmgems.config.options import option
 BERT_BLOCKS: dict[str, Any] = {
     "norm": "post",
     "embedding_norm": True,
+    "token_dropout": False,
     "position_embedding": "learned",
     "mlp": "gelu",
     "biases": True,
@@ -60,6 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_heads": 20,
         "intermediate_size": 5120,
         "max_position_embeddings": 1000,
+        "token_dropout": True,
     },
     # its second version, 50M
     "nucleotide-transformer-v2": _ESM
@@ -147,6 +149,10 @@ class Model:
     )
     embedding_norm: bool | None = option(
         None, "LayerNorm on the embeddings; with norm: pre, false is ESM's form, true ModernBERT's"
+    )
+    token_dropout: bool | None = option(
+        None,
+        "ESM's: [MASK] has no embedding, and the others of its sequence grow by as much as is gone",
     )
     position_embedding: str | None = option(
         None,

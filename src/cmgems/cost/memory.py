@@ -12,15 +12,20 @@ T tokens, M predicted tokens, D width, F feed-forward width, H heads, V vocabula
 """
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
+
+import torch
 
 from cmgems.cost.flops import parameters
 from cmgems.models.blocks import MLPS
-from cmgems.models.encoder import EncoderConfig
+from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.scores import Scores
+from cmgems.training.optim import split_parameters
 
 FLOAT = 4  # bytes
 ADAM_MOMENTS = 2
+MUON_MOMENTS = 1  # of a matrix; AdamW has the rest
 
 
 class Micro(NamedTuple):
@@ -49,24 +54,44 @@ class StepMemory(NamedTuple):
 
 
 def step_memory(
-    config: EncoderConfig, micro: Micro, ranks: int = 1, sharded: bool = False
+    config: EncoderConfig,
+    micro: Micro,
+    ranks: int = 1,
+    sharded: bool = False,
+    optimizer: str = "adamw",
 ) -> StepMemory:
     """With several ranks DDP keeps the gradients between steps, in its buckets.
 
-    `sharded` (FSDP): weights, gradients and optimiser are spread over the ranks, but for one layer
-    at a time.
+    `optimizer` is a value of `optim.name`. `sharded` (FSDP): weights, gradients and optimiser are
+    spread over the ranks, but for one layer at a time.
     """
     weights = FLOAT * parameters(config)
     gradients = weights
     if not micro.accumulated and ranks == 1:
         # Those of the step before go when the loss is known, before one more table of logits.
         gradients = max(0, weights - FLOAT * _predicted(micro) * config.vocab_size)
-    optimiser = ADAM_MOMENTS * weights
+    optimiser = FLOAT * optimizer_moments(config, optimizer)
     if sharded:
         gathered = FLOAT * layer_parameters(config)
         weights, gradients = weights // ranks + gathered, weights // ranks + gathered
         optimiser //= ranks
     return StepMemory(weights, gradients, optimiser, activations(config, micro))
+
+
+def optimizer_moments(config: EncoderConfig, optimizer: str) -> int:
+    """Numbers that the optimizer keeps of the weights."""
+    moments = ADAM_MOMENTS * parameters(config)
+    if optimizer == "muon":
+        moments -= (ADAM_MOMENTS - MUON_MOMENTS) * _muon_parameters(config)
+    return moments
+
+
+@lru_cache
+def _muon_parameters(config: EncoderConfig) -> int:
+    """Weights in the matrices that Muon takes, of a model without memory."""
+    with torch.device("meta"):
+        matrices, _ = split_parameters(MaskedLanguageModel(config))
+    return sum(matrix.numel() for matrix in matrices)
 
 
 def layer_parameters(config: EncoderConfig) -> int:

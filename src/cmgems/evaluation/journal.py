@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.errors import UserError
-from cmgems.evaluation.jobs import Result
+from cmgems.evaluation.context import Result
 from cmgems.evaluation.metrics import Scores
 from cmgems.evaluation.trials import TrialSpec
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cmgems.evaluation.jobs import Result
+from cmgems.evaluation.context import Result
 from cmgems.evaluation.trials import FULL
 from cmgems.tasks.audit import Audit, audit_table
 from cmgems.tasks.task import Task, metric_names

@@ -17,9 +17,15 @@ import torch
 from cmgems.config.loading import dump
 from cmgems.cost.device import choose_device
 from cmgems.errors import UserError
-from cmgems.evaluation import jobs
 from cmgems.evaluation.config import Evaluation
-from cmgems.evaluation.jobs import JobContext, Result
+from cmgems.evaluation.context import (
+    JobContext,
+    Result,
+    split,
+    test_examples,
+    training_examples,
+)
+from cmgems.evaluation.finetune_trials import choose_recipe
 from cmgems.evaluation.journal import Journal, hash_parts, to_json
 from cmgems.evaluation.leakage import audit_task
 from cmgems.evaluation.report import report, summaries, write_scalars
@@ -157,7 +163,7 @@ def shots_by_task(
         if not usable[name]:
             raise problems[0]
         skipped += [str(problem) for problem in problems]
-        jobs.test_examples(evaluation, name, context.min_length)
+        test_examples(evaluation, name, context.min_length)
     return usable, skipped
 
 
@@ -177,8 +183,8 @@ def find_shortage(
 def check_splits(evaluation: Evaluation, name: str, task: Task, context: JobContext) -> None:
     """Read every split that the protocol needs, so that errors come before any training."""
     needed = {"full": ("train", "dev", "test"), "zero_shot": ("test",)}
-    for split in needed.get(evaluation.protocol, ("train", "test")):
-        jobs.split(name, split, evaluation.tasks.root, context.min_length)
+    for which in needed.get(evaluation.protocol, ("train", "test")):
+        split(name, which, evaluation.tasks.root, context.min_length)
     if evaluation.protocol == "zero_shot" and task.kind != "binary":
         raise UserError(f"tasks.names: {name} is {task.kind}, protocol zero_shot wants two classes")
 
@@ -186,8 +192,8 @@ def check_splits(evaluation: Evaluation, name: str, task: Task, context: JobCont
 def hash_batch(context: JobContext, task: Task, batch: TrialBatch) -> str:
     """A hash of what the scores of a batch depend on."""
     evaluation = context.evaluation
-    train = [jobs.training_examples(evaluation, task, t, context.min_length) for t in batch.trials]
-    test = jobs.test_examples(evaluation, batch.task, context.min_length)
+    train = [training_examples(evaluation, task, t, context.min_length) for t in batch.trials]
+    test = test_examples(evaluation, batch.task, context.min_length)
     parts: dict[str, Any] = {
         "trials": [list(trial) for trial in batch.trials],
         "protocol": evaluation.protocol,
@@ -199,7 +205,7 @@ def hash_batch(context: JobContext, task: Task, batch: TrialBatch) -> str:
         parts |= {
             "source": [source.sha256, source.tokens, asdict(source.shape), source.init],
             "classifier": asdict(evaluation.classifier),
-            "recipe": asdict(jobs.choose_recipe(evaluation, task, batch.shots)),
+            "recipe": asdict(choose_recipe(evaluation, task, batch.shots)),
             "probe": asdict(evaluation.probe),
             "arithmetic": [context.device, context.bf16],
         }

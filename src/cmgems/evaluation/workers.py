@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 import torch
 
 from cmgems.evaluation import jobs
-from cmgems.evaluation.jobs import JobContext, Result
+from cmgems.evaluation.context import JobContext, Result
 from cmgems.evaluation.trials import TrialBatch
 from cmgems.utils.cores import available_cores
 

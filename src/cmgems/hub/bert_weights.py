@@ -20,7 +20,6 @@ from cmgems.hub.conversion import (
     Match,
     Weights,
     check_architecture,
-    check_rest,
     from_theirs,
     in_float32,
     on_its_own,
@@ -148,8 +147,8 @@ def from_bert(theirs: Weights, config: EncoderConfig) -> Weights:
     names = [*matches(config.num_layers)]
     # A weight of its own that no match names: on import it goes into the positions.
     with_types = [*names, Match((TOKEN_TYPES,), (TOKEN_TYPES,))]
-    ours = from_theirs(theirs, with_types, f"{MODEL_CLASS} with {config.num_layers} layers")
-    check_rest(theirs, with_types, COPIES, NOT_READ)
+    kind = f"{MODEL_CLASS} with {config.num_layers} layers"
+    ours = from_theirs(theirs, with_types, kind, COPIES, NOT_READ)
     _check_position_ids(theirs)
     ours["encoder.positions.weight"] += ours.pop(TOKEN_TYPES)[0]
     return ours
@@ -181,6 +180,7 @@ def bert_config(config: EncoderConfig, tokenization: Tokenization, **more: Any) 
         "initializer_range": 0.02,
         "type_vocab_size": TYPES,
         "pad_token_id": 0,
+        "sep_token": config.sep_token,
         "dtype": "float32",
         **tokenization.hf_config,
         **more,

@@ -80,13 +80,26 @@ def in_float32(theirs: Weights) -> Weights:
     }
 
 
-def from_theirs(theirs: Weights, matches: Iterable[Match], model_class: str) -> Weights:
-    """Their weights under our names; what else `theirs` holds is not read.
+def from_theirs(
+    theirs: Weights,
+    matches: Iterable[Match],
+    model_class: str,
+    copies: Mapping[str, str],
+    not_read: Names = (),
+) -> Weights:
+    """Their weights under our names.
+
+    Parameters
+    ----------
+    model_class : for the message
+    copies : weights that equal others
+    not_read : beginnings of names that masked prediction does not read
 
     Raises
     ------
     UserError
-        If one is missing, or its rows cannot be shared out.
+        If one is missing, its rows cannot be shared out, it has no place here, or it contradicts
+        what it should be a copy of.
     """
     matches = list(matches)
     missing = sorted({name for match in matches for name in match.theirs} - theirs.keys())
@@ -107,23 +120,14 @@ def from_theirs(theirs: Weights, matches: Iterable[Match], model_class: str) -> 
         ends = accumulate(share * count for count in match.shares)
         parts = rows.tensor_split(list(ends)[:-1])
         ours.update(zip(match.ours, parts, strict=True))
+    _check_rest(theirs, matches, copies, not_read)
     return ours
 
 
-def check_rest(
+def _check_rest(
     theirs: Weights, matches: Iterable[Match], copies: Mapping[str, str], not_read: Names
 ) -> None:
-    """Refuse what has no place here, or contradicts what it should be a copy of.
-
-    Parameters
-    ----------
-    copies : weights that equal others
-    not_read : beginnings of names that masked prediction does not read
-
-    Raises
-    ------
-    UserError
-    """
+    """Refuse what has no place here, or contradicts what it should be a copy of."""
     read = {name for match in matches for name in match.theirs}
     for name in theirs.keys() - read:
         if name in copies:

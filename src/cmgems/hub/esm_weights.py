@@ -22,7 +22,6 @@ from cmgems.hub.conversion import (
     Match,
     Weights,
     check_architecture,
-    check_rest,
     from_theirs,
     in_float32,
     part,
@@ -38,6 +37,7 @@ from cmgems.tokenization.base import CLS, MASK, PAD, SEP
 MODEL_CLASS = "EsmForMaskedLM"
 BLOCKS: dict[str, tuple[Any, ...]] = {
     "norm": ("pre",),
+    "token_dropout": (True, False),
     "embedding_norm": (False,),
     "position_embedding": ("rotary", "learned"),
     "mlp": ("gelu",),
@@ -75,7 +75,6 @@ NOT_READ = (
 
 ARCHITECTURE = {
     "emb_layer_norm_before": False,
-    "token_dropout": False,
     "layer_norm_eps": 1e-12,
     "rope_theta": ROTARY_BASE,
     "is_decoder": False,
@@ -133,12 +132,10 @@ def from_esm(theirs: Weights, config: EncoderConfig) -> Weights:
     UserError
         If one is missing, has no place here, or contradicts what it should be a copy of.
     """
-    names = [*matches(config)]
-    theirs = in_float32(theirs)
-    ours = from_theirs(theirs, names, f"{MODEL_CLASS} with {config.num_layers} layers")
+    kind = f"{MODEL_CLASS} with {config.num_layers} layers"
     of_layers = tuple(f"esm.encoder.layer.{n}.{FREQUENCIES}" for n in range(config.num_layers))
     copies = {DECODER: WORDS} if config.tie_embeddings else {}
-    check_rest(theirs, names, copies, NOT_READ + of_layers)
+    ours = from_theirs(in_float32(theirs), matches(config), kind, copies, NOT_READ + of_layers)
     if config.position_embedding == "learned":
         ours["encoder.positions.weight"] = ours["encoder.positions.weight"][
             -config.max_position_embeddings :
@@ -158,6 +155,8 @@ def esm_config(config: EncoderConfig, tokenization: Tokenization) -> dict[str, A
         "max_position_embeddings": places,
         "position_embedding_type": POSITIONS[config.position_embedding],
         "tie_word_embeddings": config.tie_embeddings,
+        "token_dropout": config.token_dropout,
+        "sep_token": config.sep_token,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
         "initializer_range": 0.02,
@@ -200,6 +199,7 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
         dropout=read_dropout(config, "hidden_dropout_prob", 0.1),
         norm="pre",
         embedding_norm=False,
+        token_dropout=bool(config.get("token_dropout")),
         position_embedding="learned" if kind == "absolute" else "rotary",
         mlp="swiglu" if GATED in config else "gelu",
         mlp_biases="all" if config.get(GATED, True) else "none",

@@ -10,6 +10,7 @@ modeling_cmgems.py        computes the model, where no class of transformers doe
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,17 +21,12 @@ from safetensors.torch import load_file, save
 from cmgems.errors import UserError
 from cmgems.hub.conversion import Weights
 from cmgems.hub.families import family_of_folder
+from cmgems.hub.vocabulary import SETTINGS, VOCABULARY, read_json, read_tokens
 from cmgems.models.encoder import MaskedLanguageModel
-from cmgems.tokenization import (
-    NonOverlappingKmers,
-    OverlappingKmers,
-    SingleBases,
-    Tokenization,
-)
+from cmgems.tokenization import Tokenization
 from cmgems.tokenization.base import SPECIAL_TOKENS
-from cmgems.tokenization.bpe_file import TOKENIZER, read_byte_pairs
+from cmgems.tokenization.bpe_file import TOKENIZER
 from cmgems.tokenization.hf import fast_tokenizer
-from cmgems.tokenization.kmers import K_VALUES
 from cmgems.utils.files import atomic_folder
 
 CONFIG = "config.json"
@@ -89,25 +85,30 @@ def write_folder(
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         # not save_file: that makes the file unreadable to others, whatever the umask
         (temporary / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
-        write_tokenizer(temporary, tokenization, config["max_position_embeddings"])
+        positions, sep_token = config["max_position_embeddings"], config.get("sep_token", True)
+        write_tokenizer(temporary, tokenization, positions, sep_token)
         (temporary / "README.md").write_text(card)
         if module is not None:
             (temporary / module.name).write_text(module.read_text())
 
 
-def write_tokenizer(folder: Path, tokenization: Tokenization, positions: int = 512) -> None:
+def write_tokenizer(
+    folder: Path, tokenization: Tokenization, positions: int = 512, sep_token: bool = True
+) -> None:
     """Add what AutoTokenizer needs (`cmgems.tokenization.hf` says what text it takes)."""
-    fast_tokenizer(tokenization).save(str(folder / TOKENIZER))
-    roles = dict(zip(ROLES, SPECIAL_TOKENS, strict=True))
+    fast_tokenizer(tokenization, sep_token).save(str(folder / TOKENIZER))
+    roles: dict[str, str | None] = dict(zip(ROLES, SPECIAL_TOKENS, strict=True))
+    if not sep_token:
+        roles["sep_token"] = None
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": positions,
         "clean_up_tokenization_spaces": False,
         **roles,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
     (folder / "special_tokens_map.json").write_text(json.dumps(roles, indent=2) + "\n")
-    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokenization.vocabulary))
+    (folder / VOCABULARY).write_text("".join(f"{token}\n" for token in tokenization.vocabulary))
 
 
 def is_hugging_face_folder(path: Path) -> bool:
@@ -116,94 +117,33 @@ def is_hugging_face_folder(path: Path) -> bool:
 
 
 def read_folder(folder: Path) -> ReadFolder:
-    """Read a model on k-mers or single bases: one of ours, DNABERT's, or another of a class that
-    `cmgems.hub.families` lists.
+    """Read one of our models, DNABERT's, or another of a class that `cmgems.hub.families` lists.
+    The tokens may be in any order (`cmgems.hub.vocabulary`).
 
     Raises
     ------
     UserError
         If it is another architecture, has another vocabulary, lacks weights or is damaged.
     """
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     try:
         family = family_of_folder(config)
         shape = family.read_config(config)
     except UserError as error:
         raise UserError(f"{folder / CONFIG}: {error}") from error
-    tokens, tokenization = _read_tokenization(folder)
-    if shape.vocab_size != tokenization.vocab_size:
-        raise UserError(
-            f"{folder / CONFIG}: vocab_size: found {shape.vocab_size}, but {tokens.name} has "
-            f"{tokenization.vocab_size} tokens"
-        )
-    weights = _weights_file(folder)
-    model = MaskedLanguageModel(shape)
+    tokens = read_tokens(folder)
     try:
-        _fill(model, family.read_weights(_read_weights(weights), shape))
+        tokens.check_rows(shape.vocab_size)
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG}: {error}") from error
+    weights, vocab_size = _weights_file(folder), tokens.tokenization.vocab_size
+    model = MaskedLanguageModel(replace(shape, vocab_size=vocab_size, sep_token=tokens.closed))
+    try:
+        theirs = family.read_weights(_read_weights(weights), shape)
+        _fill(model, tokens.reorder(theirs, shape.vocab_size))
     except UserError as error:
         raise UserError(f"{weights}: {error}") from error
-    return ReadFolder(model, tokenization, weights)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: found {type(content).__name__}, wanted an object of keys")
-    return content
-
-
-def _read_tokenization(folder: Path) -> tuple[Path, Tokenization]:
-    """(the file that says so, what the tokens are)"""
-    fast = folder / TOKENIZER
-    if fast.is_file() and (_read_json(fast).get("model") or {}).get("type") == "BPE":
-        tokenization = read_byte_pairs(str(fast))
-        found = tuple(_read_vocabulary(folder)[1])
-        if found != tokenization.vocabulary:
-            raise UserError(
-                f"{fast}: found special tokens in another order than "
-                f"{', '.join(SPECIAL_TOKENS)}, or another vocabulary than vocab.txt has"
-            )
-        return fast, tokenization
-    path, tokens = _read_vocabulary(folder)
-    return path, _tokenization_of(path, tokens)
-
-
-def _read_vocabulary(folder: Path) -> tuple[Path, list[str]]:
-    """(file, tokens in the order of their ids); transformers 5 saves no vocab.txt."""
-    text, fast = folder / "vocab.txt", folder / TOKENIZER
-    if text.is_file():
-        return text, text.read_text().split()
-    if not fast.is_file():
-        raise UserError(f"{folder}: no vocab.txt there, wanted DNABERT's k-mers, one per line")
-    ids = _read_json(fast).get("model", {}).get("vocab")
-    if not isinstance(ids, dict) or set(ids.values()) != set(range(len(ids))):
-        raise UserError(
-            f"{fast}: no vocabulary with the ids 0 to its size, wanted DNABERT's k-mers"
-        )
-    return fast, sorted(ids, key=ids.__getitem__)
-
-
-def _tokenization_of(path: Path, tokens: list[str]) -> Tokenization:
-    """The one with these tokens in this order: another order would give ids another meaning."""
-    kmers = (*map(OverlappingKmers, K_VALUES), *map(NonOverlappingKmers, K_VALUES))
-    known: tuple[Tokenization, ...] = (*kmers, SingleBases())
-    sizes = {tokenization.vocab_size: tokenization for tokenization in known}
-    if len(tokens) not in sizes:
-        raise UserError(
-            f"{path}: found {len(tokens)} tokens, wanted {', '.join(map(str, sizes))} "
-            f"(5 special tokens and all k-mers of 3, 4, 5 or 6 bases, or A, T, C, G and N, or both)"
-        )
-    tokenization = sizes[len(tokens)]
-    for id_, (found, wanted) in enumerate(zip(tokens, tokenization.vocabulary, strict=True)):
-        if found != wanted:
-            raise UserError(
-                f"{path}: found {found} as token {id_}, wanted {wanted}: tokens in another order "
-                f"have other ids (wanted base order A T C G)"
-            )
-    return tokenization
+    return ReadFolder(model, tokens.tokenization, weights)
 
 
 def _weights_file(folder: Path) -> Path:

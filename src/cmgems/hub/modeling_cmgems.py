@@ -30,6 +30,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 EPSILON = 1e-12  # of every LayerNorm
+MASK = 4  # the id of [MASK]
+TOKEN_DROPOUT = 0.15 * 0.8  # the share of [MASK] that ESM's token dropout scales to
 # Feed-forwards, and those whose one half is gated by the other.
 PLAIN: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu}
 GATED: dict[str, Callable[[Tensor], Tensor]] = {"geglu": F.gelu, "swiglu": F.silu}
@@ -72,6 +74,7 @@ class Encoder(nn.Module):
         super().__init__()
         width, biases = config.hidden_size, config.biases
         self.tokens = nn.Embedding(config.vocab_size, width)
+        self.token_dropout = config.token_dropout
         self.positions = nn.Module()
         if config.position_embedding == "learned":
             self.positions = nn.Embedding(config.max_position_embeddings, width)
@@ -83,6 +86,10 @@ class Encoder(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states [B, S, D]; those of padding mean nothing."""
         x = self.tokens(ids)
+        if self.token_dropout:
+            dropped = (ids == MASK) & mask
+            share = dropped.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+            x = x * (~dropped * (1 - TOKEN_DROPOUT) / (1 - share))[..., None]
         if isinstance(self.positions, nn.Embedding):
             x = x + self.positions.weight[: ids.shape[1]]
         if self.stem is not None:

@@ -13,7 +13,6 @@ from cmgems.hub.conversion import (
     Match,
     Weights,
     check_architecture,
-    check_rest,
     from_theirs,
     in_float32,
     part,
@@ -29,6 +28,7 @@ MODEL_CLASS = "ModernBertForMaskedLM"
 # With biases or without, and with any choice of local layers.
 BLOCKS: dict[str, tuple[Any, ...]] = {
     "norm": ("pre",),
+    "token_dropout": (False,),
     "embedding_norm": (True,),
     "position_embedding": ("rotary",),
     "mlp": ("geglu",),
@@ -97,10 +97,8 @@ def from_modernbert(theirs: Weights, config: EncoderConfig) -> Weights:
         If one is missing, has no place here, or contradicts what it should be a copy of.
     """
     theirs = in_float32(theirs)
-    names = [*matches(config)]
-    ours = from_theirs(theirs, names, f"{MODEL_CLASS} with {config.num_layers} layers")
-    check_rest(theirs, names, COPIES, not_read=())
-    return ours
+    kind = f"{MODEL_CLASS} with {config.num_layers} layers"
+    return from_theirs(theirs, matches(config), kind, COPIES)
 
 
 def modernbert_config(config: EncoderConfig, tokenization: Tokenization) -> dict[str, Any]:
@@ -130,6 +128,7 @@ def modernbert_config(config: EncoderConfig, tokenization: Tokenization) -> dict
         "bos_token_id": CLS,
         "sep_token_id": SEP,
         "eos_token_id": SEP,
+        "sep_token": config.sep_token,
         "dtype": "float32",
         **tokenization.hf_config,
     }

@@ -25,7 +25,6 @@ from cmgems.hub.conversion import (
     Match,
     Weights,
     check_architecture,
-    check_rest,
     from_theirs,
     in_float32,
     part,
@@ -97,7 +96,7 @@ def from_mosaic(theirs: Weights, config: EncoderConfig) -> Weights:
     if BIAS not in theirs and DECODER_BIAS in theirs:
         theirs[BIAS] = theirs[DECODER_BIAS]
     names = [*matches(config), Match((TOKEN_TYPES,), (TOKEN_TYPES,))]
-    ours = from_theirs(theirs, names, f"MosaicBERT with {config.num_layers} layers")
-    check_rest(theirs, names, {DECODER: WORDS, DECODER_BIAS: BIAS}, NOT_READ)
+    kind = f"MosaicBERT with {config.num_layers} layers"
+    ours = from_theirs(theirs, names, kind, {DECODER: WORDS, DECODER_BIAS: BIAS}, NOT_READ)
     ours["encoder.tokens.weight"] = ours["decoder.weight"] + ours.pop(TOKEN_TYPES)[0]
     return ours

@@ -5,7 +5,7 @@ and `modeling_cmgems.py` beside them computes the encoder in plain torch, for wh
 We never run that copy: a folder is read into our own encoder.
 """
 
-from dataclasses import asdict, fields
+from dataclasses import Field, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
     UserError
         If a key is missing, or has no such value.
     """
-    keys = {part.name: _read_key(config, part.name) for part in fields(EncoderConfig)}
+    keys = {part.name: _read_key(config, part) for part in fields(EncoderConfig)}
     if keys["hidden_size"] % (2 * keys["num_heads"]):
         raise UserError(
             f"hidden_size: found {keys['hidden_size']}, wanted a multiple of 2 x "
@@ -47,13 +47,15 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
     return EncoderConfig(**keys)
 
 
-def _read_key(config: dict[str, Any], name: str) -> Any:
+def _read_key(config: dict[str, Any], wanted: Field[Any]) -> Any:
+    name = wanted.name
     if name not in config:
         raise UserError(f"{name}: no such key, wanted all that describe the encoder")
     found = config[name]
     part = next((part for part in fields(Model) if part.name == name), None)
     if part is None:  # of the tokens, not of the encoder
-        return _checked(name, found, int, {"low": 1})
+        is_count = wanted.type is int
+        return _checked(name, found, int if is_count else bool, {"low": 1} if is_count else {})
     kind, _ = accepted_type(part)
     if kind != tuple[int, ...]:
         return _checked(name, found, kind, part.metadata)

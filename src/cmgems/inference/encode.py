@@ -54,6 +54,8 @@ def compute_layers(encoder: Encoder, tokens: Tokens, layers: Sequence[int]) -> l
 def _padded_batch(encoder: Encoder, tokens: Tokens) -> tuple[Tensor, PaddedLayout]:
     """Token ids [..., B L] on the encoder's device, and where they belong."""
     device, mask = encoder.tokens.weight.device, tokens.attention_mask()
+    if not encoder.config.sep_token:  # the last token is to this encoder what padding is
+        mask = mask & F.pad(mask, (0, 1))[..., 1:]
     layout = PaddedLayout.of(mask.to(device), padded=not bool(mask.all()))
     return tokens.ids_NL.to(device).long().flatten(-2), layout
 

@@ -123,8 +123,9 @@ def _predict(
     shown_BK = torch.where(mask_BK, MASK, ids_BK)
     counts = tokenization.count_tokens(ids_BK, (windows.shape[1],) * len(windows))
     rows = list(_around(shown_BK, counts, model.encoder.config.max_position_embeddings - 2))
-    ids_T = torch.cat([F.pad(F.pad(row, (1, 0), value=CLS), (0, 1), value=SEP) for row in rows])
-    layout = SequenceLayout.of(tuple(len(row) + 2 for row in rows), device)
+    sep = int(model.encoder.config.sep_token)
+    rows = [F.pad(F.pad(row, (1, 0), value=CLS), (0, sep), value=SEP) for row in rows]
+    ids_T, layout = torch.cat(rows), SequenceLayout.of(tuple(map(len, rows)), device)
     hidden = (ids_T == MASK).nonzero()[:, 0]
     with torch.no_grad():
         logits_MV = model(ids_T.to(device), layout, hidden.to(device))

@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmgems.models.linear import Linear
+from cmgems.tokenization.base import MASK
+
+TOKEN_DROPOUT = 0.15 * 0.8  # the share of [MASK] in ESM's pretraining
 
 
 class Embedding(nn.Embedding):
@@ -24,6 +27,24 @@ class Embedding(nn.Embedding):
         models, rows = self.weight.shape[:2]
         first_row = torch.arange(models, device=ids.device)[:, None] * rows
         return F.embedding(ids + first_row, self.weight.flatten(0, 1))
+
+
+def drop_masked(x: Tensor, ids: Tensor, position_ids: Tensor) -> Tensor:
+    """ESM's token dropout: [MASK] has no embedding, and those of its sequence are scaled, by the
+    share of its tokens that still have one, to what they were with the share of pretraining.
+
+    x [..., T, D] are the embeddings of `ids` [..., T]; a sequence begins at each position 0.
+    Source: Lin et al., Science 2023 (ESM-2), and `EsmEmbeddings` of transformers.
+    """
+    is_mask = ids == MASK
+    dropped = is_mask.to(torch.promote_types(x.dtype, torch.float32))
+    sequence = (position_ids == 0).cumsum(-1).expand_as(ids) - 1
+    masked, tokens = (
+        torch.zeros_like(dropped).scatter_add(-1, sequence, count).gather(-1, sequence)
+        for count in (dropped, torch.ones_like(dropped))
+    )
+    scale = (1 - TOKEN_DROPOUT) / (1 - masked / tokens)
+    return x * scale.masked_fill(is_mask, 0.0).to(x.dtype)[..., None]
 
 
 class LayerNorm(nn.LayerNorm):

@@ -10,9 +10,10 @@ from cmgems.tokenization import build_tokenization
 from cmgems.utils.rng import seed_torch
 
 
-def encoder_config(experiment: Experiment) -> EncoderConfig:
-    """The encoder of an experiment."""
-    vocab_size = build_tokenization(experiment.data).vocab_size
+def encoder_config(experiment: Experiment, vocab_size: int | None = None) -> EncoderConfig:
+    """The encoder of an experiment; without `vocab_size` the tokenization is built to know it."""
+    if vocab_size is None:
+        vocab_size = build_tokenization(experiment.data).vocab_size
     return EncoderConfig(
         **encoder_keys(experiment.model), vocab_size=vocab_size, dropout=experiment.model.dropout
     )

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmgems.models.blocks import MLPS, ConvolutionStem, Embedding, LayerNorm
+from cmgems.models.blocks import MLPS, ConvolutionStem, Embedding, LayerNorm, drop_masked
 from cmgems.models.dropout import Dropout
 from cmgems.models.layouts import Layout, SequenceLayout
 from cmgems.models.linear import Linear, linear
@@ -39,9 +39,11 @@ class EncoderConfig:
     intermediate_size: int
     vocab_size: int
     max_position_embeddings: int = 512  # most tokens of a sequence, [CLS] and [SEP] included
+    sep_token: bool = True  # whether [SEP] ends the sequences that the encoder sees
     dropout: float = 0.0
     norm: str = "post"  # a key of `LAYERS`
     embedding_norm: bool = True
+    token_dropout: bool = False  # ESM's: see `drop_masked`
     position_embedding: str = "learned"  # a key of `POSITIONS`
     mlp: str = "gelu"  # a key of `MLPS`
     biases: bool = True  # of products and LayerNorms; the output's over the vocabulary stays
@@ -125,7 +127,10 @@ class Encoder(nn.Module):
         earlier : gets the states [T, D] in front of each layer that runs; None: they are not kept
         """
         dropout = dropout or Dropout(self.config.dropout if self.training else 0.0)
-        x_TD = self.positions.embed(self.tokens(ids_T), layout.position_ids)
+        x_TD = self.tokens(ids_T)
+        if self.config.token_dropout:
+            x_TD = drop_masked(x_TD, ids_T, layout.position_ids)
+        x_TD = self.positions.embed(x_TD, layout.position_ids)
         dtype = self.compute_dtype or x_TD.dtype
         if self.stem is not None:
             x_TD = self.stem(x_TD, layout.position_ids, dtype)

@@ -9,7 +9,7 @@ stands for one unknown base where the vocabulary has no N.
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,26 @@ class AdjacentTokens(Tokenization):
         lengths[:FIRST_TOKEN] = [0] * FIRST_TOKEN
         lengths[UNK] = 1
         return torch.tensor(lengths)
+
+    @property
+    def tables(self) -> dict[str, Tensor]:
+        """The constant tensors that `table` gives, on the host."""
+        return {"token_bases": self.token_bases}
+
+    @torch.compiler.assume_constant_result
+    def table(self, name: str, device: torch.device) -> Tensor:
+        """One of the `tables` on a device: copied there once, and a constant to torch.compile."""
+        if (name, device) not in self._moved:
+            self._moved[name, device] = self.tables[name].to(device)
+        return self._moved[name, device]
+
+    @cached_property
+    def _moved(self) -> dict[tuple[str, torch.device], Tensor]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is on a device: other processes make their own copies."""
+        return {name: value for name, value in vars(self).items() if name != "_moved"}
 
     @property
     def min_bases(self) -> int:
@@ -68,7 +88,7 @@ class AdjacentTokens(Tokenization):
 
     def token_of_bases(self, ids_BK: Tensor, width: int | None) -> Tensor:
         """int64 [B, L]: the number of the token over each base; K behind the last one."""
-        ends_BK = self.token_bases.to(ids_BK.device)[ids_BK.long()].cumsum(1)
+        ends_BK = self.table("token_bases", ids_BK.device)[ids_BK.long()].cumsum(1)
         width = int(ends_BK[:, -1].max()) if width is None else width
         base_BL = torch.arange(width, device=ids_BK.device).expand(len(ids_BK), -1)
         return torch.searchsorted(ends_BK, base_BL.contiguous(), right=True)

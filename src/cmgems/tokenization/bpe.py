@@ -116,6 +116,12 @@ class BytePairs(AdjacentTokens):
         ids = {token: id_ for id_, token in enumerate(self.vocabulary)}
         return Tokenizer(models.BPE(vocab=ids, merges=list(self.merges), unk_token="[UNK]"))
 
+    @property
+    def tables(self) -> dict[str, Tensor]:
+        units = {} if self.ngrams is None else self.ngrams._asdict()
+        units = {name: torch.from_numpy(part) for name, part in units.items()}
+        return {**super().tables, "codes": self._codes, **units}
+
     @cached_property
     def _thousandths(self) -> int:
         """Thousandths of bases per token, in random DNA: what is expected of a sequence."""
@@ -175,7 +181,7 @@ class BytePairs(AdjacentTokens):
         by their base there. Shorter tokens say nothing of it, their probability is shared out."""
         number_H, _, offset_H = self._under(mask_BK, wanted_BL, ids_BK)
         chance_MV = F.softmax(logits_MV[:, FIRST_TOKEN : self.vocab_size].float(), dim=1)
-        codes_VL = self._codes[FIRST_TOKEN:].to(logits_MV.device)
+        codes_VL = self.table("codes", logits_MV.device)[FIRST_TOKEN:]
         found_H4 = chance_MV.new_empty(len(number_H), 4)
         for offset in offset_H.unique().tolist():
             here_H = offset_H == offset
@@ -199,7 +205,7 @@ class BytePairs(AdjacentTokens):
         known_MV = logits_MV[:, FIRST_TOKEN : self.vocab_size].double()
         index_H = token_H - FIRST_TOKEN
         nats_H = -F.log_softmax(known_MV, dim=1)[number_H, index_H]
-        bases_H = self.token_bases.to(token_H.device)[token_H]
+        bases_H = self.table("token_bases", token_H.device)[token_H]
         correct_H = known_MV.argmax(1)[number_H] == index_H
         return HiddenBaseScores(nats_H / bases_H / np.log(2), correct_H)
 
@@ -212,7 +218,7 @@ class BytePairs(AdjacentTokens):
             raise ValueError("which bases lie under a token depends on its id")
         number_BK = mask_BK.flatten().long().cumsum(0).view_as(mask_BK) - 1
         token_BL = self.token_of_bases(ids_BK, wanted_BL.shape[1])
-        lengths_BK = self.token_bases.to(ids_BK.device)[ids_BK.long()]
+        lengths_BK = self.table("token_bases", ids_BK.device)[ids_BK.long()]
         starts_BK = lengths_BK.cumsum(1) - lengths_BK
         row_H, base_H = wanted_BL.nonzero(as_tuple=True)
         token_H = token_BL[row_H, base_H]
@@ -234,7 +240,7 @@ class BytePairs(AdjacentTokens):
         length_BK = torch.ones_like(ids_BK)
         if ngrams is None or not count:
             return unit_BK, length_BK
-        keys, rank = (torch.from_numpy(part).to(ids_BK.device) for part in ngrams)
+        keys, rank = (self.table(name, ids_BK.device) for name in Ngrams._fields)
         bits, columns = key_bits(self.vocab_size), ids_BK.shape[1]
         known_BK = torch.where(maskable_BK, ids_BK, 0).long()
         key_BK, best_BK = known_BK, torch.full_like(ids_BK, _UNRANKED)

@@ -33,8 +33,8 @@ def input_text(tokenization: Tokenization) -> str:
     return f"k-mers between blanks: `ACGTACG` is `{example}` for k = {tokenization.k}"
 
 
-def fast_tokenizer(tokenization: Tokenization) -> Tokenizer:
-    """A tokenizer that puts [CLS] in front and [SEP] behind."""
+def fast_tokenizer(tokenization: Tokenization, sep_token: bool = True) -> Tokenizer:
+    """A tokenizer that puts [CLS] in front and, with `sep_token`, [SEP] behind."""
     ids = {token: id_ for id_, token in enumerate(tokenization.vocabulary)}
     model: models.Model = models.WordLevel(ids, unk_token="[UNK]")
     if isinstance(tokenization, BytePairs):
@@ -52,7 +52,8 @@ def fast_tokenizer(tokenization: Tokenization) -> Tokenizer:
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+        single="[CLS] $A [SEP]" if sep_token else "[CLS] $A",
+        special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)],
     )
     return tokenizer
 

@@ -118,7 +118,7 @@ class NonOverlappingKmers(AdjacentTokens):
         token_BL = self.token_of_bases(ids_BK, wanted_BL.shape[1])
         row_H, base_H = wanted_BL.nonzero(as_tuple=True)
         token_H = token_BL[row_H, base_H]
-        lengths_BK = self.token_bases.to(ids_BK.device)[ids_BK.long()]
+        lengths_BK = self.table("token_bases", ids_BK.device)[ids_BK.long()]
         starts_BK = lengths_BK.cumsum(1) - lengths_BK
         offset_H = base_H - starts_BK[row_H, token_H]
         offset_H = torch.where(lengths_BK[row_H, token_H] == 1, k, offset_H)

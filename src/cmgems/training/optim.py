@@ -28,12 +28,7 @@ def build_optimizer(model: nn.Module, optim: Optim) -> Optimizer:
     """The optimizer that an experiment names."""
     if optim.name == "adamw":
         return adamw(list(model.parameters()), optim)
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            is_matrix = isinstance(module, nn.Linear) and parameter.ndim == 2
-            (matrices if is_matrix else others).append(parameter)
+    matrices, others = split_parameters(model)
     muon = Muon(
         matrices,
         lr=optim.muon_learning_rate,
@@ -41,6 +36,17 @@ def build_optimizer(model: nn.Module, optim: Optim) -> Optimizer:
         adjust_lr_fn="match_rms_adamw",
     )
     return Together(muon, adamw(others, optim))
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The weight matrices of the linear maps, which Muon takes, and all other parameters."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            is_matrix = isinstance(module, nn.Linear) and parameter.ndim == 2
+            (matrices if is_matrix else others).append(parameter)
+    return matrices, others
 
 
 def adamw(parameters: list[nn.Parameter], optim: Optim) -> AdamW:

@@ -1,0 +1,78 @@
+"""What the jobs of an evaluation share: their context, their results and the examples of a task.
+
+The test split is read where it is scored, after training, and handed to nothing that trains or
+chooses.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from cmgems.evaluation.config import Evaluation
+from cmgems.evaluation.metrics import Scores
+from cmgems.evaluation.sources import ModelSource
+from cmgems.evaluation.trials import FULL, PUBLISHED, TrialSpec
+from cmgems.tasks import splits
+from cmgems.tasks.dataset import LabelledSequences
+from cmgems.tasks.lookup import find_task
+from cmgems.tasks.task import Task
+
+
+class JobContext(NamedTuple):
+    """What a job needs besides its batch; small, so that it can be sent to a process."""
+
+    evaluation: Evaluation
+    sources: tuple[ModelSource, ...]
+    device: str
+    bf16: bool
+    folder: str  # where classifiers are saved
+
+    def has_encoder(self, name: str) -> bool:
+        """Whether a model is an encoder, and not a linear baseline."""
+        return any(source.name == name for source in self.sources)
+
+    def source(self, name: str) -> ModelSource:
+        """The source of an encoder."""
+        return next(source for source in self.sources if source.name == name)
+
+    @property
+    def min_length(self) -> int:
+        """Bases that every sequence must have to be a token of every model."""
+        return max((source.tokenization.min_bases for source in self.sources), default=1)
+
+
+class Result(NamedTuple):
+    """The score of a trial, and what is worth knowing about it."""
+
+    trial: TrialSpec
+    scores: Scores
+    loss: float  # mean training loss of the last epoch; nan where there is none
+    seconds: float  # those of the whole batch, per trial
+    chosen: dict[str, float]  # on train or dev: k and strength of a baseline, epoch of a training
+
+
+@lru_cache(maxsize=64)
+def cached_task(name: str) -> Task:
+    """`find_task`, once per process: a custom task is read from its file."""
+    return find_task(name)
+
+
+@lru_cache(maxsize=8)
+def split(name: str, which: str, root: str, min_length: int) -> LabelledSequences:
+    """A split of a task, once per process."""
+    return splits.read_split(cached_task(name), which, root, min_length=min_length)
+
+
+def training_examples(
+    evaluation: Evaluation, task: Task, trial: TrialSpec, min_length: int
+) -> LabelledSequences:
+    """What a trial trains on."""
+    root = evaluation.tasks.root
+    if trial.shots == FULL:
+        return split(trial.task, "train", root, min_length)
+    replicate = None if trial.replicate == PUBLISHED else trial.replicate
+    return splits.few_shot(task, trial.shots, replicate, root, min_length=min_length)
+
+
+def test_examples(evaluation: Evaluation, name: str, min_length: int) -> LabelledSequences:
+    """What the trials of a task are tested on."""
+    return split(name, "test", evaluation.tasks.root, min_length)
