@@ -12,6 +12,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunStopped
+from cmgems.runs.folder import BEST, LAST
+from cmgems.runs.io import copy_checkpoint
 from cmgems.training.module import REFERENCE_MASKS, Pretraining
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # these stop a run
@@ -22,13 +24,22 @@ class RunCheckpoints(L.Callback):
 
     (A run that is resumed from a checkpoint made before its validation skips that validation.)
     `best.ckpt` is the one with the lowest loss under `random` masks, which are the same for all
-    curricula.
+    curricula: a copy of `last.ckpt`. A run that was killed before it was made makes it when it is
+    resumed, so that it always is what the run's state says.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.best_loss = float("inf")
         self.best_step = 0
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        state = checkpoint["callbacks"].get(self.state_key, {})
+        is_best = checkpoint["global_step"] == state.get("best_step")
+        if is_best and trainer.is_global_zero and (self.folder / LAST).exists():
+            copy_checkpoint(self.folder / LAST, self.folder / BEST)
 
     def on_validation_end(self, trainer: L.Trainer, module: Pretraining) -> None:
         if trainer.state.fn != "fit":
@@ -38,9 +49,9 @@ class RunCheckpoints(L.Callback):
         is_best = loss < self.best_loss
         if is_best:
             self.best_loss, self.best_step = loss, trainer.global_step
-        trainer.save_checkpoint(self.folder / "last.ckpt")
-        if is_best:
-            trainer.save_checkpoint(self.folder / "best.ckpt")
+        trainer.save_checkpoint(self.folder / LAST)
+        if is_best and trainer.is_global_zero:
+            copy_checkpoint(self.folder / LAST, self.folder / BEST)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_loss": self.best_loss, "best_step": self.best_step}
@@ -134,5 +145,5 @@ class StopOnSignal(L.Callback):
         if not stop:
             return
         if not saved:
-            trainer.save_checkpoint(self.folder / "last.ckpt")
+            trainer.save_checkpoint(self.folder / LAST)
         raise RunStopped(self.received or signal.SIGTERM, trainer.global_step)

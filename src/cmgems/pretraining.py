@@ -140,7 +140,13 @@ def refuse_other_versions(folder: RunFolder) -> None:
 def report(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     """Print the summary of a finished run, return its results."""
     results = folder.read_results()
-    print(render_summary(experiment, results, folder.path))
+    try:
+        print(render_summary(experiment, results, folder.path))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder.results}: has no {error}, wanted the results of a finished run; without the "
+            f"file, run.resume=true writes it anew"
+        ) from error
     return results
 
 

@@ -1,5 +1,6 @@
 """Experiment files: merging, one-line refusals with file, line and key; help and code agree."""
 
+from itertools import pairwise
 from typing import get_origin
 
 import pytest
@@ -11,6 +12,10 @@ from cmgems.config.options import accepted_type, get_value, iter_keys
 from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
+
+ALIASES_OF_ALIASES = "".join(
+    f"{here}: &{here} [{', '.join([f'*{before}'] * 10)}]\n" for before, here in pairwise("abcdefgh")
+)
 
 
 @pytest.fixture
@@ -48,6 +53,21 @@ def test_extends_through_several_files(write):
     write("extends: a.yaml\nseed: 2\n", "b.yaml")
     experiment = load(write("extends: b.yaml\n"))
     assert (experiment.seed, experiment.data.k, experiment.data.min_window_length) == (2, 3, 4)
+
+
+def test_a_section_takes_the_place_of_a_list_and_the_other_way_round(write):
+    write("data: [1]\ncurriculum: {strategies: {a: 1}}\n", "a.yaml")
+    path = write("extends: a.yaml\ndata: {k: 3}\ncurriculum: {strategies: [random]}\n")
+    assert load(path).data.k == 3
+
+
+def test_a_file_that_extends_itself_by_another_name_is_found_out(write, tmp_path):
+    path = write(f"extends: ./../{tmp_path.name}/e.yaml\n")
+    assert "extends itself through" in refusal(path)
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_key(write):
+    assert load(write("\ufeffseed: 3\n")).seed == 3
 
 
 def test_refers_to_another_key(write):
@@ -137,10 +157,30 @@ def test_refers_to_another_key(write):
         ("a: [1", "{p}: not YAML: "),
         ("extends: nothing.yaml", "nothing.yaml: no such file, wanted an experiment"),
         ("extends: e.yaml", "e.yaml: extends itself through "),
-        ("name: ${oc.env:HOME}", "{p}: only `${{other.key}}` may stand in a value"),
-        ("seed: 1\nname: n${seed}${oc.env:HOME}", "{p}: only `${{other.key}}` may stand"),
-        ("name: ${optim.${oc.env:HOME}}", "{p}: only `${{other.key}}` may stand"),
-        ("name: ${seed${x}}", "{p}: token recognition error"),
+        ("name: ${oc.env:HOME}", "{p}:1: only `${{other.key}}` may stand in a value"),
+        ("seed: 1\nname: n${seed}${oc.env:HOME}", "{p}:2: only `${{other.key}}` may stand"),
+        ("name: ${optim.${oc.env:HOME}}", "{p}:1: only `${{other.key}}` may stand"),
+        ("name: ${seed${x}}", "{p}:1: only `${{other.key}}` may stand"),
+        ("name: a${seed", "{p}:1: only `${{other.key}}` may stand"),
+        ("name: run-${seed}-${oc.env:SECRET}", "{p}:1: only `${{other.key}}` may stand"),
+        ("model: {'${oc.env:HOME}': 1}", "{p}:1: only `${{other.key}}` may stand"),
+        ("name: ${name}", "{p}: Recursive interpolation detected"),
+        ("name: " + "[" * 200 + "]" * 200, "{p}:1: found more than 32 levels, wanted fewer"),
+        ("? [a, b]\n: 1", "{p}:1: found a key that is not text"),
+        ("seed: 1\nnull: 2", "{p}:2: found a key that is not text"),
+        ("name: !!python/object/apply:os.system [ls]", "{p}:1: found the tag "),
+        ("name: !!binary aGVsbG8=", "{p}:1: found the tag "),
+        ("seed: " + "1" * 38, "{p}: found a whole number of more than 64 bits"),
+        (
+            "optim: {learning_rate: " + "9" * 400 + "}",
+            "{p}: found a whole number of more than 64 bits",
+        ),
+        ("name: &a [*a]", "{p}:1: a value holds itself through an alias"),
+        (
+            "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + ALIASES_OF_ALIASES,
+            "{p}:5: found more than 100,000 values",
+        ),
+        ("data: [1]", "{p}:1: data: found [1], wanted a section with the keys genome"),
         ("name: ${nothing}", "{p}: Interpolation key 'nothing' not found"),
     ],
 )
@@ -172,6 +212,12 @@ def test_reports_all_problems_at_once(write):
             "`optim.learning_rate=x`: optim.learning_rate: found 'x', wanted a number",
         ),
         ("optim=3", "`optim=3`: optim: found 3, wanted a section"),
+        (
+            "name=${oc.env:HOME}",
+            "`name=${oc.env:HOME}`:1: only `${other.key}` may stand in a value",
+        ),
+        ("seed=1\nname: x", "found several lines, wanted key.path=value"),
+        ("seed=[[", "`seed=[[`: not YAML"),
         (
             "optim.rate=1",
             "`optim.rate=1`: optim.rate: no such key; it is called optim.learning_rate now",

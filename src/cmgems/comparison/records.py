@@ -17,7 +17,7 @@ from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.evaluation.config import BASELINES
 from cmgems.runs.experiment import diff, load
-from cmgems.runs.folder import RESUMABLE_KEYS
+from cmgems.runs.folder import RESUMABLE_KEYS, RunFolder
 from cmgems.runs.tensorboard import plain
 from cmgems.utils.intervals import Interval
 
@@ -95,10 +95,7 @@ def read_runs(paths: list[Path]) -> RunCollection:
 
 def read_run(folder: Path) -> Run:
     experiment = load(folder / "config.yaml")
-    try:
-        results = json.loads((folder / RESULTS).read_text())
-    except ValueError as error:
-        raise UserError(f"{folder / RESULTS}: damaged: {error}") from error
+    results = RunFolder(folder).read_results()
     return Run(experiment.name, folder, experiment, results, read_curves(folder / "metrics.csv"))
 
 

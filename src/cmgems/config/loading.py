@@ -5,7 +5,6 @@ A file may begin with `extends: OTHER.yaml` (relative to itself); its own keys w
 """
 
 import difflib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from cmgems.config.options import accepted_type, iter_keys
+from cmgems.config.yaml_text import compose, read_values, resolve
 from cmgems.errors import UserError
 
 T = TypeVar("T")
-# `${oc.env:X}` would copy the environment into saved files.
-RESOLVER = re.compile(r"\$\{[^}]*:")
+MAX_FILES = 32  # that extend one another
 WANTED = {
     int: "a whole number",
     float: "a number",
@@ -76,7 +74,7 @@ def load_as(
     for layer, layer_origins in [*_file_layers(Path(path), ()), *map(_override_layer, overrides)]:
         layers.append(layer)
         origins.update(layer_origins)
-    values = _merge(layers, Path(path))
+    values = resolve(_merge(layers), str(path))
     problems: list[str] = []
     config: T = _build(schema, values, "", ParseContext(schema, origins, problems))
     if not problems:
@@ -93,43 +91,41 @@ def dump(config: Any) -> str:
 
 def _file_layers(path: Path, seen: tuple[Path, ...]) -> Iterator[tuple[dict[str, Any], Origins]]:
     """Values and origins of the files that `path` extends, the outermost first, and of `path`."""
-    if path in seen:
+    if path.resolve() in seen:
         raise UserError(f"{path}: extends itself through {seen[-1]}")
-    node = _compose(path)
+    if len(seen) == MAX_FILES:
+        raise UserError(f"{path}: found more than {MAX_FILES} files that extend one another")
+    text = _read_text(path)
+    node = compose(text, str(path))
     origins: Origins = {}
     _record_lines(node, "", path, origins)
-    try:
-        content = _to_dict(OmegaConf.load(path))
-    except OmegaConfBaseException as error:  # a reference that cannot be parsed
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+    content = read_values(text, str(path))
     base = content.pop("extends", None)
     if base is not None:
         if not isinstance(base, str):
             raise UserError(f"{path}: extends: found {base!r}, wanted the name of a file")
-        yield from _file_layers(path.parent / base, (*seen, path))
+        yield from _file_layers(path.parent / base, (*seen, path.resolve()))
     yield content, origins
 
 
-def _to_dict(config: Any, resolve: bool = False) -> dict[str, Any]:
-    """An OmegaConf mapping as plain containers; an empty file is an empty mapping."""
-    content = OmegaConf.to_container(config, resolve=resolve) or {}
-    assert isinstance(content, dict)  # `_compose` refuses files that hold something else
-    return {str(key): value for key, value in content.items()}
+def _read_text(path: Path) -> str:
+    """The text of a file.
 
-
-def _compose(path: Path) -> yaml.Node | None:
-    """The syntax tree of a file, which knows its lines."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file, wanted an experiment (YAML)")
-    if not path.is_file():
-        raise UserError(f"{path}: not a file, wanted an experiment (YAML)")
+    Raises
+    ------
+    UserError
+        If there is none, or it cannot be read.
+    """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if node is not None and not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}:{node.start_mark.line + 1}: wanted `key: value` lines")
-    return node
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file, wanted an experiment (YAML)") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: not a file, wanted an experiment (YAML)") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{path}: cannot be read: {error}") from error
 
 
 def _record_lines(node: yaml.Node | None, prefix: str, path: Path, origins: Origins) -> None:
@@ -147,25 +143,30 @@ def _record_lines(node: yaml.Node | None, prefix: str, path: Path, origins: Orig
 
 def _override_layer(text: str) -> tuple[dict[str, Any], Origins]:
     """Value and origin of an override."""
-    dotted, sign, _ = text.partition("=")
+    dotted, sign, value = text.partition("=")
     if not sign or not dotted or dotted != dotted.strip():
         raise UserError(f"`{text}`: not an override, wanted key.path=value")
-    try:
-        values = _to_dict(OmegaConf.from_dotlist([text]))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"`{text}`: {' '.join(str(error).split())}") from error
+    *sections, name = dotted.split(".")
+    line = f"value: {value}"  # as it would stand in a file
+    node = compose(line, f"`{text}`")
+    assert node is not None
+    if len(node.value) > 1:
+        raise UserError(f"`{text}`: found several lines, wanted key.path=value")
+    values: dict[str, Any] = {name: read_values(line, f"`{text}`")["value"]}
+    for section in reversed(sections):
+        values = {section: values}
     return values, {dotted: f"`{text}`: "}
 
 
-def _merge(layers: list[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """The values of all layers, of which later ones win, with `${other.key}` resolved."""
-    try:
-        merged = OmegaConf.merge(*layers)
-        if RESOLVER.search(OmegaConf.to_yaml(merged)):
-            raise UserError(f"{path}: only `${{other.key}}` may stand in a value, no resolvers")
-        return _to_dict(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+def _merge(layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """The values of all layers, of which later ones win."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            known = merged.get(key)
+            both = isinstance(known, dict) and isinstance(value, dict)
+            merged[key] = _merge([known, value]) if both else value
+    return merged
 
 
 def _build(section: type, values: Any, prefix: str, context: ParseContext) -> Any:

@@ -13,6 +13,7 @@ from cmgems.hub.folder import is_hugging_face_folder, read_folder
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.runs.experiment import load
+from cmgems.runs.folder import BEST, LAST
 from cmgems.runs.io import read_checkpoint
 from cmgems.tokenization import Tokenization, build_tokenization
 from cmgems.tokenization.bpe_file import TOKENIZER
@@ -52,13 +53,28 @@ def load_pretrained(source: str | Path) -> Pretrained:
             folder.model.eval(), folder.tokenization, str(folder.weights), sha256, step=None
         )
     if path.is_dir():
-        path = path / "checkpoints" / "best.ckpt"
+        path = path / "checkpoints" / BEST
+        _check_best(path, path.with_name(LAST))
     if not path.is_file():
         raise UserError(f"{source}: no checkpoint there, wanted {SOURCES}")
     config = path.parent.parent / "config.yaml"
     if not config.is_file():
         raise UserError(f"{path}: no {config} with it, wanted a checkpoint in its run folder")
     return _from_run(path, config)
+
+
+def _check_best(best: Path, last: Path) -> None:
+    """Refuse a best checkpoint that is not the one of the run's state: the run was killed between
+    the two files."""
+    if not best.is_file() or not last.is_file():
+        return
+    wanted = read_checkpoint(last, "meta").content["callbacks"]["RunCheckpoints"]["best_step"]
+    found = read_checkpoint(best, "meta").content["global_step"]
+    if found != wanted:
+        raise UserError(
+            f"{best}: found step {found}, wanted step {wanted}, the best one by {last.name}; "
+            f"run.resume=true resumes the run and mends it"
+        )
 
 
 def _from_run(path: Path, config: Path) -> Pretrained:

@@ -23,7 +23,7 @@ from cmgems.config.options import get_value
 from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
-from cmgems.utils.files import atomic_write, file_lock
+from cmgems.utils.files import atomic_write, file_lock, is_temporary, read_json
 
 # A resumed run may change them: they say how it is computed and watched, not what is computed.
 RESUMABLE_KEYS = (
@@ -43,6 +43,7 @@ RESUMABLE_KEYS = (
 PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
 IN_USE = "is in use by another process"  # a sweep knows such a run by this message
 LOCK = ".lock"  # exists while a process is at work in the folder
+LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class RunFolder:
@@ -58,7 +59,7 @@ class RunFolder:
     @property
     def last_checkpoint(self) -> Path | None:
         """The checkpoint from which the run resumes, if there is one."""
-        path = self.checkpoints / "last.ckpt"
+        path = self.checkpoints / LAST
         return path if path.exists() else None
 
     @property
@@ -81,9 +82,12 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"run.dir: {self.path} is a file, wanted a folder")
         config = self.path / "config.yaml"
-        if experiment.run.resume:
+        if self._holds_nothing():
+            if experiment.run.resume and not self.path.exists():
+                raise UserError(f"run.resume: {self.path} holds no run (no config.yaml) to resume")
+        elif experiment.run.resume:
             self._check_resumable(experiment, config)
-        elif self.path.exists() and any(self.path.iterdir()):
+        else:
             content = "a finished run" if self.results.exists() else "files, perhaps a stopped run"
             raise UserError(
                 f"run.dir: {self.path} holds {content}; wanted an empty or new folder "
@@ -93,6 +97,12 @@ class RunFolder:
         with file_lock(self.path / LOCK, f"run.dir: {self.path} {IN_USE}"):
             self.write_config(experiment)
             yield
+
+    def _holds_nothing(self) -> bool:
+        """Whether there is nothing to lose: no folder, or one without a file that says anything,
+        such as a run leaves that is killed before its config.yaml is written."""
+        files = (file for file in self.path.rglob("*") if not file.is_dir())
+        return all(file.name == LOCK or is_temporary(file) for file in files)
 
     def _check_resumable(self, experiment: Experiment, config: Path) -> None:
         if not config.exists():
@@ -139,7 +149,18 @@ class RunFolder:
             handle.write("\n")
 
     def read_results(self) -> dict[str, Any]:
-        return json.loads(self.results.read_text())
+        """The results of the finished run.
+
+        Raises
+        ------
+        UserError
+            If they are damaged or of another version.
+        """
+        wanted = "the results of a finished run; without the file, run.resume=true writes it anew"
+        results = read_json(self.results, wanted)
+        if "final" not in results:
+            raise UserError(f"{self.results}: has no 'final', wanted {wanted}")
+        return results
 
 
 def provenance() -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Lightning's plugins for a run folder: scalars as CSV, checkpoints that cannot be half written."""
 
 import csv
+import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
@@ -16,6 +17,7 @@ from cmgems.utils.files import atomic_write, hash_file
 # saves. Lightning finds all of them by name, and would leave out what it does not find.
 CHECKPOINT_FORMAT = 3  # the first versions of cmgems saved no number
 FORMAT_KEY = "cmgems_format"
+HEADER = "step,name,value"  # of metrics.csv
 
 
 class ScalarFile(Logger):
@@ -52,7 +54,7 @@ class ScalarFile(Logger):
         with open(self.path, "a", newline="") as handle:
             writer = csv.writer(handle, lineterminator="\n")
             if new:
-                writer.writerow(["step", "name", "value"])
+                handle.write(f"{HEADER}\n")
             writer.writerows([step, name, repr(float(value))] for name, value in metrics.items())
 
     @rank_zero_only
@@ -63,12 +65,20 @@ class ScalarFile(Logger):
         """Drop the lines of later steps, and a last line that a kill has cut off."""
         if not self.path.exists():
             return
-        header, *lines = self.path.read_text().splitlines(keepends=True)
-        earlier = [
-            line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= last
-        ]
+        try:
+            lines = self.path.read_text().splitlines(keepends=True)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.path}: cannot be read ({error}), wanted {HEADER}") from error
         with atomic_write(self.path) as handle:
-            handle.writelines([header, *earlier])
+            handle.write(f"{HEADER}\n")
+            handle.writelines(line for line in lines if _step_of(line, after=last) <= last)
+
+
+def _step_of(line: str, after: int) -> int:
+    """The step of a line of `metrics.csv`; one later than `after` for what is no such line."""
+    parts = line.split(",")
+    whole = line.endswith("\n") and len(parts) == 3 and parts[0].isdecimal()
+    return int(parts[0]) if whole else after + 1
 
 
 class SafeCheckpoints(CheckpointIO):
@@ -85,12 +95,7 @@ class SafeCheckpoints(CheckpointIO):
         path = Path(path)
         with atomic_write(path, "wb") as handle:
             torch.save({**checkpoint, FORMAT_KEY: CHECKPOINT_FORMAT}, handle)
-            handle.flush()
-            # Before the rename, and with the digest of the file that is there now: whenever the
-            # process is killed, the checkpoint under `path` is whole and its digest is listed.
-            known = [hash_file(Path(handle.name)), *_read_digests(path)[:1]]
-            with atomic_write(_digest_path(path)) as digests:
-                digests.writelines(f"{digest}  {path.name}\n" for digest in known)
+            _list_digest(path, handle)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
@@ -138,6 +143,14 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> Checkpoint:
     return Checkpoint(content, sha256)
 
 
+def copy_checkpoint(source: Path, path: Path) -> None:
+    """Make `path` a checkpoint with the content of `source`, written as safely as the first one."""
+    with atomic_write(path, "wb") as handle:
+        with open(source, "rb") as content:
+            shutil.copyfileobj(content, handle)
+        _list_digest(path, handle)
+
+
 def check_digest(path: Path) -> str:
     """The sha256 of a checkpoint.
 
@@ -157,6 +170,18 @@ def check_digest(path: Path) -> str:
     return found
 
 
+def _list_digest(path: Path, handle: IO[bytes]) -> None:
+    """Write the digest of the file that is about to become `path` next to it.
+
+    Before the rename, and with the digest of the file that is there now: whenever the process is
+    killed, the checkpoint under `path` is whole and its digest is listed.
+    """
+    handle.flush()
+    known = [hash_file(Path(handle.name)), *_read_digests(path)[:1]]
+    with atomic_write(_digest_path(path)) as digests:
+        digests.writelines(f"{digest}  {path.name}\n" for digest in known)
+
+
 def _digest_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
@@ -164,4 +189,12 @@ def _digest_path(path: Path) -> Path:
 def _read_digests(path: Path) -> list[str]:
     """The digests listed next to a checkpoint, the newest first."""
     listed = _digest_path(path)
-    return [line.split()[0] for line in listed.read_text().splitlines()] if listed.exists() else []
+    try:
+        lines = listed.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{listed}: cannot be read ({error}), wanted digests of {path.name}"
+        ) from error
+    return [line.split()[0] for line in lines if line.strip()]

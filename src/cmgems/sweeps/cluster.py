@@ -14,7 +14,7 @@ from cmgems.sweeps.config import Slurm
 from cmgems.sweeps.jobs import FinishedJob, pretrain_command
 from cmgems.sweeps.plan import PlannedRun
 from cmgems.sweeps.state import OUTPUT
-from cmgems.utils.files import atomic_write
+from cmgems.utils.files import atomic_write, read_json
 
 JOB = "job.json"  # in the run's folder: the id of its job, while there is one
 QUEUE_POLL_SECONDS = 20.0
@@ -158,10 +158,8 @@ def import_submitit() -> ModuleType:
 
 def read_job_id(folder: Path) -> str | None:
     """The id of the job that computes the run in this folder."""
-    try:
-        return json.loads((folder / JOB).read_text())["id"]
-    except FileNotFoundError:
-        return None
+    path = folder / JOB
+    return read_json(path, "the id of a job").get("id") if path.exists() else None
 
 
 def queued_jobs(job_ids: list[str]) -> set[str]:

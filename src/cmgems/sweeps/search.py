@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from cmgems.errors import UserError
+from cmgems.runs.folder import RunFolder
 from cmgems.sweeps.config import Search, SweepFile
 from cmgems.sweeps.plan import PlannedRun, Point, plan_runs
 from cmgems.sweeps.state import State, run_state
@@ -129,7 +130,7 @@ class Trials:
         number = self._numbers[run.name]
         state = run_state(run.folder)
         if state is State.FINISHED:
-            results = json.loads((run.folder / "results.json").read_text())
+            results = RunFolder(run.folder).read_results()
             self.study.tell(number, read_metric(results, self.search.metric))
         elif state is State.FAILED:
             self.study.tell(number, state=self.optuna.trial.TrialState.FAIL)

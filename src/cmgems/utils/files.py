@@ -2,11 +2,14 @@
 
 import errno
 import fcntl
+import glob
 import gzip
 import hashlib
+import json
 import os
 import shutil
 import stat
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from cmgems.errors import UserError
+
+SECONDS_TO_LOCK = 60  # that a writer has between making its temporary file and locking it
 
 
 @contextmanager
@@ -25,9 +30,11 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     the same folder, since a rename is atomic within one file system only.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_abandoned(path)
+    temporary = _temporary(path)
     try:
         with open(temporary, mode) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -50,9 +57,12 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_abandoned(path)
+    temporary = _temporary(path)
     temporary.mkdir()
+    held = os.open(temporary, os.O_RDONLY)
     try:
+        fcntl.flock(held, fcntl.LOCK_EX)
         yield temporary
         for file in temporary.iterdir():
             with open(file, "rb") as handle:
@@ -61,8 +71,42 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.rename(temporary, path)
         fsync_folder(path.parent)
     finally:
+        os.close(held)
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file or folder, by its name, is one that is being written, or was."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed writers of `path` have left: it is not new, and no process holds it.
+
+    (A number of a process says nothing where machines share a file system; a lock does.)
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        try:
+            descriptor = os.open(left, os.O_RDONLY)
+        except OSError:  # it has just been renamed, or belongs to somebody else
+            continue
+        try:
+            new = time.time() - os.fstat(descriptor).st_mtime < SECONDS_TO_LOCK
+            if not new:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
+        except BlockingIOError:
+            continue  # its writer lives
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -160,6 +204,24 @@ def read_text(path: Path, wanted: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not text (byte {error.start}), wanted {wanted}") from error
+
+
+def read_json(path: Path, wanted: str) -> dict[str, Any]:
+    """The mapping in a JSON file.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it is damaged; `wanted` ends the message.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = _reason(error) if isinstance(error, OSError) else f"is damaged ({error})"
+        raise UserError(f"{path}: {reason}, wanted {wanted}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: found a {type(content).__name__}, wanted {wanted}")
+    return content
 
 
 def is_gzip(head: bytes) -> bool:
