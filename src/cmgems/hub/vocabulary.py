@@ -131,7 +131,7 @@ def _read_vocabulary(folder: Path) -> tuple[Path, list[str]]:
     if text.is_file():
         return text, text.read_text().split()
     if not fast.is_file():
-        raise UserError(f"{folder}: no vocab.txt there, wanted DNABERT's k-mers, one per line")
+        raise UserError(f"{folder}: no vocab.txt there, wanted the tokens, one per line")
     return fast, _words(fast)
 
 
@@ -139,9 +139,7 @@ def _words(path: Path) -> list[str]:
     """The tokens of a tokenizer.json in the order of their ids."""
     ids = read_json(path).get("model", {}).get("vocab")
     if not isinstance(ids, dict) or set(ids.values()) != set(range(len(ids))):
-        raise UserError(
-            f"{path}: no vocabulary with the ids 0 to its size, wanted DNABERT's k-mers"
-        )
+        raise UserError(f"{path}: no vocabulary with the ids 0 to its size, wanted all tokens")
     return sorted(ids, key=ids.__getitem__)
 
 
