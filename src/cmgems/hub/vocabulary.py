@@ -38,7 +38,7 @@ class FolderTokens(NamedTuple):
     path: Path  # the file that lists them
     tokenization: Tokenization
     their_ids: Tensor  # int64 [V]: the id there of each of our tokens; -1: they have no such one
-    count: int  # of their tokens
+    num_tokens: int  # in their vocabulary
     closed: bool  # whether [SEP] ends a sequence
 
     def check_rows(self, rows: int) -> None:
@@ -51,9 +51,9 @@ class FolderTokens(NamedTuple):
         """
         unused = not self.closed and int(self.their_ids[SEP]) >= rows
         needed = int(self.their_ids[torch.arange(len(self.their_ids)) != SEP].max()) + 1
-        if rows != self.count and not (unused and rows == needed):
+        if rows != self.num_tokens and not (unused and rows == needed):
             raise UserError(
-                f"vocab_size: found {rows}, but {self.path.name} has {self.count} tokens"
+                f"vocab_size: found {rows}, but {self.path.name} has {self.num_tokens} tokens"
             )
 
     def reorder(self, weights: Weights, rows: int) -> Weights:
