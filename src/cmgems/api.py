@@ -176,7 +176,8 @@ def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:
     Parameters
     ----------
     path : a run folder (its best checkpoint), a checkpoint in one, or a Hugging Face folder
-        Such as `cmgems export` writes, or DNABERT's.
+        Such as `cmgems export` writes, or the published ones of DNABERT, DNABERT-2 and Nucleotide
+        Transformer.
     device : `cpu`, `cuda`, or `auto`: a GPU where there is one
 
     Returns

@@ -117,8 +117,8 @@ def is_hugging_face_folder(path: Path) -> bool:
 
 
 def read_folder(folder: Path) -> ReadFolder:
-    """Read one of our models, DNABERT's, or another of a class that `cmgems.hub.families` lists.
-    The tokens may be in any order (`cmgems.hub.vocabulary`).
+    """Read one of our models, or a published one of a class that `cmgems.hub.families` lists. Its
+    tokens may be in any order (`cmgems.hub.vocabulary`).
 
     Raises
     ------

@@ -35,7 +35,7 @@ class Pretrained(NamedTuple):
 
 def load_pretrained(source: str | Path) -> Pretrained:
     """Read a model from a run folder (its best checkpoint), a checkpoint in one, or a Hugging Face
-    folder with a BERT on k-mers or bases (DNABERT's, or what `cmgems export` wrote).
+    folder (of DNABERT, DNABERT-2 or Nucleotide Transformer, or what `cmgems export` wrote).
 
     Raises
     ------

@@ -38,7 +38,7 @@ class FolderTokens(NamedTuple):
     path: Path  # the file that lists them
     tokenization: Tokenization
     their_ids: Tensor  # int64 [V]: the id there of each of our tokens; -1: they have no such one
-    count: int  # of their tokens
+    num_tokens: int  # in their vocabulary
     closed: bool  # whether [SEP] ends a sequence
 
     def check_rows(self, rows: int) -> None:
@@ -51,9 +51,9 @@ class FolderTokens(NamedTuple):
         """
         unused = not self.closed and int(self.their_ids[SEP]) >= rows
         needed = int(self.their_ids[torch.arange(len(self.their_ids)) != SEP].max()) + 1
-        if rows != self.count and not (unused and rows == needed):
+        if rows != self.num_tokens and not (unused and rows == needed):
             raise UserError(
-                f"vocab_size: found {rows}, but {self.path.name} has {self.count} tokens"
+                f"vocab_size: found {rows}, but {self.path.name} has {self.num_tokens} tokens"
             )
 
     def reorder(self, weights: Weights, rows: int) -> Weights:
@@ -131,7 +131,7 @@ def _read_vocabulary(folder: Path) -> tuple[Path, list[str]]:
     if text.is_file():
         return text, text.read_text().split()
     if not fast.is_file():
-        raise UserError(f"{folder}: no vocab.txt there, wanted DNABERT's k-mers, one per line")
+        raise UserError(f"{folder}: no vocab.txt there, wanted the tokens, one per line")
     return fast, _words(fast)
 
 
@@ -139,9 +139,7 @@ def _words(path: Path) -> list[str]:
     """The tokens of a tokenizer.json in the order of their ids."""
     ids = read_json(path).get("model", {}).get("vocab")
     if not isinstance(ids, dict) or set(ids.values()) != set(range(len(ids))):
-        raise UserError(
-            f"{path}: no vocabulary with the ids 0 to its size, wanted DNABERT's k-mers"
-        )
+        raise UserError(f"{path}: no vocabulary with the ids 0 to its size, wanted all tokens")
     return sorted(ids, key=ids.__getitem__)
 
 
