@@ -10,6 +10,7 @@ from cmgems.config.schema import Optim
 from cmgems.errors import UserError
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.runs.experiment import load
+from cmgems.training.muon import Muon
 from cmgems.training.optim import Together, build_optimizer, linear_warmup_decay
 
 MUON = Optim(name="muon", learning_rate=1e-3, muon_learning_rate=2e-2, weight_decay=0.1)
@@ -54,6 +55,32 @@ def test_a_step_of_muon_moves_all_directions_of_a_matrix_alike(model):
     singular = torch.linalg.svdvals(update) / (0.2 * max(weight.shape) ** 0.5)
     assert singular.min() > 0.6
     assert singular.max() < 1.3
+
+
+def test_muon_is_that_of_torch():
+    """Matrices of a shape, lying and standing ones, are one product; torch takes each alone."""
+    generator = torch.Generator().manual_seed(0)
+    sides = [(8, 20), (20, 8), (8, 20), (12, 12), (30, 8)]
+    ours = [torch.nn.Parameter(torch.randn(each, generator=generator)) for each in sides]
+    theirs = [torch.nn.Parameter(each.detach().clone()) for each in ours]
+    settings = {"lr": 1e-4, "weight_decay": 0.1}
+    optimizers = (
+        Muon(ours, **settings),
+        torch.optim.Muon(theirs, **settings, adjust_lr_fn="match_rms_adamw"),
+    )
+    for step in range(4):
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            # the last has no gradient at first
+            if step or number < len(sides) - 1:
+                one.grad = torch.randn(one.shape, generator=generator)
+                other.grad = one.grad.clone()
+        before = [each.detach().clone() for each in theirs]
+        for optimizer in optimizers:
+            optimizer.step()
+        for one, other, was in zip(ours, theirs, before, strict=True):
+            assert torch.allclose(one, other, rtol=0, atol=1e-6)
+            if other.grad is not None:
+                assert (other - was).abs().max() > 3e-5
 
 
 def test_the_schedule_moves_both_rates_and_a_saved_state_goes_on(model):

@@ -28,6 +28,7 @@ from cmgems.models.layouts import (
     SequenceLayout,
     equal_lengths,
     padded_slots,
+    split,
     unpack_to_padded,
 )
 from cmgems.models.scores import Scores
@@ -37,7 +38,8 @@ EVERYWHERE = Scores()  # every token of a sequence, whatever its distance
 
 def attention(
     query: Tensor,
-    key_value: Tensor,
+    key: Tensor,
+    value: Tensor,
     layout: Layout,
     at_M: Tensor | None,
     heads: int,
@@ -49,9 +51,9 @@ def attention(
     Parameters
     ----------
     query : [T, D] or, with `at_M`, [M, D]
-    key_value : [T, 2 D]
+    key, value : [T, D]
     layout : Layout
-        With a `PaddedLayout` both may have a model axis in front.
+        With a `PaddedLayout` all may have a model axis in front.
     at_M : int64 [M], ascending, or None
         With a `PaddedLayout` the first few of each row.
     heads : int
@@ -65,10 +67,10 @@ def attention(
     Like `query`.
     """
     if isinstance(layout, PaddedLayout):
-        return _attention_of_rows(query, key_value, layout, heads, dropout, scores)
+        return _attention_of_rows(query, key, value, layout, heads, dropout, scores)
     if layout.cu_seqlens is None:
-        return _attention_by_equal_length(query, key_value, layout, at_M, heads, dropout, scores)
-    q, k, v = (x.unflatten(-1, (heads, -1)) for x in (query, *key_value.chunk(2, -1)))  # [N, H, E]
+        return _attention_by_equal_length(query, key, value, layout, at_M, heads, dropout, scores)
+    q, k, v = (x.unflatten(-1, (heads, -1)) for x in (query, key, value))  # [N, H, E]
     keys = queries = layout.cu_seqlens
     if at_M is not None:
         queries = torch.searchsorted(at_M, keys)
@@ -124,14 +126,15 @@ def _is_ampere_or_later() -> bool:
 
 def _attention_of_rows(
     query: Tensor,
-    key_value: Tensor,
+    key: Tensor,
+    value: Tensor,
     layout: PaddedLayout,
     heads: int,
     dropout: Dropout,
     scores: Scores,
 ) -> Tensor:
     """Of a padded batch: the same number of queries per row, its first tokens."""
-    k, v = (_split_heads(x, layout.row_length, heads) for x in key_value.chunk(2, -1))
+    k, v = (_split_heads(x, layout.row_length, heads) for x in (key, value))
     per_row = query.shape[-2] // layout.num_rows
     q = _split_heads(query, per_row, heads)  # [G B, H, Q, E]
     mask = layout.attention_mask
@@ -182,7 +185,8 @@ def _attention_padded(
 
 def _attention_by_equal_length(
     query_ND: Tensor,
-    key_value: Tensor,
+    key_TD: Tensor,
+    value_TD: Tensor,
     layout: SequenceLayout,
     at_M: Tensor | None,
     heads: int,
@@ -195,20 +199,20 @@ def _attention_by_equal_length(
     sizes = [sum(queries[first : first + count]) for first, (_, count) in _group_starts(groups)]
     if not sum(sizes):
         # Nothing is masked: keep keys and values in the graph, DDP waits for their gradients.
-        return query_ND + 0.0 * key_value.sum()
+        return query_ND + 0.0 * (key_TD.sum() + value_TD.sum())
     position_N = layout.position_ids if at_M is None else layout.position_ids[at_M]
     out = []
-    # `split` and not slices: the gradients of all parts are put together in one pass.
     parts = zip(
-        query_ND.split(sizes),
-        key_value.split(tokens),
-        position_N.split(sizes),
+        split(query_ND, sizes),
+        split(key_TD, tokens),
+        split(value_TD, tokens),
+        split(position_N, sizes),
         _group_starts(groups),
         strict=True,
     )
-    for q_ND, kv_TD, position_N, (first, (length, count)) in parts:
+    for q_ND, k_TD, v_TD, position_N, (first, (length, count)) in parts:
         if len(q_ND):
-            k, v = (_split_heads(x, length, heads) for x in kv_TD.chunk(2, -1))
+            k, v = (_split_heads(x, length, heads) for x in (k_TD, v_TD))
             per_sequence = queries[first : first + count]
             out.append(_one_length(q_ND, k, v, per_sequence, dropout, scores, position_N))
     return torch.cat(out) if len(out) > 1 else out[0]

@@ -70,6 +70,12 @@ def equal_lengths(seqlens: tuple[int, ...]) -> list[tuple[int, int]]:
     return [(length, len(list(group))) for length, group in groupby(seqlens)]
 
 
+def split(x: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+    """x [N, ...] in parts of so many rows. With `split`, and not slices, the gradients of all parts
+    are put together in one pass; of a single part not even in that."""
+    return x.split(sizes) if len(sizes) > 1 else (x,)
+
+
 def unpack_to_padded(x: Tensor, starts: Tensor, column_S: Tensor) -> Tensor:
     """[N, ...] -> [B, S, ...]; behind a sequence's end stands whatever comes next.
 

@@ -2,11 +2,13 @@
 
 In float32 torch multiplies with MKL, which does not use the full vectors of processors that are
 not Intel's; oneDNN does, and torch takes it for bfloat16 alone. Here oneDNN serves float32 too,
-forward and backward: the same products, added in another order.
+forward and backward: the same products, added in another order. Where the processor is Intel's,
+MKL is the faster one for the gradients of weights.
 
 Weights with a model axis in front (`cmgems.models.stacked`) map the inputs of each of G models.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 
 # Registered where torch was built with oneDNN.
 _ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_CPU_INFO = Path("/proc/cpuinfo")  # of Linux; elsewhere oneDNN computes all
+_INTEL = _CPU_INFO.exists() and "GenuineIntel" in _CPU_INFO.read_text(errors="replace")
 
 
 class Linear(nn.Linear):
@@ -75,9 +79,16 @@ class _OneDnnLinear(torch.autograd.Function):
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         return (
             _product(gradient_NF, weight_FD.t()) if wants_x else None,
-            _product(gradient_NF.t(), x_ND.t()) if wants_weight else None,
-            gradient_NF.sum(0) if wants_bias else None,
+            _weight_gradient(gradient_NF, x_ND) if wants_weight else None,
+            gradient_NF.new_ones(len(gradient_NF)) @ gradient_NF if wants_bias else None,
         )
+
+
+def _weight_gradient(gradient_NF: Tensor, x_ND: Tensor) -> Tensor:
+    """[F, D]: oneDNN copies both factors first, as their columns are multiplied."""
+    if _INTEL:
+        return gradient_NF.t() @ x_ND
+    return _product(gradient_NF.t(), x_ND.t())
 
 
 def _product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:

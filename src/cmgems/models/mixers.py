@@ -23,6 +23,7 @@ from cmgems.models.layouts import (
     PaddedLayout,
     equal_lengths,
     padded_slots,
+    split,
     unpack_to_padded,
 )
 from cmgems.models.linear import Linear
@@ -51,11 +52,11 @@ class SelfAttention(nn.Module):
         positions: AttentionPositions,
         dropout: Dropout,
     ) -> Tensor:
-        query, key_value = positions.rotate(
+        query, key, value = positions.rotate(
             self.query(x_MD), self.key_value(x_TD), at_M, self.num_heads
         )
         scores = Scores(positions.slopes_H, self.reach)
-        mixed = attention(query, key_value, layout, at_M, self.num_heads, dropout, scores)
+        mixed = attention(query, key, value, layout, at_M, self.num_heads, dropout, scores)
         return self.output(mixed)
 
 
@@ -88,7 +89,7 @@ class Convolution(nn.Module):
             return self._over_padded(x_TD, layout)
         if layout.cu_seqlens is None:
             groups = equal_lengths(layout.seqlens)
-            parts = x_TD.split([length * count for length, count in groups])
+            parts = split(x_TD, [length * count for length, count in groups])
             mixed = [
                 self._over_rows(part.unflatten(0, (count, length))).flatten(0, 1)
                 for part, (length, count) in zip(parts, groups, strict=True)

@@ -12,7 +12,7 @@ Shapes: T tokens, M positions with a query, N = T or M, D width, H heads, E = D 
 keys may have a model axis in front.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,22 +25,21 @@ ROTARY_BASE = 10_000.0  # usual: the slowest angle turns once in 2 pi times so m
 class AttentionPositions(NamedTuple):
     """What attention knows of positions; the same in all layers with one base of the angles."""
 
-    cos: Tensor | None = None  # [T, 1, E / 2]
-    sin: Tensor | None = None
+    cos: Tensor | None = None  # [T, 1, E], of each feature's angle
+    sin: Tensor | None = None  # with a minus for the first feature of each pair
     slopes_H: Tensor | None = None  # what a score loses per token of distance
 
     def rotate(
         self, query: Tensor, key_value: Tensor, at_M: Tensor | None, heads: int
-    ) -> tuple[Tensor, Tensor]:
-        """query [N, D] and key_value [T, 2 D], turned."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """query [N, D] and key_value [T, 2 D]: the query and the key turned, and the value."""
         if self.cos is None or self.sin is None:
-            return query, key_value
-        key, value = key_value.chunk(2, -1)
+            return query, *key_value.chunk(2, -1)
         cos, sin = self.cos, self.sin
-        key = _turn(key, cos, sin, heads)
+        key, value = _Turn.apply(key_value, cos, sin, heads)
         if at_M is not None:
             cos, sin = cos[..., at_M, :, :], sin[..., at_M, :, :]
-        return _turn(query, cos, sin, heads), torch.cat([key, value], -1)
+        return _Turn.apply(query, cos, sin, heads)[0], key, value
 
 
 class Learned(Embedding):
@@ -76,7 +75,8 @@ class Rotary(nn.Module):
         exact = torch.promote_types(dtype, torch.float32)
         frequencies = rotary_frequencies(self.head_size, base, position_ids.device, exact)
         angle = position_ids[..., None, None] * frequencies
-        return AttentionPositions(angle.cos().to(dtype), angle.sin().to(dtype))
+        cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+        return AttentionPositions(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 
 
 class Alibi(nn.Module):
@@ -122,8 +122,32 @@ def alibi_slopes(heads: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.cat([of_power, between]).exp2()
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
-    """x [N, D]: in each head, feature e and e + E / 2 are a point in a plane."""
-    first, second = x.unflatten(-1, (heads, -1)).chunk(2, -1)  # [N, H, E / 2]
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-    return turned.flatten(-2)
+class _Turn(torch.autograd.Function):
+    """x [N, D or 2 D]: its first D features turned, and the others as they are.
+
+    Few passes over the states, and one gradient for both parts: torch's own would fill and add up
+    one for each.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(cos, sin)
+        ctx.heads = heads
+        width = heads * cos.shape[-1]
+        return _turn(x[..., :width].unflatten(-1, (heads, -1)), cos, sin).flatten(-2), x[
+            ..., width:
+        ]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, turned: Tensor, rest: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        back = _turn(turned.unflatten(-1, (ctx.heads, -1)), cos, -sin).flatten(-2)
+        gradient = torch.cat([back, rest], -1) if rest.shape[-1] else back
+        return gradient, None, None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [N, H, E]: in each head, feature e and e + E / 2 are a point in a plane."""
+    first, second = x.chunk(2, -1)
+    return torch.cat([second, first], -1).mul_(sin).addcmul_(x, cos)

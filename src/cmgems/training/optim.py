@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from cmgems.config.schema import Optim
+from cmgems.training.muon import Muon
 
 
 def linear_warmup_decay(step: int, warmup_steps: int, max_steps: int) -> float:
@@ -29,12 +30,7 @@ def build_optimizer(model: nn.Module, optim: Optim) -> Optimizer:
     if optim.name == "adamw":
         return adamw(list(model.parameters()), optim)
     matrices, others = split_parameters(model)
-    muon = Muon(
-        matrices,
-        lr=optim.muon_learning_rate,
-        weight_decay=optim.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    muon = Muon(matrices, lr=optim.muon_learning_rate, weight_decay=optim.weight_decay)
     return Together(muon, adamw(others, optim))
 
 
