@@ -34,7 +34,8 @@ class AttentionPositions(NamedTuple):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """query [N, D] and key_value [T, 2 D]: the query and the key turned, and the value."""
         if self.cos is None or self.sin is None:
-            return query, *key_value.chunk(2, -1)
+            key, value = key_value.chunk(2, -1)
+            return query, key, value
         cos, sin = self.cos, self.sin
         key, value = _Turn.apply(key_value, cos, sin, heads)
         if at_M is not None:

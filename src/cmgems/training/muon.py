@@ -70,8 +70,8 @@ class Muon(Optimizer):
         for (sides, _), pairs in alike.items():
             orthogonal = orthogonalize(torch.stack([update for _, update in pairs]))
             rate = group["lr"] * 0.2 * max(sides) ** 0.5
-            updates = orthogonal.to(pairs[0][0].dtype).unbind()
-            torch._foreach_add_([matrix for matrix, _ in pairs], updates, alpha=-rate)
+            steps = orthogonal.to(pairs[0][0].dtype).unbind()
+            torch._foreach_add_([matrix for matrix, _ in pairs], steps, alpha=-rate)
 
 
 def orthogonalize(x_NRC: Tensor) -> Tensor:
