@@ -213,6 +213,7 @@ def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     if len(set(curriculum.strategies)) < found:
         yield "curriculum.strategies", "curriculum.strategies: a name is listed twice"
     yield from _reach_rules(experiment)
+    yield from _ngram_rules(experiment)
     yield from _milestone_rules(experiment)
     yield from _ramp_rules(experiment)
 
@@ -235,6 +236,21 @@ def _reach_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
                 name,
                 f"{name}: found {ratio}, wanted at most {GENEMASK_LIMIT} with strategy genemask "
                 f"and data.tokenization {experiment.data.tokenization}",
+            )
+
+
+def _ngram_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """What a Markov model says is known of k-mers alone."""
+    from cmgems.masking.strategies import wants_kmers  # torch, as in `_curriculum_rules`
+
+    if experiment.data.tokenization != "bpe":
+        return
+    for name in experiment.curriculum.strategies:
+        if wants_kmers(name):
+            yield (
+                "curriculum.strategies",
+                f"curriculum.strategies: found {name}, which ranks k-mers by a Markov model, and "
+                "data.tokenization bpe, whose n-grams are ranked by PMI or loss alone",
             )
 
 
