@@ -1,4 +1,4 @@
-"""The running losses that `loss_adaptive` and `reducible` rank by, and a run that resumes in the midst of them."""
+"""The running losses that `loss_adaptive` and `reducible` rank by, and a run resumed amid them."""
 
 import math
 import signal

@@ -91,6 +91,13 @@ class Masking:
     span_width: float = option(
         3.8, "mean number of bases that a span hides (strategy span)", low=1.0, high=100
     )
+    repeat_weight: float = option(
+        1.0,
+        "weight in the training loss of masked bases in repeats, next to 1 for all others; "
+        "repeats are words of 16 bases with 10 copies in the genome",
+        low=0.0,
+        high=1.0,
+    )
     temperature: float = option(
         0.1,
         "temperature of strategy soft_pmi: near 0 it is global_pmi, if large random_wide",

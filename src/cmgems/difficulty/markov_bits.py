@@ -1,8 +1,10 @@
 """How hard a k-mer is for counting: the bits that its bases cost a Markov model.
 
 A base costs -log2 of its probability after the bases before it, by the best interpolated Markov
-model of the genome (`cmgems.difficulty.markov`), with the base itself left out of the counts: a word
-that occurs once does not predict itself. The difficulty of a k-mer is the mean of that over its k
+model of the genome (`cmgems.difficulty.markov`), with the base itself left out of the counts: a
+word that occurs once does not predict itself.
+
+The difficulty of a k-mer is the mean of that over its k
 bases and over all places of the genome at which it stands behind enough known bases.
 """
 

@@ -39,6 +39,7 @@ from cmgems.training.metrics import (
     masked_lm_loss,
 )
 from cmgems.training.optim import build_optimizer, linear_warmup_decay
+from cmgems.training.repeat_weights import repeat_weights, weighted_mean
 from cmgems.utils.kernels import use_cpu_kernels
 from cmgems.utils.rng import derive_key
 
@@ -126,7 +127,15 @@ class Pretraining(L.LightningModule):
         output = self._step(self.model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
         self.masker.observe(batch, masked, output.loss_M)
         self.metrics.step.update(output, masked.maskable)
-        return output.loss_M.sum() / output.masked.clamp(min=1)
+        if batch.in_repeat_BL is None:
+            return output.loss_M.sum() / output.masked.clamp(min=1)
+        weight_M = repeat_weights(
+            self.masker.tokenization,
+            masked,
+            batch.in_repeat_BL,
+            self.experiment.masking.repeat_weight,
+        )
+        return weighted_mean(output.loss_M, weight_M)
 
     def _packed_shape(self, batch: WindowBatch) -> PackedShape | None:
         """Fixed shapes where other ones would cost a synchronization or a recompilation."""

@@ -1,4 +1,4 @@
-"""`global_pmi` with the k-mers ranked by something else: a Markov model, or the model that is trained.
+"""`global_pmi` with the k-mers ranked by a Markov model, or by the model that is trained.
 
 Bits per base of a k-mer by the Markov model say how hard it is for counting
 (`cmgems.difficulty.markov_bits`). PMI does not: what it ranks first are words of repeats, which

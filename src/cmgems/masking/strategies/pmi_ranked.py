@@ -18,7 +18,6 @@ from cmgems.masking.ops import (
 from cmgems.masking.types import StrategyInput, reversed_ranks
 from cmgems.utils.rng import generator
 
-
 # The published rule masks wide windows at *all* centres when the better half has fewer than this
 # many. It was made for 512 tokens; on shorter sequences it would always fire, so it is scaled.
 FEW_CENTERS = 5
