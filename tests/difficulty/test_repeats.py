@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from cmgems.difficulty import repeats as module
+from cmgems.difficulty.counts import count_words
+from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.difficulty.repeats import Repeats, find_repeats, genome_repeats
 
 COMPLEMENT = str.maketrans("ATCG", "TAGC")
@@ -74,3 +76,15 @@ def test_is_cached_in_the_store(genome, tmp_path, monkeypatch):
     (file,) = (tmp_path / "repeats").iterdir()
     file.write_bytes(b"damaged")
     assert np.array_equal(genome_repeats(store).holds(0, len(wanted)), wanted)
+
+
+def test_pmi_outside_repeats(genome, tmp_path, monkeypatch):
+    """As if each base in a repeat were unknown."""
+    monkeypatch.setattr("cmgems.difficulty.genome_counts._CHUNK", 1000)
+    codes = np.array(genome.codes[1_000_000:1_100_000])
+    store = replace(genome, path=tmp_path, codes=codes)
+    table = compute_pmi_table(store, 3, min_count=2, skip_repeats=True)
+    assert table.skips_repeats
+    codes = np.where(slow_repeats(codes), np.uint8(4), codes)
+    assert np.array_equal(table.counts, count_words(codes, 3).tables[-1])
+    assert not np.array_equal(table.rank, compute_pmi_table(store, 3, min_count=2).rank)

@@ -71,6 +71,11 @@ class Pmi:
     min_count: int = option(
         101, "minimum count of a k-mer; rarer ones have no score and rank last", low=2
     )
+    skip_repeats: bool = option(
+        False,
+        "count k-mers outside repeats alone; repeats are words of 16 bases with 10 copies in the "
+        "genome",
+    )
     table: str = option("", "PMI table (TSV or CSV) to use; empty: it is computed from the genome")
 
 

@@ -32,7 +32,7 @@ def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable | NgramT
         return genome_ngrams(genome, tokenization, pmi.min_count)
     if pmi.table:
         return read_table(pmi.table, k)
-    return compute_pmi_table(genome, k, pmi.definition, pmi.min_count)
+    return compute_pmi_table(genome, k, pmi.definition, pmi.min_count, pmi.skip_repeats)
 
 
 def build_masker(
@@ -89,7 +89,8 @@ def unigram_entropy(
 ) -> float:
     """Entropy of the tokens' frequencies, nats."""
     counts = table.counts
-    if (counts < 0).any():  # a table from elsewhere need not have counts
+    # A table from elsewhere need not have counts, and one without repeats has not those of all.
+    if (counts < 0).any() or (isinstance(table, PmiTable) and table.skips_repeats):
         counts = compute_pmi_table(genome, table.k).counts
     counts = tokenization.unigram_counts(counts)
     frequency = counts[counts > 0] / counts.sum()
