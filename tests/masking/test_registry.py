@@ -125,6 +125,14 @@ def test_check_masking_on_the_command_line(my_masks, capsys):
     assert err.count("\n") == 1
 
 
+def test_a_markov_model_ranks_no_ngrams(capsys):
+    assert main(["check-masking", "reducible", "--tokenization", "bpe"]) == 2
+    assert capsys.readouterr().err == (
+        "cmgems check-masking: reducible: ranks k-mers by a Markov model, wanted another "
+        "--tokenization than bpe, whose n-grams are ranked by PMI or loss alone\n"
+    )
+
+
 def test_a_run_with_a_strategy_of_ones_own(my_masks, tiny, tmp_path):
     overrides = [
         *tiny,
