@@ -20,7 +20,9 @@ import torch.nn.functional as F
 from cmgems.config.encoders import Model
 from cmgems.config.schema import Experiment
 from cmgems.data_modules.windows import WindowBatch, sample_windows
+from cmgems.difficulty.markov_bits import genome_markov_bits
 from cmgems.difficulty.pmi import compute_pmi_table
+from cmgems.difficulty.table import rank_scores
 from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
@@ -76,7 +78,12 @@ def set_up(device: torch.device) -> tuple[Masker, WindowBatch]:
     masker = Masker(
         OverlappingKmers(K),
         rank_V,
-        CenterRates(OverlappingKmers(K).encode(codes_BL), rank_V, OverlappingKmers(K)),
+        CenterRates(
+            OverlappingKmers(K).encode(codes_BL),
+            rank_V,
+            OverlappingKmers(K),
+            markov_rank_V=torch.from_numpy(rank_scores(genome_markov_bits(genome, K))),
+        ),
     ).to(device)
     keys_B2 = torch.from_numpy(sequence_keys(derive_key(0, "bench"), np.arange(250)))
     return masker, WindowBatch(codes_BL[-250:].to(device), (BASES,) * 250, keys_B2.to(device))

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from cmgems.data_modules.windows import WindowSampling, WindowStream, sample_windows
+from cmgems.difficulty.markov_bits import genome_markov_bits
 from cmgems.difficulty.pmi import compute_pmi_table
+from cmgems.difficulty.table import rank_scores
 from cmgems.genome.cache import load_genome
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker
@@ -37,11 +39,16 @@ def main() -> None:
     corpus_BK = OverlappingKmers(K).encode(
         torch.from_numpy(sample_windows(genome.codes, spans, 1024, 510))
     )
-    solved = Masker(
-        OverlappingKmers(K), rank_V, CenterRates(corpus_BK, rank_V, OverlappingKmers(K))
-    )
-    paper = Masker(
-        OverlappingKmers(K), rank_V, CenterRates(corpus_BK, rank_V, OverlappingKmers(K), paper=True)
+    markov_rank_V = torch.from_numpy(rank_scores(genome_markov_bits(genome, K)))
+    solved, paper = (
+        Masker(
+            OverlappingKmers(K),
+            rank_V,
+            CenterRates(
+                corpus_BK, rank_V, OverlappingKmers(K), paper=paper, markov_rank_V=markov_rank_V
+            ),
+        )
+        for paper in (False, True)
     )
     streams = {
         kind: WindowStream(genome.codes, spans, sampling, 1) for kind, sampling in KINDS.items()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import lightning as L
 import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config.encoders import max_positions
@@ -25,6 +27,7 @@ from cmgems.data_modules.windows import (
     sample_windows,
     with_tokens,
 )
+from cmgems.difficulty.repeats import Repeats, genome_repeats
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
@@ -84,6 +87,8 @@ class GenomeDataModule(L.LightningDataModule):
         sampled = sample_epoch(self.validation_spans, sampling, VALIDATION_SEED, epoch=0)
         self.validation_windows = sampled.first(experiment.validation.windows)
         self.final_windows = sampled.first(experiment.validation.final_windows)
+        weighs_repeats = experiment.masking.repeat_weight != 1.0
+        self.repeats = genome_repeats(genome) if weighs_repeats else None
         self.is_final = False  # whether a validation is that of the final windows
 
     @property
@@ -125,14 +130,24 @@ class GenomeDataModule(L.LightningDataModule):
             yield Spans(part.start, part.start + part.length)
 
     def on_before_batch_transfer(self, batch: WindowBatch, dataloader_idx: int) -> WindowBatch:
-        """Encode what the device cannot, into rows as wide as those of any other batch."""
+        """Encode what the device cannot, into rows as wide as those of any other batch; look up
+        which bases are in repeats, if the loss weighs them."""
         columns = self.tokenization.max_tokens(batch.codes_BL.shape[1]) - 2
         if isinstance(self.tokenization, BytePairs):
             columns = min(columns, self.positions - 2)
             batch = cut_between_tokens(
                 batch, self.codes, self.tokenization, self.token_store, columns
             )
+        if self.repeats is not None:
+            batch = batch._replace(in_repeat_BL=self._in_repeat(batch, self.repeats))
         return with_tokens(batch, self.tokenization, columns)
+
+    def _in_repeat(self, batch: WindowBatch, repeats: Repeats) -> Tensor:
+        """bool [B, L]: whether each base is in a repeat; False behind the end of a window."""
+        in_repeat_BL = np.zeros(batch.codes_BL.shape, bool)
+        for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
+            in_repeat_BL[row, :bases] = repeats.holds(start, bases)
+        return torch.from_numpy(in_repeat_BL)
 
     def corpus(self, count: int, length: int) -> np.ndarray:
         """Base codes [count, length] of training windows, to measure masks on; always the same."""

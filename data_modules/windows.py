@@ -56,6 +56,7 @@ class WindowBatch(NamedTuple):
     tokens: tuple[int, ...] | None = None  # of each window, without [CLS] and [SEP]
     tokens_B: Tensor | None = None  # int64
     starts: tuple[int, ...] = ()  # where in the genome's codes each window begins, if it is of one
+    in_repeat_BL: Tensor | None = None  # bool; where the loss weighs repeats
 
     def content_tokens(self, tokenization: Tokenization) -> tuple[int, ...]:
         """Tokens of each window, without [CLS] and [SEP]."""

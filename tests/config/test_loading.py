@@ -152,6 +152,18 @@ def test_refers_to_another_key(write):
             "model: {position_embedding: rotery}",
             "{p}:1: model.position_embedding: found 'rotery', wanted one of learned, rotary, alibi",
         ),
+        (
+            "data: {tokenization: bpe}\ncurriculum: {strategies: [markov_hard]}",
+            "{p}:2: curriculum.strategies: found markov_hard, which ranks k-mers by a Markov model",
+        ),
+        (
+            "data: {tokenization: bpe}\npmi: {skip_repeats: true}",
+            "{p}:2: pmi.skip_repeats: found true, which is for k-mers",
+        ),
+        (
+            "pmi: {table: t.tsv, skip_repeats: true}",
+            "{p}:1: pmi.skip_repeats: found true, but the table of pmi.table t.tsv is counted",
+        ),
         ("seed: 1\nseed: 2", "{p}:2: seed: set a second time in this file"),
         ("- 1", "{p}:1: wanted `key: value` lines"),
         ("a: [1", "{p}: not YAML: "),

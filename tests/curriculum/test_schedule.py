@@ -3,17 +3,21 @@
 from collections import Counter
 
 import pytest
+from helpers.paths import EXPERIMENTS
 
 from cmgems.config.schema import Curriculum, Masking, Ramp, Ramps
 from cmgems.curriculum.schedule import (
     curriculum_step,
+    max_mask_ratio,
     plan_at,
     progress_curve,
     shuffled_steps,
     stage_position,
 )
 from cmgems.masking.types import StrategyParams
+from cmgems.runs.experiment import load
 
+FALLING = EXPERIMENTS / "pretrain/falling_ratio.yaml"
 TWO, THREE = ("easy", "hard"), ("easy", "middle", "hard")
 MASKING = Masking()
 
@@ -143,3 +147,15 @@ def test_a_ramp_can_follow_the_curriculum():
     ramps = Ramps(temperature=Ramp("curriculum", 1.0))
     at = [params(t, ramps, switches=[30], schedule="plateau").temperature for t in (29, 30)]
     assert at == [pytest.approx(0.1), pytest.approx(1.0)]
+
+
+def test_a_falling_mask_ratio_has_room_for_its_start():
+    """From 0.45 to 0.15 in the 20 levels of a ramp; batches are shaped for 0.45 throughout."""
+    experiment = load(FALLING)
+    curriculum, masking, steps = experiment.curriculum, experiment.masking, 1000
+    plans = [plan_at(curriculum, masking, t, steps, (), 0) for t in range(steps)]
+    ratios = [plan.params.mask_ratio for plan in plans]
+    assert (ratios[0], ratios[-1]) == (0.45, pytest.approx(0.15))
+    assert ratios == sorted(ratios, reverse=True)
+    assert len(set(ratios)) == 21
+    assert max_mask_ratio(curriculum, masking) == 0.45

@@ -1,5 +1,6 @@
-"""The running losses that `loss_adaptive` ranks by, and a run that resumes in the midst of them."""
+"""The running losses that `loss_adaptive` and `reducible` rank by, and a run resumed amid them."""
 
+import math
 import signal
 
 import pytest
@@ -63,10 +64,22 @@ def test_sums_do_not_depend_on_order_or_processes(losses):
     assert torch.equal(losses.sums_V2, two[0].sums_V2)
 
 
-def test_stopped_and_resumed_equals_not_stopped(tiny, tmp_path, monkeypatch):
+def test_with_a_reference_the_most_bits_above_it_rank_first():
+    """Means are per hidden base; what was not observed costs 2 bits, what hides none is ignored."""
+    losses = KmerLosses(
+        torch.tensor([4, 3, 2, 1], dtype=torch.int32), torch.tensor([0.5, 1.0, 1.9, 1.5]).double()
+    )
+    nats = torch.tensor([6 * 0.9, 2 * 1.8, 1.4, 9.0]) * math.log(2)
+    losses.observe(torch.tensor([0, 1, 1, 2]), nats, hidden_M=torch.tensor([6, 2, 1, 0]))
+    # above the reference: 0.9 - 0.5, (3.6 + 1.4) / 3 - 1, 2 - 1.9, 2 - 1.5
+    assert refreshed(losses) == [3, 1, 4, 2]
+
+
+@pytest.mark.parametrize("strategy", ["loss_adaptive", "reducible"])
+def test_stopped_and_resumed_equals_not_stopped(strategy, tiny, tmp_path, monkeypatch):
     """Stopped between two refreshes, when some losses are not yet in the ranks."""
     path = EXPERIMENTS / "pretrain/global_pmi.yaml"
-    overrides = [*tiny, "train.max_steps=9", "curriculum.strategies=[loss_adaptive]"]
+    overrides = [*tiny, "train.max_steps=9", f"curriculum.strategies=[{strategy}]"]
     whole = pretrain(load(path, [*overrides, f"run.dir={tmp_path / 'whole'}"]))
     overrides.append(f"run.dir={tmp_path / 'run'}")
     interrupt_when_window_is_drawn(monkeypatch, number=4 * 4 + 1, signal_number=signal.SIGINT)

@@ -10,7 +10,7 @@ from cmgems.difficulty.pmi import pmi_table_from_counts
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import CenterRates, mask_ratio_curves, paper_rate, solve_rates
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.masking.types import StrategyParams
+from cmgems.masking.types import RankTables, StrategyParams
 from cmgems.tokenization import OverlappingKmers, SingleBases
 from cmgems.tokenization.base import FIRST_TOKEN
 from cmgems.utils.rng import derive_key, sequence_keys
@@ -139,7 +139,7 @@ def expected_fraction_of_random(rate, length, k=6):
 def test_solved_rate_of_random_is_the_analytic_one(length, mask_ratio, human_ids, human_rank):
     params = StrategyParams(mask_ratio=mask_ratio)
     curves = mask_ratio_curves(
-        STRATEGIES["random"], human_ids, human_rank, human_rank, KMERS, params
+        STRATEGIES["random"], human_ids, RankTables.before_training(human_rank), KMERS, params
     )
     rates = solve_rates(curves, mask_ratio)
     expected = expected_fraction_of_random(float(rates[length]), length)

@@ -9,6 +9,7 @@ from cmgems.errors import UserError
 from cmgems.masking.checks import check_strategy
 from cmgems.masking.registry import strategy
 from cmgems.masking.strategies import STRATEGIES
+from cmgems.masking.types import RankTables
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
 from cmgems.tokenization import OverlappingKmers
@@ -64,11 +65,9 @@ def my_masks(tmp_path, monkeypatch):
 
 
 def failed(name, human_ids, human_rank):
-    return [
-        c.name
-        for c in check_strategy(name, human_ids, human_rank, OverlappingKmers(6))
-        if c.problem
-    ]
+    ranks = RankTables.before_training(human_rank, human_rank.roll(1))
+    checks = check_strategy(name, human_ids, ranks, OverlappingKmers(6))
+    return [c.name for c in checks if c.problem]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -124,6 +123,14 @@ def test_check_masking_on_the_command_line(my_masks, capsys):
     assert "FAIL  repeats itself" in out
     assert err.startswith("cmgems check-masking: my_masks:dice: ")
     assert err.count("\n") == 1
+
+
+def test_a_markov_model_ranks_no_ngrams(capsys):
+    assert main(["check-masking", "reducible", "--tokenization", "bpe"]) == 2
+    assert capsys.readouterr().err == (
+        "cmgems check-masking: reducible: ranks k-mers by a Markov model, wanted another "
+        "--tokenization than bpe, whose n-grams are ranked by PMI or loss alone\n"
+    )
 
 
 def test_a_run_with_a_strategy_of_ones_own(my_masks, tiny, tmp_path):

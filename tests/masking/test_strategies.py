@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from references.masking import REFERENCES, Adjacent, Bases, Kmers, draw, drawn_centers, rank_table
 
 from cmgems.masking.ops import draw_centers
-from cmgems.masking.strategies import STRATEGIES
+from cmgems.masking.strategies import READS_RANKS, STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import _permutation
-from cmgems.masking.types import CENTERS, StrategyInput, StrategyParams
+from cmgems.masking.types import CENTERS, RankTables, StrategyInput, StrategyParams
 from cmgems.tokenization import NonOverlappingKmers, OverlappingKmers, SingleBases
 from cmgems.tokenization.base import FIRST_TOKEN, UNK
 from cmgems.utils.kernels import force_torch_path
@@ -23,12 +23,18 @@ RANDOM_STRATEGIES = ("uniform", "random", "random_wide", "span")
 STATIC_STRATEGIES = ("global_pmi", "shuffled_pmi", "inverse_pmi")
 
 
+def all_different(rank_V):
+    """Tables of which a strategy has to read the right one; PMI's is the one given."""
+    return RankTables(*(rank_V.roll(shift) for shift in range(4)))
+
+
 def tokens_of(ids_BK, rank_V, tokenization=KMERS, rate=0.02, seed=0, position_offset=0, **others):
     keys_B2 = torch.from_numpy(sequence_keys(derive_key(seed, "masks"), np.arange(len(ids_BK))))
     maskable_BK = tokenization.is_maskable(ids_BK)
     rate_B1 = torch.full((len(ids_BK), 1), rate)
     centers_BK = draw_centers(maskable_BK, keys_B2, rate_B1, CENTERS, position_offset)
-    tokens = StrategyInput(tokenization, ids_BK, maskable_BK, centers_BK, keys_B2, rank_V, rank_V)
+    ranks = all_different(rank_V)
+    tokens = StrategyInput(tokenization, ids_BK, maskable_BK, centers_BK, keys_B2, ranks)
     return tokens._replace(position_offset=position_offset, **others)
 
 
@@ -55,7 +61,7 @@ def positions(mask_K):
 
 def reference_mask(name, tokens, row, rate):
     """What the slow reference masks in one row; it draws its centres itself."""
-    rank_V = tokens.rank_V
+    rank_V = getattr(tokens.ranks, READS_RANKS.get(name, "pmi_V"))
     if name == "shuffled_pmi":
         rank_V = rank_V[_permutation(len(rank_V), rank_V.device)]
     key = [int(word) % 2**32 for word in tokens.keys_B2[row]]
@@ -160,7 +166,10 @@ def test_depends_on_the_sequence(name, tokenization, human_codes, human_rank):
 def test_depends_on_the_rank_table(name, tokenization, human_codes, human_rank):
     tokens = tokens_of(tokenization.encode(human_codes[:100]), human_rank, tokenization)
     permuted = human_rank[torch.randperm(4096, generator=torch.Generator().manual_seed(1))]
-    masks = STRATEGIES[name](tokens), STRATEGIES[name](tokens._replace(rank_V=permuted))
+    masks = (
+        STRATEGIES[name](tokens),
+        STRATEGIES[name](tokens._replace(ranks=all_different(permuted))),
+    )
     assert (masks[0] != masks[1]).any(1).float().mean() > 0.95
 
 
@@ -169,7 +178,7 @@ def test_depends_on_the_rank_table(name, tokenization, human_codes, human_rank):
 def test_random_masks_do_not_depend_on_content(name, tokenization, human_codes, human_rank):
     ids_BK = tokenization.encode(human_codes[:200])
     tokens = tokens_of(ids_BK[:100], human_rank, tokenization)
-    other = tokens._replace(ids_BK=ids_BK[100:], rank_V=human_rank.flip(0))
+    other = tokens._replace(ids_BK=ids_BK[100:], ranks=all_different(human_rank.flip(0)))
     assert torch.equal(STRATEGIES[name](tokens), STRATEGIES[name](other))
 
 

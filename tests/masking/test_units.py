@@ -10,7 +10,7 @@ from references.masking import REFERENCES, Pairs, drawn_centers
 from cmgems.masking.ops import draw_centers
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.strategies.pmi_ranked import _permutation
-from cmgems.masking.types import CENTERS, StrategyInput, StrategyParams
+from cmgems.masking.types import CENTERS, RankTables, StrategyInput, StrategyParams
 from cmgems.tokenization import BytePairs
 from cmgems.tokenization.base import UNK
 from cmgems.tokenization.bpe import Ngrams
@@ -53,7 +53,8 @@ def tokens_of(ngrams, ranks, ids_BK, rate, tuned):
     maskable_BK = tokenization.is_maskable(ids_BK)
     rate_B1 = torch.full((len(ids_BK), 1), rate)
     centers_BK = draw_centers(maskable_BK, keys_B2, rate_B1, CENTERS)
-    tokens = StrategyInput(tokenization, ids_BK, maskable_BK, centers_BK, keys_B2, rank_V, rank_V)
+    ranks = RankTables.before_training(rank_V)
+    tokens = StrategyInput(tokenization, ids_BK, maskable_BK, centers_BK, keys_B2, ranks)
     return tokens._replace(params=tuned)
 
 
@@ -66,7 +67,7 @@ def test_both_paths_equal_the_slow_reference(name, batch):
     mask_BK = STRATEGIES[name](tokens)
     with force_torch_path():
         assert torch.equal(STRATEGIES[name](tokens_of(*batch)), mask_BK)
-    rank_V = tokens.rank_V
+    rank_V = tokens.ranks.pmi_V
     if name == "shuffled_pmi":
         rank_V = rank_V[_permutation(len(rank_V), rank_V.device)]
     slow = Pairs(

@@ -256,6 +256,9 @@ REFERENCES = {
     "inverse_pmi": inverse_pmi,
     "soft_pmi": soft_pmi,
     "loss_adaptive": global_pmi,  # of the ranks by loss
+    "markov_easy": inverse_pmi,  # of the ranks by a Markov model, as the next one
+    "markov_hard": global_pmi,
+    "reducible": global_pmi,  # of the ranks by what a model can still learn
 }
 
 

@@ -51,19 +51,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     # Heavy imports are inside the functions: `--help` must answer at once.
+    import torch
+
     from cmgems.data_modules.ngrams import genome_ngrams, with_units
-    from cmgems.difficulty.table import MIN_COUNT
+    from cmgems.difficulty.table import MIN_COUNT, rank_scores
     from cmgems.genome.cache import load_genome
     from cmgems.masking.checks import check_strategy
+    from cmgems.masking.strategies import wants_kmers
+    from cmgems.masking.types import RankTables
     from cmgems.tokenization import BytePairs, build_tokenization
+    from cmgems.training.masks import load_markov_bits
 
     data = Data(genome=args.genome, tokenization=args.tokenization, k=args.k)
     tokenization = build_tokenization(data)
     if isinstance(tokenization, BytePairs):
+        if wants_kmers(args.strategy):
+            raise UserError(
+                f"{args.strategy}: ranks k-mers by a Markov model, wanted another --tokenization "
+                "than bpe, whose n-grams are ranked by PMI or loss alone"
+            )
         table = genome_ngrams(load_genome(args.genome), tokenization, MIN_COUNT)
         tokenization = with_units(tokenization, table)
     ids_BK, rank_V = sample_tokens(args.genome, tokenization)
-    checks = check_strategy(args.strategy, ids_BK, rank_V, tokenization)
+    bits_V = load_markov_bits(load_genome(args.genome), tokenization, [args.strategy])
+    markov_rank_V = None if bits_V is None else torch.from_numpy(rank_scores(bits_V))
+    ranks = RankTables.before_training(rank_V, markov_rank_V)
+    checks = check_strategy(args.strategy, ids_BK, ranks, tokenization)
     print(text_table([("FAIL" if c.problem else "ok  ", c.name, c.result) for c in checks]))
     failed = [check for check in checks if check.problem]
     if failed:

@@ -49,13 +49,15 @@ def write_page(experiment: Experiment, region_text: str, out: Path) -> None:
     from cmgems.genome.cache import load_genome
     from cmgems.inspection.inspect import find_region, inspect
     from cmgems.inspection.page import page
+    from cmgems.masking.strategies import STRATEGIES
     from cmgems.tokenization import build_tokenization
     from cmgems.training.masks import build_masker, load_difficulty
 
     genome = load_genome(experiment.data.genome)
     region = find_region(genome, region_text, build_tokenization(experiment.data))
     data = GenomeDataModule(experiment, genome)
-    masker = build_masker(experiment, data, load_difficulty(experiment, genome))
+    table = load_difficulty(experiment, genome)
+    masker = build_masker(experiment, data, table, more_strategies=STRATEGIES)
     text = page(inspect(experiment, genome, masker, region))
     with atomic_write(out) as handle:
         handle.write(text)

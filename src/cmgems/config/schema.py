@@ -71,6 +71,11 @@ class Pmi:
     min_count: int = option(
         101, "minimum count of a k-mer; rarer ones have no score and rank last", low=2
     )
+    skip_repeats: bool = option(
+        False,
+        "count k-mers outside repeats alone; repeats are words of 16 bases with 10 copies in the "
+        "genome",
+    )
     table: str = option("", "PMI table (TSV or CSV) to use; empty: it is computed from the genome")
 
 
@@ -90,6 +95,13 @@ class Masking:
     )
     span_width: float = option(
         3.8, "mean number of bases that a span hides (strategy span)", low=1.0, high=100
+    )
+    repeat_weight: float = option(
+        1.0,
+        "weight in the training loss of masked bases in repeats, next to 1 for all others; "
+        "repeats are words of 16 bases with 10 copies in the genome",
+        low=0.0,
+        high=1.0,
     )
     temperature: float = option(
         0.1,

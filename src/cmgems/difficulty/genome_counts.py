@@ -18,7 +18,9 @@ from cmgems.difficulty.counts import (
     count_words,
 )
 from cmgems.difficulty.counts_io import is_counts_file, read_counts, write_counts
+from cmgems.difficulty.repeats import genome_repeats
 from cmgems.errors import UserError
+from cmgems.genome.alphabet import AMBIGUOUS
 from cmgems.genome.cache import load_genome
 from cmgems.genome.contigs import ContigList
 from cmgems.genome.formats.reader import read_chunks
@@ -26,6 +28,7 @@ from cmgems.genome.genome import Genome, genome_name, source_identity
 from cmgems.genome.store import genome_hash
 from cmgems.utils.progress import progress_bar
 
+_CHUNK = 1 << 22  # bases that are counted at a time
 _MAX_CACHED_K = 10  # counts of longer words take longer to read than to compute
 
 
@@ -71,6 +74,25 @@ def count_genome_kmers(genome: Genome, k: int, *, threads: int | None = None) ->
         with contextlib.suppress(OSError):  # a store that we may not write to
             _cache_path(genome, k).parent.mkdir(exist_ok=True)
             write_counts(counts, _cache_path(genome, k))
+    return counts
+
+
+def count_outside_repeats(genome: Genome, k: int, *, threads: int | None = None) -> KmerCounts:
+    """Counts of a store without the bases in repeats, which break the sequence as an N does."""
+    _check_k(k)
+    repeats = genome_repeats(genome)
+
+    def chunks() -> Iterator[np.ndarray]:
+        with progress_bar(len(genome.codes), "counting outside repeats", "b") as advance:
+            for start in range(0, len(genome.codes), _CHUNK):
+                codes = np.array(genome.codes[start : start + _CHUNK])
+                codes[repeats.holds(start, len(codes))] = AMBIGUOUS
+                yield codes
+                advance(len(codes))
+
+    source: CountedGenome = {"name": genome.name, "sha256": genome.sha256, "bases": genome.bases}
+    counts = KmerCounts(count_chunks(chunks(), k, threads=threads).tables, False, (source,))
+    _refuse_empty(counts, f"{genome.path} without repeats")
     return counts
 
 

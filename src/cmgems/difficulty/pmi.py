@@ -14,6 +14,7 @@ NPMI(w) = PMI(w) * ln f(w) / (ln f(w) + ln c); a k-mer with f(w) < c has no scor
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,14 +31,24 @@ DEFINITIONS = ("exact", "published")
 
 
 def compute_pmi_table(
-    genome: Genome, k: int, definition: str = "exact", min_count: int = MIN_COUNT
+    genome: Genome,
+    k: int,
+    definition: str = "exact",
+    min_count: int = MIN_COUNT,
+    skip_repeats: bool = False,
 ) -> PmiTable:
-    """The PMI table of a genome; its counts, which take most of the time, stay in its store."""
+    """The PMI table of a genome; its counts, which take most of the time, stay in its store.
+
+    With `skip_repeats` k-mers are counted outside repeats alone (`cmgems.difficulty.repeats`).
+    """
     # heavy (numba), and not needed for a table from a file
-    from cmgems.difficulty.genome_counts import count_genome_kmers
+    from cmgems.difficulty.genome_counts import count_genome_kmers, count_outside_repeats
 
     check_settings(k, definition, min_count)
-    return pmi_table_from_counts(count_genome_kmers(genome, k), definition, min_count)
+    if not skip_repeats:
+        return pmi_table_from_counts(count_genome_kmers(genome, k), definition, min_count)
+    counts = count_outside_repeats(genome, k)
+    return replace(pmi_table_from_counts(counts, definition, min_count), skips_repeats=True)
 
 
 def check_settings(k: int, definition: str, min_count: int) -> None:

@@ -25,6 +25,7 @@ class PmiTable:
     genome_name: str = ""
     genome_sha256: str = ""
     notes: dict[str, str] = field(default_factory=dict)  # further lines of the file's header
+    skips_repeats: bool = False  # counted outside repeats alone
 
 
 def rank_scores(scores: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def write_table(table: PmiTable, path: str | os.PathLike[str]) -> None:
 
 
 def _provenance(table: PmiTable) -> dict[str, object]:
-    known = {
+    known: dict[str, object] = {
         "k": table.k,
         "definition": table.definition,
         "min_count": table.min_count,
@@ -73,6 +73,8 @@ def _provenance(table: PmiTable) -> dict[str, object]:
         "genome": table.genome_name,
         "genome_sha256": table.genome_sha256,
     }
+    if table.skips_repeats:
+        known["skips_repeats"] = "yes"
     return {**known, "cmgems": __version__, "numpy": np.__version__, **table.notes}
 
 
@@ -224,6 +226,7 @@ class _TableBuilder:
             self.rank,
             min_count=int(min_count) if is_own else 0,
             both_strands=notes.pop("both_strands", "no") == "yes",
+            skips_repeats=notes.pop("skips_repeats", "no") == "yes",
             genome_name=notes.pop("genome", ""),
             genome_sha256=notes.pop("genome_sha256", ""),
             notes=notes,

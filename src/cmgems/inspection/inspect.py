@@ -17,8 +17,8 @@ from cmgems.genome.genome import Genome
 from cmgems.genome.region import Region, parse_region
 from cmgems.masking.mask_statistics import MaskStatistics, mask_statistics, rank_fractions
 from cmgems.masking.masker import Masker, MaskingPlan
-from cmgems.masking.strategies import STRATEGIES
-from cmgems.tokenization import Tokenization
+from cmgems.masking.strategies import STRATEGIES, wants_kmers
+from cmgems.tokenization import BytePairs, Tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
 DRAWS = 100
@@ -60,7 +60,8 @@ class Inspection(NamedTuple):
 def inspect(experiment: Experiment, genome: Genome, masker: Masker, region: Region) -> Inspection:
     """Mask a region of a genome in every way, many times."""
     windows = _windows(region.codes(genome), experiment.data.window_length)
-    names = list(STRATEGIES)
+    has_ngrams = isinstance(masker.tokenization, BytePairs)
+    names = [name for name in STRATEGIES if not (has_ngrams and wants_kmers(name))]
     names += [name for name in experiment.curriculum.strategies if name not in STRATEGIES]
     tokenization = masker.tokenization
     ids_BK = tokenization.encode(windows.codes_BL)

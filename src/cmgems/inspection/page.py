@@ -130,7 +130,8 @@ def _explanation(inspection: Inspection) -> str:
         "model that copies what can be copied and pays 1.9 bits for each hidden base. Low "
         "complexity: DUST score above 2 in the 32 bases around. Static strategies choose the same "
         "positions in every draw; see the last figure. No model has been asked: "
-        "<code>loss_adaptive</code> has the ranks of PMI here.</p>"
+        "<code>loss_adaptive</code> has the ranks of PMI here, <code>reducible</code> those of "
+        "<code>markov_easy</code>.</p>"
     )
 
 

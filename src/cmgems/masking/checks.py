@@ -3,7 +3,8 @@
 >>> from cmgems.commands.check_masking import sample_tokens
 >>> from cmgems.tokenization.kmers import OverlappingKmers
 >>> corpus_BK, rank_V = sample_tokens("sample", OverlappingKmers(6))
->>> [c.name for c in check_strategy("random", corpus_BK, rank_V, OverlappingKmers(6)) if c.problem]
+>>> ranks = RankTables.before_training(rank_V)
+>>> [c.name for c in check_strategy("random", corpus_BK, ranks, OverlappingKmers(6)) if c.problem]
 []
 """
 
@@ -18,7 +19,7 @@ from cmgems.masking.ops import draw_centers
 from cmgems.masking.rates import CenterRates
 from cmgems.masking.registry import strategy
 from cmgems.masking.strategies import Strategy
-from cmgems.masking.types import CENTERS, StrategyInput, StrategyParams
+from cmgems.masking.types import CENTERS, RankTables, StrategyInput, StrategyParams
 from cmgems.tokenization.base import PAD, UNK, Tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
@@ -40,7 +41,7 @@ class Subject(NamedTuple):
     strategy: Strategy
     name: str
     ids_BK: Tensor  # int32, windows without [UNK]
-    rank_V: Tensor
+    ranks: RankTables
     tokenization: Tokenization
 
     def tokens(self, ids_BK: Tensor, rate: float = 0.02, position_offset: int = 0) -> StrategyInput:
@@ -53,14 +54,13 @@ class Subject(NamedTuple):
             maskable_BK=maskable_BK,
             centers_BK=draw_centers(maskable_BK, keys_B2, rate_B1, CENTERS, position_offset),
             keys_B2=keys_B2,
-            rank_V=self.rank_V,
-            loss_rank_V=self.rank_V,
+            ranks=self.ranks,
             position_offset=position_offset,
         )
 
 
 def check_strategy(
-    name: str, corpus_BK: Tensor, rank_V: Tensor, tokenization: Tokenization
+    name: str, corpus_BK: Tensor, ranks: RankTables, tokenization: Tokenization
 ) -> list[Check]:
     """Try a strategy, named as in an experiment, on windows of a genome.
 
@@ -69,7 +69,7 @@ def check_strategy(
     name : of a registered strategy, or `package.module:Name`
     corpus_BK : int32 [N, K]
         Token ids of at least 200 windows without [UNK], K at least 64.
-    rank_V : int32 [4**k]
+    ranks : RankTables
     tokenization : Tokenization
 
     Raises
@@ -77,7 +77,7 @@ def check_strategy(
     UserError
         If the strategy cannot be loaded.
     """
-    subject = Subject(strategy(name), name, corpus_BK, rank_V, tokenization)
+    subject = Subject(strategy(name), name, corpus_BK, ranks, tokenization)
     shape = _shape(subject)
     if shape.problem:
         return [shape]  # the others would only fail in less obvious ways
@@ -173,7 +173,10 @@ def _edges(subject: Subject) -> Check:
 
 def _budget(subject: Subject) -> Check:
     max_length, cpu = subject.ids_BK.shape[1], torch.device("cpu")
-    center_rates = CenterRates(subject.ids_BK, subject.rank_V, subject.tokenization)
+    ranks = subject.ranks
+    center_rates = CenterRates(
+        subject.ids_BK, ranks.pmi_V, subject.tokenization, markov_rank_V=ranks.markov_V
+    )
     rates = center_rates.rates(subject.name, subject.strategy, StrategyParams(), cpu)
     mask_ratios = {}
     for length in (*(n for n in LENGTHS if n < max_length), max_length):

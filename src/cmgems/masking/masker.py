@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmgems.data_modules.windows import WindowBatch, with_tokens
@@ -20,7 +21,7 @@ from cmgems.masking.packing import (
 from cmgems.masking.rates import CenterRates, relevant_params
 from cmgems.masking.registry import strategy
 from cmgems.masking.strategies import STRATEGIES, Strategy
-from cmgems.masking.types import CENTERS, MIXING, StrategyInput, StrategyParams
+from cmgems.masking.types import CENTERS, MIXING, RankTables, StrategyInput, StrategyParams
 from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization.base import Tokenization
 from cmgems.utils.rng import uniform_tensor
@@ -53,6 +54,16 @@ class MaskedBatch(NamedTuple):
         """int64 scalar: tokens that could have been masked."""
         return self.counts_S2[:, 1].sum()
 
+    def at_masked(self, values_BK: Tensor) -> Tensor:
+        """[M]: a value of each token, at the positions of `at_M`; where a position does not count,
+        that of another token, or 0."""
+        if self.layout.cu_seqlens is None:
+            return values_BK[self.mask_BK]
+        ends_B = self.layout.cu_seqlens[1 : len(values_BK) + 1]
+        row_M = torch.searchsorted(ends_B, self.at_M, right=True).clamp(max=len(values_BK) - 1)
+        position_M = self.layout.position_ids[self.at_M]
+        return F.pad(values_BK, (1, 1))[row_M, position_M]
+
 
 class Masker(nn.Module):
     """Masks batches with any strategy, each at the centre rate of its budget.
@@ -67,9 +78,14 @@ class Masker(nn.Module):
         Keep the running losses that `loss_adaptive` reads (in `losses`).
     params : StrategyParams
         For a plan that is given as the name of a strategy.
+    markov_bits_V : float64 tensor [4**k], optional
+        Bits per base by a Markov model: keep the running bits per hidden base less these, which
+        `reducible` reads (in `reducible`).
     """
 
     rank_V: Tensor
+    markov_rank_V: Tensor
+    reducible_rank_V: Tensor  # before training
 
     def __init__(
         self,
@@ -78,17 +94,21 @@ class Masker(nn.Module):
         center_rates: CenterRates,
         follow_loss: bool = False,
         params: StrategyParams = DEFAULTS,
+        markov_bits_V: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.tokenization, self.center_rates, self.params = tokenization, center_rates, params
         # Derived from the genome and the experiment, both of which a resumed run reads again.
         self.register_buffer("rank_V", rank_V, persistent=False)
+        _, _, markov_rank_V, reducible_rank_V = center_rates.first_ranks
+        self.register_buffer("markov_rank_V", markov_rank_V, persistent=False)
+        self.register_buffer("reducible_rank_V", reducible_rank_V, persistent=False)
         self.losses = KmerLosses(rank_V) if follow_loss else None
+        follows_bits = markov_bits_V is not None
+        self.reducible = KmerLosses(reducible_rank_V, markov_bits_V) if follows_bits else None
         self.parts = Parts(tokenization.encode)
-        if self.losses is not None:
-            self.losses.register_load_state_dict_post_hook(
-                lambda losses, _: self._invalidate_rates(losses)
-            )
+        for running in self.running_losses.values():
+            running.register_load_state_dict_post_hook(lambda *_: self._invalidate_rates())
 
     def compile_parts(self, **options: Any) -> None:
         """Let torch.compile make one graph of each strategy, and one of everything else.
@@ -102,15 +122,48 @@ class Masker(nn.Module):
         ]
         self.parts = Parts(*graphs)
 
-    def _invalidate_rates(self, losses: KmerLosses) -> None:
-        self.center_rates.invalidate(losses.rank_V)
+    @property
+    def running_losses(self) -> dict[str, KmerLosses]:
+        """Those that are kept, by the name of their module."""
+        named = {"losses": self.losses, "reducible": self.reducible}
+        return {name: losses for name, losses in named.items() if losses is not None}
+
+    @property
+    def ranks(self) -> RankTables:
+        """The current ranks, on the device of the masker."""
+        losses, reducible = self.losses, self.reducible
+        return RankTables(
+            self.rank_V,
+            self.rank_V if losses is None else losses.rank_V,
+            self.markov_rank_V,
+            self.reducible_rank_V if reducible is None else reducible.rank_V,
+        )
+
+    def _invalidate_rates(self) -> None:
+        self.center_rates.invalidate(self.ranks)
+
+    def observe(self, batch: WindowBatch, masked: MaskedBatch, loss_M: Tensor) -> None:
+        """Add the losses (nats) of masked tokens to those that are kept."""
+        if not self.running_losses:
+            return
+        tokenization = self.tokenization
+        kmers_M = tokenization.target_kmers(masked.ids_T, masked.at_M, masked.targets_M)
+        if self.losses is not None:
+            self.losses.observe(kmers_M, loss_M)
+        if self.reducible is not None:
+            hidden_BL = tokenization.hidden_bases(
+                masked.mask_BK, masked.maskable_BK, masked.ids_BK, batch.codes_BL.shape[1]
+            )
+            hidden_BK = tokenization.count_in_tokens(hidden_BL, masked.ids_BK)
+            self.reducible.observe(kmers_M, loss_M, masked.at_masked(hidden_BK))
 
     def refresh_losses(self, add_up: Callable[[Tensor], Tensor]) -> None:
-        """Let `loss_adaptive` see what the model has lost since the last call, on all processes."""
-        if self.losses is not None:
-            self.losses.collect(add_up)
-            self.losses.refresh()
-            self._invalidate_rates(self.losses)
+        """Let strategies see what the model has lost since the last call, on all processes."""
+        for running in self.running_losses.values():
+            running.collect(add_up)
+            running.refresh()
+        if self.running_losses:
+            self._invalidate_rates()
 
     def prepare(self, names: Iterable[str], params: StrategyParams | None = None) -> None:
         """Solve the rates of strategies and compile their kernels now, not amid a run."""
@@ -198,8 +251,7 @@ class Masker(nn.Module):
             ids_BK=ids_BK,
             maskable_BK=maskable_BK,
             keys_B2=keys_B2,
-            rank_V=self.rank_V,
-            loss_rank_V=self.rank_V if self.losses is None else self.losses.rank_V,
+            ranks=self.ranks,
             params=relevant_params(name, params),
         )
 
@@ -219,8 +271,7 @@ def mask_by_strategy(
     ids_BK: Tensor,
     maskable_BK: Tensor,
     keys_B2: Tensor,
-    rank_V: Tensor,
-    loss_rank_V: Tensor,
+    ranks: RankTables,
     params: StrategyParams,
 ) -> Tensor:
     """bool [B, K]: draw centres at the rate of each sequence's length, and mask around them."""
@@ -231,8 +282,7 @@ def mask_by_strategy(
         maskable_BK=maskable_BK,
         centers_BK=draw_centers(maskable_BK, keys_B2, rate_B1, CENTERS),
         keys_B2=keys_B2,
-        rank_V=rank_V,
-        loss_rank_V=loss_rank_V,
+        ranks=ranks,
         params=params,
     )
     return strategy(tokens)

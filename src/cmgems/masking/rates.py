@@ -6,6 +6,7 @@ fraction that n centres mask in sequences of a given length, measured on windows
 itself, the rate p at which sum_n Binomial(n; K, p) S(n) is the wanted fraction.
 """
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,15 @@ from scipy.stats import binom
 from torch import Tensor
 
 from cmgems.masking.rates_cache import RateCache
-from cmgems.masking.strategies import READS, STRATEGIES, Strategy
+from cmgems.masking.strategies import (
+    READS,
+    READS_RANKS,
+    STRATEGIES,
+    Strategy,
+    reads_ranks,
+)
 from cmgems.masking.strategies.pmi_ranked import TOKENS_PER_CENTER
-from cmgems.masking.types import StrategyInput, StrategyParams
+from cmgems.masking.types import RankTables, StrategyInput, StrategyParams
 from cmgems.tokenization.base import Tokenization, width
 from cmgems.utils.rng import derive_key, sequence_keys, uniform_tensor
 
@@ -53,8 +60,7 @@ class MaskRatioCurve(NamedTuple):
 def mask_ratio_curves(
     strategy: Strategy,
     corpus_BK: Tensor,
-    rank_V: Tensor,
-    loss_rank_V: Tensor,
+    ranks: RankTables,
     tokenization: Tokenization,
     params: StrategyParams,
 ) -> list[MaskRatioCurve]:
@@ -65,16 +71,14 @@ def mask_ratio_curves(
     strategy : StrategyInput -> mask_BK
     corpus_BK : int32 [N, K]
         Ids of windows without [UNK], of as many tokens as a sequence can have.
-    rank_V, loss_rank_V : int32 [V]
+    ranks : RankTables
     tokenization : Tokenization
     params : StrategyParams
         `mask_ratio` is the largest fraction of interest, the others are the strategy's.
     """
     lengths = _lengths(corpus_BK.shape[1])
     return [
-        _mask_ratio_curve(
-            strategy, corpus_BK[:, :length], rank_V, loss_rank_V, tokenization, params
-        )
+        _mask_ratio_curve(strategy, corpus_BK[:, :length], ranks, tokenization, params)
         for length in lengths.tolist()
     ]
 
@@ -102,8 +106,7 @@ def solve_rates(curves: list[MaskRatioCurve], mask_ratio: float) -> Tensor:
 def _mask_ratio_curve(
     strategy: Strategy,
     corpus_BK: Tensor,
-    rank_V: Tensor,
-    loss_rank_V: Tensor,
+    ranks: RankTables,
     tokenization: Tokenization,
     params: StrategyParams,
 ) -> MaskRatioCurve:
@@ -126,8 +129,7 @@ def _mask_ratio_curve(
             maskable_BK=torch.ones_like(ids_BK, dtype=torch.bool),
             centers_BK=place_BK < count,
             keys_B2=keys_B2,
-            rank_V=rank_V,
-            loss_rank_V=loss_rank_V,
+            ranks=ranks,
             params=params,
         )
         mask_ratios.append(strategy(tokens).double().mean().item())
@@ -169,6 +171,9 @@ def relevant_params(name: str, params: StrategyParams) -> StrategyParams:
     return StrategyParams(**{field: getattr(params, field) for field in _read(name)})
 
 
+FOLLOW_LOSS = ("loss_V", "reducible_V")  # the tables that change in a run
+
+
 class CurveKey(NamedTuple):
     """What the curves depend on next to the corpus and the ranks."""
 
@@ -178,7 +183,7 @@ class CurveKey(NamedTuple):
     @property
     def by_loss(self) -> bool:
         """Whether the masks may follow the model's loss; a custom strategy's may."""
-        return self.name == "loss_adaptive" or self.name not in STRATEGIES
+        return any(reads_ranks(self.name, table) for table in FOLLOW_LOSS)
 
 
 class RateKey(NamedTuple):
@@ -197,11 +202,14 @@ class CenterRates:
     corpus_BK : int32 [N, K], on the host
         Windows of the training genome without [UNK].
     rank_V : int32 [V]
+        By PMI.
     tokenization : Tokenization
     paper : bool
         The paper's fixed rates, whatever fraction they mask.
     folder : Path, optional
         Where solved rates are cached for later runs.
+    markov_rank_V : int32 [V], optional
+        By a Markov model, if a strategy reads it.
     """
 
     def __init__(
@@ -211,10 +219,10 @@ class CenterRates:
         tokenization: Tokenization,
         paper: bool = False,
         folder: Path | None = None,
+        markov_rank_V: Tensor | None = None,
     ) -> None:
-        self.corpus_BK, self.rank_V = corpus_BK, rank_V
-        self.tokenization, self.paper = tokenization, paper
-        self.loss_rank_V = rank_V
+        self.corpus_BK, self.tokenization, self.paper = corpus_BK, tokenization, paper
+        self.ranks = self.first_ranks = RankTables.before_training(rank_V, markov_rank_V)
         self._cache = RateCache(folder, corpus_BK, rank_V, tokenization) if folder else None
         self._curves: dict[CurveKey, list[MaskRatioCurve]] = {}
         self._rates: dict[RateKey, Tensor] = {}
@@ -233,10 +241,13 @@ class CenterRates:
         if self.paper:
             return torch.full((self.corpus_BK.shape[1] + 1,), paper_rate(name, self.tokenization))
         # A custom strategy may do anything, and ranks by the loss are never the same again.
-        once = name == "loss_adaptive" and self.loss_rank_V is not self.rank_V
-        if self._cache is None or name not in STRATEGIES or once:
+        table = READS_RANKS.get(name, "pmi_V")
+        rank_V, first_V = getattr(self.ranks, table), getattr(self.first_ranks, table)
+        if self._cache is None or name not in STRATEGIES or rank_V is not first_V:
             return self._measure_and_solve(key.curves, strategy, params)
-        cache_key = (*key.curves, key.mask_ratio)
+        cache_key: tuple = (*key.curves, key.mask_ratio)
+        if first_V is not self.first_ranks.pmi_V:  # those are part of every key
+            cache_key += (hashlib.sha256(first_V.numpy().tobytes()).hexdigest(),)
         return self._cache.rates(
             cache_key, lambda: self._measure_and_solve(key.curves, strategy, params)
         )
@@ -248,13 +259,15 @@ class CenterRates:
         curves = self._curves.get(key)
         if curves is None or curves[-1].mask_ratios[-1] < min(0.99, 2 * params.mask_ratio):
             curves = self._curves[key] = mask_ratio_curves(
-                strategy, self.corpus_BK, self.rank_V, self.loss_rank_V, self.tokenization, params
+                strategy, self.corpus_BK, self.ranks, self.tokenization, params
             )
         return solve_rates(curves, params.mask_ratio)
 
-    def invalidate(self, loss_rank_V: Tensor) -> None:
+    def invalidate(self, ranks: RankTables) -> None:
         """Ranks by the model's loss have changed: forget the rates that may depend on them."""
-        self.loss_rank_V = loss_rank_V.cpu()
+        self.ranks = self.first_ranks._replace(
+            **{table: getattr(ranks, table).cpu() for table in FOLLOW_LOSS}
+        )
         self._curves = {key: curves for key, curves in self._curves.items() if not key.by_loss}
         self._rates = {key: rates for key, rates in self._rates.items() if not key.curves.by_loss}
 

@@ -22,6 +22,31 @@ class StrategyParams(NamedTuple):
     temperature: float = 0.1  # of `soft_pmi`: 0 is global_pmi, infinity random_wide
 
 
+class RankTables(NamedTuple):
+    """The ranks of the k-mers by each measure of difficulty: int32 [V], 1 = first to mask.
+
+    A measure that no strategy of a run reads is not computed: its ranks are then those of PMI. So
+    are, with byte pairs, those of the measures that know k-mers alone.
+    """
+
+    pmi_V: Tensor  # by PMI, the highest first
+    loss_V: Tensor  # by the model's own running loss, the highest first
+    markov_V: Tensor  # by bits per base of a Markov model, the most first
+    reducible_V: Tensor  # by the model's running bits per hidden base less those, the most first
+
+    @classmethod
+    def before_training(cls, pmi_V: Tensor, markov_V: Tensor | None = None) -> "RankTables":
+        """Those of an untrained model. What it can learn at first is what counting finds easy."""
+        if markov_V is None:
+            return cls(pmi_V, pmi_V, pmi_V, pmi_V)
+        return cls(pmi_V, pmi_V, markov_V, reversed_ranks(markov_V))
+
+
+def reversed_ranks(rank_V: Tensor) -> Tensor:
+    """int32 [V]: the ranks from the other end."""
+    return len(rank_V) + 1 - rank_V
+
+
 class StrategyInput(NamedTuple):
     """A padded batch of token sequences and the draws for it.
 
@@ -35,8 +60,7 @@ class StrategyInput(NamedTuple):
     maskable_BK: Tensor  # bool, False for [UNK], N and padding
     centers_BK: Tensor  # bool, maskable tokens drawn as centres
     keys_B2: Tensor  # int32, key the sequences' draws
-    rank_V: Tensor  # int32, rank of each k-mer by PMI, 1 = first to mask
-    loss_rank_V: Tensor  # int32, the same by the model's own running loss
+    ranks: RankTables
     params: StrategyParams = StrategyParams()
     position_offset: int = 0  # position of the first token, for draws
 

@@ -42,6 +42,7 @@ def diff(a: Experiment, b: Experiment) -> list[str]:
 def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """(key, message) of each rule that an experiment breaks."""
     yield from _window_rules(experiment)
+    yield from _table_rules(experiment)
     yield from _model_rules(experiment)
     yield from _batch_rules(experiment)
     yield from _validation_rules(experiment)
@@ -81,6 +82,24 @@ def _window_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             "data.window_length",
             f"data.window_length: {data.window_length} bases are {tokens} tokens with [CLS] and "
             f"[SEP], wanted at most model.max_position_embeddings = {positions}",
+        )
+
+
+def _table_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    pmi = experiment.pmi
+    if not pmi.skip_repeats:
+        return
+    if pmi.table:
+        yield (
+            "pmi.skip_repeats",
+            f"pmi.skip_repeats: found true, but the table of pmi.table {pmi.table} is counted "
+            "already; wanted one of them",
+        )
+    if experiment.data.tokenization == "bpe":
+        yield (
+            "pmi.skip_repeats",
+            "pmi.skip_repeats: found true, which is for k-mers; wanted false with "
+            "data.tokenization bpe, whose n-grams are counted everywhere",
         )
 
 
@@ -213,6 +232,7 @@ def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     if len(set(curriculum.strategies)) < found:
         yield "curriculum.strategies", "curriculum.strategies: a name is listed twice"
     yield from _reach_rules(experiment)
+    yield from _ngram_rules(experiment)
     yield from _milestone_rules(experiment)
     yield from _ramp_rules(experiment)
 
@@ -235,6 +255,21 @@ def _reach_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
                 name,
                 f"{name}: found {ratio}, wanted at most {GENEMASK_LIMIT} with strategy genemask "
                 f"and data.tokenization {experiment.data.tokenization}",
+            )
+
+
+def _ngram_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """What a Markov model says is known of k-mers alone."""
+    from cmgems.masking.strategies import wants_kmers  # torch, as in `_curriculum_rules`
+
+    if experiment.data.tokenization != "bpe":
+        return
+    for name in experiment.curriculum.strategies:
+        if wants_kmers(name):
+            yield (
+                "curriculum.strategies",
+                f"curriculum.strategies: found {name}, which ranks k-mers by a Markov model, and "
+                "data.tokenization bpe, whose n-grams are ranked by PMI or loss alone",
             )
 
 

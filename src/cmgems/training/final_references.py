@@ -1,7 +1,7 @@
 """What models without a network know of each hidden base that a finished run is measured on.
 
 Composition: the frequencies of the four bases in the training DNA. Markov: the best interpolated
-Markov model (`cmgems.training.markov`), once counted on all training DNA, and once on exactly the
+Markov model (`cmgems.difficulty.markov`), once counted on all training DNA, and once on exactly the
 windows that the run was trained on, each as often as it was seen: equal data.
 """
 
@@ -14,9 +14,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cmgems.data_modules.pretraining import GenomeDataModule
+from cmgems.difficulty.markov import bits_of, count_stretches, fit, longest_word, predict_hidden
 from cmgems.genome.genome import Genome
 from cmgems.training.copies import copies_of_bases
-from cmgems.training.markov import bits_of, count_stretches, fit, longest_word, predict_hidden
 from cmgems.training.references import MaskedWindows, reference_cache
 from cmgems.utils.files import atomic_write
 

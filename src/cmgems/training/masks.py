@@ -1,5 +1,7 @@
 """The ranks and the masker of an experiment, from its genome."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 
@@ -7,13 +9,15 @@ from cmgems.config.schema import Experiment
 from cmgems.curriculum.schedule import start_params
 from cmgems.data_modules.ngrams import genome_ngrams, with_units
 from cmgems.data_modules.pretraining import GenomeDataModule
+from cmgems.difficulty.markov_bits import genome_markov_bits
 from cmgems.difficulty.ngrams import NgramTable
 from cmgems.difficulty.pmi import compute_pmi_table
-from cmgems.difficulty.table import PmiTable
+from cmgems.difficulty.table import PmiTable, rank_scores
 from cmgems.difficulty.table_io import read_table
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import CenterRates, corpus_tokens
+from cmgems.masking.strategies import MARKOV_TABLES, reads_ranks
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
 from cmgems.training.module import REFERENCE_MASKS, REFERENCE_PARAMS, max_window_tokens
 
@@ -28,13 +32,19 @@ def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable | NgramT
         return genome_ngrams(genome, tokenization, pmi.min_count)
     if pmi.table:
         return read_table(pmi.table, k)
-    return compute_pmi_table(genome, k, pmi.definition, pmi.min_count)
+    return compute_pmi_table(genome, k, pmi.definition, pmi.min_count, pmi.skip_repeats)
 
 
 def build_masker(
-    experiment: Experiment, data: GenomeDataModule, table: PmiTable | NgramTable
+    experiment: Experiment,
+    data: GenomeDataModule,
+    table: PmiTable | NgramTable,
+    more_strategies: Iterable[str] = (),
 ) -> Masker:
-    """A masker whose budget is measured on the training genome."""
+    """A masker whose budget is measured on the training genome.
+
+    `more_strategies` are those that it will be asked for besides the experiment's.
+    """
     tokenization = build_tokenization(experiment.data)
     if isinstance(table, NgramTable):
         assert isinstance(tokenization, BytePairs)  # load_difficulty has it for no other
@@ -45,12 +55,33 @@ def build_masker(
     paper, folder = masking.center_rate == "paper", data.genome.path / "rates"
     columns = max_window_tokens(experiment, tokenization) - 2
     corpus_BK = corpus_tokens(tokenization, codes, columns)
-    center_rates = CenterRates(corpus_BK, rank_V, tokenization, paper, folder)
-    follow_loss = any(name == "loss_adaptive" or ":" in name for name in strategies)
-    masker = Masker(tokenization, rank_V, center_rates, follow_loss, start_params(masking))
+    all_strategies = (*strategies, *more_strategies)
+    bits_V = load_markov_bits(data.genome, tokenization, all_strategies)
+    markov_rank_V = None if bits_V is None else torch.from_numpy(rank_scores(bits_V))
+    follows_bits = bits_V is not None and any(reads_ranks(n, "reducible_V") for n in strategies)
+    center_rates = CenterRates(corpus_BK, rank_V, tokenization, paper, folder, markov_rank_V)
+    masker = Masker(
+        tokenization,
+        rank_V,
+        center_rates,
+        follow_loss=any(reads_ranks(name, "loss_V") for name in strategies),
+        params=start_params(masking),
+        markov_bits_V=torch.from_numpy(bits_V) if follows_bits else None,
+    )
     masker.prepare(strategies)
     masker.prepare(REFERENCE_MASKS, REFERENCE_PARAMS)
     return masker
+
+
+def load_markov_bits(
+    genome: Genome, tokenization: Tokenization, strategies: Iterable[str]
+) -> np.ndarray | None:
+    """float64 [4**k]: bits per base of each k-mer by a Markov model of the genome, where one of the
+    strategies may read them; None elsewhere, and for the n-grams of byte pairs."""
+    reads = any(reads_ranks(name, table) for name in strategies for table in MARKOV_TABLES)
+    if not reads or isinstance(tokenization, BytePairs):
+        return None
+    return genome_markov_bits(genome, tokenization.k)
 
 
 def unigram_entropy(
@@ -58,7 +89,8 @@ def unigram_entropy(
 ) -> float:
     """Entropy of the tokens' frequencies, nats."""
     counts = table.counts
-    if (counts < 0).any():  # a table from elsewhere need not have counts
+    # A table from elsewhere need not have counts, and one without repeats has not those of all.
+    if (counts < 0).any() or (isinstance(table, PmiTable) and table.skips_repeats):
         counts = compute_pmi_table(genome, table.k).counts
     counts = tokenization.unigram_counts(counts)
     frequency = counts[counts > 0] / counts.sum()

@@ -93,9 +93,9 @@ class MeasuredBases(NamedTuple):
 class HiddenBaseMetric(Metric):
     """Prediction of bases that no visible token shows, as far as a single window hides them.
 
-    Longer runs, where windows overlap, are left out: the Markov models of `cmgems.training.markov`
-    sum over all fillings of a run, which takes 4 times as long with each base, and both are to be
-    measured on the same bases.
+    Longer runs, where windows overlap, are left out: the Markov models of
+    `cmgems.difficulty.markov` sum over all fillings of a run, which takes 4 times as long with each
+    base, and both are to be measured on the same bases.
 
     Attributes
     ----------

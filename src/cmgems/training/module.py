@@ -39,6 +39,7 @@ from cmgems.training.metrics import (
     masked_lm_loss,
 )
 from cmgems.training.optim import build_optimizer, linear_warmup_decay
+from cmgems.training.repeat_weights import repeat_weights, weighted_mean
 from cmgems.utils.kernels import use_cpu_kernels
 from cmgems.utils.rng import derive_key
 
@@ -124,13 +125,17 @@ class Pretraining(L.LightningModule):
         for name, counts in zip(self.plan.strategies, masked.counts_S2, strict=True):
             self.mask_counts[name] = self.mask_counts.get(name, 0) + counts
         output = self._step(self.model, masked.ids_T, masked.layout, masked.at_M, masked.targets_M)
-        if self.masker.losses is not None:
-            kmers_M = self.masker.tokenization.target_kmers(
-                masked.ids_T, masked.at_M, masked.targets_M
-            )
-            self.masker.losses.observe(kmers_M, output.loss_M)
+        self.masker.observe(batch, masked, output.loss_M)
         self.metrics.step.update(output, masked.maskable)
-        return output.loss_M.sum() / output.masked.clamp(min=1)
+        if batch.in_repeat_BL is None:
+            return output.loss_M.sum() / output.masked.clamp(min=1)
+        weight_M = repeat_weights(
+            self.masker.tokenization,
+            masked,
+            batch.in_repeat_BL,
+            self.experiment.masking.repeat_weight,
+        )
+        return weighted_mean(output.loss_M, weight_M)
 
     def _packed_shape(self, batch: WindowBatch) -> PackedShape | None:
         """Fixed shapes where other ones would cost a synchronization or a recompilation."""
@@ -185,9 +190,9 @@ class Pretraining(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Called on all ranks: the losses that each has observed belong to the saved state."""
-        if self.masker.losses is not None:
-            self.masker.losses.collect(self.add_up)
-            state = self.masker.losses.state_dict(prefix="masker.losses.")
+        for name, losses in self.masker.running_losses.items():
+            losses.collect(self.add_up)
+            state = losses.state_dict(prefix=f"masker.{name}.")
             checkpoint["state_dict"].update(state)
 
     def add_up(self, tensor: Tensor) -> Tensor:

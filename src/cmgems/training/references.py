@@ -16,11 +16,11 @@ from lightning.fabric.utilities import move_data_to_device
 
 from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
 from cmgems.data_modules.windows import Windows
+from cmgems.difficulty.markov import MAX_ORDER, bits_of, count_stretches, fit, predict_hidden
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker, MaskingPlan
 from cmgems.masking.packing import ALL_MASKED
 from cmgems.tokenization.hidden import runs_up_to
-from cmgems.training.markov import MAX_ORDER, bits_of, count_stretches, fit, predict_hidden
 from cmgems.training.module import FULLY_HIDDEN_MASKS, REFERENCE_PARAMS
 from cmgems.utils.files import atomic_write
 

@@ -10,11 +10,16 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from cmgems.masking.strategies.otherwise_ranked import (
+    loss_adaptive,
+    markov_easy,
+    markov_hard,
+    reducible,
+)
 from cmgems.masking.strategies.pmi_ranked import (
     genemask,
     global_pmi,
     inverse_pmi,
-    loss_adaptive,
     shuffled_pmi,
     soft_pmi,
 )
@@ -34,7 +39,31 @@ STRATEGIES: dict[str, Strategy] = {
     "inverse_pmi": inverse_pmi,
     "soft_pmi": soft_pmi,
     "loss_adaptive": loss_adaptive,
+    "markov_easy": markov_easy,
+    "markov_hard": markov_hard,
+    "reducible": reducible,
+}
+
+# The table of ranks that a strategy reads, where it is not that of PMI; a custom one may read any.
+READS_RANKS = {
+    "loss_adaptive": "loss_V",
+    "markov_easy": "markov_V",
+    "markov_hard": "markov_V",
+    "reducible": "reducible_V",
 }
 
 # The params that a strategy reads next to the mask ratio.
 READS: dict[str, tuple[str, ...]] = {"span": ("span_width",), "soft_pmi": ("temperature",)}
+
+# Those of them that a Markov model of k-mers has a part in: n-grams of byte pairs have none.
+MARKOV_TABLES = ("markov_V", "reducible_V")
+
+
+def reads_ranks(name: str, table: str) -> bool:
+    """Whether a strategy may read a table of `cmgems.masking.types.RankTables`."""
+    return name not in STRATEGIES or READS_RANKS.get(name, "pmi_V") == table
+
+
+def wants_kmers(name: str) -> bool:
+    """Whether a registered strategy cannot mask n-grams of byte pairs."""
+    return READS_RANKS.get(name) in MARKOV_TABLES

@@ -1,4 +1,4 @@
-"""Strategies that mask around the best-ranked tokens: by PMI, or by the model's own loss."""
+"""Strategies that mask around the best-ranked tokens, by PMI."""
 
 import numpy as np
 import torch
@@ -15,17 +15,8 @@ from cmgems.masking.ops import (
     subtract_gumbel_noise,
     widen,
 )
-from cmgems.masking.types import StrategyInput
+from cmgems.masking.types import StrategyInput, reversed_ranks
 from cmgems.utils.rng import generator
-
-
-def loss_adaptive(tokens: StrategyInput) -> Tensor:
-    """`global_pmi` with the k-mers ranked by the model's running loss on them, the highest first.
-
-    Until something has been observed the ranks are those of PMI.
-    """
-    return mask_wide_around_top(tokens, gather_scores(tokens.loss_rank_V, tokens))
-
 
 # The published rule masks wide windows at *all* centres when the better half has fewer than this
 # many. It was made for 512 tokens; on shorter sequences it would always fire, so it is scaled.
@@ -47,7 +38,7 @@ def genemask(tokens: StrategyInput) -> Tensor:
     few_B1 = better_B1 * FEW_CENTERS_TOKENS < FEW_CENTERS * tokens.maskable_BK.sum(1, keepdim=True)
     wide_B1 = torch.where(few_B1, drawn_B1, better_B1)
 
-    score_BK = gather_scores(tokens.rank_V, tokens)
+    score_BK = gather_scores(tokens.ranks.pmi_V, tokens)
     best_BK = argmin_in_window(score_BK, centers_BK, tokens.windows.search)
     wide_BK = smallest_k(gather_or_last(score_BK, best_BK), wide_B1)
     covered_BK = widen(scatter(best_BK, wide_BK), tokens)
@@ -61,7 +52,7 @@ def global_pmi(tokens: StrategyInput) -> Tensor:
     Source: CM-GEMS (Roy, Sural, Ganguly, ECAI 2024); each centre masks 2k - 1 k-mers, so
     that the k bases of the middle one are hidden.
     """
-    return mask_wide_around_top(tokens, gather_scores(tokens.rank_V, tokens))
+    return mask_wide_around_top(tokens, gather_scores(tokens.ranks.pmi_V, tokens))
 
 
 def mask_wide_around_top(tokens: StrategyInput, score_BK: Tensor) -> Tensor:
@@ -72,9 +63,7 @@ def mask_wide_around_top(tokens: StrategyInput, score_BK: Tensor) -> Tensor:
 
 def inverse_pmi(tokens: StrategyInput) -> Tensor:
     """`global_pmi` from the other end: the lowest-ranked tokens of the sequence."""
-    return mask_wide_around_top(
-        tokens, gather_scores(len(tokens.rank_V) + 1 - tokens.rank_V, tokens)
-    )
+    return mask_wide_around_top(tokens, gather_scores(reversed_ranks(tokens.ranks.pmi_V), tokens))
 
 
 UNIT = 1 << 20  # scores are whole numbers of 1 / UNIT
@@ -91,7 +80,7 @@ def soft_pmi(tokens: StrategyInput) -> Tensor:
     is `global_pmi`, a large one `random_wide`; 0.1 prefers the best to the middle rank e**5 times.
     Unlike a static selection it does not mask the same positions of a sequence every time.
     """
-    score_V = scaled_scores(tokens.rank_V, tokens.params.temperature)
+    score_V = scaled_scores(tokens.ranks.pmi_V, tokens.params.temperature)
     score_BK = gather_scores(score_V, tokens)
     return mask_wide_around_top(
         tokens, subtract_gumbel_noise(score_BK, gumbel(score_V.device), tokens)
@@ -115,8 +104,8 @@ def gumbel(device: torch.device) -> Tensor:
 def shuffled_pmi(tokens: StrategyInput) -> Tensor:
     """`global_pmi` with the ranks permuted among the k-mers at random: the same selection, as
     static and as clustered by content, without information. Every run has the same permutation."""
-    permutation_V = _permutation(len(tokens.rank_V), tokens.rank_V.device)
-    return mask_wide_around_top(tokens, gather_scores(tokens.rank_V[permutation_V], tokens))
+    permutation_V = _permutation(len(tokens.ranks.pmi_V), tokens.ranks.pmi_V.device)
+    return mask_wide_around_top(tokens, gather_scores(tokens.ranks.pmi_V[permutation_V], tokens))
 
 
 @made_once

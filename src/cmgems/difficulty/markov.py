@@ -31,6 +31,9 @@ class Markov(NamedTuple):
     # float32 [4], [16], ... [4**(order + 1)]: P(last | bases before)
     tables: tuple[np.ndarray, ...]
     left_out_bits: tuple[float, ...]  # of order 0, 1, ...: bits per base of the counted sequence
+    # float32 [4**(order + 1)]: the last of `tables` with the word left out of the counts once; 0
+    # where it does not occur
+    left_out: np.ndarray
 
 
 def fit(counts: tuple[np.ndarray, ...]) -> Markov:
@@ -42,6 +45,7 @@ def fit(counts: tuple[np.ndarray, ...]) -> Markov:
     fractions = (counts[0] / max(counts[0].sum(), 1)).astype(np.float32)
     # `left_out`: the probability of a word's last base if the word had not been counted once.
     tables, left_out = [fractions], fractions
+    best = left_out
     bits = [-_log_likelihood(counts[0], fractions) / max(int(counts[0].sum()), 1)]
     for words in counts[1:]:
         by_weight = {a: _left_out_log_likelihood(words, left_out, a) for a in WEIGHTS}
@@ -49,8 +53,10 @@ def fit(counts: tuple[np.ndarray, ...]) -> Markov:
         bits.append(-by_weight[weight] / max(int(words.sum()), 1))
         table, left_out = _interpolate(words, tables[-1], left_out, weight)
         tables.append(table)
+        if bits[-1] < min(bits[:-1]):
+            best = left_out
     order = int(np.argmin(bits))
-    return Markov(order, tuple(tables[: order + 1]), tuple(bits))
+    return Markov(order, tuple(tables[: order + 1]), tuple(bits), best)
 
 
 @kernel

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cmgems.difficulty.counts import count_words
-from cmgems.genome.spans import Spans
-from cmgems.training.markov import (
+from cmgems.difficulty.markov import (
     bits_of,
     count_stretches,
     fit,
@@ -15,6 +14,7 @@ from cmgems.training.markov import (
     predict_bases,
     predict_hidden,
 )
+from cmgems.genome.spans import Spans
 
 
 def chain(bases, seed=0):
@@ -119,7 +119,7 @@ def test_other_hidden_bases_are_no_context(human_model, genome):
 
 @pytest.mark.parametrize("chunk", [1 << 22, 50])
 def test_stretches_are_counted_apart_and_as_often_as_they_are_given(chunk, monkeypatch, genome):
-    monkeypatch.setattr("cmgems.training.markov._CHUNK", chunk)
+    monkeypatch.setattr("cmgems.difficulty.markov._CHUNK", chunk)
     codes = np.array(genome.codes[:3000])
     first = Spans(np.array([0, 2000, 2000]), np.array([1000, 3000, 3000]))
     counts = count_stretches(codes, [first, Spans(np.array([1000]), np.array([1009]))])
