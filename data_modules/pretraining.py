@@ -84,6 +84,7 @@ class GenomeDataModule(L.LightningDataModule):
         sampled = sample_epoch(self.validation_spans, sampling, VALIDATION_SEED, epoch=0)
         self.validation_windows = sampled.first(experiment.validation.windows)
         self.final_windows = sampled.first(experiment.validation.final_windows)
+        self.judge_windows = self.final_windows.first(experiment.validation.judge_windows)
         self.is_final = False  # whether a validation is that of the final windows
 
     @property

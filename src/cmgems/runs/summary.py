@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.config.schema import Experiment
-from cmgems.runs.hidden_bases import hidden_bases_table, hidden_bases_verdict
+from cmgems.runs.hidden_bases import hidden_bases_table, hidden_bases_verdict, judges_table
 
 MASK_NAMES = {
     "random": "random masks",
@@ -77,6 +77,9 @@ def _hidden_bases(results: dict[str, Any]) -> list[str]:
         title,
         hidden_bases_table(hidden, indent="    "),
         *verdict,
+        "  judges                bits per hidden base under other masks, and with five numbers of "
+        "recalibration",
+        judges_table(results["judges"], indent="    "),
         f"  accuracy              {tokens:.1%} of masked tokens (random masks), {bases:.1%} of "
         f"hidden bases (wide masks)",
     ]
