@@ -18,6 +18,7 @@ from cmgems.training.judge import (
     reference_bits,
 )
 from cmgems.training.judge import judge as judge_with_sums
+from cmgems.training.recalibration import recalibrate
 
 WINDOWS, PER_WINDOW = 200, 30
 
@@ -138,9 +139,14 @@ def test_a_model_under_masks_is_judged_as_it_is_and_recalibrated(made_up):
         bits = {"model": -np.log2(too_sure[own]), **references.bits_H}
         for kind, values in bits.items():
             assert found["bits"][kind] == pytest.approx(by_hand(values[held], window)), kind
-        best = predictions.bits_H[held].mean()  # of a temperature of 3
-        assert found["bits"]["recalibrated"]["mean"] == pytest.approx(best, abs=0.003)
-        assert found["inverse_temperature"] == pytest.approx(1 / 3, rel=0.1)
+        # As if it had never been made too sure.
+        wanted = recalibrate(predictions.probability_H4[held], references.true_H[held], window)
+        mean = found["bits"]["recalibrated"]["mean"]
+        assert mean == pytest.approx(wanted.bits_H.mean(), abs=1e-3)
+        assert mean < bits["model"][held].mean() - 0.3
+        assert found["inverse_temperature"] == pytest.approx(
+            wanted.inverse_temperature / 3, rel=0.01
+        )
         by_window = [bits["model"][held][window == number].sum() for number in range(WINDOWS + 2)]
         assert sums.arrays[f"isolated/{name}/model"] == pytest.approx(np.array(by_window))
         counts = [(window == number).sum() for number in range(WINDOWS + 2)]

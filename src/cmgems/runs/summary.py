@@ -77,12 +77,18 @@ def _hidden_bases(results: dict[str, Any]) -> list[str]:
         title,
         hidden_bases_table(hidden, indent="    "),
         *verdict,
-        "  judges                bits per hidden base under other masks, and with five numbers of "
-        "recalibration",
-        judges_table(results["judges"], indent="    "),
+        *_judges(results.get("judges")),
         f"  accuracy              {tokens:.1%} of masked tokens (random masks), {bases:.1%} of "
         f"hidden bases (wide masks)",
     ]
+
+
+def _judges(judges: dict[str, Any] | None) -> list[str]:
+    """Under further masks; runs of earlier versions were not judged so."""
+    if not judges:
+        return []
+    title = "  judges                bits per hidden base under other masks, and recalibrated"
+    return [title, judges_table(judges, indent="    ")]
 
 
 def _curriculum(experiment: Experiment, results: dict[str, Any]) -> str:
