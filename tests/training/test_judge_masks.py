@@ -12,12 +12,14 @@ from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import CenterRates
 from cmgems.runs.experiment import load
+from cmgems.runs.hidden_bases import JUDGE_NAMES
 from cmgems.tokenization import OverlappingKmers
 from cmgems.training.judge_masks import (
     FURTHER_JUDGES,
     GLOBAL_PMI,
     ISOLATED,
     ISOLATED_EVERY,
+    JUDGES,
     JudgeMasker,
     build_further_judges,
 )
@@ -33,6 +35,10 @@ def judges_of(genome, name, *overrides):
     data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     return data, masker, build_further_judges(experiment, genome, masker)
+
+
+def test_the_judges_are_those_that_a_comparison_knows():
+    assert tuple(JUDGE_NAMES) == JUDGES
 
 
 def runs(marked):
