@@ -1,31 +1,48 @@
-"""What a model knows at the end of its run: more windows than the curves, and intervals."""
+"""What a model knows at the end of its run: more windows than the curves, intervals, and more than
+one kind of masks."""
 
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import lightning as L
-import torch
+import numpy as np
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch import Tensor
 from tqdm import tqdm
 
 from cmgems.callbacks.checkpoints import StopOnSignal
 from cmgems.callbacks.training_log import is_final, write
 from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
-from cmgems.data_modules.windows import WindowBatch
-from cmgems.training.final_references import FinalReferences, final_references
-from cmgems.training.judge import BasePredictions, judge, named_scalars, reference_bits
-from cmgems.training.module import Pretraining
+from cmgems.data_modules.windows import WindowBatch, Windows
+from cmgems.training.collection import CollectedPredictions
+from cmgems.training.final_references import (
+    AllReferences,
+    FinalReferences,
+    JudgeReferences,
+    all_references,
+)
+from cmgems.training.judge import (
+    BasePredictions,
+    WindowSums,
+    judge,
+    judge_masks,
+    judges_scalars,
+    named_scalars,
+    reference_bits,
+)
+from cmgems.training.judge_masks import FurtherJudges, build_further_judges
+from cmgems.training.module import FULLY_HIDDEN_MASKS, Pretraining
 from cmgems.training.references import mask_windows
 
 
 class FinalEvaluation(L.Callback):
-    """Judges the finished model on `validation.final_windows` (`cmgems.training.judge`).
+    """Judges the finished model on `validation.final_windows` (`cmgems.training.judge`), then under
+    further masks on the first `validation.judge_windows` of them (`cmgems.training.judge_masks`).
 
     It follows the validation that comes after the training, in which all ranks measure a part of
     the windows. Meanwhile the first rank computes what models without a network know of the same
-    bases. The figures are logged as `final_STRATUM/...`.
+    bases. The figures are logged as `final_STRATUM/...` and `judge_MASKS/...`.
 
     Parameters
     ----------
@@ -37,34 +54,34 @@ class FinalEvaluation(L.Callback):
     judged : dict
         See `cmgems.training.judge.judge`; empty on other ranks than the first, and where the
         windows are so few and short that no base is hidden in them.
+    judges : dict
+        Of each kind of masks, what `cmgems.training.judge.judge_masks` returns, or why it is left
+        out; empty where `judged` is.
+    window_sums : dict of arrays
+        See `cmgems.training.judge.WindowSums`.
     """
 
     def __init__(self, stop: StopOnSignal):
         self.stop = stop
         self.judged: dict[str, Any] = {}
+        self.judges: dict[str, Any] = {}
+        self.window_sums: dict[str, np.ndarray] = {}
         self._bar: tqdm | None = None
 
     def results(self) -> dict[str, Any]:
-        """`hidden_bases` and `reference` of `results.json`."""
+        """`hidden_bases`, `judges` and `reference` of `results.json`."""
         reference = reference_bits(self.judged) if self.judged else {}
-        return {"hidden_bases": self.judged, "reference": reference}
+        return {"hidden_bases": self.judged, "judges": self.judges, "reference": reference}
 
     def on_validation_start(self, trainer: L.Trainer, module: Pretraining) -> None:
         if not is_final(trainer):
             return
         data = _data(trainer)
-        windows, rank = data.final_windows, trainer.global_rank
-        part = ValidationWindows(data.codes, windows, rank, trainer.world_size)
-        self._counts: list[Tensor] = []  # counted bases of each window of this rank
-        self._values: list[Tensor] = []  # bits, then probabilities, of each of these bases
+        self._further = build_further_judges(module.experiment, data.genome, module.masker)
+        self._collected = CollectedPredictions(module)
         if trainer.is_global_zero:
-            self._references = _compute(data, module)
-            self._bar = tqdm(
-                total=len(part),
-                desc=f"final validation on {len(windows.start):,} windows",
-                unit="batch",
-                mininterval=0.1 if sys.stderr.isatty() else 30,  # in a log file, a line each
-            )
+            self._references = _compute(data, module, self._further)
+        self._open_bar(trainer, "final validation", data.final_windows)
 
     def on_validation_batch_end(
         self,
@@ -78,43 +95,81 @@ class FinalEvaluation(L.Callback):
         if not is_final(trainer):
             return
         assert isinstance(outputs, dict)  # what `Pretraining.validation_step` returns
-        counted_BL, scores = outputs["measured"]
-        values_HC = scores.bits_H[:, None].float()
-        tokenization = module.masker.tokenization
-        if tokenization.has_base_probabilities:
-            masked = outputs["masked"]
-            probability_H4 = tokenization.base_probabilities(
-                outputs["logits_MV"], masked.mask_BK, counted_BL, masked.ids_BK
-            )
-            values_HC = torch.cat([values_HC, probability_H4], dim=1)
-        self._counts.append(counted_BL.sum(1))
-        self._values.append(values_HC)
-        if self._bar is not None:
-            self._bar.update()
-        self.stop.stop_if_asked(trainer, saved=True)
+        self._collected.add(**outputs)
+        self._batch_done(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, module: Pretraining) -> None:
         if not is_final(trainer):
             return
-        windows = len(_data(trainer).final_windows.start)
-        values_HC = _gather(trainer, module, windows, self._counts, self._values).cpu().numpy()
         self._close()
-        if not trainer.is_global_zero or not len(values_HC):
+        data = _data(trainer)
+        windows = len(data.final_windows.start)
+        predictions = self._collected.gather(trainer, windows)
+        further = {name: self._predict(trainer, module, name) for name in self._further.names}
+        if not trainer.is_global_zero or predictions is None:
             return
-        has_probabilities = module.masker.tokenization.has_base_probabilities
-        probability_H4 = values_HC[:, 1:] if has_probabilities else None
-        predictions = BasePredictions(values_HC[:, 0].astype(float), probability_H4)
-        self.judged = judge(predictions, self._references.result())
-        if not has_probabilities:
+        references = self._references.result()
+        self._judge(FULLY_HIDDEN_MASKS, predictions, references.headline, windows)
+        windows = len(data.judge_windows.start)
+        for name, other in further.items():
+            if other is None:
+                self.judges[name] = {"left_out": "no base is hidden in the windows"}
+            else:
+                self._judge(name, other, references.further[name], windows)
+        self.judges |= {name: {"left_out": why} for name, why in self._further.left_out.items()}
+        if not module.masker.tokenization.has_base_probabilities:
             self.judged["gain_left_out"] = (
                 f"{module.masker.tokenization.description} give no distribution of single bases"
             )
-        write(trainer, named_scalars(self.judged))
+        write(trainer, named_scalars(self.judged) | judges_scalars(self.judges))
+
+    def _predict(
+        self, trainer: L.Trainer, module: Pretraining, name: str
+    ) -> BasePredictions | None:
+        """What the model predicts under the masks of a further judge; all ranks call it."""
+        data = _data(trainer)
+        collected = CollectedPredictions(module)
+        batches = _part(trainer, data.judge_windows)
+        self._open_bar(trainer, f"judged under {name} masks", data.judge_windows)
+        for number in range(len(batches)):
+            batch = data.on_before_batch_transfer(batches[number], 0)
+            batch = move_data_to_device(batch, module.device)
+            collected.predict(batch, self._further.masker, name)
+            self._batch_done(trainer)
+        self._close()
+        return collected.gather(trainer, len(data.judge_windows.start))
+
+    def _judge(
+        self,
+        name: str,
+        predictions: BasePredictions,
+        references: FinalReferences | JudgeReferences,
+        windows: int,
+    ) -> None:
+        sums = WindowSums(name, windows)
+        if isinstance(references, FinalReferences):
+            self.judged = judge(predictions, references, sums)
+        self.judges[name] = judge_masks(predictions, references, sums)
+        self.window_sums |= sums.arrays
 
     def on_exception(
         self, trainer: L.Trainer, module: Pretraining, exception: BaseException
     ) -> None:
         self._close()  # before the reason is printed
+
+    def _open_bar(self, trainer: L.Trainer, title: str, windows: Windows) -> None:
+        if trainer.is_global_zero:
+            self._bar = tqdm(
+                total=len(_part(trainer, windows)),
+                desc=f"{title} on {len(windows.start):,} windows",
+                unit="batch",
+                mininterval=0.1 if sys.stderr.isatty() else 30,  # in a log file, a line each
+            )
+
+    def _batch_done(self, trainer: L.Trainer) -> None:
+        if self._bar is not None:
+            self._bar.update()
+        self.stop.stop_if_asked(trainer, saved=True)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -127,31 +182,20 @@ def _data(trainer: L.Trainer) -> GenomeDataModule:
     return trainer.datamodule  # type: ignore[attr-defined]
 
 
-def _compute(data: GenomeDataModule, module: Pretraining) -> "Future[FinalReferences]":
+def _part(trainer: L.Trainer, windows: Windows) -> ValidationWindows:
+    """The part of this rank."""
+    return ValidationWindows(_data(trainer).codes, windows, trainer.global_rank, trainer.world_size)
+
+
+def _compute(
+    data: GenomeDataModule, module: Pretraining, further: FurtherJudges
+) -> "Future[AllReferences]":
     """Start to compute the references in the background."""
     masked = mask_windows(data, data.final_windows, module.masker)
+    others = {
+        name: mask_windows(data, data.judge_windows, further.masker, name) for name in further.names
+    }
     pool = ThreadPoolExecutor(1, "final references")
-    future = pool.submit(final_references, data.genome, data, masked)
+    future = pool.submit(all_references, data.genome, data, masked, others)
     pool.shutdown(wait=False)
     return future
-
-
-def _gather(
-    trainer: L.Trainer,
-    module: Pretraining,
-    windows: int,
-    counts: list[Tensor],
-    values: list[Tensor],
-) -> Tensor:
-    """float32 [H, C]: the values of the counted bases of all ranks, in the order of the windows
-    (the longest first, as `mask_windows` has them), whatever the number of ranks."""
-    part = slice(trainer.global_rank, None, trainer.world_size)
-    counts_N = torch.zeros(windows, dtype=torch.int64, device=module.device)
-    counts_N[part] = torch.cat(counts)
-    counts_N = module.add_up(counts_N)
-    mine_N = torch.zeros(windows, dtype=torch.bool, device=module.device)
-    mine_N[part] = True
-    values_HC = torch.cat(values)
-    all_HC = values_HC.new_zeros(int(counts_N.sum()), values_HC.shape[1])
-    all_HC[mine_N.repeat_interleave(counts_N)] = values_HC
-    return module.add_up(all_HC)

@@ -89,6 +89,7 @@ class GenomeDataModule(L.LightningDataModule):
         self.final_windows = sampled.first(experiment.validation.final_windows)
         weighs_repeats = experiment.masking.repeat_weight != 1.0
         self.repeats = genome_repeats(genome) if weighs_repeats else None
+        self.judge_windows = self.final_windows.first(experiment.validation.judge_windows)
         self.is_final = False  # whether a validation is that of the final windows
 
     @property

@@ -105,7 +105,8 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
             fit(trainer, module, data, folder)
         results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
         if is_first_rank:
-            folder.write_results(results)
+            folder.write_window_sums(find_callback(FinalEvaluation, run_callbacks).window_sums)
+            folder.write_results(results)  # last: they say that the run is finished
             report(experiment, folder)
     return results
 

@@ -1,8 +1,10 @@
 """The words of a summary follow from the intervals."""
 
+import re
+
 import pytest
 
-from cmgems.runs.hidden_bases import hidden_bases_table, hidden_bases_verdict
+from cmgems.runs.hidden_bases import hidden_bases_table, hidden_bases_verdict, judges_table
 
 
 def around(mean, half):
@@ -84,3 +86,23 @@ def test_the_table_has_half_of_each_interval():
     assert lines[1].count("1.900 ±0.020") == 4
     assert lines[2].split()[:3] == ["unique", "DNA", "50%"]
     assert "gained" not in hidden_bases_table(hidden())
+
+
+def test_the_table_of_judges_has_what_each_gives():
+    """A judge that is left out, or that cannot recalibrate, has a dash."""
+    bits = {"model": around(1.9, 0.02), "recalibrated": around(1.8, 0.01)}
+    bits["markov"] = around(1.7, 0.03)
+    plain = {name: interval for name, interval in bits.items() if name != "recalibrated"}
+    lines = judges_table(
+        {
+            "random_wide": {"strata": {"all": {"bits": bits}, "unique": {"bits": bits}}},
+            "isolated": {"strata": {"all": {"bits": plain}}},
+            "global_pmi": {"left_out": "why"},
+        }
+    ).splitlines()
+    cells = [re.split(r"  +", line.strip()) for line in lines]
+    assert cells[1][1:] == [
+        "1.900 ±0.020", "1.800 ±0.010", "1.900 ±0.020", "1.800 ±0.010", "1.700 ±0.030"
+    ]  # fmt: skip
+    assert cells[2][1:] == ["1.900 ±0.020", "-", "-", "-", "-"]
+    assert cells[3] == ["masks of PMI", *"-----"]

@@ -9,9 +9,22 @@ from scipy import stats
 
 from cmgems.training.copies import STRATA
 from cmgems.training.final_references import FinalReferences
-from cmgems.training.judge import BasePredictions, judge, named_scalars, reference_bits
+from cmgems.training.judge import (
+    BasePredictions,
+    WindowSums,
+    judge_masks,
+    judges_scalars,
+    named_scalars,
+    reference_bits,
+)
+from cmgems.training.judge import judge as judge_with_sums
+from cmgems.training.recalibration import recalibrate
 
 WINDOWS, PER_WINDOW = 200, 30
+
+
+def judge(predictions, references):
+    return judge_with_sums(predictions, references, WindowSums("random_wide", WINDOWS))
 
 
 def distributions(scores):
@@ -109,6 +122,48 @@ def test_a_stratum_without_bases_is_left_out_and_one_window_has_no_interval(made
     assert list(judged["strata"]) == ["all", "unique"]
     assert judged["strata"]["all"]["bits"]["model"]["low"] is None
     assert "NaN" not in json.dumps(judged)
+
+
+def test_a_model_under_masks_is_judged_as_it_is_and_recalibrated(made_up):
+    """Of a model that is too sure of itself, what it knows; by window, what compare pairs."""
+    predictions, references = made_up
+    own = np.arange(len(references.true_H)), references.true_H
+    too_sure = predictions.probability_H4**3
+    too_sure /= too_sure.sum(1, keepdims=True)
+    sums = WindowSums("isolated", WINDOWS + 2)
+    judged = judge_masks(BasePredictions(-np.log2(too_sure[own]), too_sure), references, sums)
+    assert list(judged["strata"]) == ["all", "unique"]
+    for name, found in judged["strata"].items():
+        held = references.copies_H == 0 if name == "unique" else np.full(len(own[0]), True)
+        window = references.window_H[held]
+        bits = {"model": -np.log2(too_sure[own]), **references.bits_H}
+        for kind, values in bits.items():
+            assert found["bits"][kind] == pytest.approx(by_hand(values[held], window)), kind
+        # As if it had never been made too sure.
+        wanted = recalibrate(predictions.probability_H4[held], references.true_H[held], window)
+        mean = found["bits"]["recalibrated"]["mean"]
+        assert mean == pytest.approx(wanted.bits_H.mean(), abs=1e-3)
+        assert mean < bits["model"][held].mean() - 0.3
+        assert found["inverse_temperature"] == pytest.approx(
+            wanted.inverse_temperature / 3, rel=0.01
+        )
+        by_window = [bits["model"][held][window == number].sum() for number in range(WINDOWS + 2)]
+        assert sums.arrays[f"isolated/{name}/model"] == pytest.approx(np.array(by_window))
+        counts = [(window == number).sum() for number in range(WINDOWS + 2)]
+        assert sums.arrays[f"isolated/{name}/bases"].tolist() == counts
+    logged = judges_scalars({"isolated": judged, "global_pmi": {"left_out": "why"}})
+    assert logged["judge_isolated/all_markov_bits"] == references.bits_H["markov"].mean()
+    assert len(logged) == 2 * 5
+
+
+def test_tokens_without_distributions_are_not_recalibrated(made_up):
+    predictions, references = made_up
+    sums = WindowSums("random", WINDOWS)
+    judged = judge_masks(BasePredictions(predictions.bits_H, None), references, sums)
+    assert "recalibrated" not in judged["strata"]["all"]["bits"]
+    assert set(sums.arrays) == {
+        f"random/{stratum}/{kind}" for stratum in ("all", "unique") for kind in ("bases", "model")
+    }
 
 
 def test_what_is_logged_and_what_other_pages_read(made_up):

@@ -1,6 +1,7 @@
 """Groups of finished runs against a baseline: final values, paired differences, steps to match.
 
-Numbers only: `cmgems.comparison.verdict` and `cmgems.comparison.tables` put them into words.
+Numbers only: `cmgems.comparison.verdict`, `cmgems.comparison.matrix` and `cmgems.comparison.tables`
+put them into words.
 """
 
 from dataclasses import dataclass
@@ -8,17 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmgems.comparison.metrics import Metric, aligned_curves, common_metrics, final_value
+from cmgems.comparison.differences import Difference, FinalValues, difference, final_values
+from cmgems.comparison.metrics import Metric, aligned_curves, common_metrics
 from cmgems.comparison.records import Group, ReferenceScore, RunCollection, varied_keys
 from cmgems.comparison.steps_to_match import StepsToMatch, estimate_steps_to_match
 from cmgems.errors import UserError
-from cmgems.utils.intervals import (
-    Interval,
-    PairedDifference,
-    holm_correction,
-    mean_interval,
-    paired_t_test,
-)
+from cmgems.runs.folder import WINDOW_SUMS
+from cmgems.utils.intervals import holm_correction, mean_interval
 from cmgems.utils.rng import derive_key
 
 # Runs that differ in one of these are validated on other windows, or on other tokens.
@@ -33,25 +30,11 @@ VALIDATION_KEYS = (
     "data.validation_block",
     "validation.windows",
     "validation.final_windows",
+    "validation.judge_windows",
     "masking.mask_ratio",
     "masking.center_rate",
     "pmi.table",
 )
-
-
-class FinalValues(NamedTuple):
-    """A metric of a group at the end of its runs."""
-
-    values: list[float]  # in the order of the seeds
-    interval: Interval
-
-
-class Difference(NamedTuple):
-    """A group less the baseline, at the end, over the seeds that both have."""
-
-    seeds: list[int]
-    paired: PairedDifference
-    corrected_p: float  # for the number of groups that are compared by this metric
 
 
 class Contrast(NamedTuple):
@@ -89,9 +72,12 @@ def compare(runs: RunCollection, baseline: str = "") -> Comparison:
     """
     base = choose_baseline(runs.groups, baseline)
     groups = [base, *(group for group in runs.groups if group is not base)]
-    results = {metric: _metric_results(metric, groups) for metric in common_metrics(groups)}
+    differences = _differences(common_metrics(groups), groups)
+    results = {
+        metric: _metric_results(metric, groups, found) for metric, found in differences.items()
+    }
     varied = varied_keys(groups)
-    warnings = _warnings(runs, varied)
+    warnings = _warnings(runs, varied, results)
     return Comparison(groups, base, results, varied, warnings, runs.reference_scores)
 
 
@@ -117,44 +103,30 @@ def improved(group: Group, metric: Metric) -> bool:
     return bool(worst < 0) if metric.lower_is_better else bool(worst > 0)
 
 
-def _metric_results(metric: Metric, groups: list[Group]) -> MetricResults:
-    baseline, others = groups[0], groups[1:]
-    pairs = [_pair_by_seed(group, baseline, metric) for group in others]
-    tests = [paired_t_test(pair.values, pair.baseline_values) for pair in pairs]
-    corrected = holm_correction([test.p for test in tests])
-    differences = [
-        Difference(pair.seeds, test, float(p))
-        for pair, test, p in zip(pairs, tests, corrected, strict=True)
-    ]
+def _differences(metrics: list[Metric], groups: list[Group]) -> dict[Metric, list[Difference]]:
+    """Of each group to the first one. What is tested is corrected as one family, since a reader
+    looks for a difference in all of it."""
+    found = {
+        metric: [difference(group, groups[0], metric) for group in groups[1:]] for metric in metrics
+    }
+    tested = [each.paired.p for metric in metrics if metric.is_tested for each in found[metric]]
+    corrected = iter(holm_correction(tested).tolist())
+    return {
+        metric: [each._replace(corrected_p=next(corrected)) for each in differences]
+        if metric.is_tested
+        else differences
+        for metric, differences in found.items()
+    }
+
+
+def _metric_results(
+    metric: Metric, groups: list[Group], differences: list[Difference]
+) -> MetricResults:
     contrasts = [
-        Contrast(group, difference, _steps_to_match(group, baseline, metric))
-        for group, difference in zip(others, differences, strict=True)
+        Contrast(group, difference, _steps_to_match(group, groups[0], metric))
+        for group, difference in zip(groups[1:], differences, strict=True)
     ]
-    return MetricResults([_final_values(group, metric) for group in groups], contrasts)
-
-
-def _final_values(group: Group, metric: Metric) -> FinalValues:
-    values = [final_value(run, metric) for run in group.runs]
-    return FinalValues(values, mean_interval(values))
-
-
-class _SeedPairs(NamedTuple):
-    """Final values of a group and of the baseline at the seeds that both have; nan if none."""
-
-    seeds: list[int]
-    values: list[float]
-    baseline_values: list[float]
-
-
-def _pair_by_seed(group: Group, baseline: Group, metric: Metric) -> _SeedPairs:
-    values = {run.experiment.seed: final_value(run, metric) for run in group.runs}
-    baseline_values = {run.experiment.seed: final_value(run, metric) for run in baseline.runs}
-    seeds = sorted(set(values) & set(baseline_values))
-    if not seeds:
-        return _SeedPairs([], [np.nan], [np.nan])
-    return _SeedPairs(
-        seeds, [values[seed] for seed in seeds], [baseline_values[seed] for seed in seeds]
-    )
+    return MetricResults([final_values(group, metric) for group in groups], contrasts)
 
 
 def _steps_to_match(group: Group, baseline: Group, metric: Metric) -> StepsToMatch | None:
@@ -174,7 +146,22 @@ def _steps_to_match(group: Group, baseline: Group, metric: Metric) -> StepsToMat
     )
 
 
-def _warnings(collection: RunCollection, varied: list[str]) -> list[str]:
+def _unpaired_windows(groups: list[Group], results: dict[Metric, MetricResults]) -> list[str]:
+    """Where runs that know their windows cannot be paired by them."""
+    titles = [
+        metric.title
+        for metric, found in results.items()
+        if any(metric.sums in run.window_sums for group in groups for run in group.runs)
+        if any(len(c.difference.seeds) > 1 and not c.difference.windows for c in found.contrasts)
+    ]
+    if not titles:
+        return []
+    return [f"over seeds alone, since {WINDOW_SUMS} is not alike in all runs: {'; '.join(titles)}"]
+
+
+def _warnings(
+    collection: RunCollection, varied: list[str], results: dict[Metric, MetricResults]
+) -> list[str]:
     lines = [f"{path}: not finished, left out" for path in collection.unfinished]
     runs = [run for group in collection.groups for run in group.runs]
     lines += [
@@ -192,6 +179,7 @@ def _warnings(collection: RunCollection, varied: list[str]) -> list[str]:
         if count < len(runs):
             name = tag.removeprefix("scored_")
             lines.append(f"{name} is known of {count} of {len(runs)} runs, left out")
+    lines += _unpaired_windows(collection.groups, results)
     single = [group.label for group in collection.groups if len(group.runs) < 2]
     if single:
         lines.append(f"one seed only, so no interval: {', '.join(single)}")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.comparison.records import Group, Run
+from cmgems.runs.hidden_bases import JUDGE_NAMES
 
 
 class Metric(NamedTuple):
@@ -18,6 +19,9 @@ class Metric(NamedTuple):
     title: str
     lower_is_better: bool
     unit: str = ""
+    sums: str = ""  # its array in `cmgems.training.judge.WindowSums`, if it has one
+    judge: str = ""  # which of several judges of the same it is, in short
+    is_tested: bool = True  # whether it counts for a verdict; otherwise it is only shown
 
     @property
     def title_with_unit(self) -> str:
@@ -25,14 +29,44 @@ class Metric(NamedTuple):
 
 
 HIDDEN_BITS = Metric(
-    "validation_random_wide/hidden_base_bits", "bits per hidden base", True, "bits"
+    "validation_random_wide/hidden_base_bits",
+    "bits per hidden base",
+    True,
+    "bits",
+    "random_wide/all/model",
+)
+UNIQUE = "bits per hidden base in unique DNA"
+
+
+def _judged(masks: str, quantity: str) -> Metric:
+    """Bits in unique DNA under the masks of a judge, of the model or of it recalibrated."""
+    judge = masks if quantity == "model" else f"{masks} {quantity}"
+    tag = f"judge_{masks}/unique_{quantity}_bits"
+    return Metric(tag, f"{UNIQUE}, {judge}", True, "bits", f"{masks}/unique/{quantity}", judge)
+
+
+JUDGED = tuple(
+    _judged(masks, quantity)
+    for quantity in ("model", "recalibrated")
+    for masks in JUDGE_NAMES
+    if (masks, quantity) != ("random_wide", "model")  # which every run has under another name
 )
 VALIDATION_METRICS = (
     HIDDEN_BITS,
-    Metric("final_unique/model_bits", "bits per hidden base in unique DNA", True, "bits"),
-    Metric("final_all/bits_gained_over_markov", "bits gained over Markov", False, "bits"),
-    Metric("validation_random/loss", "loss, random masks", True, "nats"),
-    Metric("validation_random_wide/loss", "loss, wide random masks", True, "nats"),
+    Metric(
+        "final_unique/model_bits", UNIQUE, True, "bits", "random_wide/unique/model", "random_wide"
+    ),
+    *JUDGED,
+    Metric(
+        "final_all/bits_gained_over_markov",
+        "bits gained over Markov",
+        False,
+        "bits",
+        "random_wide/all/gained_over_markov",
+    ),
+    # Mostly what can be copied from visible neighbors.
+    Metric("validation_random/loss", "loss, random masks", True, "nats", is_tested=False),
+    Metric("validation_random_wide/loss", "loss, wide random masks", True, "nats", is_tested=False),
 )
 # How a labelled task is scored: the first word of a tag (`cmgems.comparison.records`) and its name.
 TASK_PROTOCOLS = {

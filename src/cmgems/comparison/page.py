@@ -7,57 +7,77 @@ from importlib import resources
 from typing import Any
 
 from cmgems.comparison.compare import Comparison
+from cmgems.comparison.matrix import DEPENDS, dependence, headline, verdict_matrix
+from cmgems.comparison.matrix_html import MATRIX_STYLE, matrix_html, swatch
 from cmgems.comparison.metrics import (
     Metric,
     aligned_curves,
     seconds_per_step,
     tokens_per_step,
 )
-from cmgems.comparison.plot import group_colors, markov_reference, metrics_with_curves
+from cmgems.comparison.plot import FIT_FROM, metrics_with_curves, references, styles
 from cmgems.comparison.records import Group
-from cmgems.comparison.tables import Table, tables
-from cmgems.comparison.verdict import verdict
+from cmgems.comparison.styles import MAX_BANDS
+from cmgems.comparison.tables import VERDICT, Table, tables
+from cmgems.comparison.verdict import general_verdict
 from cmgems.utils.html import html_page, html_table
 
 AXES = (("steps", "optimizer steps"), ("tokens", "million tokens"), ("seconds", "seconds"))
+LINE_WIDTH = 2  # of a curve, pixels
 STYLE = """
 .legend { position: sticky; top: 0; background: #fffd; padding: .4em 0; z-index: 1; }
 .legend button { font: inherit; border: 0; background: none; cursor: pointer; padding: .1em .5em; }
-.legend button i { display: inline-block; width: 1.3em; height: .28em; margin-right: .4em;
-                   vertical-align: middle; }
 .legend button.off { opacity: .3; } .legend label { margin-left: .8em; }
+.swatch { display: inline-block; width: 34px; height: 8px; margin-right: .4em;
+          vertical-align: middle; max-width: none; }
 .chart { cursor: crosshair; user-select: none; } .chart .grid { stroke: #e8e8e8; }
 .chart .tick { font: 12px system-ui, sans-serif; fill: #555; }
 .chart .curve { fill: none; stroke-width: 2; }
-.chart .reference { stroke: #b3261e; stroke-dasharray: 6 4; }
+.chart .reference { stroke: #b3261e; stroke-width: 1; stroke-dasharray: 2 4; }
+.chart .name { font: 12px system-ui, sans-serif; fill: #b3261e; }
 .chart .zoom { fill: #56b4e933; stroke: #0072b2; }
 .readout { font: 12px/1.4 ui-monospace, Menlo, Consolas, monospace; min-height: 1.4em;
            color: #333; }
 .verdict li { max-width: 85ch; margin: .3em 0; }
+.headline { font-size: 1.1em; font-weight: 600; }
 """
 
 
 def page(comparison: Comparison, title: str) -> str:
     """The whole page."""
-    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(comparison))
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="note">{_subtitle(comparison)}</p>',
-        f'<ul class="verdict">{sentences}</ul>',
+        *_verdict(comparison),
         *(f'<p class="note">Warning: {escape(line)}.</p>' for line in comparison.warnings),
         "<h2>Curves</h2>",
         _legend(comparison),
-        '<p class="note">Mean over seeds; the band reaches from the lowest to the highest seed. '
-        "Drag to zoom in, double click to see all, click a name to hide it.</p>",
+        f'<p class="note">Mean over seeds; the band reaches from the lowest to the highest seed '
+        f"(with more than {MAX_BANDS} curves, of the one next to the mouse). Drag to zoom in, "
+        f"double click to zoom out, click a name to hide it. Axes fit what comes after the first "
+        f"{FIT_FROM:.0%} of the runs.</p>",
         *(_chart(metric, number) for number, metric in enumerate(metrics_with_curves(comparison))),
-        *map(_table, tables(comparison)),
+        # The matrix is on top.
+        *(_table(table) for table in tables(comparison) if not table.title.startswith(VERDICT)),
         "<h2>Runs</h2>",
         _runs(comparison),
     ]
     code = resources.files("cmgems.comparison").joinpath("plots.js").read_text(encoding="utf-8")
     # "<" as an escape: nothing in a name can end the script.
     data = json.dumps(_data(comparison)).replace("<", "\\u003c")
-    return html_page(title, sections, STYLE, f"const DATA = {data};\n{code}")
+    return html_page(title, sections, STYLE + MATRIX_STYLE, f"const DATA = {data};\n{code}")
+
+
+def _verdict(comparison: Comparison) -> list[str]:
+    """One sentence, the matrix, and what is to be said of it."""
+    matrix, baseline = verdict_matrix(comparison), comparison.baseline.label
+    lines = [dependence(row, baseline) for row in matrix.rows if row.summary == DEPENDS]
+    sentences = [*lines, *general_verdict(comparison, matrix)]
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    parts = [f'<p class="headline">{escape(headline(matrix, baseline))}</p>']
+    if matrix.rows:
+        parts.append(matrix_html(matrix, baseline, styles(comparison)))
+    return [*parts, f'<ul class="verdict">{items}</ul>']
 
 
 def _subtitle(comparison: Comparison) -> str:
@@ -71,9 +91,8 @@ def _subtitle(comparison: Comparison) -> str:
 
 def _legend(comparison: Comparison) -> str:
     buttons = "".join(
-        f'<button data-curve="{escape(name)}"><i style="background:{color}"></i>{escape(name)}'
-        "</button>"
-        for name, color in group_colors(comparison).items()
+        f'<button data-curve="{escape(name)}">{swatch(style)}{escape(name)}</button>'
+        for name, style in styles(comparison).items()
     )
     choices = "".join(
         f'<label><input type="radio" name="axis" value="{key}"{" checked" if not index else ""}> '
@@ -121,7 +140,17 @@ def _data(comparison: Comparison) -> dict[str, Any]:
         }
         for number, metric in enumerate(metrics_with_curves(comparison))
     ]
-    return {"axes": AXES, "colors": group_colors(comparison), "charts": charts}
+    by_label = {
+        name: {"color": style.color, "dash": style.svg_dash(LINE_WIDTH)}
+        for name, style in styles(comparison).items()
+    }
+    return {
+        "axes": AXES,
+        "styles": by_label,
+        "maxBands": MAX_BANDS,
+        "fitFrom": FIT_FROM,
+        "charts": charts,
+    }
 
 
 def _series(group: Group, metric: Metric) -> dict[str, Any]:
@@ -141,10 +170,10 @@ def _series(group: Group, metric: Metric) -> dict[str, Any]:
 
 
 def _lines(comparison: Comparison, metric: Metric) -> list[dict[str, Any]]:
-    reference = markov_reference(comparison, metric)
-    if reference is None:
-        return []
-    return [{"name": reference.name, "value": reference.bits}]
+    return [
+        {"name": reference.name, "value": reference.bits}
+        for reference in references(comparison, metric)
+    ]
 
 
 def _rounded(values: Iterable[float]) -> list[float]:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from cmgems.comparison.compare import Comparison
 from cmgems.comparison.metrics import (
     HIDDEN_BITS,
@@ -10,42 +12,30 @@ from cmgems.comparison.metrics import (
     has_curve,
     tokens_per_step,
 )
+from cmgems.comparison.styles import MAX_BANDS, REFERENCE_COLOR, Style, arm_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's, which color-blind readers can tell apart too; the baseline is black.
-COLORS = [
-    "#000000",
-    "#e69f00",
-    "#56b4e9",
-    "#009e73",
-    "#d55e00",
-    "#0072b2",
-    "#cc79a7",
-    "#8a7d00",
-    "#7b4ab3",
-    "#888888",
-]
-REFERENCE_COLOR = "#b3261e"
 COLUMNS = 2  # of charts
+FIT_FROM = 0.1  # of the run: what comes before dwarfs the rest, and axes need not hold it
 
 
-class MarkovReference(NamedTuple):
+class Reference(NamedTuple):
+    """What a model without a network has."""
+
+    name: str
     bits: float  # per hidden base
-    order: int
-
-    @property
-    def name(self) -> str:
-        return f"best Markov model (order {self.order})"
 
 
-def group_colors(comparison: Comparison) -> dict[str, str]:
-    """A color per group, by label."""
-    return {
-        group.label: COLORS[index % len(COLORS)] for index, group in enumerate(comparison.groups)
-    }
+def styles(comparison: Comparison) -> dict[str, Style]:
+    return arm_styles([group.label for group in comparison.groups])
+
+
+def has_bands(comparison: Comparison) -> bool:
+    """Whether the range of the seeds is drawn for all curves at once."""
+    return len(comparison.groups) <= MAX_BANDS
 
 
 def metrics_with_curves(comparison: Comparison) -> list[Metric]:
@@ -53,51 +43,106 @@ def metrics_with_curves(comparison: Comparison) -> list[Metric]:
     return [metric for metric in comparison.results if has_curve(comparison.baseline, metric)]
 
 
-def markov_reference(comparison: Comparison, metric: Metric) -> MarkovReference | None:
-    """The best Markov model on the windows of the curves; those of the final values are others."""
-    curves, names = comparison.baseline.runs[0].curves, ("markov_bits", "markov_order")
-    if metric != HIDDEN_BITS or f"validation_reference/{names[0]}" not in curves:
-        return None
-    bits, order = (float(curves[f"validation_reference/{name}"].values[-1]) for name in names)
-    return MarkovReference(bits, int(order))
+def references(comparison: Comparison, metric: Metric) -> list[Reference]:
+    """Those on the windows of the curves; those of the final values are on others."""
+    curves = comparison.baseline.runs[0].curves
+    values = {
+        tag.removeprefix("validation_reference/"): float(curve.values[-1])
+        for tag, curve in curves.items()
+        if tag.startswith("validation_reference/")
+    }
+    if metric != HIDDEN_BITS:
+        return []
+    found = []
+    if "composition_bits" in values:
+        found.append(Reference("composition", values["composition_bits"]))
+    if "markov_bits" in values:
+        order = int(values["markov_order"])
+        found.append(Reference(f"best Markov model (order {order})", values["markov_bits"]))
+    return found
+
+
+def value_range(comparison: Comparison, metric: Metric) -> tuple[float, float]:
+    """The values that an axis has to hold: those of all seeds, but for the beginning of runs."""
+    parts = []
+    for group in comparison.groups:
+        steps_E, curves_RE = aligned_curves(group, metric)
+        parts.append(curves_RE[:, _is_fitted(steps_E)].ravel())
+    values = np.concatenate(parts)
+    edge = 0.05 * (np.ptp(values) or 1.0)
+    return float(values.min() - edge), float(values.max() + edge)
+
+
+def _is_fitted(steps_E: np.ndarray) -> np.ndarray:
+    late_E = steps_E >= FIT_FROM * steps_E[-1]
+    return late_E if late_E.sum() > 1 else np.ones(len(steps_E), bool)
 
 
 def plot(comparison: Comparison) -> "Figure":
-    """Mean over seeds against tokens; the band reaches from the lowest to the highest seed."""
+    """Mean over seeds against tokens; of few experiments, the band reaches from the lowest to the
+    highest seed."""
     from matplotlib.figure import Figure  # heavy: only where a plot is wanted
 
     metrics = metrics_with_curves(comparison)
     rows = -(-len(metrics) // COLUMNS)
-    figure = Figure(figsize=(11, 3.6 * rows + 0.6), layout="constrained")
+    legend_rows = -(-len(comparison.groups) // 4)
+    figure = Figure(figsize=(11, 3.6 * rows + 0.3 * legend_rows + 0.3), layout="constrained")
     charts = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for metric, axes in zip(metrics, charts, strict=False):
         _plot_metric(comparison, metric, axes)
     for axes in charts[len(metrics) :]:
         axes.set_visible(False)
     handles, labels = charts[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=4, frameon=False, handlelength=4
+    )
     return figure
 
 
 def _plot_metric(comparison: Comparison, metric: Metric, axes: "Axes") -> None:
-    colors = group_colors(comparison)
+    by_label = styles(comparison)
     for group in comparison.groups:
         steps_E, curves_RE = aligned_curves(group, metric)
-        # The values before training dwarf the others.
-        first = 1 if len(steps_E) > 3 else 0
-        tokens_E, values_RE = steps_E[first:] * tokens_per_step(group) / 1e6, curves_RE[:, first:]
-        color = colors[group.label]
-        axes.fill_between(
-            tokens_E, values_RE.min(0), values_RE.max(0), color=color, alpha=0.15, linewidth=0
+        tokens_E = steps_E * tokens_per_step(group) / 1e6
+        color, dash = by_label[group.label]
+        if has_bands(comparison):
+            axes.fill_between(
+                tokens_E, curves_RE.min(0), curves_RE.max(0), color=color, alpha=0.15, linewidth=0
+            )
+        axes.plot(
+            tokens_E,
+            curves_RE.mean(0),
+            color=color,
+            linestyle=(0, dash) if dash else "-",
+            linewidth=1.4,
+            label=group.label,
         )
-        axes.plot(tokens_E, values_RE.mean(0), color=color, linewidth=1.4, label=group.label)
-    if markov := markov_reference(comparison, metric):
-        axes.axhline(markov.bits, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
-        axes.annotate(markov.name, (0.99, markov.bits), xycoords=("axes fraction", "data"),
-                      ha="right", va="bottom", fontsize=8, color=REFERENCE_COLOR)  # fmt: skip
+    axes.set_ylim(*value_range(comparison, metric))
+    _mark_references(axes, references(comparison, metric))
     axes.set_title(metric.title_with_unit, fontsize=10)
     axes.set_xlabel("million tokens", fontsize=9)
     axes.grid(color="#e8e8e8")
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _mark_references(axes: "Axes", shown: list[Reference]) -> None:
+    """A line where it is in sight, else its name and value at the margin."""
+    low, high = axes.get_ylim()
+    outside = {"top": 0, "bottom": 0}  # names at each margin
+    for name, bits in shown:
+        if low <= bits <= high:
+            axes.axhline(bits, color=REFERENCE_COLOR, linestyle="--", linewidth=1)
+            position, anchor, text = (0.99, bits), ("axes fraction", "data"), name
+            side = "bottom"
+        else:
+            side = "top" if bits > high else "bottom"
+            arrow = "\u2191" if bits > high else "\u2193"
+            step = 0.06 * outside[side]
+            outside[side] += 1
+            height = 0.985 - step if side == "top" else 0.015 + step
+            position, anchor = (0.99, height), ("axes fraction", "axes fraction")
+            text = f"{arrow} {name}: {bits:.3f}"
+        axes.annotate(text, position, xycoords=anchor, ha="right", va=side, fontsize=8,
+                      color=REFERENCE_COLOR)  # fmt: skip

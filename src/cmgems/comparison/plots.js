@@ -1,7 +1,7 @@
 // Learning curves: one SVG per chart. Drag to zoom in, double click for all, hover for the values,
 // click a name to hide its curve in every chart. DATA is put in front of this file by page.py:
-// {axes: [[key, title]], colors, charts: [{id, series: [{name, points: {key: []}, mean, low,
-// high}], lines: [{name, value}]}]}
+// {axes: [[key, title]], styles: {name: {color, dash}}, maxBands, fitFrom, charts: [{id, series:
+// [{name, points: {key: []}, mean, low, high}], lines: [{name, value}]}]}
 (() => {
   const SVG = "http://www.w3.org/2000/svg", W = 1080, H = 380;
   const BOX = { left: 62, right: W - 12, top: 10, bottom: H - 40 };
@@ -15,7 +15,7 @@
     parent.appendChild(element);
     return element;
   };
-  const color = (name) => DATA.colors[name] || "#000";
+  const color = (name) => DATA.styles[name].color;
   const format = (x) => {
     const size = Math.abs(x);
     if (size >= 1e4) return `${+(x / 1e3).toPrecision(3)}k`;
@@ -30,13 +30,15 @@
   };
   const shown = (chart) => chart.series.filter((s) => !hidden.has(s.name));
 
-  // The values before training dwarf the others: they are left out of the first view.
+  // The beginning of the runs dwarfs the rest: the first view need not hold it, nor references.
   const fullView = (chart) => {
-    const xs = [], ys = chart.lines.map((line) => line.value);
+    const xs = [], ys = [];
     for (const s of shown(chart)) {
-      xs.push(...s.points[axis]);
-      const from = s.mean.length > 3 ? 1 : 0;
-      ys.push(...s.low.slice(from), ...s.high.slice(from));
+      const points = s.points[axis], last = points[points.length - 1];
+      xs.push(...points);
+      const late = points.map((_, i) => i).filter((i) => points[i] >= DATA.fitFrom * last);
+      const fitted = late.length > 1 ? late : points.map((_, i) => i);
+      for (const i of fitted) ys.push(s.low[i], s.high[i]);
     }
     if (!xs.length) return [0, 1, 0, 1];
     const [low, high] = [Math.min(...ys), Math.max(...ys)], edge = (high - low || 1) * 0.05;
@@ -63,17 +65,42 @@
     const title = DATA.axes.find(([key]) => key === axis)[1];
     addNode(svg, "text", { x: (BOX.left + BOX.right) / 2, y: H - 6, class: "tick", "text-anchor": "middle" }, title);
     const inside = addNode(svg, "g", { "clip-path": `url(#clip-${chart.id})` });
-    for (const line of chart.lines) {
-      addNode(inside, "line", { x1: BOX.left, x2: BOX.right, y1: Y(line.value), y2: Y(line.value), class: "reference" });
-      addNode(inside, "text", { x: BOX.right - 4, y: Y(line.value) - 4, class: "tick", "text-anchor": "end" }, line.name);
-    }
+    if (shown(chart).length <= DATA.maxBands) for (const s of shown(chart)) drawBand(chart, inside, s);
     for (const s of shown(chart)) {
-      const xs = s.points[axis].map(X);
-      const joined = (ys) => ys.map((y, i) => `${xs[i]},${Y(y)}`), band = [...joined(s.high), ...joined(s.low).reverse()];
-      addNode(inside, "polygon", { points: band.join(" "), fill: color(s.name), opacity: 0.14 });
-      addNode(inside, "polyline", { points: joined(s.mean).join(" "), stroke: color(s.name), class: "curve" });
+      const { color: stroke, dash } = DATA.styles[s.name];
+      const points = joined(chart, s, s.mean).join(" ");
+      addNode(inside, "polyline", { points, stroke, "stroke-dasharray": dash, class: "curve" });
     }
+    drawReferences(chart, inside);
     chart.overlay = addNode(inside, "g");
+  };
+
+  const joined = (chart, s, ys) => {
+    const { X, Y } = chart.scale;
+    return ys.map((y, i) => `${X(s.points[axis][i])},${Y(y)}`);
+  };
+  const drawBand = (chart, parent, s) => {
+    const points = [...joined(chart, s, s.high), ...joined(chart, s, s.low).reverse()].join(" ");
+    addNode(parent, "polygon", { points, fill: color(s.name), opacity: 0.14 });
+  };
+
+  // A line where it is in sight, else its name and value at the margin.
+  const drawReferences = (chart, parent) => {
+    const { y0, y1, Y } = chart.scale, outside = { above: 0, below: 0 };
+    for (const { name, value } of chart.lines) {
+      let y = Y(value) - 4, text = name;
+      if (value >= y0 && value <= y1) {
+        addNode(parent, "line", { x1: BOX.left, x2: BOX.right, y1: Y(value), y2: Y(value), class: "reference" });
+        y = Math.max(y, BOX.top + 12);
+      } else if (value > y1) {
+        y = BOX.top + 12 + 15 * outside.above++;
+        text = `\u2191 ${name}: ${value.toFixed(3)}`;
+      } else {
+        y = BOX.bottom - 5 - 15 * outside.below++;
+        text = `\u2193 ${name}: ${value.toFixed(3)}`;
+      }
+      addNode(parent, "text", { x: BOX.right - 4, y, class: "name", "text-anchor": "end" }, text);
+    }
   };
 
   // The position of the mouse, in pixels and in the units of the chart.
@@ -88,13 +115,22 @@
     return { px, py, x, y };
   };
 
+  const closest = (xs, x) => {
+    let best = 0;
+    xs.forEach((other, i) => { if (Math.abs(other - x) < Math.abs(xs[best] - x)) best = i; });
+    return best;
+  };
+  const nearest = (chart, at) => {
+    const away = (s) => Math.abs(s.mean[closest(s.points[axis], at.x)] - at.y);
+    return shown(chart).reduce((a, b) => (away(b) < away(a) ? b : a));
+  };
+
   const hover = (chart, at) => {
     chart.overlay.replaceChildren();
     const { X, Y } = chart.scale, lines = [];
+    if (shown(chart).length > DATA.maxBands) drawBand(chart, chart.overlay, nearest(chart, at));
     for (const s of shown(chart)) {
-      const xs = s.points[axis];
-      let best = 0;
-      xs.forEach((x, i) => { if (Math.abs(x - at.x) < Math.abs(xs[best] - at.x)) best = i; });
+      const xs = s.points[axis], best = closest(xs, at.x);
       addNode(chart.overlay, "circle", { cx: X(xs[best]), cy: Y(s.mean[best]), r: 3.5, fill: color(s.name) });
       lines.push([s.mean[best], `${s.name} at ${format(xs[best])}: ${s.mean[best].toFixed(4)}` +
         ` (seeds ${s.low[best].toFixed(4)} to ${s.high[best].toFixed(4)})`]);

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.evaluation.config import BASELINES
 from cmgems.runs.experiment import diff, load
-from cmgems.runs.folder import RESUMABLE_KEYS, RunFolder
+from cmgems.runs.folder import RESUMABLE_KEYS, WINDOW_SUMS, RunFolder
 from cmgems.runs.tensorboard import plain
 from cmgems.utils.intervals import Interval
 
@@ -40,6 +41,7 @@ class Run(NamedTuple):
     experiment: Experiment
     results: dict[str, Any]
     curves: dict[str, Curve]  # by tag
+    window_sums: dict[str, np.ndarray]  # by name; older runs have none
 
 
 class Group(NamedTuple):
@@ -96,7 +98,19 @@ def read_runs(paths: list[Path]) -> RunCollection:
 def read_run(folder: Path) -> Run:
     experiment = load(folder / "config.yaml")
     results = RunFolder(folder).read_results()
-    return Run(experiment.name, folder, experiment, results, read_curves(folder / "metrics.csv"))
+    curves, sums = read_curves(folder / "metrics.csv"), read_window_sums(folder / WINDOW_SUMS)
+    return Run(experiment.name, folder, experiment, results, curves, sums)
+
+
+def read_window_sums(path: Path) -> dict[str, np.ndarray]:
+    """What was measured at the end, by window; empty if the run has not kept it."""
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: damaged: {error}") from error
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -105,7 +119,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
     try:
         with open(path, newline="") as handle:
             for row in csv.DictReader(handle):
-                if row["name"].startswith(("validation_", "final_", "probe/")):
+                if row["name"].startswith(("validation_", "final_", "judge_", "probe/")):
                     points[row["name"]].append((int(row["step"]), float(row["value"])))
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a run's scalars (step,name,value): {error}") from error

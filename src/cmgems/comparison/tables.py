@@ -6,8 +6,10 @@ import math
 from typing import NamedTuple
 
 from cmgems.comparison.compare import Comparison, improved
+from cmgems.comparison.matrix import ALPHA, Matrix, outcome, verdict_matrix
 from cmgems.comparison.metrics import (
     HIDDEN_BITS,
+    JUDGED,
     VALIDATION_METRICS,
     Metric,
     final_value,
@@ -21,6 +23,7 @@ from cmgems.comparison.verdict import format_interval
 from cmgems.utils.text_table import text_table
 
 NOT_REACHED = "not reached"
+VERDICT = "Verdict against"
 
 
 class Table(NamedTuple):
@@ -34,17 +37,46 @@ def tables(comparison: Comparison) -> list[Table]:
     """All of them, in the order in which they are read."""
     task_metrics = [metric for metric in comparison.results if metric not in VALIDATION_METRICS]
     shown = [_final_values(comparison)]
+    judges = [metric for metric in comparison.results if metric in JUDGED]
+    if judges:
+        shown.append(_judges(comparison, judges))
     if task_metrics:
         shown.append(_labelled_tasks(comparison, task_metrics))
     if len(comparison.groups) > 1:
-        shown += [_differences(comparison, metric) for metric in comparison.results]
+        matrix = verdict_matrix(comparison)
+        shown.append(matrix_table(matrix, comparison.baseline.label))
+        shown += [_differences(comparison, metric, matrix) for metric in matrix.metrics]
         with_curve = [m for m in comparison.results if has_curve(comparison.baseline, m)]
         shown += [_steps_to_match(comparison, metric) for metric in with_curve]
     return [*shown, _configurations(comparison)]
 
 
+def matrix_table(matrix: Matrix, baseline: str) -> Table:
+    """One row per measure and one column per experiment, since measures have the longer names."""
+    head = ["measure", *(row.group.label for row in matrix.rows)]
+    rows = [
+        [metric.title, *(row.cells[index].outcome for row in matrix.rows)]
+        for index, metric in enumerate(matrix.metrics)
+    ]
+    if len(matrix.judges) > 1:
+        rows.append(["all judges of unique DNA", *(row.summary for row in matrix.rows)])
+    return Table(f"{VERDICT} {baseline}", head, rows, matrix_note(matrix))
+
+
+def matrix_note(matrix: Matrix) -> str:
+    return (
+        f"Better or worse: p below {ALPHA}, corrected for all {matrix.comparisons} comparisons of "
+        f"this table (Holm). Not told apart is no proof of being equal: the 95 % intervals of the "
+        f"differences, which are not corrected, say how far apart they may be."
+    )
+
+
 def _final_values(comparison: Comparison) -> Table:
-    metrics = [metric for metric in comparison.results if metric in VALIDATION_METRICS]
+    metrics = [
+        metric
+        for metric in comparison.results
+        if metric in VALIDATION_METRICS and metric not in JUDGED
+    ]
     head = ["experiment", "seeds", *(metric.title for metric in metrics)]
     head += ["million tokens", "seconds"]
     rows = []
@@ -57,13 +89,48 @@ def _final_values(comparison: Comparison) -> Table:
         cells.append(f"{seconds_per_step(group) * steps:.0f}")
         rows.append([group.label, str(len(group.runs)), *cells])
     note = (
-        "At the end of the runs, on `validation.final_windows`: mean over seeds, 95 % interval "
-        "(Student). Validation under masks that are the same for all runs; lower is better, except "
-        "for what is gained. A model does best under masks like those that it was trained with: "
-        "the losses favor `random` and `random_wide`, and bits of hidden bases, which are under "
-        f"wide random masks, `random_wide`.{_references_note(comparison, metrics)}"
+        f"At the end of the runs, on `validation.final_windows`: mean over seeds, "
+        f"{_interval_note(comparison, metrics)}. Validation under masks that are the same for all "
+        f"runs; lower is better, except for what is gained. A model does best under masks like "
+        f"those that it was trained with: the losses favor `random` and `random_wide`, and bits of "
+        f"hidden bases, which are under wide random masks, `random_wide`."
+        f"{_references_note(comparison, metrics)}"
     )
     return Table("Final values", head, rows, note)
+
+
+def _interval_note(comparison: Comparison, metrics: list[Metric]) -> str:
+    windows = [
+        final.windows
+        for metric in metrics
+        if metric.sums
+        for final in comparison.results[metric].finals
+    ]
+    if not any(windows):
+        return "95 % interval over seeds (Student)"
+    return f"95 % interval over seeds and {max(windows):,} windows (losses: over seeds)"
+
+
+def _judges(comparison: Comparison, metrics: list[Metric]) -> Table:
+    """One row per experiment, one column per judge of unique DNA."""
+    rows = [
+        [
+            group.label,
+            *(
+                format_interval(comparison.results[metric].finals[index].interval)
+                for metric in metrics
+            ),
+        ]
+        for index, group in enumerate(comparison.groups)
+    ]
+    note = (
+        "Bits per hidden base in unique DNA under further fixed masks, and after recalibration (a "
+        "temperature and a bias per base, fitted on other windows of the same masks): mean over "
+        "seeds, 95 % interval over seeds and windows. `global_pmi`: by `published` PMI of the "
+        "genome; `isolated`: no other hidden base is near. Compare within a column: masks differ "
+        "in how easy their places are."
+    )
+    return Table("By judge", ["experiment", *(metric.judge for metric in metrics)], rows, note)
 
 
 def _references_note(comparison: Comparison, metrics: list[Metric]) -> str:
@@ -102,9 +169,10 @@ def _labelled_tasks(comparison: Comparison, metrics: list[Metric]) -> Table:
     return Table("Labelled tasks", ["model", *(metric.title for metric in metrics)], rows, note)
 
 
-def _differences(comparison: Comparison, metric: Metric) -> Table:
+def _differences(comparison: Comparison, metric: Metric, matrix: Matrix) -> Table:
+    contrasts = comparison.results[metric].contrasts
     rows = []
-    for contrast in comparison.results[metric].contrasts:
+    for contrast in contrasts:
         test = contrast.difference.paired
         rows.append(
             [
@@ -114,14 +182,21 @@ def _differences(comparison: Comparison, metric: Metric) -> Table:
                 _range(test.difference.low, test.difference.high),
                 _p(test.p),
                 _p(contrast.difference.corrected_p),
+                outcome(contrast, metric),
             ]
         )
-    head = ["experiment", "seeds", "difference", "95 % interval", "p", "corrected p"]
+    head = ["experiment", "seeds", "difference", "95 % interval", "p", "corrected p", "verdict"]
     better = "negative" if metric.lower_is_better else "positive"
     label = comparison.baseline.label
+    windows = max((contrast.difference.windows for contrast in contrasts), default=0)
+    how = (
+        f"Interval and p over seeds and the same {windows:,} windows, crossed"
+        if windows
+        else "Student's paired test over seeds"
+    )
     note = (
-        f"{metric.title} minus that of {label} with the same seed; {better} is better. Student's "
-        f"paired test, p corrected for the {len(rows)} comparisons of this table (Holm)."
+        f"{metric.title} minus that of {label} with the same seed; {better} is better. {how}; p "
+        f"corrected for all {matrix.comparisons} comparisons of the verdict (Holm)."
     )
     return Table(f"Differences from {label}: {metric.title}", head, rows, note)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cmgems.comparison.compare import Comparison
 from cmgems.comparison.page import page
-from cmgems.comparison.plot import plot
+from cmgems.comparison.plot import has_bands, plot
 from cmgems.comparison.tables import as_markdown, as_text, runs_csv, tables
 from cmgems.comparison.verdict import verdict
 from cmgems.utils.files import atomic_write
@@ -23,7 +23,9 @@ def as_markdown_page(comparison: Comparison) -> str:
     lines = [f"- {line}" for line in verdict(comparison)]
     lines += [f"- Warning: {line}." for line in comparison.warnings]
     plotted = f"![curves]({CURVES})"
-    band = "Mean over seeds; the band reaches from the lowest to the highest seed."
+    band = "Mean over seeds."
+    if has_bands(comparison):
+        band = "Mean over seeds; the band reaches from the lowest to the highest seed."
     parts = ["\n".join(lines), plotted, band, "\n".join(map(as_markdown, tables(comparison)))]
     return "\n\n".join(parts)
 

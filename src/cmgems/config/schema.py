@@ -254,6 +254,11 @@ class Validation:
         "number of validation windows at the end of a run, or all that there are",
         low=1,
     )
+    judge_windows: int = option(
+        1024,
+        "number of these on which the finished model is judged under further masks",
+        low=1,
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ checkpoints/       last.ckpt, best.ckpt, each with a .sha256 next to it
 events.out.*       TensorBoard
 metrics.csv        the same scalars, one per line: step,name,value
 results.json       the final results, where they come from and what they cost
+window_sums.npz    what is measured at the end, by window (`cmgems.training.judge.WindowSums`)
 profile/           with train.profile=true: a trace of some steps, and the operations by cost
 """
 
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cmgems.config.loading import dump
 from cmgems.config.options import get_value
@@ -41,6 +44,7 @@ RESUMABLE_KEYS = (
     "name",
 )
 PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy", "numba")
+WINDOW_SUMS = "window_sums.npz"
 IN_USE = "is in use by another process"  # a sweep knows such a run by this message
 LOCK = ".lock"  # exists while a process is at work in the folder
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -142,6 +146,10 @@ class RunFolder:
         except BlockingIOError:
             return True
         return False
+
+    def write_window_sums(self, arrays: dict[str, np.ndarray]) -> None:
+        with atomic_write(self.path / WINDOW_SUMS, "wb") as handle:
+            np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]  # taken for flags
 
     def write_results(self, results: dict[str, Any]) -> None:
         with atomic_write(self.results) as handle:

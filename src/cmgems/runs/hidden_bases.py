@@ -3,6 +3,7 @@
 The figures are those of `cmgems.training.judge`.
 """
 
+from itertools import product
 from typing import Any
 
 from cmgems.utils.text_table import text_table
@@ -20,6 +21,14 @@ REFERENCE_NAMES = {
     "markov_seen": ("Markov, same data", "the Markov model of the same data"),
     "markov": ("Markov, all data", "the Markov model of all training data"),
 }
+# The masks under which a finished model is judged, the headline's first.
+JUDGE_NAMES = {
+    "random_wide": "wide random masks",
+    "random": "random masks",
+    "global_pmi": "masks of PMI",
+    "isolated": "isolated bases",
+}
+JUDGED_BITS = ("model", "recalibrated")
 RELATIONS = ("below", "not told apart from", "above")
 
 
@@ -34,6 +43,19 @@ def hidden_bases_table(hidden: dict[str, Any], indent: str = "") -> str:
         cells += [_half(bits[reference]) for reference in REFERENCE_NAMES]
         if "gained_over_markov" in found:
             cells.append(_half(found["gained_over_markov"]))
+        rows.append(cells)
+    return text_table(rows, "<>", indent)
+
+
+def judges_table(judges: dict[str, Any], indent: str = "") -> str:
+    """Bits per hidden base under the masks of each judge, as they are and recalibrated."""
+    rows = [["", "all", "recalibrated", "unique DNA", "recalibrated", "Markov there"]]
+    for name, judged in judges.items():
+        cells = [JUDGE_NAMES[name]]
+        strata = judged.get("strata", {})
+        for stratum, quantity in (*product(("all", "unique"), JUDGED_BITS), ("unique", "markov")):
+            interval = strata.get(stratum, {"bits": {}})["bits"].get(quantity)
+            cells.append(_half(interval) if interval else "-")
         rows.append(cells)
     return text_table(rows, "<>", indent)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cmgems.config.schema import Experiment
-from cmgems.runs.hidden_bases import hidden_bases_table, hidden_bases_verdict
+from cmgems.runs.hidden_bases import hidden_bases_table, hidden_bases_verdict, judges_table
 
 MASK_NAMES = {
     "random": "random masks",
@@ -77,9 +77,18 @@ def _hidden_bases(results: dict[str, Any]) -> list[str]:
         title,
         hidden_bases_table(hidden, indent="    "),
         *verdict,
+        *_judges(results.get("judges")),
         f"  accuracy              {tokens:.1%} of masked tokens (random masks), {bases:.1%} of "
         f"hidden bases (wide masks)",
     ]
+
+
+def _judges(judges: dict[str, Any] | None) -> list[str]:
+    """Under further masks; runs of earlier versions were not judged so."""
+    if not judges:
+        return []
+    title = "  judges                bits per hidden base under other masks, and recalibrated"
+    return [title, judges_table(judges, indent="    ")]
 
 
 def _curriculum(experiment: Experiment, results: dict[str, Any]) -> str:

@@ -102,7 +102,9 @@ def _compute_references(data: GenomeDataModule, masked: MaskedWindows) -> dict[s
     }
 
 
-def mask_windows(data: GenomeDataModule, chosen: Windows, masker: Masker) -> MaskedWindows:
+def mask_windows(
+    data: GenomeDataModule, chosen: Windows, masker: Masker, masks: str = FULLY_HIDDEN_MASKS
+) -> MaskedWindows:
     """Validation windows under the masks that hidden bases are measured with, the longest first."""
     batches = ValidationWindows(data.codes, chosen, rank=0, ranks=1)
     max_length, device = int(chosen.length.max()), masker.rank_V.device
@@ -110,7 +112,7 @@ def mask_windows(data: GenomeDataModule, chosen: Windows, masker: Masker) -> Mas
     for number in range(len(batches)):
         batch = data.on_before_batch_transfer(batches[number], 0)
         batch = move_data_to_device(batch, device)
-        plan = MaskingPlan((FULLY_HIDDEN_MASKS,), params=REFERENCE_PARAMS)
+        plan = MaskingPlan((masks,), params=REFERENCE_PARAMS)
         masked = masker(batch, plan, ALL_MASKED)
         hidden_BL = masker.tokenization.hidden_bases(
             masked.mask_BK, masked.maskable_BK, masked.ids_BK, batch.codes_BL.shape[1]
