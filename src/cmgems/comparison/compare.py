@@ -33,7 +33,6 @@ VALIDATION_KEYS = (
     "data.validation_block",
     "validation.windows",
     "validation.final_windows",
-    "masking.mask_ratio",
     "masking.center_rate",
     "pmi.table",
 )

@@ -19,7 +19,8 @@ from cmgems.cost.memory import FLOAT, Micro, StepMemory, step_memory
 from cmgems.models.build import build_model, encoder_config
 from cmgems.models.encoder import EncoderConfig
 from cmgems.models.layouts import SequenceLayout
-from cmgems.tokenization import build_tokenization
+from cmgems.tokenization import Tokenization, build_tokenization
+from cmgems.tokenization.base import width
 from cmgems.training.optim import build_optimizer
 from cmgems.utils.rng import seed_torch
 
@@ -140,9 +141,21 @@ def estimate_windows(experiment: Experiment) -> Windows:
     full_length = min(tokenization.num_tokens(data.window_length), positions)
     mean = full * full_length + (1 - full) * float(uniform.mean())
     square = full * full_length**2 + (1 - full) * float(uniform.square().mean())
-    masked_fraction = experiment.masking.mask_ratio * (1 - special / mean)
+    masked_fraction = _token_fraction(experiment, tokenization) * (1 - special / mean)
     max_length = min(tokenization.max_tokens(data.window_length), positions)
     return Windows(mean, square / mean, max_length, masked_fraction)
+
+
+def _token_fraction(experiment: Experiment, tokenization: Tokenization) -> float:
+    """Expected fraction of masked tokens. Of a budget in hidden bases it is that of windows which
+    hide bases each for itself: somewhat more than in fact, as adjacent windows hide some together.
+    """
+    masking, windows = experiment.masking, tokenization.windows
+    if masking.budget == "tokens":
+        return masking.mask_ratio
+    plain = "random" in experiment.curriculum.strategies
+    tokens = width(windows.plain if plain else windows.wide)
+    return 1 - (1 - masking.mask_ratio) ** (tokens / (tokens - windows.overlap))
 
 
 def estimate_memory(experiment: Experiment, micro_batch: int, device: torch.device) -> StepMemory:

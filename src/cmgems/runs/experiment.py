@@ -180,6 +180,22 @@ def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"optim.warmup_steps: found {optim.warmup_steps}, wanted fewer than train.max_steps = "
             f"{train.max_steps}",
         )
+    yield from _decay_rules(experiment)
+
+
+def _decay_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    optim, max_steps = experiment.optim, experiment.train.max_steps
+    if optim.schedule != "wsd" and optim.decay_steps:
+        yield (
+            "optim.decay_steps",
+            f"optim.decay_steps: belongs to optim.schedule wsd, found {optim.schedule}",
+        )
+    elif optim.decay_steps > max_steps - optim.warmup_steps >= 0:
+        yield (
+            "optim.decay_steps",
+            f"optim.decay_steps: found {optim.decay_steps}, wanted at most train.max_steps - "
+            f"optim.warmup_steps = {max_steps - optim.warmup_steps}",
+        )
 
 
 def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -212,9 +228,28 @@ def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
         )
     if len(set(curriculum.strategies)) < found:
         yield "curriculum.strategies", "curriculum.strategies: a name is listed twice"
+    yield from _budget_rules(experiment)
     yield from _reach_rules(experiment)
     yield from _milestone_rules(experiment)
     yield from _ramp_rules(experiment)
+
+
+def _budget_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    masking, strategies = experiment.masking, experiment.curriculum.strategies
+    if masking.budget != "hidden_bases":
+        return
+    if masking.center_rate == "paper":
+        yield (
+            "masking.budget",
+            "masking.budget: found hidden_bases, but masking.center_rate is paper: the paper's "
+            "rates are fixed",
+        )
+    if experiment.data.tokenization == "kmers" and "uniform" in strategies:
+        yield (
+            "masking.budget",
+            "masking.budget: found hidden_bases with strategy uniform: single overlapping k-mers "
+            "hide no base; wanted tokens, or another strategy",
+        )
 
 
 GENEMASK_LIMIT = 0.5  # of tokens, where its windows need not cover their centres
