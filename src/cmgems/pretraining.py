@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ from cmgems.difficulty.table import PmiTable
 from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
+from cmgems.runs.experiment import steps_to_keep
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
 from cmgems.runs.summary import render_summary
@@ -82,6 +84,11 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         If the training diverged.
     """
     folder = RunFolder(Path(experiment.run.dir))
+    if experiment.branch.run and not (experiment.run.resume and folder.last_checkpoint):
+        raise UserError(
+            f"branch.run: found {experiment.branch.run}, but {folder.path} holds no checkpoint of "
+            "it to resume; a branch is begun by cmgems branch"
+        )
     if experiment.run.resume:
         refuse_other_versions(folder)
         if folder.results.exists():
@@ -104,6 +111,8 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         with signals_restored():
             fit(trainer, module, data, folder)
         results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
+        if experiment.branch.run:
+            results["branch"] = asdict(experiment.branch)
         if is_first_rank:
             folder.write_results(results)
             report(experiment, folder)
@@ -189,7 +198,7 @@ def build_callbacks(
         *([Profile(folder.path / "profile")] if experiment.train.profile else []),
         *extra,
         # After all callbacks that have state to save.
-        RunCheckpoints(folder.checkpoints),
+        RunCheckpoints(folder.checkpoints, steps_to_keep(experiment)),
         stop,
     ]
 

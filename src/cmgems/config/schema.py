@@ -245,6 +245,21 @@ class Train:
     log_every_n_steps: int = option(
         10, "steps between two lines of the training log", low=1, was="log_every"
     )
+    keep_checkpoints_at: tuple[float, ...] = option(
+        None,
+        "fractions of the run after which a checkpoint is kept, as stepN.ckpt; each at a "
+        "validation",
+        factory=tuple,
+    )
+
+
+@dataclass(frozen=True)
+class Branch:
+    run: str = option(
+        "", "folder of the run that this one was branched from; `cmgems branch` fills"
+    )
+    step: int = option(0, "step of the checkpoint that it began from", low=0)
+    sha256: str = option("", "digest of that checkpoint")
 
 
 @dataclass(frozen=True)
@@ -287,5 +302,6 @@ class Experiment:
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
+    branch: Branch = field(default_factory=Branch)
     validation: Validation = field(default_factory=Validation)
     probe: Probe = field(default_factory=Probe)

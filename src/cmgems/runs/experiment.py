@@ -206,6 +206,22 @@ def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"validation.every_n_steps: found {every}, wanted a divisor of train.max_steps = "
             f"{steps}, so that the last step is validated and saved",
         )
+    kept = experiment.train.keep_checkpoints_at
+    if not all(0 < fraction <= 1 for fraction in kept) or any(
+        step % every for step in steps_to_keep(experiment)
+    ):
+        yield (
+            "train.keep_checkpoints_at",
+            f"train.keep_checkpoints_at: found {list(kept)}, wanted fractions of train.max_steps = "
+            f"{steps} that are multiples of validation.every_n_steps = {every}: a checkpoint "
+            "follows a validation",
+        )
+
+
+def steps_to_keep(experiment: Experiment) -> list[int]:
+    """The steps after which a checkpoint is kept."""
+    train = experiment.train
+    return [round(fraction * train.max_steps) for fraction in train.keep_checkpoints_at]
 
 
 def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
