@@ -253,9 +253,9 @@ class CenterRates:
         once = name == "loss_adaptive" and self.loss_rank_V is not self.rank_V
         if self._cache is None or name not in STRATEGIES or once:
             return self._measure_and_solve(key.curves, strategy, params)
-        cache_key = (name, key.curves.tuned, key.mask_ratio)
-        if key.curves.budget != "tokens":
-            cache_key = (*cache_key, key.curves.budget)
+        # That of a budget in tokens is as it was when there was no other.
+        budget = () if key.curves.budget == "tokens" else (key.curves.budget,)
+        cache_key = (name, key.curves.tuned, key.mask_ratio, *budget)
         return self._cache.rates(
             cache_key, lambda: self._measure_and_solve(key.curves, strategy, params)
         )
