@@ -42,9 +42,9 @@ from cmgems.difficulty.table import PmiTable
 from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
-from cmgems.runs.experiment import steps_to_keep
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
+from cmgems.runs.step_rules import steps_to_keep
 from cmgems.runs.summary import render_summary
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
 from cmgems.tokenization.bpe_file import TOKENIZER, read_byte_pairs

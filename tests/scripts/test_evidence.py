@@ -9,7 +9,7 @@ import pytest
 from helpers.paths import EXPERIMENTS
 
 from cmgems.evaluation.config import load_evaluation
-from cmgems.runs.experiment import steps_to_keep
+from cmgems.runs.step_rules import steps_to_keep
 from cmgems.sweeps.config import read_sweep
 from cmgems.sweeps.plan import cross_axes, plan_runs
 

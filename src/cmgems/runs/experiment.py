@@ -9,6 +9,7 @@ from cmgems.config.loading import load_as
 from cmgems.config.options import get_value, iter_keys
 from cmgems.config.schema import Experiment, Masking
 from cmgems.errors import UserError
+from cmgems.runs.step_rules import decay_rules, kept_checkpoint_rules
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -180,22 +181,7 @@ def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"optim.warmup_steps: found {optim.warmup_steps}, wanted fewer than train.max_steps = "
             f"{train.max_steps}",
         )
-    yield from _decay_rules(experiment)
-
-
-def _decay_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    optim, max_steps = experiment.optim, experiment.train.max_steps
-    if optim.schedule != "wsd" and optim.decay_steps:
-        yield (
-            "optim.decay_steps",
-            f"optim.decay_steps: belongs to optim.schedule wsd, found {optim.schedule}",
-        )
-    elif optim.decay_steps > max_steps - optim.warmup_steps >= 0:
-        yield (
-            "optim.decay_steps",
-            f"optim.decay_steps: found {optim.decay_steps}, wanted at most train.max_steps - "
-            f"optim.warmup_steps = {max_steps - optim.warmup_steps}",
-        )
+    yield from decay_rules(experiment)
 
 
 def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -206,22 +192,7 @@ def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"validation.every_n_steps: found {every}, wanted a divisor of train.max_steps = "
             f"{steps}, so that the last step is validated and saved",
         )
-    kept = experiment.train.keep_checkpoints_at
-    if not all(0 < fraction <= 1 for fraction in kept) or any(
-        step % every for step in steps_to_keep(experiment)
-    ):
-        yield (
-            "train.keep_checkpoints_at",
-            f"train.keep_checkpoints_at: found {list(kept)}, wanted fractions of train.max_steps = "
-            f"{steps} that are multiples of validation.every_n_steps = {every}: a checkpoint "
-            "follows a validation",
-        )
-
-
-def steps_to_keep(experiment: Experiment) -> list[int]:
-    """The steps after which a checkpoint is kept."""
-    train = experiment.train
-    return [round(fraction * train.max_steps) for fraction in train.keep_checkpoints_at]
+    yield from kept_checkpoint_rules(experiment)
 
 
 def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from cmgems.config.options import get_value, iter_keys
 from cmgems.config.schema import Curriculum, Experiment, Masking
 from cmgems.errors import UserError
-from cmgems.runs.experiment import diff, load, steps_to_keep
+from cmgems.runs.experiment import diff, load
 from cmgems.runs.folder import RESUMABLE_KEYS, RunFolder
+from cmgems.runs.step_rules import steps_to_keep
 from cmgems.sweeps.plan import PlannedRun
 from cmgems.utils.files import atomic_write
 
