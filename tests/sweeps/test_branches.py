@@ -67,7 +67,7 @@ def test_common_masks_and_another_rate(parent, tmp_path):
 @pytest.mark.parametrize(
     ("step", "overrides", "message"),
     [
-        (5, [], r"found 5, but .* has checkpoints of steps 6, 12"),
+        (5, [], r"found 5, but .* has checkpoints of steps .*12 "),
         (6, ["optim.beta1=0.5"], r"optim.beta1: a branch keeps what .* has, 0.9; found 0.5"),
         (6, ["seed=1"], r"seed: a branch keeps"),
         (6, ["train.max_steps=99"], "a branch sets this key itself"),
@@ -90,7 +90,7 @@ def test_a_branch_does_not_begin_anew_without_a_word(parent, tmp_path):
 
 
 def test_checkpoints_are_kept_at_validations_alone(tiny):
-    with pytest.raises(UserError, match=r"keep_checkpoints_at: found \[0.25\].* every_n_steps = 3"):
+    with pytest.raises(UserError, match=r"keep_checkpoints_at: found \[0.25\].*every_n_steps = 3"):
         load(RANDOM, [*tiny, "train.max_steps=15", "train.keep_checkpoints_at=[0.25]"])
 
 

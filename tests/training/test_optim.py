@@ -26,7 +26,7 @@ def test_the_rate_warms_up_stays_and_decays():
     assert [warmup_stable_decay(step, 4, 5, 12) for step in range(13)] == pytest.approx(expected)
     # Until its decay a longer run is the same one; without a decay it stays.
     assert [warmup_stable_decay(step, 4, 5, 99) for step in range(8)] == expected[:8]
-    assert [warmup_stable_decay(step, 2, 0, 4) for step in range(5)] == [0.5, 1, 1, 1, 0]
+    assert [warmup_stable_decay(step, 2, 0, 4) for step in range(5)] == [0.5, 1, 1, 1, 1]
     # All that is left after the warm-up: the linear schedule.
     linear = [linear_warmup_decay(step, 4, 12) for step in range(13)]
     assert [warmup_stable_decay(step, 4, 8, 12) for step in range(13)] == linear

@@ -26,14 +26,17 @@ def linear_warmup_decay(step: int, warmup_steps: int, max_steps: int) -> float:
 
 def warmup_stable_decay(step: int, warmup_steps: int, decay_steps: int, max_steps: int) -> float:
     """Linear warm-up to 1 over `warmup_steps` steps, constant until `decay_steps` before
-    `max_steps`, then linear decay to 0 (WSD: Hu et al., arXiv 2404.06395).
+    `max_steps`, then linear decay to 0 (WSD: Hu et al., arXiv 2404.06395). With 0 `decay_steps` it
+    stays constant.
 
     Until the decay begins it does not depend on `max_steps`: a run can be branched from any step of
     it (`cmgems branch`).
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
-    return min(1.0, max(0.0, (max_steps - step) / max(1, decay_steps)))
+    if not decay_steps:
+        return 1.0
+    return min(1.0, max(0.0, (max_steps - step) / decay_steps))
 
 
 def rate_factor(optim: Optim, step: int, max_steps: int) -> float:
