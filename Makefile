@@ -8,6 +8,8 @@ PORT ?= 6006
 ARGS ?=
 GENOME ?=
 TASKS ?=
+PARTS ?=
+JOBS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
@@ -26,11 +28,11 @@ sweep: $(VENV)/.installed  ## train with all maskings, three seeds each, on the 
 compare: $(VENV)/.installed  ## compare the runs of `make sweep`: tables and one HTML page
 	$(BIN)/cmgems compare $(RUNS)/maskings
 
-evidence: $(VENV)/.installed  ## does masking by PMI save steps? An evening on 2 cores, resumable: GENOME="chr20.fa chrX.fa" TASKS=FOLDER
-	RUNS=$(RUNS) TASKS=$(TASKS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
+evidence: $(VENV)/.installed  ## does masking by PMI save steps? Sittings on 2 cores, resumable: GENOME="chr20.fa chrX.fa" TASKS=FOLDER PARTS=...
+	RUNS=$(RUNS) TASKS=$(TASKS) PARTS="$(PARTS)" JOBS=$(JOBS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
 
-paper: $(VENV)/.installed  ## the same at the authors' size, on one GPU; takes GENOME and TASKS too
-	PAPER=1 RUNS=$(RUNS) TASKS=$(TASKS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
+paper: $(VENV)/.installed  ## its second part at the authors' size, on one GPU; takes GENOME, TASKS and JOBS too
+	PAPER=1 RUNS=$(RUNS) TASKS=$(TASKS) JOBS=$(JOBS) CMGEMS=$(BIN)/cmgems bash scripts/evidence.sh $(GENOME) -- $(ARGS)
 
 evaluate: $(VENV)/.installed  ## score runs/quickstart (or an untrained encoder) next to baselines, no download
 	@test -f $(RUNS)/quickstart/results.json || \

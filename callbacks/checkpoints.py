@@ -1,7 +1,8 @@
-"""Checkpoints of a run: `last.ckpt` after every validation, `best.ckpt` when it is the best."""
+"""Checkpoints of a run: `last.ckpt` after every validation, `best.ckpt` when it is the best, and
+`stepN.ckpt` where one is kept."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -25,11 +26,12 @@ class RunCheckpoints(L.Callback):
     (A run that is resumed from a checkpoint made before its validation skips that validation.)
     `best.ckpt` is the one with the lowest loss under `random` masks, which are the same for all
     curricula: a copy of `last.ckpt`. A run that was killed before it was made makes it when it is
-    resumed, so that it always is what the run's state says.
+    resumed, so that it always is what the run's state says. `stepN.ckpt` is not replaced by later
+    ones: other runs can be branched from it.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, kept_steps: Sequence[int] = ()):
+        self.folder, self.kept_steps = folder, kept_steps
         self.best_loss = float("inf")
         self.best_step = 0
 
@@ -49,6 +51,9 @@ class RunCheckpoints(L.Callback):
         is_best = loss < self.best_loss
         if is_best:
             self.best_loss, self.best_step = loss, trainer.global_step
+        if trainer.global_step in self.kept_steps:
+            # Before the one from which the run resumes, which would never come here again.
+            trainer.save_checkpoint(self.folder / f"step{trainer.global_step}.ckpt")
         trainer.save_checkpoint(self.folder / LAST)
         if is_best and trainer.is_global_zero:
             copy_checkpoint(self.folder / LAST, self.folder / BEST)

@@ -94,7 +94,11 @@ class TrainingLog(L.Callback):
             "gradient_norm": float(module.gradient_norm),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "progress": self.curriculum.stage_position(step),
-            **self.curriculum.plan(step).params._asdict(),
+            **{
+                name: value
+                for name, value in self.curriculum.plan(step).params._asdict().items()
+                if name != "budget"  # a word, the same throughout the run
+            },
             **{f"fraction_by_{name}": x for name, x in self.masked_fractions().items()},
         }
         write(trainer, {f"train/{name}": value for name, value in self.last_logged.items()})

@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# The evidence, from genome to report: does a PMI curriculum save steps? Run again after a stop, it
-# resumes. Overrides go to the sweep.
+# The evidence, from genome to report: does a PMI curriculum save steps? Its parts one after the other;
+# run again after a stop, it resumes. Overrides go to the sweeps.
 #   [TASKS=FOLDER] scripts/evidence.sh [FASTA...] [-- key=value ...]
 # Without FASTA the store in runs/genome is used, which an earlier call has made. With TASKS, the
 # folder of the published labelled files, models are scored on labelled tasks too (docs/tasks.md).
-# PAPER=1 runs it at the authors' size, on a GPU, instead.
+# PARTS names some of the sweeps alone. JOBS runs are computed at once. PAPER=1 runs part 2 at the
+# authors' size, on a GPU, instead.
 set -eo pipefail
 cmgems=${CMGEMS:-cmgems}
 runs=${RUNS:-runs}
 tasks=${TASKS:-}
+jobs=${JOBS:-2}
+parts=${PARTS:-evidence_common_end evidence_hidden_bases evidence_bases}
+[ -z "${PAPER:-}" ] || parts=paper
 sources=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do sources+=("$1"); shift; done
 [ $# -gt 0 ] && shift
@@ -19,42 +23,26 @@ if [ ! -e "$runs/genome" ]; then
   "$cmgems" genome "${sources[@]}" --out "$runs/genome"
 fi
 
-frozen="prom-core,splice-40,gue/prom/prom_300_tata,gue/tf/0,gue/mouse/0"
-probes=()
-[ -z "$tasks" ] || probes=(set.probe.every_n_steps=1000 "set.probe.tasks=[$frozen]" "set.probe.root=$tasks" set.probe.shots=500)
+frozen="prom-core,splice-40,gue/prom/prom_300_tata,gue/prom/prom_core_all,gue/tf/0,gue/tf/3,gue/mouse/0,gue/mouse/1"
 
-pretrain() {  # SWEEP
-  "$cmgems" sweep "experiments/sweep/$1.yaml" "dir=$runs/$1" "set.data.genome=$runs/genome" "${probes[@]}" "${@:2}"
+part() {  # SWEEP [key=value ...]; the last words are overrides of the sweep
+  local name=$1 decay=() init=fast_start
+  [ "$name" != evidence_bases ] || init=bert
+  # 300 common steps after all of a run; elsewhere the last fifth of each budget
+  [ "$name" != evidence_common_end ] || decay=(decay=300)
+  "$cmgems" sweep "experiments/sweep/$name.yaml" "dir=$runs/$name" "set.data.genome=$runs/genome" \
+    "jobs=$jobs" "${@:2}"
+  "$cmgems" branch "$runs/$name"/*-seed? step=kept "${decay[@]}" masks=random_wide \
+    "dir=$runs/$name-ends" "jobs=$jobs" validation.final_windows=4096
+  local scores=()
+  if [ -n "$tasks" ]; then
+    # By the last checkpoints: the model of each budget, when its learning rate was 0.
+    "$cmgems" evaluate experiments/finetune/probe.yaml "run.dir=$runs/scores/$name-probe" \
+      "tasks.root=$tasks" "untrained.init=$init" "models=[$runs/$name-ends/*/checkpoints/last.ckpt]" \
+      "tasks.names=[$frozen]" "few_shot.shots=[500]" few_shot.replicates=5
+    scores=("$runs/scores/$name-probe")
+  fi
+  "$cmgems" compare "$runs/$name-ends" "${scores[@]}" "out=docs/results/$name"
 }
 
-evaluate() {  # SWEEP PROTOCOL key=value ...; the untrained encoder begins as the runs did
-  "$cmgems" evaluate "experiments/finetune/$2.yaml" "run.dir=$runs/scores/$1-$2" \
-    "tasks.root=$tasks" untrained.init=fast_start few_shot.replicates=1 "${@:3}"
-}
-
-scored=()
-score() {  # SWEEP
-  [ -n "$tasks" ] || return 0
-  # Each run is scored by its last checkpoint: one budget for all.
-  evaluate "$1" few_shot "models=[$runs/$1/*/checkpoints/last.ckpt]" "tasks.names=[prom-core]" \
-    "few_shot.shots=[100]"
-  scored=("$runs/scores/$1-few_shot")
-  # The runs were probed on the same examples during training; this computes the baselines.
-  evaluate "$1" probe "tasks.names=[$frozen]" "few_shot.shots=[500]"
-}
-
-first=evidence
-[ -z "${PAPER:-}" ] || first=paper
-pretrain "$first" "$@"
-score "$first"
-"$cmgems" compare "$runs/$first" "${scored[@]}" baseline=random "out=docs/results/$first"
-# The authors' comparison: the curriculum against its parts, and in the other order.
-parts=("$runs/$first"/{genemask,global_pmi,cm_gems,cm_gems_reversed}-seed?)
-"$cmgems" compare "${parts[@]}" "${scored[@]}" baseline=genemask "out=docs/results/$first-curriculum"
-[ "$first" = evidence ] || exit 0
-
-probes=()
-pretrain init_and_span "$@"
-both=("$runs/init_and_span" "$runs"/evidence/random{,_wide}-seed?)
-"$cmgems" compare "${both[@]}" baseline=random out=docs/results/init_and_span
-"$cmgems" compare "${both[@]}" baseline=authors out=docs/results/authors
+for name in $parts; do part "$name" "$@"; done

@@ -25,6 +25,7 @@ COMMANDS = {
     "plan": ("cmgems.commands.plan", "estimate what an experiment costs: FLOPs, memory, hours"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
     "sweep": ("cmgems.commands.sweep", "run many experiments from one file: grid, list or search"),
+    "branch": ("cmgems.commands.branch", "end runs at smaller budgets, from their checkpoints"),
     "compare": ("cmgems.commands.compare", "compare finished runs: tables, plots and a verdict"),
     "evaluate": ("cmgems.commands.evaluate", "score pretrained models on labelled tasks"),
     "score": ("cmgems.commands.score", "score sequences and variants zero-shot, by likelihood"),

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +44,7 @@ from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
+from cmgems.runs.step_rules import steps_to_keep
 from cmgems.runs.summary import render_summary
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
 from cmgems.tokenization.bpe_file import TOKENIZER, read_byte_pairs
@@ -82,6 +84,11 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         If the training diverged.
     """
     folder = RunFolder(Path(experiment.run.dir))
+    if experiment.branch.run and not (experiment.run.resume and folder.last_checkpoint):
+        raise UserError(
+            f"branch.run: found {experiment.branch.run}, but {folder.path} holds no checkpoint of "
+            "it to resume; a branch is begun by cmgems branch"
+        )
     if experiment.run.resume:
         refuse_other_versions(folder)
         if folder.results.exists():
@@ -104,6 +111,8 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         with signals_restored():
             fit(trainer, module, data, folder)
         results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
+        if experiment.branch.run:
+            results["branch"] = asdict(experiment.branch)
         if is_first_rank:
             folder.write_window_sums(find_callback(FinalEvaluation, run_callbacks).window_sums)
             folder.write_results(results)  # last: they say that the run is finished
@@ -196,7 +205,7 @@ def build_callbacks(
         *([Profile(folder.path / "profile")] if experiment.train.profile else []),
         *extra,
         # After all callbacks that have state to save.
-        RunCheckpoints(folder.checkpoints),
+        RunCheckpoints(folder.checkpoints, steps_to_keep(experiment)),
         stop,
     ]
 

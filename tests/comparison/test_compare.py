@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.compared_runs import write_run
+from helpers.paths import EXPERIMENTS
 
 from cmgems.cli import main
 from cmgems.comparison.compare import MetricResults, compare
@@ -18,7 +19,9 @@ from cmgems.comparison.page import page
 from cmgems.comparison.records import read_runs
 from cmgems.comparison.verdict import verdict
 from cmgems.comparison.write import as_terminal_text
+from cmgems.config.loading import dump
 from cmgems.errors import UserError
+from cmgems.runs.experiment import load
 
 
 @pytest.fixture
@@ -43,6 +46,43 @@ def test_runs_are_grouped_and_the_baseline_comes_first(sweep):
     assert comparison.warnings == []
     titles = [metric.title for metric in comparison.results]
     assert titles[3:] == ["probe during the run: prom_core, auroc"]  # its official metric alone
+
+
+def write_branches(folder, strategy, seed, bits_by_step):
+    """Branches with common masks from steps of a run that was masked by a strategy."""
+    parent = load(EXPERIMENTS / "pretrain/base.yaml", [f"curriculum.strategies=[{strategy}]"])
+    for step, bits in bits_by_step.items():
+        path = folder / f"{strategy}-seed{seed}-step{step}"
+        write_run(path, "random_wide", seed, bits)
+        overrides = [
+            f"train.max_steps={step + 50}",
+            "optim.schedule=wsd",
+            "optim.decay_steps=50",
+            f"branch.run=runs/{strategy}-seed{seed}",
+            f"branch.step={step}",
+            f"branch.sha256='{strategy}{seed}{step}'",
+        ]
+        experiment = load(path / "config.yaml", overrides)
+        (path / "config.yaml").write_text(dump(experiment))
+        (path / "parent.yaml").write_text(dump(replace(parent, seed=seed)))
+
+
+def test_steps_to_match_are_read_off_measured_budgets(tmp_path):
+    """Branches of one arm are one experiment; its curve is that of their ends."""
+    for seed in range(3):
+        noise = 1e-4 * seed
+        write_branches(tmp_path, "random", seed, {200: 1.98 + noise, 950: 1.94 + noise})
+        write_branches(
+            tmp_path, "genemask", seed, {200: 1.96 + noise, 450: 1.92 + noise, 950: 1.91 + noise}
+        )
+    comparison = compare(read_runs([tmp_path]))
+    assert [len(group.runs) for group in comparison.groups] == [3, 3]
+    assert comparison.baseline.runs[0].parent.curriculum.strategies == ("random",)
+    assert comparison.varied == ["parent.curriculum.strategies"]
+    (contrast,) = comparison.results[HIDDEN_BITS].contrasts
+    # 1.94 lies half-way between the ends at 250 and at 500 steps.
+    assert contrast.steps_to_match.step == pytest.approx(375, abs=1)
+    assert contrast.difference.paired.difference.mean == pytest.approx(-0.03)
 
 
 def test_a_difference_is_paired_by_seed(sweep):

@@ -272,3 +272,18 @@ def test_every_key_is_documented_and_in_the_help():
         default = get_value(Experiment(), name)
         kind, may_be_null = accepted_type(part)
         assert isinstance(default, get_origin(kind) or kind) or (may_be_null and default is None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["curriculum.strategies=[uniform]"], "single overlapping k-mers hide no base"),
+        (["masking.center_rate=paper"], "the paper's rates are fixed"),
+    ],
+)
+def test_a_budget_in_hidden_bases_is_refused_where_it_cannot_be_kept(overrides, message):
+    path = EXPERIMENTS / "pretrain/random.yaml"
+    with pytest.raises(UserError, match=message):
+        load(path, ["masking.budget=hidden_bases", *overrides])
+    single = ["data.tokenization=bases", "model.init=bert", "curriculum.strategies=[uniform]"]
+    assert load(path, ["masking.budget=hidden_bases", *single]).masking.budget == "hidden_bases"

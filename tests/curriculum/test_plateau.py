@@ -45,12 +45,14 @@ def switch_fraction(name, steps, every, **plateau):
     return None if count is None else curve[count - 1][0] / steps
 
 
-def test_paper_rule_is_a_drop_of_the_perplexity_below_the_threshold():
+def test_paper_rule_is_a_change_of_the_perplexity_below_the_threshold():
     losses = [math.log(p) for p in (400, 90, 40, 20, 19.5, 10)]
     assert switch(losses, rule="paper", threshold=1.0) == 5
     assert switch(losses, rule="paper", threshold=0.1) is None
     assert switch(losses, rule="paper", threshold=25.0) == 4
-    assert switch([math.log(4000), math.log(4001)], rule="paper", threshold=1.0) == 2
+    # It rose, by more and by less than the threshold.
+    assert switch([math.log(4000), math.log(4002)], rule="paper", threshold=1.0) is None
+    assert switch([math.log(4000), math.log(4000.9)], rule="paper", threshold=1.0) == 2
 
 
 def test_relative_rule_compares_with_the_largest_drop():

@@ -47,7 +47,7 @@ def test_packs_the_tokens_of_the_bases(made):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_fixed_shape_holds_the_batch_of_the_kernels(name, made):
     experiment, masker, batch = made
-    policy = packed_shape_policy(experiment, masker.tokenization)
+    policy = packed_shape_policy(experiment, masker)
     shape = policy.packed_shape(batch.content_tokens(masker.tokenization))
     plain = masker(batch, name)
     with force_torch_path():

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from cmgems.config.encoders import Model
 from cmgems.config.schema import Curriculum, Experiment, Masking, Ramp, Ramps
-from cmgems.curriculum.schedule import max_mask_ratio
+from cmgems.curriculum.schedule import max_token_fraction
 from cmgems.data_modules.windows import WindowSampling, WindowStream
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker, MaskingPlan
@@ -171,11 +171,43 @@ def test_few_numbers_of_tokens(windows):
     assert max(packed_shape.tokens for packed_shape in packed_shapes) <= 10 * MAX_LENGTH
 
 
-def test_largest_fraction_of_a_run():
+def test_largest_fraction_of_a_run(masker):
+    def largest(curriculum, masking):
+        return max_token_fraction(curriculum, masking, masker.token_fraction)
+
     plain, ramps = Curriculum(), Ramps(mask_ratio=Ramp("linear", end=0.4))
-    assert max_mask_ratio(plain, Masking()) == 0.15
-    assert max_mask_ratio(Curriculum(ramps=ramps), Masking()) == 0.4
-    assert max_mask_ratio(plain, Masking(center_rate="paper")) == 0.2
+    assert largest(plain, Masking()) == 0.15
+    assert largest(Curriculum(ramps=ramps), Masking()) == 0.4
+    assert largest(plain, Masking(center_rate="paper")) == 0.2
+    # To hide a base, `random` masks six k-mers; the wide windows need fewer for each base.
+    hidden = Masking(budget="hidden_bases")
+    both = Curriculum(strategies=("random_wide", "random"))
+    assert 0.2 < largest(Curriculum(strategies=("random_wide",)), hidden) < 0.3
+    assert 0.36 < largest(both, hidden) < 0.42
+
+
+@pytest.mark.parametrize("name", ["random", "random_wide", "global_pmi"])
+def test_masks_that_hide_as_many_bases_fit_into_the_shape(name, masker, windows):
+    experiment = Experiment(
+        model=Model(hidden_size=32, num_heads=2, intermediate_size=64),
+        curriculum=Curriculum(strategies=(name,)),
+        masking=Masking(budget="hidden_bases"),
+    )
+    module = Pretraining(
+        experiment, Masker(OverlappingKmers(6), masker.rank_V, masker.center_rates)
+    )
+    policy = module.packed_shapes._replace(max_length=MAX_LENGTH)
+    plan = MaskingPlan((name,), params=StrategyParams(budget="hidden_bases"))
+    masked = 0
+    for first in range(0, 1200, 12):
+        batch = windows.batch(first, 12)
+        packed_shape = policy.packed_shape(batch.content_tokens(OverlappingKmers(6)))
+        with force_torch_path():
+            packed = masker(batch, plan, packed_shape=packed_shape)
+        masked += int(packed.mask_BK.sum())
+        assert int((packed.targets_M != IGNORED).sum()) == int(packed.mask_BK.sum())
+        assert packed_shape.masked < packed_shape.tokens
+    assert masked > 5000
 
 
 # Tables that strategies look up, made on the host once: module, function, size.

@@ -162,6 +162,64 @@ def test_paper_budget_is_the_paper_rate_at_every_length(human_ids, human_rank):
     assert rates.tolist() == [pytest.approx(0.025)] * 506
 
 
+def hidden_fraction(masker, codes_BL, name, params):
+    """Bases of windows that no visible token shows, found letter by letter."""
+    tokenization, k = masker.tokenization, masker.tokenization.k
+    ids = tokenization.encode(codes_BL)
+    keys = torch.from_numpy(sequence_keys(derive_key(7, "budget test"), np.arange(len(ids))))
+    mask = masker.mask(ids, tokenization.is_maskable(ids), keys, name, params)
+    hidden = bases = 0
+    for row in mask.tolist():
+        covers = k if tokenization.name == "kmers" else 1
+        shown = {t + i for t, masked in enumerate(row) if not masked for i in range(covers)}
+        bases += len(row) + covers - 1
+        hidden += len(row) + covers - 1 - len(shown)
+    return hidden / bases
+
+
+HIDING = [name for name in STRATEGIES if name != "uniform"]
+
+
+@pytest.fixture(scope="module")
+def short_windows(human_codes, human_rank):
+    """A masker that is calibrated on windows of 85 bases, and others of them."""
+    codes_BL = human_codes.reshape(-1, 85)
+    corpus, other = codes_BL[::2], codes_BL[1::2].repeat(4, 1)
+    known = corpus[(corpus < 4).all(1)]
+    rates = CenterRates(KMERS.encode(known), human_rank, KMERS)
+    return Masker(KMERS, human_rank, rates), other[(other < 4).all(1)]
+
+
+@pytest.mark.parametrize("name", HIDING)
+def test_hides_the_wanted_fraction_of_the_bases(name, short_windows):
+    masker, codes_BL = short_windows
+    params = StrategyParams(mask_ratio=0.2, budget="hidden_bases")
+    assert hidden_fraction(masker, codes_BL, name, params) == pytest.approx(0.2, abs=0.008)
+
+
+def test_at_equal_tokens_the_strategies_hide_unequal_fractions(short_windows):
+    """The reason for a budget in hidden bases, and a proof that the test above can fail."""
+    masker, codes_BL = short_windows
+    plain, wide = (
+        hidden_fraction(masker, codes_BL, name, StrategyParams())
+        for name in ("random", "random_wide")
+    )
+    assert 2 * plain < wide
+
+
+@pytest.mark.parametrize("name", ["random", "genemask"])
+def test_a_masked_single_base_is_a_hidden_one(name, human_codes, human_rank):
+    ids = BASES.encode(human_codes[:, :60])
+    center_rates = CenterRates(ids[(ids < 9).all(1)], human_rank, BASES)
+    by_tokens, by_bases = (
+        center_rates.rates(
+            name, STRATEGIES[name], StrategyParams(budget=budget), torch.device("cpu")
+        )
+        for budget in ("tokens", "hidden_bases")
+    )
+    assert torch.equal(by_tokens, by_bases)
+
+
 def test_rates_follow_the_params_that_a_strategy_reads(human_ids, human_rank):
     center_rates, cpu = (
         CenterRates(human_ids[:64], human_rank, KMERS),

@@ -38,11 +38,12 @@ def test_each_dependence_has_its_own_file(corpus, human_rank, tmp_path, monkeypa
     rates_of(corpus, human_rank, tmp_path)
     rates_of(corpus, human_rank, tmp_path, "global_pmi")
     rates_of(corpus, human_rank, tmp_path, params=StrategyParams(mask_ratio=0.2))
+    rates_of(corpus, human_rank, tmp_path, params=StrategyParams(budget="hidden_bases"))
     rates_of(corpus, human_rank.flip(0).contiguous(), tmp_path)
     rates_of(corpus.flip(0).contiguous(), human_rank, tmp_path)
     monkeypatch.setattr(rates_cache, "VERSION", rates_cache.VERSION + 1)
     rates_of(corpus, human_rank, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 7
 
 
 def test_a_damaged_file_is_solved_again(corpus, human_rank, tmp_path):

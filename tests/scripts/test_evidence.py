@@ -9,6 +9,7 @@ import pytest
 from helpers.paths import EXPERIMENTS
 
 from cmgems.evaluation.config import load_evaluation
+from cmgems.runs.step_rules import steps_to_keep
 from cmgems.sweeps.config import read_sweep
 from cmgems.sweeps.plan import cross_axes, plan_runs
 
@@ -43,36 +44,55 @@ def evidence(tmp_path):
     return run
 
 
+PARTS = ("evidence_common_end", "evidence_hidden_bases", "evidence_bases")
+
+
 def test_without_labelled_tasks(evidence, tmp_path):
-    code, calls, _ = evidence("a.fa", "b.fa", "--", "jobs=1")
+    code, calls, _ = evidence("a.fa", "b.fa", "--", "optim.learning_rate=0.001")
     assert code == 0
     assert calls[0] == ["genome", "a.fa", "b.fa", "--out", f"{tmp_path}/runs/genome"]
-    assert [call[0] for call in calls[1:]] == [
-        "sweep", "compare", "compare", "sweep", "compare", "compare"
-    ]  # fmt: skip
-    for name, call in zip(("evidence", "init_and_span"), (calls[1], calls[4]), strict=True):
-        assert call[1] == f"experiments/sweep/{name}.yaml"
-        file = read_sweep(ROOT / call[1], call[2:])
-        assert file.sweep.jobs == 1
+    assert [call[0] for call in calls[1:]] == ["sweep", "branch", "compare"] * 3
+    for name, sweep, branch, compare in zip(
+        PARTS, calls[1::3], calls[2::3], calls[3::3], strict=True
+    ):
+        assert sweep[1] == f"experiments/sweep/{name}.yaml"
+        file = read_sweep(ROOT / sweep[1], sweep[2:])
+        assert file.sweep.jobs == 2
         runs = plan_runs(file, cross_axes(file))
-        assert {run.experiment.data.genome for run in runs} == {f"{tmp_path}/runs/genome"}
+        experiments = [run.experiment for run in runs]
+        assert {each.data.genome for each in experiments} == {f"{tmp_path}/runs/genome"}
+        assert {each.optim.learning_rate for each in experiments} == {0.001}
         assert {run.folder.parent for run in runs} == {tmp_path / "runs" / name}
+        assert branch[1:3] == [f"{tmp_path}/runs/{name}/*-seed?", "step=kept"]
+        assert (branch[3] == "decay=300") == (name == "evidence_common_end")
+        assert f"dir={tmp_path}/runs/{name}-ends" in branch
+        assert compare[1:] == [f"{tmp_path}/runs/{name}-ends", f"out=docs/results/{name}"]
+
+
+@pytest.mark.parametrize("name", [*PARTS, "paper"])
+def test_branches_end_at_exact_fractions_of_the_budget(name):
+    """The default decay, a fifth of a branch, falls on its validations."""
+    file = read_sweep(ROOT / f"experiments/sweep/{name}.yaml", [])
+    for run in plan_runs(file, cross_axes(file)):
+        every = run.experiment.validation.every_n_steps
+        assert run.experiment.optim.schedule == "wsd"
+        assert steps_to_keep(run.experiment)[-1] == run.experiment.train.max_steps
+        if name != PARTS[0]:
+            assert all(step % (4 * every) == 0 for step in steps_to_keep(run.experiment))
 
 
 def test_scored_on_labelled_tasks_too(evidence, tmp_path):
     code, calls, _ = evidence("a.fa", TASKS="labelled", PAPER="1")
     assert code == 0
-    _, sweep, few_shot, probe, whole, curriculum = calls
+    _, sweep, branch, probe, compare = calls
     assert sweep[1] == "experiments/sweep/paper.yaml"
-    models = f"models=[{tmp_path}/runs/paper/*/checkpoints/last.ckpt]"
-    assert models in few_shot
-    for call, protocol in ((probe, "probe"), (few_shot, "few_shot")):
-        overrides = [word for word in call[2:] if word != models]
-        evaluation = load_evaluation(ROOT / call[1], overrides)
-        assert (evaluation.protocol, evaluation.tasks.root) == (protocol, "labelled")
-        folder = evaluation.run.dir
-        assert folder == f"{tmp_path}/runs/scores/paper-{protocol}"
-        assert (folder in whole) == (folder in curriculum) == (call is few_shot)
+    models = f"models=[{tmp_path}/runs/paper-ends/*/checkpoints/last.ckpt]"
+    assert models in probe
+    evaluation = load_evaluation(ROOT / probe[1], [word for word in probe[2:] if word != models])
+    assert (evaluation.protocol, evaluation.tasks.root) == ("probe", "labelled")
+    assert (len(evaluation.tasks.names), evaluation.few_shot.replicates) == (8, 5)
+    assert evaluation.run.dir in compare
+    assert f"dir={tmp_path}/runs/paper-ends" in branch
 
 
 def test_needs_a_genome(evidence):

@@ -11,9 +11,35 @@ from cmgems.errors import UserError
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.runs.experiment import load
 from cmgems.training.muon import Muon
-from cmgems.training.optim import Together, build_optimizer, linear_warmup_decay
+from cmgems.training.optim import (
+    Together,
+    build_optimizer,
+    linear_warmup_decay,
+    rate_factor,
+    warmup_stable_decay,
+)
 
 MUON = Optim(name="muon", learning_rate=1e-3, muon_learning_rate=2e-2, weight_decay=0.1)
+
+
+def test_the_rate_warms_up_stays_and_decays():
+    expected = [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0]
+    assert [warmup_stable_decay(step, 4, 5, 12) for step in range(13)] == pytest.approx(expected)
+    # Until its decay a longer run is the same one; without a decay it stays.
+    assert [warmup_stable_decay(step, 4, 5, 99) for step in range(8)] == expected[:8]
+    assert [warmup_stable_decay(step, 2, 0, 4) for step in range(5)] == [0.5, 1, 1, 1, 1]
+    # All that is left after the warm-up: the linear schedule.
+    linear = [linear_warmup_decay(step, 4, 12) for step in range(13)]
+    assert [warmup_stable_decay(step, 4, 8, 12) for step in range(13)] == linear
+
+
+def test_the_schedule_is_that_of_the_experiment():
+    wsd = Optim(schedule="wsd", warmup_steps=4, decay_steps=5)
+    assert [rate_factor(wsd, step, 12) for step in (0, 7, 8, 11)] == pytest.approx(
+        [0.25, 1, 0.8, 0.2]
+    )
+    linear = Optim(warmup_steps=4)
+    assert [rate_factor(linear, step, 12) for step in (0, 8)] == [0.25, 0.5]
 
 
 @pytest.fixture
@@ -134,4 +160,18 @@ def test_muon_is_refused_where_a_process_holds_parts_of_a_matrix(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("optim: {name: muon}\ntrain: {strategy: fsdp}\n")
     with pytest.raises(UserError, match=r"optim\.name: found muon with train.strategy fsdp"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("optim", "message"),
+    [
+        ("{decay_steps: 5}", "belongs to optim.schedule wsd, found linear"),
+        ("{schedule: wsd, warmup_steps: 8, decay_steps: 5}", "found 5, wanted at most .* = 4"),
+    ],
+)
+def test_a_decay_that_does_not_fit_is_refused(optim, message, tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(f"optim: {optim}\ntrain: {{max_steps: 12}}\nvalidation: {{every_n_steps: 3}}\n")
+    with pytest.raises(UserError, match=message):
         load(path)

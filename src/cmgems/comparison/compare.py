@@ -10,7 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.comparison.differences import Difference, FinalValues, difference, final_values
-from cmgems.comparison.metrics import Metric, aligned_curves, common_metrics
+from cmgems.comparison.metrics import (
+    Metric,
+    aligned_curves,
+    budget_curves,
+    common_metrics,
+    measured_budgets,
+)
 from cmgems.comparison.records import Group, ReferenceScore, RunCollection, varied_keys
 from cmgems.comparison.steps_to_match import StepsToMatch, estimate_steps_to_match
 from cmgems.errors import UserError
@@ -31,7 +37,6 @@ VALIDATION_KEYS = (
     "validation.windows",
     "validation.final_windows",
     "validation.judge_windows",
-    "masking.mask_ratio",
     "masking.center_rate",
     "pmi.table",
 )
@@ -89,7 +94,8 @@ def choose_baseline(groups: list[Group], label: str) -> Group:
         known = ", ".join(group.label for group in groups)
         raise UserError(f"baseline: found {label!r}, wanted one of {known}")
     for group in groups:
-        curriculum = group.runs[0].experiment.curriculum
+        run = group.runs[0]
+        curriculum = (run.parent or run.experiment).curriculum
         if (curriculum.schedule, curriculum.strategies) == ("constant", ("random",)):
             return group
     return groups[0]
@@ -98,6 +104,10 @@ def choose_baseline(groups: list[Group], label: str) -> Group:
 def improved(group: Group, metric: Metric) -> bool:
     """Whether a group is better at the end than at its first validation, beyond its seeds."""
     _, curves_RE = aligned_curves(group, metric)
+    return _improved(curves_RE, metric)
+
+
+def _improved(curves_RE: np.ndarray, metric: Metric) -> bool:
     gain = mean_interval(curves_RE[:, -1] - curves_RE[:, 0])
     worst = (gain.high if metric.lower_is_better else gain.low) if gain.count > 1 else gain.mean
     return bool(worst < 0) if metric.lower_is_better else bool(worst > 0)
@@ -130,11 +140,16 @@ def _metric_results(
 
 
 def _steps_to_match(group: Group, baseline: Group, metric: Metric) -> StepsToMatch | None:
-    if not improved(baseline, metric):
+    if measured_budgets(group) and measured_budgets(baseline):
+        steps_E, curves_RE = budget_curves(group, metric)
+        _, baseline_RE = budget_curves(baseline, metric)
+    else:
+        # To the end of the curve: final values are measured on other windows.
+        steps_E, curves_RE = aligned_curves(group, metric)
+        _, baseline_RE = aligned_curves(baseline, metric)
+    if not _improved(baseline_RE, metric):
         return None  # an untrained model matches it
-    steps_E, curves_RE = aligned_curves(group, metric)
-    # The end of the curve: final values are measured on other windows.
-    target_R = np.array([run.curves[metric.tag].values[-1] for run in baseline.runs])
+    target_R = baseline_RE[:, -1]
     rng = np.random.default_rng(derive_key(0, f"match {metric.tag} {group.label}"))
     return estimate_steps_to_match(
         steps_E,

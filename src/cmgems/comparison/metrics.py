@@ -127,6 +127,25 @@ def aligned_curves(group: Group, metric: Metric) -> tuple[np.ndarray, np.ndarray
     return steps_E, np.array(rows)
 
 
+def measured_budgets(group: Group) -> list[int]:
+    """Steps at which all runs of a group have ended: of branches from several steps of their
+    parents; empty where there are none."""
+    common = set.intersection(*(set(_by_budget(run)) for run in group.runs))
+    return sorted(common) if len(common) > 1 else []
+
+
+def budget_curves(group: Group, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+    """(steps int64 [E], values float64 [R, E]): final values at the measured budgets, each of a run
+    whose learning rate had fallen to 0 there."""
+    budgets = measured_budgets(group)
+    rows = [[final_value(_by_budget(run)[step], metric) for step in budgets] for run in group.runs]
+    return np.array(budgets), np.array(rows)
+
+
+def _by_budget(run: Run) -> dict[int, Run]:
+    return {each.experiment.train.max_steps: each for each in (*run.shorter, run)}
+
+
 def tokens_per_step(group: Group) -> float:
     return _mean(run.results["tokens"] / run.experiment.train.max_steps for run in group.runs)
 

@@ -42,6 +42,8 @@ class Run(NamedTuple):
     results: dict[str, Any]
     curves: dict[str, Curve]  # by tag
     window_sums: dict[str, np.ndarray]  # by name; older runs have none
+    parent: Experiment | None = None  # of a branch: the experiment that it goes on from
+    shorter: tuple["Run", ...] = ()  # of a branch: those from earlier steps of the same parent
 
 
 class Group(NamedTuple):
@@ -91,6 +93,7 @@ def read_runs(paths: list[Path]) -> RunCollection:
         raise UserError(f"{listed}: found no finished run (results.json), wanted at least one")
     runs = [read_run(folder) for folder in finished]
     reference_scores = [score for path in evaluations for score in add_scores(runs, path)]
+    runs = fold_branches(runs)
     unfinished = [folder for folder in folders if folder not in finished]
     return RunCollection(group_by_experiment(runs), unfinished, reference_scores)
 
@@ -99,7 +102,9 @@ def read_run(folder: Path) -> Run:
     experiment = load(folder / "config.yaml")
     results = RunFolder(folder).read_results()
     curves, sums = read_curves(folder / "metrics.csv"), read_window_sums(folder / WINDOW_SUMS)
-    return Run(experiment.name, folder, experiment, results, curves, sums)
+    path = RunFolder(folder).parent
+    parent = load(path) if path.exists() else None
+    return Run(experiment.name, folder, experiment, results, curves, sums, parent)
 
 
 def read_window_sums(path: Path) -> dict[str, np.ndarray]:
@@ -111,6 +116,32 @@ def read_window_sums(path: Path) -> dict[str, np.ndarray]:
             return dict(arrays)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: damaged: {error}") from error
+
+
+# In which branches from several steps of one parent differ.
+BUDGET_KEYS = ("train.max_steps", "branch.step", "optim.decay_steps", "validation.every_n_steps")
+
+
+def fold_branches(runs: list[Run]) -> list[Run]:
+    """The runs, where branches of one parent that differ in their budget alone are one: that of
+    the largest budget, with the others as its `shorter`."""
+    folded: list[Run] = []
+    for run in sorted(runs, key=lambda run: -run.experiment.train.max_steps):
+        for index, longer in enumerate(folded):
+            if _is_shorter(run, longer):
+                folded[index] = longer._replace(shorter=(run, *longer.shorter))
+                break
+        else:
+            folded.append(run)
+    order = [run.path for run in runs]
+    return sorted(folded, key=lambda run: order.index(run.path))
+
+
+def _is_shorter(run: Run, longer: Run) -> bool:
+    if run.parent is None or run.experiment.seed != longer.experiment.seed:
+        return False
+    changed = _changed(run, longer)
+    return "branch.step" in changed and set(changed) <= set(BUDGET_KEYS)
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -180,7 +211,7 @@ def group_by_experiment(runs: list[Run]) -> list[Group]:
     """Runs that differ in their seed alone, together; groups in the order of their first run."""
     groups: list[list[Run]] = []
     for run in runs:
-        group = next((g for g in groups if not _changed(g[0].experiment, run.experiment)), None)
+        group = next((g for g in groups if not _changed(g[0], run)), None)
         if group is None:
             groups.append([run])
         else:
@@ -198,25 +229,49 @@ def group_by_experiment(runs: list[Run]) -> list[Group]:
 
 def varied_keys(groups: list[Group]) -> list[str]:
     """Config keys, the seed aside, that are not the same in all groups."""
-    first = groups[0].runs[0].experiment
-    keys = {key for group in groups for key in _changed(first, group.runs[0].experiment)}
+    first = groups[0].runs[0]
+    keys = {key for group in groups for key in _changed(first, group.runs[0])}
     return sorted(keys)
 
 
 def format_value(run: Run, key: str) -> str:
     """The value of a config key as it is shown in a table."""
-    value = plain(get_value(run.experiment, key))
+    experiment = run.experiment
+    if key.startswith(PARENT):
+        if run.parent is None:
+            return "-"
+        experiment, key = run.parent, key.removeprefix(PARENT)
+    value = plain(get_value(experiment, key))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _changed(a: Experiment, b: Experiment) -> list[str]:
-    """The keys, the seed aside, that make two experiments different ones."""
-    return [key for key in diff(a, replace(b, seed=a.seed)) if key not in RESUMABLE_KEYS]
+PARENT = "parent."  # before the keys of the experiment that a branch goes on from
+# Where a branch came from: its parent's experiment says what that was, whatever its seed.
+ORIGIN_KEYS = ("branch.run", "branch.sha256")
+
+
+def _changed(a: Run, b: Run) -> list[str]:
+    """The keys, the seed aside, that make two runs different experiments."""
+    keys = _changed_keys(a.experiment, b.experiment)
+    if a.parent and b.parent:
+        keys += [PARENT + key for key in _changed_keys(a.parent, b.parent)]
+    return keys
+
+
+def _changed_keys(a: Experiment, b: Experiment) -> list[str]:
+    ignored = {*RESUMABLE_KEYS, *ORIGIN_KEYS}
+    return [key for key in diff(a, replace(b, seed=a.seed)) if key not in ignored]
 
 
 def _labels(groups: list[list[Run]]) -> list[str]:
-    """The name of the first run without its seed; where two are alike, with its folder."""
-    labels = [re.sub(r"[-_.]?seed=?\d+", "", group[0].name) or group[0].name for group in groups]
+    """The name of the first run without its seed, and without the step where branches of several
+    budgets are one; where two are alike, with its folder."""
+    labels = []
+    for group in groups:
+        name = group[0].name
+        if group[0].shorter:
+            name = re.sub(r"-step\d+$", "", name)
+        labels.append(re.sub(r"[-_.]?seed=?\d+", "", name) or name)
     return [
         label if labels.count(label) == 1 else f"{group[0].path.parent.name}/{group[0].path.name}"
         for label, group in zip(labels, groups, strict=True)

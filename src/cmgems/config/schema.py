@@ -83,10 +83,16 @@ class Pmi:
 class Masking:
     mask_ratio: float = option(
         0.15,
-        "expected fraction of masked tokens, the same for every strategy",
+        "expected fraction of what `budget` counts, the same for every strategy",
         low=0.001,
         high=0.9,
         was="mask_fraction",
+    )
+    budget: str = option(
+        "tokens",
+        "what mask_ratio is a fraction of: the `tokens`, masked ones; the bases, `hidden_bases` "
+        "that no visible token shows",
+        choices=("tokens", "hidden_bases"),
     )
     center_rate: str = option(
         "solved",
@@ -116,12 +122,13 @@ class Plateau:
     rule: str = option(
         "relative",
         "what is compared with threshold: `relative`, the drop of the smoothed perplexity as a "
-        "fraction of the stage's largest drop; `paper`, the drop of the perplexity",
+        "fraction of the stage's largest drop; `paper`, the change of the perplexity",
         choices=("relative", "paper"),
     )
     threshold: float = option(
         0.04,
-        "a validation with a smaller drop is flat (relative: a fraction; paper: perplexity, 1.0)",
+        "a validation with a smaller drop (relative: a fraction) or change (paper: of perplexity, "
+        "1.0) is flat",
         low=0.0,
     )
     patience: int = option(
@@ -198,7 +205,16 @@ class Optim:
     beta2: float = option(0.98, "decay rate of AdamW's second moment", low=0.0, high=0.99999)
     eps: float = option(1e-6, "term in the denominator of AdamW's updates", low=0.0)
     weight_decay: float = option(0.01, "weight decay, on weight matrices only", low=0.0)
-    warmup_steps: int = option(500, "steps of linear warm-up; a linear decay to 0 follows", low=0)
+    schedule: str = option(
+        "linear",
+        "learning rate after the warm-up: `linear` decay to 0, or `wsd`, constant until the last "
+        "decay_steps",
+        choices=("linear", "wsd"),
+    )
+    warmup_steps: int = option(500, "steps of linear warm-up", low=0)
+    decay_steps: int = option(
+        0, "steps of linear decay to 0 at the end; 0: none (schedule wsd)", low=0
+    )
     max_grad_norm: float = option(
         1.0, "maximum norm of the gradient; 0: no clipping", low=0.0, was="clip"
     )
@@ -241,6 +257,21 @@ class Train:
     log_every_n_steps: int = option(
         10, "steps between two lines of the training log", low=1, was="log_every"
     )
+    keep_checkpoints_at: tuple[float, ...] = option(
+        None,
+        "fractions of the run after which a checkpoint is kept, as stepN.ckpt; each at a "
+        "validation",
+        factory=tuple,
+    )
+
+
+@dataclass(frozen=True)
+class Branch:
+    run: str = option(
+        "", "folder of the run that this one was branched from; `cmgems branch` fills"
+    )
+    step: int = option(0, "step of the checkpoint that it began from", low=0)
+    sha256: str = option("", "digest of that checkpoint")
 
 
 @dataclass(frozen=True)
@@ -288,5 +319,6 @@ class Experiment:
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
+    branch: Branch = field(default_factory=Branch)
     validation: Validation = field(default_factory=Validation)
     probe: Probe = field(default_factory=Probe)

@@ -21,7 +21,7 @@ from cmgems.models.build import encoder_config
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
-from cmgems.tokenization.base import Count
+from cmgems.tokenization.base import Count, width
 from cmgems.training.optim import build_optimizer
 from cmgems.utils.rng import seed_torch
 
@@ -171,9 +171,21 @@ def estimate_windows(experiment: Experiment) -> Windows:
     full_length = min(tokenization.num_tokens(data.window_length), positions)
     mean = full * full_length + (1 - full) * float(uniform.mean())
     square = full * full_length**2 + (1 - full) * float(uniform.square().mean())
-    masked_fraction = experiment.masking.mask_ratio * (1 - special / mean)
+    masked_fraction = _token_fraction(experiment, tokenization) * (1 - special / mean)
     max_length = min(tokenization.max_tokens(data.window_length), positions)
     return Windows(mean, square / mean, max_length, masked_fraction)
+
+
+def _token_fraction(experiment: Experiment, tokenization: Tokenization) -> float:
+    """Expected fraction of masked tokens. Of a budget in hidden bases it is that of windows which
+    hide bases each for itself: somewhat more than in fact, as adjacent windows hide some together.
+    """
+    masking, windows = experiment.masking, tokenization.windows
+    if masking.budget == "tokens":
+        return masking.mask_ratio
+    plain = "random" in experiment.curriculum.strategies
+    tokens = width(windows.plain if plain else windows.wide)
+    return 1 - (1 - masking.mask_ratio) ** (tokens / (tokens - windows.overlap))
 
 
 def estimate_memory(experiment: Experiment, micro_batch: int, device: torch.device) -> StepMemory:

@@ -21,8 +21,9 @@ def is_plateau(
 ) -> bool:
     """Whether a stage has flattened at the last of its validations.
 
-    `paper` is the authors' rule: perplexity fell by less than `threshold` from one validation to
-    the next. It depends on how often one validates and on how large the perplexity is.
+    `paper` is the authors' rule: perplexity changed by less than `threshold`, up or down, from one
+    validation to the next. It depends on how often one validates and on how large the perplexity
+    is.
 
     `relative` compares that drop with the largest drop of the stage, after smoothing the loss. A
     threshold of 0.04 means: 25 times slower than at its fastest. It compares perplexities and not
@@ -44,7 +45,7 @@ def is_plateau(
         Most masked tokens can be copied from neighbours: the tokens overlap.
     """
     if plateau.rule == "paper":
-        return len(losses) > 1 and exp(losses[-2]) - exp(losses[-1]) < plateau.threshold
+        return len(losses) > 1 and abs(exp(losses[-2]) - exp(losses[-1])) < plateau.threshold
     since_start = [unigram_entropy, *losses] if first_stage else losses
     last = _flat_by_relative_drop(since_start, plateau, unigram_entropy, copies)[
         -plateau.patience :

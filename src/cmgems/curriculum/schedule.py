@@ -5,8 +5,9 @@ S. Between two strategies the nearer one is the more probable. Mask ratio, span 
 temperature can change as well (`ramps`), each by its own schedule or with the stage position.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import product
 from math import cos, exp, floor, log, pi, sqrt
 
 import numpy as np
@@ -125,15 +126,35 @@ def params_at(
         value(masking.mask_ratio, ramps.mask_ratio),
         value(masking.span_width, ramps.span_width),
         value(masking.temperature, ramps.temperature, logarithmic=True),
+        masking.budget,
     )
 
 
-def max_mask_ratio(curriculum: Curriculum, masking: Masking) -> float:
-    """The largest expected fraction of masked tokens of a run."""
+def max_token_fraction(
+    curriculum: Curriculum,
+    masking: Masking,
+    token_fraction: Callable[[str, StrategyParams], float],
+) -> float:
+    """The largest expected fraction of masked tokens of a run.
+
+    `token_fraction` tells it of a strategy with some params (`Masker.token_fraction`).
+    """
     if masking.center_rate == "paper":
         return PAPER_MASK_RATIO
-    ramp = curriculum.ramps.mask_ratio
-    return max(masking.mask_ratio, 0.0 if ramp.schedule == "constant" else ramp.end)
+    starts = start_params(masking)
+    ends = (
+        (start,) if ramp.schedule == "constant" else (start, ramp.end)
+        for start, ramp in (
+            (starts.mask_ratio, curriculum.ramps.mask_ratio),
+            (starts.span_width, curriculum.ramps.span_width),
+            (starts.temperature, curriculum.ramps.temperature),
+        )
+    )
+    return max(
+        token_fraction(name, StrategyParams(*values, budget=masking.budget))
+        for values in product(*ends)
+        for name in curriculum.strategies
+    )
 
 
 def effective_span_width(curriculum: Curriculum, masking: Masking, windows: SpanWindows) -> float:
@@ -145,4 +166,6 @@ def effective_span_width(curriculum: Curriculum, masking: Masking, windows: Span
 
 def start_params(masking: Masking) -> StrategyParams:
     """The parameters before any ramp: those of evaluation, the same throughout a run."""
-    return StrategyParams(masking.mask_ratio, masking.span_width, masking.temperature)
+    return StrategyParams(
+        masking.mask_ratio, masking.span_width, masking.temperature, masking.budget
+    )

@@ -121,7 +121,8 @@ def _table(samples: list[MaskSample]) -> str:
 
 def _explanation(inspection: Inspection) -> str:
     masking = inspection.experiment.masking
-    budget = f"Wanted: {masking.mask_ratio:g} of the tokens."
+    counted = "tokens" if masking.budget == "tokens" else "bases hidden"
+    budget = f"Wanted: {masking.mask_ratio:g} of the {counted}."
     if masking.center_rate == "paper":
         budget = "Centre rates of the paper, whatever fraction they mask."
     return (

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,9 +25,10 @@ from cmgems.masking.strategies import STRATEGIES, Strategy
 from cmgems.masking.types import CENTERS, MIXING, RankTables, StrategyInput, StrategyParams
 from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization.base import Tokenization
-from cmgems.utils.rng import uniform_tensor
+from cmgems.utils.rng import derive_key, sequence_keys, uniform_tensor
 
 DEFAULTS = StrategyParams()
+MEASURED_WINDOWS = 512  # for the fraction of tokens that a budget in hidden bases masks
 
 
 class MaskingPlan(NamedTuple):
@@ -254,6 +256,22 @@ class Masker(nn.Module):
             ranks=self.ranks,
             params=relevant_params(name, params),
         )
+
+    def token_fraction(self, name: str, params: StrategyParams) -> float:
+        """Expected fraction of masked tokens in windows of the full length; where the budget is in
+        hidden bases, it is measured on windows of the training genome."""
+        if params.budget == "tokens":
+            return params.mask_ratio
+        ids_BK = self.center_rates.corpus_BK[:MEASURED_WINDOWS]
+        keys_B2 = sequence_keys(derive_key(0, "masked tokens"), np.arange(len(ids_BK)))
+        mask_BK = self.mask(
+            ids_BK,
+            torch.ones_like(ids_BK, dtype=torch.bool),
+            torch.from_numpy(keys_B2),
+            name,
+            params,
+        )
+        return mask_BK.double().mean().item()
 
     def _layout(self, lengths: tuple[int, ...], positions_T: Tensor) -> SequenceLayout:
         """Of sequences of so many tokens, [CLS] and [SEP] not counted."""

@@ -1,9 +1,10 @@
-"""One budget for all strategies: the centre rate at which each masks the same fraction of tokens.
+"""One budget for all strategies: the centre rate at which each masks the same fraction of tokens,
+or hides the same fraction of bases.
 
 Windows overlap, are cut at the ends, and gather where good ranks gather, so one centre rate masks
 another fraction with each strategy and length. Here the rate is solved for: with S(n) the mean
-fraction that n centres mask in sequences of a given length, measured on windows of the genome
-itself, the rate p at which sum_n Binomial(n; K, p) S(n) is the wanted fraction.
+fraction that n centres mask (or hide) in sequences of a given length, measured on windows of the
+genome itself, the rate p at which sum_n Binomial(n; K, p) S(n) is the wanted fraction.
 """
 
 import hashlib
@@ -54,7 +55,7 @@ class MaskRatioCurve(NamedTuple):
 
     length: int  # tokens
     counts: np.ndarray  # numbers of centres n, from 0
-    mask_ratios: np.ndarray  # mean fraction that they mask
+    mask_ratios: np.ndarray  # mean fraction that they mask, of what the budget counts
 
 
 def mask_ratio_curves(
@@ -95,7 +96,7 @@ def _lengths(max_length: int) -> np.ndarray:
 def solve_rates(curves: list[MaskRatioCurve], mask_ratio: float) -> Tensor:
     """float32 [K + 1]: the centre rate for a sequence of 0 .. K maskable tokens.
 
-    `mask_ratio` is the wanted expected fraction of masked among maskable tokens, in (0, 1).
+    `mask_ratio` is the wanted expected fraction of what the curves were measured in, in (0, 1).
     """
     lengths = np.array([curve.length for curve in curves])
     rates = [_solve(curve, mask_ratio) for curve in curves]
@@ -132,12 +133,21 @@ def _mask_ratio_curve(
             ranks=ranks,
             params=params,
         )
-        mask_ratios.append(strategy(tokens).double().mean().item())
+        mask_ratios.append(_budgeted_fraction(strategy(tokens), tokens))
         if count >= 8 and mask_ratios[-1] > min(0.99, 2.5 * params.mask_ratio):
             break  # so many centres are not drawn at any rate of interest
     return MaskRatioCurve(
         length, np.append(0, counts[: len(mask_ratios) - 1]), np.array(mask_ratios)
     )
+
+
+def _budgeted_fraction(mask_BK: Tensor, tokens: StrategyInput) -> float:
+    """The masked fraction of the tokens, or the hidden fraction of the bases, all of them known."""
+    if tokens.params.budget == "tokens":
+        return mask_BK.double().mean().item()
+    tokenization, ids_BK = tokens.tokenization, tokens.ids_BK
+    hidden = int(tokenization.hidden_bases(mask_BK, tokens.maskable_BK, ids_BK).sum())
+    return hidden / int(tokenization.bases_of_tokens(tokens.maskable_BK, ids_BK).sum())
 
 
 def _solve(curve: MaskRatioCurve, mask_ratio: float) -> float:
@@ -157,7 +167,12 @@ def _solve(curve: MaskRatioCurve, mask_ratio: float) -> float:
 
 def _read(name: str) -> tuple[str, ...]:
     """The params that a strategy reads; a custom one may read any."""
-    return READS.get(name, ()) if name in STRATEGIES else StrategyParams._fields[1:]
+    if name in STRATEGIES:
+        return READS.get(name, ())
+    return tuple(field for field in StrategyParams._fields if field not in BUDGET_FIELDS)
+
+
+BUDGET_FIELDS = ("mask_ratio", "budget")  # these say how much to mask, the others how
 
 
 def _tuned(name: str, params: StrategyParams) -> tuple[float, ...]:
@@ -179,6 +194,7 @@ class CurveKey(NamedTuple):
 
     name: str  # of the strategy
     tuned: tuple[float, ...]  # the params that it reads
+    budget: str
 
     @property
     def by_loss(self) -> bool:
@@ -231,7 +247,8 @@ class CenterRates:
         self, name: str, strategy: Strategy, params: StrategyParams, device: torch.device
     ) -> Tensor:
         """float32 [K + 1] on `device`: the centre rate by number of maskable tokens."""
-        key = RateKey(CurveKey(name, _tuned(name, params)), params.mask_ratio, device)
+        curves = CurveKey(name, _tuned(name, params), params.budget)
+        key = RateKey(curves, params.mask_ratio, device)
         if key not in self._rates:
             self._rates[key] = self._load_or_solve(key, strategy, params).to(device)
         return self._rates[key]
@@ -245,7 +262,9 @@ class CenterRates:
         rank_V, first_V = getattr(self.ranks, table), getattr(self.first_ranks, table)
         if self._cache is None or name not in STRATEGIES or rank_V is not first_V:
             return self._measure_and_solve(key.curves, strategy, params)
-        cache_key: tuple = (*key.curves, key.mask_ratio)
+        # That of a budget in tokens is as it was when there was no other.
+        budget = () if key.curves.budget == "tokens" else (key.curves.budget,)
+        cache_key: tuple = (name, key.curves.tuned, key.mask_ratio, *budget)
         if first_V is not self.first_ranks.pmi_V:  # those are part of every key
             cache_key += (hashlib.sha256(first_V.numpy().tobytes()).hexdigest(),)
         return self._cache.rates(

@@ -17,9 +17,10 @@ CENTERS, CORRUPTION, STRATEGY, MIXING = 0, 1, 3, 4
 class StrategyParams(NamedTuple):
     """What a curriculum can move beside the strategy."""
 
-    mask_ratio: float = 0.15  # expected fraction of masked among maskable tokens
+    mask_ratio: float = 0.15  # expected fraction of what the budget counts
     span_width: float = 3.8  # mean number of bases that a span hides (`span`)
     temperature: float = 0.1  # of `soft_pmi`: 0 is global_pmi, infinity random_wide
+    budget: str = "tokens"  # `tokens` that are masked, or `hidden_bases`
 
 
 class RankTables(NamedTuple):

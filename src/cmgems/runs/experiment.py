@@ -9,6 +9,7 @@ from cmgems.config.loading import load_as
 from cmgems.config.options import get_value, iter_keys
 from cmgems.config.schema import Experiment, Masking
 from cmgems.errors import UserError
+from cmgems.runs.step_rules import decay_rules, kept_checkpoint_rules
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -199,6 +200,7 @@ def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"optim.warmup_steps: found {optim.warmup_steps}, wanted fewer than train.max_steps = "
             f"{train.max_steps}",
         )
+    yield from decay_rules(experiment)
 
 
 def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -209,6 +211,7 @@ def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"validation.every_n_steps: found {every}, wanted a divisor of train.max_steps = "
             f"{steps}, so that the last step is validated and saved",
         )
+    yield from kept_checkpoint_rules(experiment)
 
 
 def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -231,10 +234,29 @@ def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
         )
     if len(set(curriculum.strategies)) < found:
         yield "curriculum.strategies", "curriculum.strategies: a name is listed twice"
+    yield from _budget_rules(experiment)
     yield from _reach_rules(experiment)
     yield from _ngram_rules(experiment)
     yield from _milestone_rules(experiment)
     yield from _ramp_rules(experiment)
+
+
+def _budget_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    masking, strategies = experiment.masking, experiment.curriculum.strategies
+    if masking.budget != "hidden_bases":
+        return
+    if masking.center_rate == "paper":
+        yield (
+            "masking.budget",
+            "masking.budget: found hidden_bases, but masking.center_rate is paper: the paper's "
+            "rates are fixed",
+        )
+    if experiment.data.tokenization == "kmers" and "uniform" in strategies:
+        yield (
+            "masking.budget",
+            "masking.budget: found hidden_bases with strategy uniform: single overlapping k-mers "
+            "hide no base; wanted tokens, or another strategy",
+        )
 
 
 GENEMASK_LIMIT = 0.5  # of tokens, where its windows need not cover their centres

@@ -1,7 +1,8 @@
 """The folder of a run: resolved config, checkpoints, logs, results.
 
 config.yaml        the resolved experiment; `cmgems pretrain config.yaml run.dir=NEW` repeats it
-checkpoints/       last.ckpt, best.ckpt, each with a .sha256 next to it
+checkpoints/       last.ckpt, best.ckpt and those that are kept, each with a .sha256 next to it
+parent.yaml        of a branch (`cmgems branch`): the config.yaml of the run that it goes on from
 events.out.*       TensorBoard
 metrics.csv        the same scalars, one per line: step,name,value
 results.json       the final results, where they come from and what they cost
@@ -65,6 +66,11 @@ class RunFolder:
         """The checkpoint from which the run resumes, if there is one."""
         path = self.checkpoints / LAST
         return path if path.exists() else None
+
+    @property
+    def parent(self) -> Path:
+        """The experiment that the run was branched from, if it was."""
+        return self.path / "parent.yaml"
 
     @property
     def results(self) -> Path:

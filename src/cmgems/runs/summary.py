@@ -56,6 +56,8 @@ def _masked_fractions(experiment: Experiment, fractions: dict[str, float]) -> st
     named = ", ".join(f"{name} {fraction:.4f}" for name, fraction in fractions.items())
     if experiment.masking.center_rate == "paper":
         return f"{named} (at the paper's centre rates)"
+    if experiment.masking.budget == "hidden_bases":
+        return f"{named} (to hide {experiment.masking.mask_ratio:g} of the bases)"
     return f"{named} (wanted {experiment.masking.mask_ratio:g})"
 
 

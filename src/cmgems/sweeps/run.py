@@ -11,6 +11,7 @@ from cmgems.config.schema import Experiment
 from cmgems.errors import RunFailed, UserError
 from cmgems.runs.folder import LOCK, RunFolder
 from cmgems.runs.tensorboard import write_experiment
+from cmgems.sweeps.branches import begin_branch
 from cmgems.sweeps.cluster import SubmititExecutor
 from cmgems.sweeps.config import SweepFile
 from cmgems.sweeps.jobs import Executor
@@ -60,7 +61,25 @@ def run_sweep(sweep_file: SweepFile) -> None:
             _run_grid(sweep_file, planned, executor)
 
 
-def _run_grid(sweep_file: SweepFile, planned: list[PlannedRun], executor: Executor) -> None:
+def run_branches(sweep_file: SweepFile, planned: list[PlannedRun]) -> None:
+    """Run what is not finished of planned branches; see `run_sweep` for what it raises."""
+    check_unchanged(planned)
+    experiments = [run.experiment for run in planned]
+    check_inputs(experiments, on_this_machine=True)
+    folder = sweep_file.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / LOCK, f"dir: {folder} is in use by another sweep"):
+        write_experiment(folder, experiments)
+        _run_grid(sweep_file, planned, _make_executor(sweep_file), begin_branch)
+
+
+def _run_grid(
+    sweep_file: SweepFile,
+    planned: list[PlannedRun],
+    executor: Executor,
+    begin: Callable[[PlannedRun], None] = lambda run: None,
+) -> None:
+    """`begin` is called before a run is started or resumed."""
     _print_states(sweep_file, planned)
     if sweep_file.sweep.retry:
         for run in planned:
@@ -70,11 +89,18 @@ def _run_grid(sweep_file: SweepFile, planned: list[PlannedRun], executor: Execut
     todo.sort(key=lambda run: run_state(run.folder) is State.NEW)
     total = sum(run.experiment.train.max_steps for run in planned)
     waiting = iter(todo)
+
+    def next_run() -> PlannedRun | None:
+        run = next(waiting, None)
+        if run is not None:
+            begin(run)
+        return run
+
     with _step_bar(total, sum(steps_done(run.folder) for run in planned)) as bar:
         if sweep_file.sweep.executor == "slurm" and not sweep_file.sweep.slurm.wait:
             _submit_and_leave(todo, executor)
             return
-        run_scheduler(lambda: next(waiting, None), executor, outcome_printer(bar), bar)
+        run_scheduler(next_run, executor, outcome_printer(bar), bar)
     _summarize(sweep_file, planned)
 
 

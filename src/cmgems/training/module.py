@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cmgems.config.encoders import max_positions
 from cmgems.config.schema import Experiment
-from cmgems.curriculum.schedule import effective_span_width, max_mask_ratio
+from cmgems.curriculum.schedule import effective_span_width, max_token_fraction
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import RunFailed
 from cmgems.masking.masker import DEFAULTS, Masker, MaskingPlan
@@ -38,7 +38,7 @@ from cmgems.training.metrics import (
     PretrainingMetrics,
     masked_lm_loss,
 )
-from cmgems.training.optim import build_optimizer, linear_warmup_decay
+from cmgems.training.optim import build_optimizer, rate_factor
 from cmgems.training.repeat_weights import repeat_weights, weighted_mean
 from cmgems.utils.kernels import use_cpu_kernels
 from cmgems.utils.rng import derive_key
@@ -71,7 +71,7 @@ class Pretraining(L.LightningModule):
         if experiment.train.precision == "bf16":
             self.model.encoder.compute_dtype = torch.bfloat16
         self.plan = MaskingPlan(experiment.curriculum.strategies[:1], params=masker.params)
-        self.packed_shapes = packed_shape_policy(experiment, masker.tokenization)
+        self.packed_shapes = packed_shape_policy(experiment, masker)
         self.metrics = PretrainingMetrics(
             {*REFERENCE_MASKS, *experiment.curriculum.strategies}, masker.tokenization
         )
@@ -226,7 +226,7 @@ class Pretraining(L.LightningModule):
         optim, total = self.experiment.optim, self.experiment.train.max_steps
         optimizer = build_optimizer(self.model, optim)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: linear_warmup_decay(step, optim.warmup_steps, total)
+            optimizer, lambda step: rate_factor(optim, step, total)
         )
         return {
             "optimizer": optimizer,
@@ -252,10 +252,13 @@ def max_window_tokens(experiment: Experiment, tokenization: Tokenization) -> int
     return min(longest, max_positions(experiment.model))
 
 
-def packed_shape_policy(experiment: Experiment, tokenization: Tokenization) -> PackedShapePolicy:
+def packed_shape_policy(experiment: Experiment, masker: Masker) -> PackedShapePolicy:
     """Shapes that hold the longest windows and the largest masks that the experiment can reach."""
+    tokenization = masker.tokenization
     return PackedShapePolicy(
         max_length=max_window_tokens(experiment, tokenization),
-        mask_ratio=max_mask_ratio(experiment.curriculum, experiment.masking),
+        mask_ratio=max_token_fraction(
+            experiment.curriculum, experiment.masking, masker.token_fraction
+        ),
         width=effective_span_width(experiment.curriculum, experiment.masking, tokenization.windows),
     )

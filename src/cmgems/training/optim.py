@@ -25,6 +25,28 @@ def linear_warmup_decay(step: int, warmup_steps: int, max_steps: int) -> float:
     return max(0.0, (max_steps - step) / max(1, max_steps - warmup_steps))
 
 
+def warmup_stable_decay(step: int, warmup_steps: int, decay_steps: int, max_steps: int) -> float:
+    """Linear warm-up to 1 over `warmup_steps` steps, constant until `decay_steps` before
+    `max_steps`, then linear decay to 0 (WSD: Hu et al., arXiv 2404.06395). With 0 `decay_steps` it
+    stays constant.
+
+    Until the decay begins it does not depend on `max_steps`: a run can be branched from any step of
+    it (`cmgems branch`).
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if not decay_steps:
+        return 1.0
+    return min(1.0, max(0.0, (max_steps - step) / decay_steps))
+
+
+def rate_factor(optim: Optim, step: int, max_steps: int) -> float:
+    """The learning rate at a step as a fraction of its peak, by the schedule of the experiment."""
+    if optim.schedule == "wsd":
+        return warmup_stable_decay(step, optim.warmup_steps, optim.decay_steps, max_steps)
+    return linear_warmup_decay(step, optim.warmup_steps, max_steps)
+
+
 def build_optimizer(model: nn.Module, optim: Optim) -> Optimizer:
     """The optimizer that an experiment names."""
     if optim.name == "adamw":
