@@ -13,7 +13,7 @@ MATRIX_STYLE = """
 .matrix { font-size: .82em; }
 .matrix th, .matrix td { text-align: center; padding: .2em .35em; border: 1px solid #fff;
                          line-height: 1.25; vertical-align: middle; }
-.matrix thead th { vertical-align: bottom; max-width: 8em; overflow-wrap: anywhere; }
+.matrix thead th { vertical-align: bottom; max-width: 8em; font-size: .9em; }
 .matrix thead .group { background: #f1f1f1; }
 .matrix th.arm { text-align: left; white-space: nowrap; font-weight: 400; position: sticky;
                  left: 0; background: #fff; }
@@ -58,12 +58,19 @@ def _head(matrix: Matrix, title: str, several: bool) -> str:
         else f'<th colspan="{size}"></th>'
         for is_judge, size in groups
     )
-    lower = "".join(f"<th>{escape(metric.judge or metric.title)}</th>" for metric in matrix.metrics)
+    lower = "".join(
+        f"<th>{_breakable(metric.judge or metric.title)}</th>" for metric in matrix.metrics
+    )
     both = ("<th></th>", "<th>all judges</th>") if several else ("", "")
     return (
         f"<tr><th></th>{both[0]}{upper}</tr>"
         f'<tr><th class="arm">{escape(title)}</th>{both[1]}{lower}</tr>'
     )
+
+
+def _breakable(name: str) -> str:
+    """Escaped, with places where a long name may go on in the next line."""
+    return escape(name).replace("_", "_<wbr>").replace("/", "/<wbr>")
 
 
 def _cell(cell: Cell, metric: Metric) -> str:
