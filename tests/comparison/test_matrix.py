@@ -80,6 +80,15 @@ def test_one_sentence_and_what_depends_on_the_judge(comparison):
     assert "worse than random by random_wide, random_wide recalibrated" in line
 
 
+def test_judges_that_do_not_contradict_each_other_are_told_from_those_that_do(comparison):
+    row = verdict_matrix(comparison).rows[1]
+    assert (row.never, row.summary_in_full) == ("", "depends on the judge")
+    mild = row._replace(outcomes=row.outcomes | {WORSE: []})
+    assert mild.summary_in_full == "depends on the judge, never worse"
+    assert dependence(mild, "random").endswith("; no judge finds it worse.")
+    assert verdict_matrix(comparison).rows[0].never == ""
+
+
 def test_differences_pair_seeds_and_windows(comparison):
     """From the arrays of the run folders, by hand."""
     (metric,) = [m for m in JUDGED if m.judge == "isolated"]
@@ -162,5 +171,5 @@ def test_the_page_has_the_matrix_with_its_intervals(comparison):
     cell = matrix.rows[0].cells[0].difference.paired.difference
     hover = f"bits per hidden base, bits: {cell.mean:+.4f} ({cell.low:+.4f} to {cell.high:+.4f})"
     assert hover.replace("bits per hidden base, bits", HIDDEN_BITS.title_with_unit) in table
-    assert f"<small>{cell.mean:+.3g}</small>" in table
+    assert f"<small>{cell.mean:+.4f}</small><small>{cell.low:+.4f} to {cell.high:+.4f}" in table
     assert text.index('class="headline"') < text.index("<table")

@@ -8,9 +8,10 @@ from cmgems.errors import UserError
 
 DESCRIPTION = """\
 Compare finished runs, or all runs of a sweep, with one of them: final values over seeds, paired
-differences with intervals and corrected p values, the steps at which a run is as good as the
-baseline at its end, learning curves, the keys that differ, and a verdict in words. Prints tables;
-writes compare.html (one page, no network), compare.md with curves.png, and runs.csv.
+differences with intervals over seeds and windows and p corrected for all of them, the steps at
+which a run is as good as the baseline at its end, learning curves, the keys that differ, and a
+verdict, which says where it depends on the judge. Prints tables; writes compare.html (one page, no
+network), compare.md with curves.png, and runs.csv.
 
 Runs that differ in their seed alone are one experiment. The folder of an evaluation of the runs
 (cmgems evaluate) adds its scores as metrics, and those of its baselines.

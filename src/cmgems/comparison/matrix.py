@@ -16,6 +16,7 @@ from cmgems.comparison.records import Group
 ALPHA = 0.05
 BETTER, WORSE, NOT_TOLD_APART, UNKNOWN = "better", "worse", "not told apart", "one seed only"
 OUTCOMES = (BETTER, WORSE, NOT_TOLD_APART)
+DEPENDS = "depends on the judge"
 
 
 class Cell(NamedTuple):
@@ -33,8 +34,16 @@ class Row(NamedTuple):
     outcomes: dict[str, list[Metric]]  # the judges by what they find
     summary: str  # one of OUTCOMES that all judges find, or DEPENDS, or UNKNOWN
 
+    @property
+    def never(self) -> str:
+        """What no judge finds of it, where judges differ without contradicting each other."""
+        if self.summary != DEPENDS:
+            return ""
+        return WORSE if not self.outcomes[WORSE] else BETTER if not self.outcomes[BETTER] else ""
 
-DEPENDS = "depends on the judge"
+    @property
+    def summary_in_full(self) -> str:
+        return f"{self.summary}, never {self.never}" if self.never else self.summary
 
 
 class Matrix(NamedTuple):
@@ -118,4 +127,6 @@ def dependence(row: Row, baseline: str) -> str:
         if metrics:
             how = f"{found} from" if found == NOT_TOLD_APART else f"{found} than"
             clauses.append(f"{how} {baseline} by {', '.join(metric.judge for metric in metrics)}")
+    if row.never:
+        clauses.append(f"no judge finds it {row.never}")
     return f"The verdict on {row.group.label} depends on the judge: {'; '.join(clauses)}."

@@ -10,13 +10,14 @@ from cmgems.comparison.styles import Style
 from cmgems.comparison.tables import matrix_note
 
 MATRIX_STYLE = """
-.matrix th, .matrix td { text-align: center; padding: .25em .5em; border: 1px solid #fff;
-                         line-height: 1.25; }
-.matrix thead th { font-size: .85em; vertical-align: bottom; max-width: 9em; }
+.matrix { font-size: .82em; }
+.matrix th, .matrix td { text-align: center; padding: .2em .35em; border: 1px solid #fff;
+                         line-height: 1.25; vertical-align: middle; }
+.matrix thead th { vertical-align: bottom; max-width: 8em; font-size: .9em; }
 .matrix thead .group { background: #f1f1f1; }
 .matrix th.arm { text-align: left; white-space: nowrap; font-weight: 400; position: sticky;
                  left: 0; background: #fff; }
-.matrix small { display: block; color: #333; font-size: .72em; white-space: nowrap; }
+.matrix small { display: block; color: #333; font-size: .82em; }
 .matrix .better { background: #b9dfd0; } .matrix .worse { background: #f6cfb4; }
 .matrix .undecided { background: #ececec; color: #555; } .matrix .depends { background: #fdf3c4; }
 """
@@ -30,12 +31,12 @@ def matrix_html(matrix: Matrix, baseline: str, styles: dict[str, Style]) -> str:
     for row in matrix.rows:
         label = row.group.label
         cells = [f'<th class="arm">{swatch(styles[label])}{escape(label)}</th>']
+        if several:
+            kind = CLASSES.get(row.summary, "depends")
+            cells.append(f'<td class="{kind}">{escape(row.summary_in_full)}</td>')
         cells += [
             _cell(cell, metric) for cell, metric in zip(row.cells, matrix.metrics, strict=True)
         ]
-        if several:
-            kind = CLASSES.get(row.summary, "depends")
-            cells.append(f'<td class="{kind}">{escape(row.summary)}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     title = f"against {baseline}"
     return (
@@ -57,9 +58,19 @@ def _head(matrix: Matrix, title: str, several: bool) -> str:
         else f'<th colspan="{size}"></th>'
         for is_judge, size in groups
     )
-    lower = "".join(f"<th>{escape(metric.judge or metric.title)}</th>" for metric in matrix.metrics)
-    both = "<th>all judges</th>" if several else ""
-    return f"<tr><th></th>{upper}</tr><tr><th class='arm'>{escape(title)}</th>{lower}{both}</tr>"
+    lower = "".join(
+        f"<th>{_breakable(metric.judge or metric.title)}</th>" for metric in matrix.metrics
+    )
+    both = ("<th></th>", "<th>all judges</th>") if several else ("", "")
+    return (
+        f"<tr><th></th>{both[0]}{upper}</tr>"
+        f'<tr><th class="arm">{escape(title)}</th>{both[1]}{lower}</tr>'
+    )
+
+
+def _breakable(name: str) -> str:
+    """Escaped, with places where a long name may go on in the next line."""
+    return escape(name).replace("_", "_<wbr>").replace("/", "/<wbr>")
 
 
 def _cell(cell: Cell, metric: Metric) -> str:
@@ -67,19 +78,17 @@ def _cell(cell: Cell, metric: Metric) -> str:
     kind = CLASSES.get(cell.outcome, "undecided")
     if math.isnan(difference.mean):
         return f'<td class="{kind}">{escape(cell.outcome)}</td>'
-    mean = f"{difference.mean:+.3g}"
+    mean = f"{difference.mean:+.4f}"
     interval = (
-        "" if math.isnan(difference.low) else f"{difference.low:+.2g} to {difference.high:+.2g}"
+        "" if math.isnan(difference.low) else f"{difference.low:+.4f} to {difference.high:+.4f}"
     )
     how = f"{len(cell.difference.seeds)} seeds"
     if cell.difference.windows:
         how += f" by {cell.difference.windows:,} windows"
     hover = f"{metric.title_with_unit}: {difference.mean:+.4f}"
     if interval:
-        hover += (
-            f" ({difference.low:+.4f} to {difference.high:+.4f}), p {test.p:.2g}, "
-            f"corrected {cell.difference.corrected_p:.2g}"
-        )
+        corrected = cell.difference.corrected_p
+        hover += f" ({interval}), p {test.p:.2g}, corrected {corrected:.2g}"
     return (
         f'<td class="{kind}" title="{escape(f"{hover}; {how}")}">{escape(cell.outcome)}'
         f"<small>{mean}</small><small>{interval}</small></td>"

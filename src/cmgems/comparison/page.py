@@ -33,7 +33,7 @@ STYLE = """
 .chart { cursor: crosshair; user-select: none; } .chart .grid { stroke: #e8e8e8; }
 .chart .tick { font: 12px system-ui, sans-serif; fill: #555; }
 .chart .curve { fill: none; stroke-width: 2; }
-.chart .reference { stroke: #b3261e; stroke-width: 1; stroke-dasharray: 2 4; }
+.chart .reference { stroke: #b3261e; stroke-width: 1; stroke-dasharray: 14 4; }
 .chart .name { font: 12px system-ui, sans-serif; fill: #b3261e; }
 .chart .zoom { fill: #56b4e933; stroke: #0072b2; }
 .readout { font: 12px/1.4 ui-monospace, Menlo, Consolas, monospace; min-height: 1.4em;

@@ -4,7 +4,7 @@
 // [{name, points: {key: []}, mean, low, high}], lines: [{name, value}]}]}
 (() => {
   const SVG = "http://www.w3.org/2000/svg", W = 1080, H = 380;
-  const BOX = { left: 62, right: W - 12, top: 10, bottom: H - 40 };
+  const BOX = { left: 62, right: W - 24, top: 10, bottom: H - 40 };
   const hidden = new Set(), charts = [];
   let axis = DATA.axes[0][0];
 

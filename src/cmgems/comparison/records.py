@@ -112,7 +112,7 @@ def read_window_sums(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     try:
-        with np.load(path) as arrays:
+        with open(path, "rb") as handle, np.load(handle) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: damaged: {error}") from error

@@ -59,7 +59,7 @@ def matrix_table(matrix: Matrix, baseline: str) -> Table:
         for index, metric in enumerate(matrix.metrics)
     ]
     if len(matrix.judges) > 1:
-        rows.append(["all judges of unique DNA", *(row.summary for row in matrix.rows)])
+        rows.append(["all judges of unique DNA", *(row.summary_in_full for row in matrix.rows)])
     return Table(f"{VERDICT} {baseline}", head, rows, matrix_note(matrix))
 
 

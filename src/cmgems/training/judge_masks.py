@@ -72,7 +72,8 @@ class FurtherJudges(NamedTuple):
 
 def build_further_judges(experiment: Experiment, genome: Genome, masker: Masker) -> FurtherJudges:
     """The judges of a run, prepared on the device of its masker."""
-    rank_V, left_out = masker.rank_V.cpu(), {}
+    rank_V = masker.rank_V.cpu()
+    left_out: dict[str, str] = {}
     tokenization, measured = masker.tokenization, masker.center_rates
     if isinstance(tokenization, BytePairs):
         left_out[GLOBAL_PMI] = "no PMI of byte pairs was published"
