@@ -164,8 +164,9 @@ def _merge(layers: list[dict[str, Any]]) -> dict[str, Any]:
     for layer in layers:
         for key, value in layer.items():
             known = merged.get(key)
-            both = isinstance(known, dict) and isinstance(value, dict)
-            merged[key] = _merge([known, value]) if both else value
+            if isinstance(known, dict) and isinstance(value, dict):
+                value = _merge([known, value])
+            merged[key] = value
     return merged
 
 

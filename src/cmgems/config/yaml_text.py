@@ -66,7 +66,7 @@ def read_values(text: str, name: str) -> dict[str, Any]:
         raise UserError(f"{name}: {_first_line(error)}") from error
     assert isinstance(content, dict)  # `compose` refuses everything else
     _check_values(content, name)
-    return content
+    return {str(key): value for key, value in content.items()}
 
 
 def resolve(values: dict[str, Any], name: str) -> dict[str, Any]:

@@ -176,13 +176,17 @@ def estimate_windows(experiment: Experiment) -> Windows:
     return Windows(mean, square / mean, max_length, masked_fraction)
 
 
-def _token_fraction(experiment: Experiment, tokenization: Tokenization) -> float:
+def _token_fraction(
+    experiment: Experiment, tokenization: Tokenization | UnlearnedBytePairs
+) -> float:
     """Expected fraction of masked tokens. Of a budget in hidden bases it is that of windows which
     hide bases each for itself: somewhat more than in fact, as adjacent windows hide some together.
     """
-    masking, windows = experiment.masking, tokenization.windows
-    if masking.budget == "tokens":
+    masking = experiment.masking
+    # Byte pairs do not overlap: as many of their bases are hidden as of the tokens.
+    if masking.budget == "tokens" or isinstance(tokenization, UnlearnedBytePairs):
         return masking.mask_ratio
+    windows = tokenization.windows
     plain = "random" in experiment.curriculum.strategies
     tokens = width(windows.plain if plain else windows.wide)
     return 1 - (1 - masking.mask_ratio) ** (tokens / (tokens - windows.overlap))

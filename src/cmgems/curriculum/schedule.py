@@ -151,8 +151,8 @@ def max_token_fraction(
         )
     )
     return max(
-        token_fraction(name, StrategyParams(*values, budget=masking.budget))
-        for values in product(*ends)
+        token_fraction(name, StrategyParams(ratio, span_width, temperature, masking.budget))
+        for ratio, span_width, temperature in product(*ends)
         for name in curriculum.strategies
     )
 

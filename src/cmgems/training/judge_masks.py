@@ -56,8 +56,7 @@ class JudgeMasker(Masker):
             maskable_BK=maskable_BK,
             centers_BK=centers_BK & maskable_BK,
             keys_B2=keys_B2,
-            rank_V=self.rank_V,
-            loss_rank_V=self.rank_V,
+            ranks=self.ranks,
         )
         return widen(tokens.centers_BK, tokens) & maskable_BK
 
