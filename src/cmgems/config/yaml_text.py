@@ -14,6 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cmgems.errors import UserError
 
+# As OmegaConf: the two differ in what they read, such as `[a/?,b]`.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 32
 MAX_VALUES = 100_000  # after its aliases are followed
@@ -42,7 +44,7 @@ def compose(text: str, name: str) -> yaml.MappingNode | None:
         )
     try:
         _check_events(text, name)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=LOADER)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-99-99
         raise UserError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
     if node is not None and not isinstance(node, yaml.MappingNode):
@@ -118,7 +120,7 @@ def _first_line(error: Exception) -> str:
 def _check_events(text: str, name: str) -> None:
     """Refuse tags, resolvers, and depths that the recursive parser must not see."""
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
