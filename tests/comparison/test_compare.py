@@ -310,10 +310,12 @@ def test_the_page_needs_nothing_else_and_no_name_breaks_it(sweep):
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_a_browser_draws_the_curves(sweep, tmp_path):
+    for scalars in sweep.glob("*/metrics.csv"):  # a reference far below the curves
+        scalars.write_text(scalars.read_text().replace("markov_bits,1.92", "markov_bits,1.72"))
     path = tmp_path / "page.html"
     path.write_text(page(compare(read_runs([sweep])), "sweep"))
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/user"]
     words = ["chromium", *flags, "--dump-dom", path.as_uri()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.count("<polyline") == 4 * 3
-    assert "best Markov model (order 11): 1.920</text>" in done.stdout  # at the margin
+    assert "best Markov model (order 11): 1.720</text>" in done.stdout  # at the margin
