@@ -65,13 +65,24 @@ class ScalarFile(Logger):
         """Drop the lines of later steps, and a last line that a kill has cut off."""
         if not self.path.exists():
             return
-        try:
-            lines = self.path.read_text().splitlines(keepends=True)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.path}: cannot be read ({error}), wanted {HEADER}") from error
+        lines = read_scalar_lines(self.path, last)
         with atomic_write(self.path) as handle:
-            handle.write(f"{HEADER}\n")
-            handle.writelines(line for line in lines if _step_of(line, after=last) <= last)
+            handle.writelines([f"{HEADER}\n", *lines])
+
+
+def read_scalar_lines(path: Path, last: int) -> list[str]:
+    """The whole lines of a `metrics.csv` up to a step, without its header.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}), wanted {HEADER}") from error
+    return [line for line in lines if _step_of(line, after=last) <= last]
 
 
 def _step_of(line: str, after: int) -> int:

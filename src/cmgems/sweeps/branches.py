@@ -176,7 +176,12 @@ def find_checkpoint(parent: Path, step: int) -> Path:
 
 def begin_branch(run: PlannedRun) -> None:
     """Make the folder of a branch, from which it is resumed; nothing, if it has begun."""
-    from cmgems.runs.io import SafeCheckpoints, read_checkpoint  # torch
+    from cmgems.runs.io import (  # torch
+        HEADER,
+        SafeCheckpoints,
+        read_checkpoint,
+        read_scalar_lines,
+    )
 
     folder, branch = RunFolder(run.folder), run.experiment.branch
     if folder.last_checkpoint:
@@ -190,10 +195,11 @@ def begin_branch(run: PlannedRun) -> None:
     folder.write_config(run.experiment)
     with atomic_write(folder.parent) as handle:
         handle.write((parent / "config.yaml").read_text())
-    header, *lines = (parent / "metrics.csv").read_text().splitlines(keepends=True)
+    lines = read_scalar_lines(parent / "metrics.csv", branch.step)
+    of_its_end = (",final_", ",judge_")
+    kept = [line for line in lines if not any(name in line for name in of_its_end)]
     with atomic_write(run.folder / "metrics.csv") as handle:
-        until = (line for line in lines if int(line.split(",")[0]) <= branch.step)
-        handle.writelines([header, *(line for line in until if ",final_" not in line)])
+        handle.writelines([f"{HEADER}\n", *kept])
     # The last: a folder without it is begun again.
     content = branched_state(checkpoint.content, began, run.experiment)
     SafeCheckpoints().save_checkpoint(content, folder.checkpoints / "last.ckpt")
