@@ -19,7 +19,7 @@ from cmgems.masking.masker import Masker, MaskingPlan
 from cmgems.masking.packing import IGNORED, NUM_LENGTH_BUCKETS, PackedShape
 from cmgems.masking.rates import CenterRates
 from cmgems.masking.strategies import STRATEGIES
-from cmgems.masking.types import StrategyParams
+from cmgems.masking.types import RankTables, StrategyParams
 from cmgems.models import attention
 from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization import OverlappingKmers
@@ -247,9 +247,10 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
             monkeypatch.setattr(module, table, lambda *_, made=made: made)
         rate_by_tokens = torch.empty(124)
         monkeypatch.setattr(masker.center_rates, "rates", lambda *_: rate_by_tokens)
-        fake = Masker(
-            OverlappingKmers(6), torch.empty(4096, dtype=torch.int32), masker.center_rates
-        )
+        rank_V = torch.empty(4096, dtype=torch.int32)
+        ranks = RankTables.before_training(rank_V)
+        monkeypatch.setattr(masker.center_rates, "first_ranks", ranks)
+        fake = Masker(OverlappingKmers(6), rank_V, masker.center_rates)
         masked = fake(there, name, packed_shape=shape_for(batch))
         model = MaskedLanguageModel(SHAPE)
         for compute in (None, torch.bfloat16):

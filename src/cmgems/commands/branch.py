@@ -19,11 +19,13 @@ branches; finished ones are not run again, stopped ones are resumed.
 """
 EXAMPLES = """\
 examples:
-  cmgems pretrain experiments/pretrain/random.yaml optim.schedule=wsd \\
-      train.keep_checkpoints_at=[0.25,0.5,1]
   cmgems branch runs/random step=250
   cmgems branch runs/random step=kept masks=random_wide dir=runs/branches jobs=2
   cmgems branch runs/maskings/*-seed? step=2000 decay=300 optim.learning_rate=1e-3 dir=runs/common
+
+A run that can be branched from, and what is made of branches:
+  cmgems pretrain experiments/pretrain/random.yaml optim.schedule=wsd \\
+      train.keep_checkpoints_at=[0.25,0.5,1]
   cmgems compare runs/common
 """
 KEPT = "kept"
