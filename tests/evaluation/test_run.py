@@ -283,6 +283,13 @@ def test_both_strands_are_trained_on_and_predict_together(evaluate, task, tmp_pa
     assert found["scores"][0]["scores"]["ece"] == pytest.approx(wanted["ece"], abs=1e-5)
 
 
+def test_scores_of_one_strand_are_not_those_of_both(evaluate):
+    given = [*QUICK, "few_shot.shots=[4]", "few_shot.replicates=1", "baselines=[kmers,one_hot]"]
+    runs = [evaluate(*given, f"classifier.strands={strands}") for strands in ("forward", "both")]
+    # Bases at their positions are read on one strand in any case.
+    assert [found["trials_run"] for _, found, _, _ in runs] == [3, 2]
+
+
 def test_kept_classifiers_and_their_hugging_face_folder(evaluate, task, tmp_path):
     transformers = pytest.importorskip("transformers")
     code, found, _, _ = evaluate(

@@ -82,13 +82,13 @@ def find_repeats(codes: np.ndarray) -> np.ndarray:
     bits = np.zeros(-(-len(codes) // 8), np.uint8)
     with progress_bar(len(sizes), "finding repeats", " parts") as advance:
         for part, size in enumerate(sizes.tolist()):
-            found, filled = np.empty(size, np.uint64), 0
+            matches, filled = np.empty(size, np.uint64), 0
             for first, run in _chunks(codes):
                 filled = _collect(
-                    run, first, counters, 32 - counter_bits, part, part_bits, found, filled
+                    run, first, counters, 32 - counter_bits, part, part_bits, matches, filled
                 )
-            found.sort()
-            _mark(found, 32 + part_bits, bits)
+            matches.sort()
+            _mark(matches, 32 + part_bits, bits)
             advance(1)
     return bits
 
@@ -157,7 +157,7 @@ def _collect(
     shift: int,
     part: int,
     part_bits: int,
-    found: np.ndarray,
+    matches: np.ndarray,
     filled: int,
 ) -> int:
     """Append the words of a part that may be frequent, each with the position of its last base in
@@ -171,24 +171,24 @@ def _collect(
             is_candidate = counters[spread >> np.uint64(shift)] >= MIN_COPIES
             if is_candidate and spread >> np.uint64(32 - part_bits) == np.uint64(part):
                 # the bits that tell the part fall out at the top
-                found[filled] = spread << np.uint64(32 + part_bits) | np.uint64(first + i)
+                matches[filled] = spread << np.uint64(32 + part_bits) | np.uint64(first + i)
                 filled += 1
     return filled
 
 
 @kernel
-def _mark(found: np.ndarray, position_bits: int, bits: np.ndarray) -> None:
+def _mark(matches: np.ndarray, position_bits: int, bits: np.ndarray) -> None:
     """Set the bits of all bases under words that stand side by side often enough."""
     first = 0
-    while first < len(found):
+    while first < len(matches):
         end = first + 1
-        word = found[first] >> np.uint64(position_bits)
-        while end < len(found) and found[end] >> np.uint64(position_bits) == word:
+        word = matches[first] >> np.uint64(position_bits)
+        while end < len(matches) and matches[end] >> np.uint64(position_bits) == word:
             end += 1
         if end - first >= MIN_COPIES:
             for i in range(first, end):
                 last = np.int64(
-                    found[i] & ((np.uint64(1) << np.uint64(position_bits)) - np.uint64(1))
+                    matches[i] & ((np.uint64(1) << np.uint64(position_bits)) - np.uint64(1))
                 )
                 for base in range(last - WORD + 1, last + 1):
                     bits[base >> 3] |= np.uint8(128 >> (base & 7))

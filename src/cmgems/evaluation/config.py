@@ -61,6 +61,10 @@ class Classifier:
         choices=("forward", "both"),
     )
 
+    @property
+    def num_strands(self) -> int:
+        return 2 if self.strands == "both" else 1
+
 
 @dataclass(frozen=True)
 class RecipeOptions:

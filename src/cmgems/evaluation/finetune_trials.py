@@ -76,7 +76,7 @@ def make_finetune_config(evaluation: Evaluation, task: Task) -> FineTuneConfig:
         task.kind,
         len(task.classes),
         classifier.rank,
-        2 if classifier.strands == "both" else 1,
+        classifier.num_strands,
     )
 
 
@@ -86,7 +86,7 @@ def finetune(context: JobContext, task: Task, batch: TrialBatch) -> list[Result]
     encoders = [load_encoder(source, trial.seed, context.device) for trial in batch.trials]
     trained = train_trials(context, task, batch, encoders)
     test = test_examples(evaluation, batch.task, source.tokenization.min_bases)
-    read = _strands_to_predict(evaluation, test)
+    read = _on_strands(evaluation, test)
     examples = _prepare(context, task, source, encoders[0], read)
     loader = evaluation_loader(EvaluationData(examples))
     logits = predict_logits(trained.model, loader, context.bf16)
@@ -147,7 +147,7 @@ def _data_module(
     dev_data = None
     if batch.shots == FULL:
         dev = split(batch.task, "dev", evaluation.tasks.root, source.tokenization.min_bases)
-        dev = _strands_to_predict(evaluation, dev)
+        dev = _on_strands(evaluation, dev)
         dev_examples = _prepare(context, task, source, encoder, dev)
         dev_data = EvaluationData(dev_examples, torch.from_numpy(dev.labels))
     return ClassificationDataModule(train_data, batch_size, dev_data), scale
@@ -164,10 +164,9 @@ def _training_table(
     rows = {number: starts[number] + np.arange(len(data)) for number, data in replicates.items()}
     index_GN = np.stack([rows[trial.replicate] for trial in batch.trials])
     table = concatenate(list(replicates.values()))
-    if evaluation.classifier.strands == "both":
+    if evaluation.classifier.num_strands == 2:
         index_GN = np.concatenate([index_GN, len(table) + index_GN], axis=1)
-        table = both_strands(table)
-    return table, index_GN
+    return _on_strands(evaluation, table), index_GN
 
 
 def _prepare(
@@ -184,9 +183,9 @@ def _prepare(
     )
 
 
-def _strands_to_predict(evaluation: Evaluation, data: LabelledSequences) -> LabelledSequences:
-    """What is predicted: with both strands the reverse complements behind the sequences."""
-    return both_strands(data) if evaluation.classifier.strands == "both" else data
+def _on_strands(evaluation: Evaluation, data: LabelledSequences) -> LabelledSequences:
+    """The sequences, with both strands their reverse complements behind them."""
+    return both_strands(data) if evaluation.classifier.num_strands == 2 else data
 
 
 def _save_classifiers(

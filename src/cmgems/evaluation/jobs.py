@@ -96,7 +96,7 @@ def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     train_on = training_examples(evaluation, task, trial, context.min_length)
     test = test_examples(evaluation, trial.task, context.min_length)
     if trial.model == "kmers":
-        strands = 2 if evaluation.classifier.strands == "both" else 1
+        strands = evaluation.classifier.num_strands
         prediction = kmer_baseline(train_on, test, task.kind, len(task.classes), strands=strands)
     else:
         prediction = one_hot_baseline(train_on, test, task.kind, len(task.classes))

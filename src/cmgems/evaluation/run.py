@@ -209,6 +209,8 @@ def hash_batch(context: JobContext, task: Task, batch: TrialBatch) -> str:
             "probe": asdict(evaluation.probe),
             "arithmetic": [context.device, context.bf16],
         }
+    elif batch.model == "kmers":
+        parts["strands"] = evaluation.classifier.num_strands
     return hash_parts(**parts)
 
 

@@ -12,7 +12,7 @@ import stat
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any
@@ -34,7 +34,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     temporary = _temporary(path)
     try:
         with open(temporary, mode) as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _hold(handle.fileno())
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -62,7 +62,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary.mkdir()
     held = os.open(temporary, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        _hold(held)
         yield temporary
         for file in temporary.iterdir():
             with open(file, "rb") as handle:
@@ -85,6 +85,12 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
+def _hold(descriptor: int) -> None:
+    """Lock a temporary file or folder, so that it is not taken for what a killed writer left."""
+    with suppress(OSError):  # a file system without locks, where nothing is removed
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def _remove_abandoned(path: Path) -> None:
     """Remove what killed writers of `path` have left: it is not new, and no process holds it.
 
@@ -103,8 +109,8 @@ def _remove_abandoned(path: Path) -> None:
                     shutil.rmtree(left, ignore_errors=True)
                 else:
                     left.unlink(missing_ok=True)
-        except BlockingIOError:
-            continue  # its writer lives
+        except OSError:
+            continue  # its writer lives, or there are no locks to tell
         finally:
             os.close(descriptor)
 
