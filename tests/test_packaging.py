@@ -73,7 +73,7 @@ def test_wheel_installs_and_every_module_imports(tmp_path):
     # From a copy: a build leaves a folder behind, whose old files would be in the next wheel.
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("src", "data_modules", "callbacks"):
+    for name in ("src", "data_modules", "callbacks", "experiments"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.egg-info"))
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -102,7 +102,7 @@ print(len(names), cmgems.load_genome("sample").bases)
     modules, bases = map(int, done.stdout.split())
     sources = [
         path
-        for folder in ("src/cmgems", "data_modules", "callbacks")
+        for folder in ("src/cmgems", "data_modules", "callbacks", "experiments")
         for path in (ROOT / folder).rglob("*.py")
     ]
     assert modules == len(sources) - 1  # all but cmgems/__init__.py

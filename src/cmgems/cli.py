@@ -22,6 +22,10 @@ COMMANDS = {
         "show the masks of an experiment on real sequence, as a page",
     ),
     "check-masking": ("cmgems.commands.check_masking", "check the masks of a custom strategy"),
+    "experiments": (
+        "cmgems.commands.experiments",
+        "list, show and copy the package's experiments",
+    ),
     "plan": ("cmgems.commands.plan", "estimate what an experiment costs: FLOPs, memory, hours"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
     "sweep": ("cmgems.commands.sweep", "run many experiments from one file: grid, list or search"),
@@ -38,7 +42,7 @@ COMMANDS = {
 
 EPILOG = """\
 examples:
-  cmgems pretrain experiments/pretrain/quickstart.yaml
+  cmgems pretrain quickstart
   cmgems pretrain experiments/pretrain/cm_gems.yaml data.genome=hg38.fa train.max_steps=10000
   cmgems evaluate experiments/finetune/quickstart.yaml models=runs/quickstart
   cmgems sweep experiments/sweep/maskings.yaml jobs=2

@@ -3,6 +3,7 @@
 import argparse
 
 from cmgems.commands import describe_keys
+from cmgems.config.shipped import FILE_OR_NAME
 from cmgems.evaluation.config import Evaluation, load_evaluation
 
 DESCRIPTION = """\
@@ -12,7 +13,7 @@ file. What is finished in run.dir is not repeated: after Ctrl-C, the same comman
 """
 EXAMPLES = """\
 examples:
-  cmgems evaluate experiments/finetune/quickstart.yaml
+  cmgems evaluate quickstart
   cmgems evaluate experiments/finetune/few_shot.yaml models=runs/quickstart tasks.root=data
   cmgems evaluate experiments/finetune/probe.yaml models=[runs/a,runs/b] tasks.root=data
   cmgems evaluate experiments/finetune/gue.yaml models=runs/a tasks.root=data check_leakage=true
@@ -22,7 +23,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES + "\nkeys:\n" + describe_keys(Evaluation)
-    parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help=FILE_OR_NAME)
     parser.add_argument("overrides", metavar="key.path=value", nargs="*")
 
 

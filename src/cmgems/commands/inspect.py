@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cmgems.commands import split_options
 from cmgems.config.schema import Experiment
+from cmgems.config.shipped import FILE_OR_NAME
 from cmgems.errors import UserError
 from cmgems.runs.experiment import load
 from cmgems.utils.files import atomic_write
@@ -25,7 +26,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
-    parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help=FILE_OR_NAME)
     parser.add_argument(
         "overrides",
         metavar="region=CONTIG:START-END | out=FILE.html | key.path=value",

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from cmgems.config.shipped import FILE_OR_NAME
 from cmgems.runs.experiment import load
 from cmgems.utils.text_table import text_table
 
@@ -27,7 +28,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES
-    parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help=FILE_OR_NAME)
     parser.add_argument("overrides", metavar="key.path=value", nargs="*")
     parser.add_argument("--measure", action="store_true", help="time a few steps on this device")
 

@@ -4,6 +4,7 @@ import argparse
 
 from cmgems.commands import describe_keys
 from cmgems.config.schema import Experiment
+from cmgems.config.shipped import FILE_OR_NAME
 from cmgems.errors import RunFailed
 from cmgems.runs.experiment import load
 
@@ -13,7 +14,7 @@ Overrides `key.path=value` win over the file.
 """
 EXAMPLES = """\
 examples:
-  cmgems pretrain experiments/pretrain/quickstart.yaml
+  cmgems pretrain quickstart
   cmgems pretrain experiments/pretrain/cm_gems.yaml data.genome=chr20.fa run.dir=runs/chr20
   cmgems pretrain experiments/pretrain/cm_gems.yaml run.dir=runs/chr20 run.resume=true
   cmgems pretrain experiments/pretrain/random.yaml optim.learning_rate=2e-3 train.max_steps=1000
@@ -25,7 +26,7 @@ Ctrl-C saves the run and stops it; the same command with run.resume=true resumes
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES + "\nkeys:\n" + describe_keys(Experiment)
-    parser.add_argument("experiment", metavar="EXPERIMENT.yaml")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help=FILE_OR_NAME)
     parser.add_argument("overrides", metavar="key.path=value", nargs="*")
 
 

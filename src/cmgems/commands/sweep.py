@@ -3,6 +3,7 @@
 import argparse
 
 from cmgems.commands import describe_keys
+from cmgems.config.shipped import FILE_OR_NAME
 from cmgems.sweeps.config import Sweep, read_sweep
 
 DESCRIPTION = """\
@@ -13,7 +14,7 @@ all others to the sweep.
 """
 EXAMPLES = """\
 examples:
-  cmgems sweep experiments/sweep/maskings.yaml
+  cmgems sweep maskings
   cmgems sweep experiments/sweep/maskings.yaml jobs=2 data.genome=chr20.fa dir=runs/chr20
   cmgems sweep experiments/sweep/maskings.yaml axes.seed=[0,1,2] only='cm_*' train.max_steps=200
   cmgems sweep experiments/sweep/rate_search.yaml search.trials=30
@@ -26,7 +27,7 @@ Ctrl-C saves and stops all runs; the same command resumes them.
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EXAMPLES + "\nkeys of a sweep:\n" + describe_keys(Sweep)
-    parser.add_argument("sweep", metavar="SWEEP.yaml")
+    parser.add_argument("sweep", metavar="SWEEP", help=FILE_OR_NAME)
     parser.add_argument("overrides", metavar="key=value", nargs="*")
 
 

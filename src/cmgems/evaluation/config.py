@@ -8,6 +8,7 @@ from pathlib import Path
 from cmgems.config.encoders import PRESETS
 from cmgems.config.loading import load_as
 from cmgems.config.options import option
+from cmgems.config.shipped import experiment_file
 from cmgems.errors import UserError
 
 HEAD_NAMES = ("cls", "mean", "max", "mean_max", "attention", "position")
@@ -207,8 +208,9 @@ def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluati
     UserError
         With one line for each problem.
     """
+    path = experiment_file(path, "finetune")
     evaluation = load_as(Evaluation, path, overrides, broken_rules)
-    name = evaluation.name or Path(path).stem
+    name = evaluation.name or path.stem
     models = tuple(model for pattern in evaluation.models for model in _expand(pattern))
     run = Run(evaluation.run.dir or f"evaluations/{name}")
     return replace(evaluation, name=name, models=models, run=run)

@@ -8,6 +8,7 @@ from cmgems.config.encoders import Model, encoder_keys, fast_start_problem, max_
 from cmgems.config.loading import load_as
 from cmgems.config.options import get_value, iter_keys
 from cmgems.config.schema import Experiment, Masking
+from cmgems.config.shipped import experiment_file
 from cmgems.errors import UserError
 from cmgems.runs.step_rules import decay_rules, kept_checkpoint_rules
 
@@ -20,8 +21,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     UserError
         With one line per problem.
     """
+    path = experiment_file(path, "pretrain")
     experiment = load_as(Experiment, path, overrides, broken_rules)
-    return _with_defaults(experiment, experiment.name or Path(path).stem)
+    return _with_defaults(experiment, experiment.name or path.stem)
 
 
 def _with_defaults(experiment: Experiment, name: str) -> Experiment:

@@ -38,13 +38,13 @@ def render_summary(experiment: Experiment, results: dict[str, Any], folder: Path
     lines.append(
         f"  make tensorboard                                 # or: tensorboard --logdir {folder}"
     )
-    lines.append(f"  cmgems evaluate experiments/finetune/quickstart.yaml models={folder}")
+    lines.append(f"  cmgems evaluate quickstart models={folder}")
     lines.append(
         f"  cmgems pretrain {folder}/config.yaml name=baseline run.dir=runs/baseline \\\n"
         "      curriculum.schedule=constant curriculum.strategies=[random_wide] "
         "curriculum.milestones=[]"
     )
-    lines.append("  cmgems pretrain experiments/pretrain/evening.yaml data.genome=YOUR.fa")
+    lines.append("  cmgems pretrain evening data.genome=YOUR.fa")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cmgems.config.loading import load_as
 from cmgems.config.options import option
 from cmgems.config.schema import Experiment
+from cmgems.config.shipped import experiment_file
 from cmgems.errors import UserError
 
 
@@ -96,7 +97,7 @@ def read_sweep(path: str | Path, overrides: list[str]) -> SweepFile:
     UserError
         With one line per problem.
     """
-    path = Path(path)
+    path = experiment_file(path, "sweep")
     run_keys = {section.name for section in fields(Experiment)} - {"name"}
     run_overrides: list[str] = []
     sweep_overrides: list[str] = []

@@ -1,0 +1,1 @@
+"""The experiment files, in the wheel too: `cmgems experiments list` names them."""
