@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": ("cmgems.commands.evaluate", "score pretrained models on labelled tasks"),
     "score": ("cmgems.commands.score", "score sequences and variants zero-shot, by likelihood"),
     "embed": ("cmgems.commands.embed", "embed sequences with a pretrained model"),
+    "doctor": ("cmgems.commands.doctor", "show versions, devices and what is missing"),
     "export": (
         "cmgems.commands.export",
         "export a model as a folder for Hugging Face transformers",
