@@ -63,6 +63,7 @@ def tiny():
         "train.micro_batch_size=2",
         "train.log_every_n_steps=1",
         "train.accelerator=cpu",
+        "train.figures=false",  # most of such a run's time
         "validation.every_n_steps=3",
         "validation.windows=8",
         "validation.final_windows=40",

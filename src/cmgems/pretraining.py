@@ -196,9 +196,8 @@ def build_callbacks(
         log,
         throughput,
         ComparisonLog(experiment, log, throughput),
-        SchedulePlot(curriculum),
         MaskLog(),
-        *([PmiPlots(table)] if isinstance(table, PmiTable) else []),
+        *(_figures(curriculum, table) if experiment.train.figures else []),
         OnlineProbe(experiment, throughput.paused),
         StepProgress(log, throughput),
         FinalEvaluation(stop),
@@ -208,6 +207,12 @@ def build_callbacks(
         RunCheckpoints(folder.checkpoints, steps_to_keep(experiment)),
         stop,
     ]
+
+
+def _figures(curriculum: CurriculumCallback, table: PmiTable | NgramTable) -> list[L.Callback]:
+    """What draws pictures into TensorBoard."""
+    ranks = [PmiPlots(table)] if isinstance(table, PmiTable) else []
+    return [SchedulePlot(curriculum), *ranks]
 
 
 C = TypeVar("C", bound=L.Callback)

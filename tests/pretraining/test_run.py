@@ -33,7 +33,7 @@ def tiny_run(tiny, tmp_path_factory):
     """An uninterrupted run, its overrides and its results."""
     overrides = [*tiny, *TWELVE]
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    results = pretrain(CM_GEMS, [*overrides, f"run.dir={folder}"])
+    results = pretrain(CM_GEMS, [*overrides, "train.figures=true", f"run.dir={folder}"])
     return folder, overrides, results
 
 

@@ -253,6 +253,7 @@ class Train:
         "use torch.compile for the training step; auto: on a CUDA GPU",
         choices=("auto", "always", "never"),
     )
+    figures: bool = option(True, "draw the schedule and the difficulty of k-mers into TensorBoard")
     profile: bool = option(False, "write a profiler's trace of a few steps to run.dir/profile")
     log_every_n_steps: int = option(
         10, "steps between two lines of the training log", low=1, was="log_every"

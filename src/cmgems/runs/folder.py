@@ -36,6 +36,7 @@ RESUMABLE_KEYS = (
     "train.nodes",
     "train.strategy",
     "train.compile",
+    "train.figures",
     "train.profile",
     "train.log_every_n_steps",
     "probe.every_n_steps",
