@@ -162,3 +162,36 @@ def exists(name):
 
 def test_ci_calls_make_lint_and_make_test():
     assert (ROOT / ".ci/run").read_text().splitlines()[-2:] == ["make lint", "make test"]
+
+
+def test_files_for_others_tools_agree_with_the_package(setup_cfg):
+    """Their readers are not at hand in a test: a forge, managers of citations and hooks."""
+    import cmgems
+
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    job = workflow["jobs"]["test"]
+    assert job["steps"][-1]["run"] == "bash .ci/run"
+    admitted = re.findall(r"Python :: (3\.\d+)", setup_cfg["metadata"]["classifiers"])
+    assert job["strategy"]["matrix"]["python"] == admitted
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == cmgems.__version__ == setup_cfg["metadata"]["version"]
+    assert citation["references"][0]["title"].startswith("Unlocking Efficiency: Adaptive Masking")
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert hook["entry"] == "make lint"
+
+
+def test_the_container_gets_all_that_the_package_is_built_from(setup_cfg):
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    copied = {
+        word
+        for line in re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE)
+        for word in line.split()
+    }
+    folders = setup_cfg["options"]["package_dir"].strip().splitlines()
+    sources = {line.split("= ")[1].split("/")[0] for line in folders}
+    needed = {*sources, "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "constraints.txt"}
+    assert copied == needed
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"}
+    assert allowed == needed
+    torch = pins((ROOT / "constraints.txt").read_text().splitlines())["torch"]
+    assert f"torch=={torch} ." in dockerfile
