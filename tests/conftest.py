@@ -3,15 +3,17 @@
 import os
 import tempfile
 
-# Before cmgems is imported: nothing of the user's cache is read or written.
-_cache = tempfile.TemporaryDirectory(prefix="cmgems-tests-")
-os.environ["CMGEMS_CACHE"] = _cache.name
+# Before cmgems is imported: nothing of the user's cache is read or written. The processes of one
+# `make test` share one, so that genomes, counts and vocabularies are made once.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="cmgems-tests-")
+    os.environ["CMGEMS_CACHE"] = _cache.name
 # The models of the tests are too small for two threads, which would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import pytest  # noqa: E402
-from helpers.paths import EXPERIMENTS  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import pytest
+from helpers.paths import EXPERIMENTS
+from hypothesis import settings
 
 if "CMGEMS_FAULTS" not in os.environ:
     # The same examples in every run; `make test-faults` looks for others.

@@ -1,5 +1,6 @@
 """The device of a run: which it is, its memory, and the measured speed of its matrix products."""
 
+import functools
 import os
 import resource
 import sys
@@ -18,6 +19,7 @@ REPEATS = 12
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 
 
+@functools.cache
 @torch.no_grad()
 def measure_matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
     """FLOPs per second of a large matrix product: the best of a few, a fraction of a second in all.
