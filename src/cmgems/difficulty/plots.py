@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmgems.difficulty.table import PmiTable, all_kmers
-from cmgems.errors import UserError
 from cmgems.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -44,10 +43,7 @@ def figures(table: PmiTable) -> "dict[str, Figure]":
 
 def write_plots(table: PmiTable, folder: Path) -> list[Path]:
     """Write the figures as PNG files, and return their paths."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; wanted: a folder for the plots") from error
+    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures(table).items():
         path = folder / f"{name}.png"
