@@ -10,9 +10,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from cmgems import __version__
 from cmgems.errors import RunFailed, RunStopped, UserError
+from cmgems.utils.escapes import message_line
 from cmgems.utils.outputs import system_message
 
 # name -> (module with configure() and run(), one line for the overview)
@@ -71,16 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     replace_closed_streams()
+    for stream in (sys.stdout, sys.stderr):  # a name in another encoding is no reason to end
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         importlib.import_module(COMMANDS[args.command][0]).run(args)
         sys.stdout.flush()
     except UserError as error:
         if args.traceback:
             raise
-        print(f"cmgems {args.command}: {error}", file=sys.stderr)
+        print(message_line(f"cmgems {args.command}: {error}"), file=sys.stderr)
         return 2
     except RunFailed as error:
-        print(f"cmgems {args.command}: {error}", file=sys.stderr)
+        print(message_line(f"cmgems {args.command}: {error}"), file=sys.stderr)
         return 1
     except RunStopped as stopped:
         print(f"cmgems {args.command}: {stopped}", file=sys.stderr)
@@ -124,7 +129,7 @@ def report_system_error(command: str, error: OSError) -> None:
         place = "standard output: "
         # So that Python does not try again when it ends.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    print(f"cmgems {command}: {place}{system_message(error)}", file=sys.stderr)
+    print(message_line(f"cmgems {command}: {place}{system_message(error)}"), file=sys.stderr)
 
 
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:

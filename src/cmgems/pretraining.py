@@ -55,6 +55,7 @@ from cmgems.training.module import (
     Pretraining,
 )
 from cmgems.training.references import base_references
+from cmgems.utils.escapes import printable
 from cmgems.utils.files import atomic_write
 from cmgems.utils.outputs import amid_run, check_output_folder
 
@@ -157,7 +158,7 @@ def report(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     """Print the summary of a finished run, return its results."""
     results = folder.read_results()
     try:
-        print(render_summary(experiment, results, folder.path))
+        print(printable(render_summary(experiment, results, folder.path)))
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{folder.results}: has no {error}, wanted the results of a finished run; without the "

@@ -69,4 +69,4 @@ def test_steps_of_a_branch(text, tmp_path, capsys):
     assert main(["branch", str(tmp_path), f"step={text}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "step: found" in line
-    assert len(line) < 400
+    assert len(line) < 1100

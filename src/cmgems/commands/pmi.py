@@ -16,6 +16,7 @@ from cmgems.difficulty.track import write_track
 from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.region import parse_region
+from cmgems.utils.escapes import printable
 from cmgems.utils.files import atomic_write
 from cmgems.utils.outputs import check_output_file, check_output_folder
 from cmgems.utils.text_table import text_table
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     table = read_table(args.table) if args.table else _compute_table(args)
     prints_track = args.track and not args.track_out  # then nothing else is printed
     if not prints_track:
-        print(_summary(table))
+        print(printable(_summary(table)))
     _write_files(args, table)
     if args.compare:
         names = (str(args.table or table.genome_name), str(args.compare))

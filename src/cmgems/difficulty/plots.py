@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmgems.difficulty.table import PmiTable, all_kmers
+from cmgems.utils.escapes import plot_text
 from cmgems.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def write_plots(table: PmiTable, folder: Path) -> list[Path]:
 def _title(table: PmiTable) -> str:
     name = table.genome_name or "table from elsewhere"
     strands = ", both strands" if table.both_strands else ""
-    return f"{name[:60]}, k = {table.k}, {table.definition}{strands}"
+    return f"{plot_text(name[:60])}, k = {table.k}, {table.definition}{strands}"
 
 
 def _figure(title: str, width: float = 8.0, height: float = 5.0) -> "Figure":

@@ -38,6 +38,7 @@ from cmgems.tasks import splits
 from cmgems.tasks.dataset import LabelledSequences
 from cmgems.tasks.lookup import find_tasks
 from cmgems.tasks.task import Task
+from cmgems.utils.escapes import printable
 from cmgems.utils.files import atomic_write, file_lock
 from cmgems.utils.outputs import amid_run, check_output_folder
 from cmgems.utils.progress import progress_bar
@@ -81,7 +82,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     with atomic_write(folder / RESULTS) as handle:
         json.dump(summary, handle, indent=2)
     write_scalars(folder, summary)
-    print(report(summary, tasks, audits, folder))
+    print(printable(report(summary, tasks, audits, folder)))
     return summary
 
 

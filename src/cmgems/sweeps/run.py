@@ -27,6 +27,7 @@ from cmgems.sweeps.state import (
     run_state,
     steps_done,
 )
+from cmgems.utils.escapes import printable
 from cmgems.utils.files import file_lock
 from cmgems.utils.outputs import amid_run, check_output_folder
 
@@ -200,7 +201,7 @@ def outcome_printer(bar: tqdm) -> Callable[[RunOutcome], None]:
     """A function that prints one line per run that has ended, above the bar."""
 
     def print_outcome(outcome: RunOutcome) -> None:
-        bar.write(f"{outcome.run.name}: {format_outcome(outcome)}", file=sys.stdout)
+        bar.write(printable(f"{outcome.run.name}: {format_outcome(outcome)}"), file=sys.stdout)
         sys.stdout.flush()
 
     return print_outcome
