@@ -48,7 +48,7 @@ def test_shots_are_whole(value):
 def test_axes_whose_product_is_huge():
     names = ("seed", "train.max_steps", "optim.warmup_steps", "data.window_length", "pmi.min_count")
     axes = [f"axes.{name}={list(range(1, 101))}" for name in names]
-    with pytest.raises(UserError, match="axes: found [0-9,]+ runs, wanted at most 10,000"):
+    with pytest.raises(UserError, match=r"axes: found [0-9,]+ runs, wanted at most 10,000"):
         cross_axes(read_sweep(SWEEP, axes))
 
 
