@@ -100,7 +100,7 @@ class Journal:
 
 
 def try_once(part: str, number: int, seed: int, folder: Path) -> Trial | None:
-    """One trial in a process of its own, so that no thread of it is there when others are forked."""
+    """One trial in a process of its own: others are forked from this one, which has no threads."""
     place, answer = folder / "trial", folder / "trial.json"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)

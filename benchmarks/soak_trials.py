@@ -1,6 +1,5 @@
-"""Trials of the soak without runs: mutated inputs, and kills while stores and folders are written."""
+"""Trials of the soak without runs: damaged inputs, and kills while stores are written."""
 
-import json
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ from soak_processes import Child, die_at_operation, run
 from cmgems.config.loading import dump
 from cmgems.errors import UserError
 from cmgems.genome.genome import build_genome, open_genome
-from cmgems.genome.store import CODES
+from cmgems.genome.store import CODES, MANIFEST, read_manifest
 from cmgems.inference.variants import read_variants
 from cmgems.runs.experiment import load
 from cmgems.runs.io import read_checkpoint
@@ -163,7 +162,7 @@ def flipped_stores(number: int, rng: np.random.Generator, folder: Path) -> Trial
     """A byte of a store is changed; `genome --check` finds every one."""
     (folder / "s.fa").write_bytes(fasta_text(rng))
     run(["genome", str(folder / "s.fa"), "--out", str(folder / "store")], folder / "log0")
-    file = folder / "store" / random.Random(number).choice([CODES, "manifest.json"])
+    file = folder / "store" / random.Random(number).choice([CODES, MANIFEST])
     times = file.stat()
     data = bytearray(file.read_bytes())
     data[int(rng.integers(0, len(data)))] ^= 1 << int(rng.integers(0, 8))
@@ -244,7 +243,7 @@ def four_at_a_store(number: int, rng: np.random.Generator, folder: Path) -> Tria
             return Trial(TRACEBACK, ended.last_line)
         if ended.code not in (0, 2):
             return Trial(LOST, f"code {ended.code}: {ended.last_line}")
-    sha = json.loads((folder / "store/manifest.json").read_text())["sha256"]
+    sha = read_manifest(folder / "store")["sha256"]
     return Trial(HELD if sha == _sha(folder) else SILENT, "four at one store")
 
 
