@@ -10,6 +10,7 @@ GENOME ?=
 TASKS ?=
 PARTS ?=
 JOBS ?=
+SOAK ?= 3600
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
@@ -61,6 +62,9 @@ newcomer:  ## the README's two commands in a fresh clone, which is removed again
 
 test-faults: $(VENV)/.developer  ## try tens of thousands of damaged inputs; `make test` tries a tenth of them
 	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/genome/test_faults.py tests/tasks/test_readers.py $(ARGS)
+
+soak: $(VENV)/.developer  ## an hour of kills, signals and damaged files, resumable: SOAK=SECONDS
+	$(BIN)/python benchmarks/soak.py --seconds $(SOAK) --folder $(RUNS)/soak $(ARGS)
 
 test-slurm: $(VENV)/.developer  ## run sweeps on a real one-node Slurm that the test starts; as root, Debian's packages
 	CMGEMS_SLURM=1 $(BIN)/python -m pytest tests/sweeps/test_slurm.py $(ARGS)

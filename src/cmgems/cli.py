@@ -1,7 +1,8 @@
 """The command line: `cmgems COMMAND ...`, also `python -m cmgems COMMAND ...`.
 
-Exit codes: 0 done; 1 an internal failure; 2 something the user gave cannot be used, reported in
-one line on standard error; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+Exit codes: 0 done; 1 an internal failure, or a run that could not go on; 2 something the user gave
+cannot be used, or the system refuses to write, in one line on standard error; 130 interrupted
+(Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse
@@ -9,9 +10,12 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from cmgems import __version__
 from cmgems.errors import RunFailed, RunStopped, UserError
+from cmgems.utils.escapes import message_line
+from cmgems.utils.outputs import system_message
 
 # name -> (module with configure() and run(), one line for the overview)
 COMMANDS = {
@@ -73,15 +77,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 2
+    replace_closed_streams()
+    for stream in (sys.stdout, sys.stderr):  # a name in another encoding is no reason to end
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         importlib.import_module(COMMANDS[args.command][0]).run(args)
+        sys.stdout.flush()
     except UserError as error:
         if args.traceback:
             raise
-        print(f"cmgems {args.command}: {error}", file=sys.stderr)
+        print(message_line(f"cmgems {args.command}: {error}"), file=sys.stderr)
         return 2
     except RunFailed as error:
-        print(f"cmgems {args.command}: {error}", file=sys.stderr)
+        print(message_line(f"cmgems {args.command}: {error}"), file=sys.stderr)
         return 1
     except RunStopped as stopped:
         print(f"cmgems {args.command}: {stopped}", file=sys.stderr)
@@ -93,7 +102,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader of our output (`head`, a closed pager) has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, a folder that cannot be written
+        if args.traceback:
+            raise
+        report_system_error(args.command, error)
+        return 2
     return 0
+
+
+def replace_closed_streams() -> None:
+    """Let a standard stream that the caller has closed (`>&-`) be /dev/null.
+
+    Otherwise the next file that is opened gets its number, and whatever a library prints is written
+    into that file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115
+
+
+def report_system_error(command: str, error: OSError) -> None:
+    """Print the file and the system's reason. An error that names no file may be of our output."""
+    try:
+        sys.stdout.flush()
+        place = ""
+    except OSError:
+        place = "standard output: "
+        # So that Python does not try again when it ends.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    print(message_line(f"cmgems {command}: {place}{system_message(error)}"), file=sys.stderr)
 
 
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:

@@ -55,7 +55,9 @@ from cmgems.training.module import (
     Pretraining,
 )
 from cmgems.training.references import base_references
+from cmgems.utils.escapes import printable
 from cmgems.utils.files import atomic_write
+from cmgems.utils.outputs import amid_run, check_output_folder
 
 
 def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     RunStopped
         If a signal stopped the run; its state is saved.
     RunFailed
-        If the training diverged.
+        If the training diverged, or a file of the run could not be written.
     """
     folder = RunFolder(Path(experiment.run.dir))
     if experiment.branch.run and not (experiment.run.resume and folder.last_checkpoint):
@@ -93,6 +95,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         refuse_other_versions(folder)
         if folder.results.exists():
             return report(experiment, folder)
+    check_output_folder(folder.path, "run.dir")
     silence_lightning()
     check_launch(experiment.train)
     device = training_device(experiment.train)
@@ -108,14 +111,18 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         if is_first_rank:
             keep_tokenizer(folder, module.masker.tokenization)
         trainer = build_trainer(experiment, device.type, folder, run_callbacks)
-        with signals_restored():
+        with (
+            signals_restored(),
+            amid_run(folder.path, "run.resume=true goes on from what is saved"),
+        ):
             fit(trainer, module, data, folder)
-        results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
-        if experiment.branch.run:
-            results["branch"] = asdict(experiment.branch)
+            results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
+            if experiment.branch.run:
+                results["branch"] = asdict(experiment.branch)
+            if is_first_rank:
+                folder.write_window_sums(find_callback(FinalEvaluation, run_callbacks).window_sums)
+                folder.write_results(results)  # last: they say that the run is finished
         if is_first_rank:
-            folder.write_window_sums(find_callback(FinalEvaluation, run_callbacks).window_sums)
-            folder.write_results(results)  # last: they say that the run is finished
             report(experiment, folder)
     return results
 
@@ -151,7 +158,7 @@ def report(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     """Print the summary of a finished run, return its results."""
     results = folder.read_results()
     try:
-        print(render_summary(experiment, results, folder.path))
+        print(printable(render_summary(experiment, results, folder.path)))
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{folder.results}: has no {error}, wanted the results of a finished run; without the "

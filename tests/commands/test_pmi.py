@@ -83,7 +83,7 @@ def test_strands_are_not_mixed(files, capsys):
          "--table replaces GENOME; give one of them (both for --track)"),
         (["a.fa", "--bin", "0"], "--bin: found 0, wanted 1 or more"),
         (["a.fa", "--out", "absent/t.tsv"],
-         "absent/t.tsv: cannot be written, wanted a file in a folder that exists"),
+         "--out: absent is not a folder, wanted one that exists"),
         (["absent.fa"], "absent.fa: does not exist;"
          " wanted: FASTA (plain, gzip or bgzip), 2bit, GenBank or EMBL"),
     ],

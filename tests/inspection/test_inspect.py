@@ -117,7 +117,8 @@ def test_refuses_to_write_into_no_folder(tmp_path, capsys):
     experiment = str(EXPERIMENTS / "pretrain/random.yaml")
     out = tmp_path / "no" / "page.html"
     assert main(["inspect", experiment, f"region={REGION}", f"out={out}"]) == 2
-    assert f"out: found {out}, wanted a file in a folder that exists" in capsys.readouterr().err
+    message = f"out: {out.parent} is not a folder, wanted one that exists"
+    assert message in capsys.readouterr().err
 
 
 def test_unknown_bases_in_a_region_are_neither_ranked_nor_masked(genome):

@@ -29,6 +29,7 @@ A run that can be branched from, and what is made of branches:
   cmgems compare runs/common
 """
 KEPT = "kept"
+MAX_DIGITS = 9
 OPTIONS = ("step", "decay", "masks", "dir", "jobs", "retry")
 
 
@@ -94,6 +95,6 @@ def _plan(
 
 def _whole_numbers(name: str, text: str) -> list[int]:
     words = [word.strip() for word in text.strip("[]").split(",")]
-    if not all(word.isdigit() for word in words):
-        raise UserError(f"{name}: found {text!r}, wanted a whole number")
+    if not all(word.isdecimal() and len(word) <= MAX_DIGITS for word in words):
+        raise UserError(f"{name}: found {text!r}, wanted a whole number below 10^{MAX_DIGITS}")
     return [int(word) for word in words]

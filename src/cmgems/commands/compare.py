@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cmgems.commands import split_options
 from cmgems.errors import UserError
+from cmgems.utils.outputs import check_output_folder
 
 DESCRIPTION = """\
 Compare finished runs, or all runs of a sweep, with one of them: final values over seeds, paired
@@ -48,9 +49,11 @@ def run(args: argparse.Namespace) -> None:
     from cmgems.comparison.records import read_runs
     from cmgems.comparison.write import as_terminal_text, write_comparison
 
-    comparison = compare(read_runs(paths), options["baseline"])
+    runs = read_runs(paths)
     default = paths[0] / "comparison" if len(paths) == 1 else Path("runs/comparison")
     out = Path(options["out"]) if options["out"] else default
+    check_output_folder(out, "out")
+    comparison = compare(runs, options["baseline"])
     title = paths[0].resolve().name if len(paths) == 1 else out.name
     print(as_terminal_text(comparison))
     print()

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from cmgems.errors import UserError
+from cmgems.utils.outputs import check_output_file
 
 DESCRIPTION = """\
 Embed each sequence of a file with a pretrained model.
@@ -54,8 +55,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--out: found {args.out}, wanted a name that ends with .npz or .tsv")
     if args.pool == "tokens" and args.out.suffix == ".tsv":
         raise UserError("--pool tokens: found a .tsv, wanted --out FILE.npz")
-    if not args.out.absolute().parent.is_dir():
-        raise UserError(f"--out: {args.out.parent} is not a folder, wanted one that exists")
+    check_output_file(args.out, "--out")
 
     # Heavy imports are in here: `--help` must answer at once.
     from cmgems.hub.pretrained import load_pretrained

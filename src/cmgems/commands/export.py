@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from cmgems.utils.outputs import check_output_folder
+
 DESCRIPTION = """\
 Write a pretrained model as a Hugging Face folder: config.json, model.safetensors, tokenizer.json,
 vocab.txt, and a model card with the results of the run. Its logits in transformers equal those of
@@ -40,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from cmgems.hub.folder import check_empty
 
     check_empty(folder)
+    check_output_folder(folder, "DIR")
     if (source / "classifier.json").is_file():
         from cmgems.evaluation.finetuning.classifier import export_classifier
 

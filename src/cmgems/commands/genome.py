@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome, build_genome, open_genome
 from cmgems.genome.store import read_manifest, verify_codes
+from cmgems.utils.escapes import printable
 from cmgems.utils.text_table import text_table
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     genome = build_genome(args.sources, args.out, threads=args.threads)
     seconds = time.perf_counter() - start
-    print(describe(genome))
+    print(printable(describe(genome)))
     print(f"built in {seconds:.2f} s, {genome.bases / seconds / 1e6:,.0f} million bases per second")
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from cmgems.commands import split_options
 from cmgems.config.schema import Experiment
 from cmgems.config.shipped import FILE_OR_NAME
-from cmgems.errors import UserError
 from cmgems.runs.experiment import load
 from cmgems.utils.files import atomic_write
+from cmgems.utils.outputs import check_output_file
 
 DESCRIPTION = """\
 Mask real sequence as an experiment does, at several steps of its curriculum and with every
@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> None:
     options, overrides = split_options(args.overrides, "region", "out")
     experiment = load(args.experiment, overrides)
     out = Path(options["out"] or f"{experiment.name}.html")
-    if not out.parent.is_dir() or out.is_dir():
-        raise UserError(f"out: found {out}, wanted a file in a folder that exists")
+    check_output_file(out, "out")
     write_page(experiment, options["region"], out)
     print(f"{out}: open it in a browser")
 

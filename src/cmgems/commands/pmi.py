@@ -1,7 +1,6 @@
 """`cmgems pmi`: the PMI of all k-mers of a genome; compare, plot and export such tables."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,9 @@ from cmgems.difficulty.track import write_track
 from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.region import parse_region
+from cmgems.utils.escapes import printable
 from cmgems.utils.files import atomic_write
+from cmgems.utils.outputs import check_output_file, check_output_folder
 from cmgems.utils.text_table import text_table
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     table = read_table(args.table) if args.table else _compute_table(args)
     prints_track = args.track and not args.track_out  # then nothing else is printed
     if not prints_track:
-        print(_summary(table))
+        print(printable(_summary(table)))
     _write_files(args, table)
     if args.compare:
         names = (str(args.table or table.genome_name), str(args.compare))
@@ -95,9 +96,11 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--bin: found {args.bin}, wanted 1 or more")
     if not args.table:
         check_settings(args.k, args.definition, args.min_count)
-    for out in (args.out, args.counts_out, args.track_out):
-        if out and (out.is_dir() or not os.access(out.absolute().parent, os.W_OK)):
-            raise UserError(f"{out}: cannot be written, wanted a file in a folder that exists")
+    for option in ("out", "counts_out", "track_out"):
+        if (out := getattr(args, option)) is not None:
+            check_output_file(out, f"--{option.replace('_', '-')}")
+    if args.plots:
+        check_output_folder(args.plots, "--plots")
 
 
 def _compute_table(args: argparse.Namespace) -> PmiTable:

@@ -1,9 +1,11 @@
 """`cmgems score`: zero-shot scores of sequences and variants by a pretrained model."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from cmgems.errors import UserError
+from cmgems.utils.outputs import check_output_file
 
 DESCRIPTION = """\
 Zero-shot scores by a pretrained model, as a tab-separated table.
@@ -45,8 +47,10 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--variants: wanted --genome GENOME, on which they were called")
     if args.window < 0:
         raise UserError(f"--window: found {args.window}, wanted 1 or more bases")
-    if args.out and not args.out.absolute().parent.is_dir():
-        raise UserError(f"--out: {args.out.parent} is not a folder, wanted one that exists")
+    if args.out:
+        check_output_file(args.out, "--out")
+    elif sys.__stdout__ is None:
+        raise UserError("--out: found none, and standard output is closed; wanted --out FILE")
 
     # Heavy imports are in here: `--help` must answer at once.
     from cmgems.hub.pretrained import load_pretrained

@@ -13,6 +13,7 @@ from cmgems.comparison.metrics import (
     tokens_per_step,
 )
 from cmgems.comparison.styles import MAX_BANDS, REFERENCE_COLOR, Style, arm_styles
+from cmgems.utils.escapes import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +116,7 @@ def _plot_metric(comparison: Comparison, metric: Metric, axes: "Axes") -> None:
             color=color,
             linestyle=(0, dash) if dash else "-",
             linewidth=1.4,
-            label=group.label,
+            label=plot_text(group.label),
         )
     axes.set_ylim(*value_range(comparison, metric))
     _mark_references(axes, references(comparison, metric))

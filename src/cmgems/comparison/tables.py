@@ -20,6 +20,7 @@ from cmgems.comparison.metrics import (
 from cmgems.comparison.records import Group, format_value
 from cmgems.comparison.steps_to_match import StepsToMatch
 from cmgems.comparison.verdict import format_interval
+from cmgems.utils.escapes import csv_cell, markdown_cell, markdown_text
 from cmgems.utils.text_table import text_table
 
 NOT_REACHED = "not reached"
@@ -278,11 +279,12 @@ def as_text(table: Table) -> str:
 
 def as_markdown(table: Table) -> str:
     def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(markdown_cell, cells)) + " |"
 
     rule = line(["---", *["---:"] * (len(table.head) - 1)])
     rows = [line(table.head), rule, *map(line, table.rows)]
-    return f"### {table.title}\n\n" + "\n".join(rows) + f"\n\n{table.note}\n"
+    title, note = markdown_text(table.title), markdown_text(table.note)
+    return f"### {title}\n\n" + "\n".join(rows) + f"\n\n{note}\n"
 
 
 def runs_csv(comparison: Comparison) -> str:
@@ -295,6 +297,7 @@ def runs_csv(comparison: Comparison) -> str:
             seed, results_path = run.experiment.seed, run.path / "results.json"
             for metric in comparison.results:
                 value = repr(final_value(run, metric))
-                row = [group.label, seed, metric.title, metric.tag, value, results_path]
-                writer.writerow(row)
+                names = map(csv_cell, (group.label, metric.title, metric.tag))
+                label, title, tag = names
+                writer.writerow([label, seed, title, tag, value, csv_cell(str(results_path))])
     return out.getvalue()

@@ -7,6 +7,7 @@ from cmgems.comparison.page import page
 from cmgems.comparison.plot import has_bands, plot
 from cmgems.comparison.tables import as_markdown, as_text, runs_csv, tables
 from cmgems.comparison.verdict import verdict
+from cmgems.utils.escapes import markdown_text, printable
 from cmgems.utils.files import atomic_write
 
 CURVES = "curves.png"
@@ -16,12 +17,12 @@ def as_terminal_text(comparison: Comparison) -> str:
     parts = [as_text(table) for table in tables(comparison)]
     lines = [f"- {line}" for line in verdict(comparison)]
     lines += [f"! {line}" for line in comparison.warnings]
-    return "\n\n".join([*parts, "\n".join(lines)])
+    return printable("\n\n".join([*parts, "\n".join(lines)]))
 
 
 def as_markdown_page(comparison: Comparison) -> str:
-    lines = [f"- {line}" for line in verdict(comparison)]
-    lines += [f"- Warning: {line}." for line in comparison.warnings]
+    lines = [f"- {markdown_text(line)}" for line in verdict(comparison)]
+    lines += [f"- Warning: {markdown_text(line)}." for line in comparison.warnings]
     plotted = f"![curves]({CURVES})"
     band = "Mean over seeds."
     if has_bands(comparison):

@@ -130,15 +130,20 @@ class Model:
         "small", "named encoder, of which the keys below can change parts", choices=PRESETS
     )
     num_layers: int | None = option(None, "number of layers", low=1, high=200, was="layers")
-    hidden_size: int | None = option(None, "size of the hidden states", low=2, was="width")
-    num_heads: int | None = option(None, "number of attention heads", low=1, was="heads")
+    hidden_size: int | None = option(
+        None, "size of the hidden states", low=2, high=65_536, was="width"
+    )
+    num_heads: int | None = option(
+        None, "number of attention heads", low=1, high=1_024, was="heads"
+    )
     intermediate_size: int | None = option(
-        None, "size of the feed-forward layers", low=1, was="feed_forward"
+        None, "size of the feed-forward layers", low=1, high=10**6, was="feed_forward"
     )
     max_position_embeddings: int | None = option(
         None,
         "maximum number of tokens per sequence, [CLS] and [SEP] included",
         low=8,
+        high=10**6,
         was="positions",
     )
     dropout: float = option(

@@ -42,7 +42,7 @@ class Data:
         510, "length of a full window, bases", low=16, high=100_000, was="window"
     )
     min_window_length: int = option(
-        6, "length of the shortest window, bases", low=3, was="shortest"
+        6, "length of the shortest window, bases", low=3, high=100_000, was="shortest"
     )
     full_length_fraction: float = option(
         0.5,
@@ -222,21 +222,22 @@ class Optim:
 
 @dataclass(frozen=True)
 class Train:
-    max_steps: int = option(10_000, "number of optimizer steps", low=1)
+    max_steps: int = option(10_000, "number of optimizer steps", low=1, high=10**9)
     global_batch_size: int = option(
-        250, "windows per optimizer step, over all devices", low=1, was="batch"
+        250, "windows per optimizer step, over all devices", low=1, high=10**8, was="batch"
     )
     micro_batch_size: int = option(
         10,
         "windows per forward pass of a device; gradients are accumulated over the rest",
         low=1,
+        high=10**6,
         was="micro_batch",
     )
     accelerator: str = option(
         "auto", "Lightning's accelerator", choices=("auto", "cpu", "gpu", "cuda", "mps")
     )
-    devices: int = option(1, "processes on this machine, one per device", low=1)
-    nodes: int = option(1, "number of machines", low=1)
+    devices: int = option(1, "processes on this machine, one per device", low=1, high=1_024)
+    nodes: int = option(1, "number of machines", low=1, high=10_000)
     strategy: str = option(
         "auto",
         "how several processes hold the model: `auto`, a copy each (DDP); `fsdp`, a part each",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmgems.difficulty.table import PmiTable, all_kmers
-from cmgems.errors import UserError
+from cmgems.utils.escapes import plot_text
 from cmgems.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -44,10 +44,7 @@ def figures(table: PmiTable) -> "dict[str, Figure]":
 
 def write_plots(table: PmiTable, folder: Path) -> list[Path]:
     """Write the figures as PNG files, and return their paths."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; wanted: a folder for the plots") from error
+    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures(table).items():
         path = folder / f"{name}.png"
@@ -60,7 +57,7 @@ def write_plots(table: PmiTable, folder: Path) -> list[Path]:
 def _title(table: PmiTable) -> str:
     name = table.genome_name or "table from elsewhere"
     strands = ", both strands" if table.both_strands else ""
-    return f"{name[:60]}, k = {table.k}, {table.definition}{strands}"
+    return f"{plot_text(name[:60])}, k = {table.k}, {table.definition}{strands}"
 
 
 def _figure(title: str, width: float = 8.0, height: float = 5.0) -> "Figure":

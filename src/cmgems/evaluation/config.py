@@ -40,7 +40,11 @@ class FewShot:
         None, "training examples per class", factory=lambda: (10.0, 50.0, 100.0, 500.0, 1000.0)
     )
     replicates: int = option(
-        10, "random samples of the examples, nested: the 10 are among the 50", low=1, was="draws"
+        10,
+        "random samples of the examples, nested: the 10 are among the 50",
+        low=1,
+        high=1_000,
+        was="draws",
     )
     published: bool = option(False, "use the publishers' examples instead, one replicate")
 
@@ -54,7 +58,7 @@ class Classifier:
         choices=("full", "frozen", "lora"),
         was="body",
     )
-    rank: int = option(8, "of the adapters (finetune lora)", low=1)
+    rank: int = option(8, "of the adapters (finetune lora)", low=1, high=4_096)
     strands: str = option(
         "forward",
         "both: trained on each sequence and its reverse complement, predicts the mean of both, and "
@@ -72,9 +76,13 @@ class RecipeOptions:
     """What is not given is as published for this number of examples, or for the task."""
 
     learning_rate: float = option(0.0, "peak learning rate; 0: as published", low=0.0, was="rate")
-    epochs: int = option(0, "0: as published", low=0)
-    batch_size: int = option(0, "sequences per step; 0: as published", low=0, was="batch")
-    max_steps: int = option(0, "limit of the steps of a training; 0: as published", low=0)
+    epochs: int = option(0, "0: as published", low=0, high=10**5)
+    batch_size: int = option(
+        0, "sequences per step; 0: as published", low=0, high=10**6, was="batch"
+    )
+    max_steps: int = option(
+        0, "limit of the steps of a training; 0: as published", low=0, high=10**9
+    )
     dropout: float = option(-1.0, "-1: as published", low=-1.0, high=0.9)
     weight_decay: float = option(-1.0, "on matrices; -1: as published", low=-1.0)
 
@@ -118,9 +126,15 @@ class Compute:
         "of matrix products; auto: bf16 on GPUs and on CPUs that multiply in it",
         choices=("auto", "32-true", "bf16"),
     )
-    workers: int = option(0, "processes on the CPU, one thread each; 0: one per core", low=0)
+    workers: int = option(
+        0, "processes on the CPU, one thread each; 0: one per core", low=0, high=1_024
+    )
     models_per_batch: int = option(
-        0, "models trained side by side; 0: as suits device and size", low=0, was="together"
+        0,
+        "models trained side by side; 0: as suits device and size",
+        low=0,
+        high=1_024,
+        was="together",
     )
 
 
@@ -140,7 +154,7 @@ class Evaluation:
         "trained",
         choices=("few_shot", "full", "probe", "zero_shot"),
     )
-    seeds: int = option(1, "trainings of each model on each replicate", low=1)
+    seeds: int = option(1, "trainings of each model on each replicate", low=1, high=1_000)
     baselines: tuple[str, ...] = option(
         None,
         f"what every table is compared with: {', '.join(BASELINES)}",
@@ -165,7 +179,7 @@ class Evaluation:
 def broken_rules(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     """(key, message) of each rule that an evaluation breaks."""
     shots = evaluation.few_shot.shots
-    if any(n < 1 or n != int(n) for n in shots) or len(set(shots)) < len(shots):
+    if any(n < 1 or not n.is_integer() for n in shots) or len(set(shots)) < len(shots):
         yield (
             "few_shot.shots",
             f"few_shot.shots: found {list(shots)}, wanted different whole numbers of at least 1",

@@ -38,7 +38,9 @@ from cmgems.tasks import splits
 from cmgems.tasks.dataset import LabelledSequences
 from cmgems.tasks.lookup import find_tasks
 from cmgems.tasks.task import Task
+from cmgems.utils.escapes import printable
 from cmgems.utils.files import atomic_write, file_lock
+from cmgems.utils.outputs import amid_run, check_output_folder
 from cmgems.utils.progress import progress_bar
 
 JOURNAL, RESULTS, SAVED = "scores.jsonl", "results.json", "classifiers"
@@ -48,6 +50,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     """Run or resume an evaluation; print its table, return what `results.json` holds."""
     started = time.perf_counter()
     folder = Path(evaluation.run.dir)
+    check_output_folder(folder, "run.dir")
     context = make_context(evaluation, folder)
     tasks = select_tasks(evaluation)
     shots_of, skipped = shots_by_task(evaluation, tasks, context)
@@ -57,7 +60,8 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     prepare_folder(folder, evaluation)
     with file_lock(folder / LOCK, f"run.dir: {folder} is in use by another process"):
         journal = Journal(folder / JOURNAL)
-        trials_run = compute_missing(context, keys, journal)
+        with amid_run(folder, "the same command resumes the evaluation"):
+            trials_run = compute_missing(context, keys, journal)
     results = sort_results(batches, [journal.results[keys[batch]] for batch in batches])
     summary = {
         "protocol": evaluation.protocol,
@@ -78,7 +82,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     with atomic_write(folder / RESULTS) as handle:
         json.dump(summary, handle, indent=2)
     write_scalars(folder, summary)
-    print(report(summary, tasks, audits, folder))
+    print(printable(report(summary, tasks, audits, folder)))
     return summary
 
 
@@ -230,8 +234,6 @@ def prepare_folder(folder: Path, evaluation: Evaluation) -> None:
     UserError
         If something else is in its place.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"run.dir: {folder} is a file, wanted a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "evaluation.yaml").exists():
         raise UserError(
             f"run.dir: {folder} holds something that is not an evaluation, wanted an empty or new "

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cmgems.cost.flops import parameters
+from cmgems.errors import UserError
 from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.sources import ModelSource
 
 WITH_COUNTS = " + kmers"  # behind a model's name: k-mer counts beside its hidden states
 FULL = 0  # shots of the whole training split
+MAX_TRIALS = 100_000
 PUBLISHED = -1  # replicate: the examples that the publishers chose
 MAX_PARAMETERS_SIDE_BY_SIDE = 2_000_000  # above, a CPU gains nothing from a stack of models
 
@@ -60,6 +62,7 @@ def make_batches(
     ----------
     shots_of : by task, the numbers of shots that it has examples for
     """
+    _check_count(evaluation, sources, shots_of)
     linear = [b for b in evaluation.baselines if b in ("kmers", "one_hot")]
     batches = []
     for task, shots in shots_of.items():
@@ -87,6 +90,19 @@ def make_batches(
         return batch.model in linear, -examples * len(batch.trials)
 
     return sorted(batches, key=cheapness)
+
+
+def _check_count(
+    evaluation: Evaluation, sources: Sequence[ModelSource], shots_of: dict[str, list[int]]
+) -> None:
+    """Refuse more trainings than anybody can mean, before each of them is listed."""
+    settings = sum(map(len, shots_of.values()))
+    count = settings * len(sources) * evaluation.few_shot.replicates * evaluation.seeds
+    if count > MAX_TRIALS:
+        raise UserError(
+            f"seeds x few_shot.replicates x models x tasks x shots: found {count:,} trainings, "
+            f"wanted at most {MAX_TRIALS:,}"
+        )
 
 
 def _replicates(evaluation: Evaluation, shots: int) -> list[int]:

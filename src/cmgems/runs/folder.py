@@ -90,8 +90,6 @@ class RunFolder:
         UserError
             If the folder holds another run, or another process is at work in it.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"run.dir: {self.path} is a file, wanted a folder")
         config = self.path / "config.yaml"
         if self._holds_nothing():
             if experiment.run.resume and not self.path.exists():

@@ -13,7 +13,7 @@ from cmgems.errors import UserError
 
 @dataclass(frozen=True)
 class Search:
-    trials: int = option(0, "runs of a search; 0: no search, the axes are run", low=0)
+    trials: int = option(0, "runs of a search; 0: no search, the axes are run", low=0, high=10**5)
     metric: str = option(
         "final.random_wide.hidden_base_bits", "a value of results.json, as a dotted path"
     )
@@ -60,7 +60,9 @@ class Sweep:
     )
     search: Search = field(default_factory=Search)
     only: str = option("", "run only these: a pattern of run names, such as cm_*-seed0")
-    jobs: int = option(1, "runs at once; they share the cores and GPUs of this machine", low=1)
+    jobs: int = option(
+        1, "runs at once; they share the cores and GPUs of this machine", low=1, high=1_024
+    )
     retry: bool = option(False, "try failed runs again")
     executor: str = option(
         "local",

@@ -28,7 +28,7 @@ class LocalExecutor:
         return self.num_slots - len(self.running)
 
     def start(self, run: PlannedRun) -> None:
-        slot = min(set(range(self.num_slots)) - set(self._processes))
+        slot = next(slot for slot in range(self.num_slots) if slot not in self._processes)
         devices = run.experiment.train.devices
         environment = slot_environment(slot, self.num_slots, devices, available_cores(), self.gpus)
         with open(run.folder / OUTPUT, "ab") as output:

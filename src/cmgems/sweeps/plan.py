@@ -1,8 +1,10 @@
 """The runs of a sweep, from its axes; all are checked before the first one starts."""
 
 import json
+from collections import Counter
 from fnmatch import fnmatchcase
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from cmgems.runs.experiment import load
 from cmgems.sweeps.config import SweepFile
 
 MAX_NAMES_SHOWN = 3  # of runs, in a message
+MAX_RUNS = 10_000  # of a grid, which are all checked before the first one
 
 
 class Point(NamedTuple):
@@ -49,11 +52,13 @@ def cross_axes(sweep_file: SweepFile) -> list[Point]:
             )
         combinations = list(zip(*axes, strict=True))
     else:
+        runs = prod(len(axis) for axis in axes)
+        if runs > MAX_RUNS:
+            raise UserError(f"{path}: axes: found {runs:,} runs, wanted at most {MAX_RUNS:,}")
         combinations = list(product(*axes))
     points = [_combine(combination) for combination in combinations]
-    names = [point.name for point in points]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(point.name for point in points).items():
+        if count > 1:
             raise UserError(f"{path}: axes: two runs would be named {name}, wanted one")
     return points
 

@@ -27,7 +27,11 @@ from cmgems.sweeps.state import (
     run_state,
     steps_done,
 )
+from cmgems.utils.escapes import printable
 from cmgems.utils.files import file_lock
+from cmgems.utils.outputs import amid_run, check_output_folder
+
+RESUME = "the same command resumes the sweep"
 
 
 def run_sweep(sweep_file: SweepFile) -> None:
@@ -42,6 +46,7 @@ def run_sweep(sweep_file: SweepFile) -> None:
     SweepStopped
         After Ctrl-C or SIGTERM, when the runs have saved themselves.
     """
+    check_output_folder(sweep_file.folder, "dir")
     is_search = bool(sweep_file.sweep.search.trials)
     if is_search:
         planned = plan_range_ends(sweep_file)
@@ -63,6 +68,7 @@ def run_sweep(sweep_file: SweepFile) -> None:
 
 def run_branches(sweep_file: SweepFile, planned: list[PlannedRun]) -> None:
     """Run what is not finished of planned branches; see `run_sweep` for what it raises."""
+    check_output_folder(sweep_file.folder, "dir")
     check_unchanged(planned)
     experiments = [run.experiment for run in planned]
     check_inputs(experiments, on_this_machine=True)
@@ -100,7 +106,8 @@ def _run_grid(
         if sweep_file.sweep.executor == "slurm" and not sweep_file.sweep.slurm.wait:
             _submit_and_leave(todo, executor)
             return
-        run_scheduler(next_run, executor, outcome_printer(bar), bar)
+        with amid_run(sweep_file.folder, RESUME):
+            run_scheduler(next_run, executor, outcome_printer(bar), bar)
     _summarize(sweep_file, planned)
 
 
@@ -120,7 +127,8 @@ def _run_search(sweep_file: SweepFile, range_ends: list[PlannedRun], executor: E
             trials.report(outcome.run)
             print_outcome(outcome)
 
-        run_scheduler(trials.next, executor, on_end, bar)
+        with amid_run(sweep_file.folder, RESUME):
+            run_scheduler(trials.next, executor, on_end, bar)
     print(trials.summary())
 
 
@@ -193,7 +201,7 @@ def outcome_printer(bar: tqdm) -> Callable[[RunOutcome], None]:
     """A function that prints one line per run that has ended, above the bar."""
 
     def print_outcome(outcome: RunOutcome) -> None:
-        bar.write(f"{outcome.run.name}: {format_outcome(outcome)}", file=sys.stdout)
+        bar.write(printable(f"{outcome.run.name}: {format_outcome(outcome)}"), file=sys.stdout)
         sys.stdout.flush()
 
     return print_outcome

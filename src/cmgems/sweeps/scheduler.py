@@ -76,14 +76,18 @@ def run_scheduler(
     """
     with StopSignals().caught() as signals:
         scheduler = Scheduler(next_run, executor, on_end, bar, signals)
-        while not scheduler.finished:
-            scheduler.start_runs()
-            scheduler.collect_ended()
-            scheduler.collect_external()
-            scheduler.update_bar()
-            if signals.count:
-                _stop(executor, signals)
-            time.sleep(POLL_SECONDS)
+        try:
+            while not scheduler.finished:
+                scheduler.start_runs()
+                scheduler.collect_ended()
+                scheduler.collect_external()
+                scheduler.update_bar()
+                if signals.count:
+                    _stop_after_signal(executor, signals)
+                time.sleep(POLL_SECONDS)
+        except OSError:  # a full disk: runs that nobody watches are not left behind
+            _stop(executor, signals)
+            raise
 
 
 class Scheduler:
@@ -179,9 +183,14 @@ def classify_exit(job: FinishedJob) -> RunOutcome | None:
     return RunOutcome(run, State.FAILED, reason)
 
 
+def _stop_after_signal(executor: Executor, signals: StopSignals) -> None:
+    num_running = len(executor.running)
+    _stop(executor, signals)
+    raise SweepStopped(signals.number, num_running)
+
+
 def _stop(executor: Executor, signals: StopSignals) -> None:
     """Ask all runs to stop and wait for them; a second signal kills them."""
-    num_running = len(executor.running)
     executor.stop()
     while executor.running:
         if signals.count > 1:
@@ -190,4 +199,3 @@ def _stop(executor: Executor, signals: StopSignals) -> None:
             break
         executor.collect()  # the outcomes are of no matter: the folders show how far the runs are
         time.sleep(POLL_SECONDS / 3)
-    raise SweepStopped(signals.number, num_running)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cmgems.errors import UserError
+from cmgems.utils.outputs import name_output, real_reason
 
 SECONDS_TO_LOCK = 60  # that a writer has between making its temporary file and locking it
 
@@ -28,6 +29,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
 
     On an error, Ctrl-C included, `path` stays as it was and the temporary file is removed. It is in
     the same folder, since a rename is atomic within one file system only.
+
+    Raises
+    ------
+    OSError
+        With `path` as its file name, and what the system said, whatever the library that wrote
+        made of it.
     """
     path = Path(path)
     _remove_abandoned(path)
@@ -35,13 +42,18 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     try:
         with open(temporary, mode) as handle:
             _hold(handle.fileno())
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
+            with real_reason(handle.fileno()):
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
         os.replace(temporary, path)
         fsync_folder(path.parent)
+    except OSError as error:
+        name_output(error, path, temporary)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that can no longer be written, which was said above
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -70,10 +82,12 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         fsync_folder(temporary)
         os.rename(temporary, path)
         fsync_folder(path.parent)
+    except OSError as error:
+        name_output(error, path, temporary)
+        raise
     finally:
         os.close(held)
-        if temporary.exists():
-            shutil.rmtree(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_temporary(path: Path) -> bool:
