@@ -5,10 +5,9 @@ in the order in which it calls them. Everything that can be wrong with what the 
 out before the run folder is made.
 """
 
-import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -43,7 +42,7 @@ from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.runs.folder import RunFolder, provenance
-from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
+from cmgems.runs.io import SafeCheckpoints, ScalarFile
 from cmgems.runs.step_rules import steps_to_keep
 from cmgems.runs.summary import render_summary
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
@@ -55,6 +54,12 @@ from cmgems.training.module import (
     Pretraining,
 )
 from cmgems.training.references import base_references
+from cmgems.training.resuming import (
+    rank_sha256,
+    refuse_other_versions,
+    run_identity,
+    saved_step,
+)
 from cmgems.utils.files import atomic_write
 
 
@@ -104,10 +109,12 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     references = base_references(genome, data, module.masker) if is_first_rank else None
     entropy = unigram_entropy(table, genome, module.masker.tokenization)
     run_callbacks = build_callbacks(experiment, folder, table, entropy, references, callbacks)
+    identity = run_identity(experiment, genome, table)
     with folder.acquire(experiment) if is_first_rank else nullcontext():
         if is_first_rank:
             keep_tokenizer(folder, module.masker.tokenization)
-        trainer = build_trainer(experiment, device.type, folder, run_callbacks)
+        step = saved_step(folder.last_checkpoint, identity, module)
+        trainer = build_trainer(experiment, device.type, folder, run_callbacks, step, identity)
         with signals_restored():
             fit(trainer, module, data, folder)
         results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
@@ -139,12 +146,6 @@ def keep_tokenizer(folder: RunFolder, tokenization: Tokenization) -> None:
             f"{path}: has other tokens than {tokenization.source}; a resumed run keeps its own, "
             f"wanted data.tokenizer={path}"
         )
-
-
-def refuse_other_versions(folder: RunFolder) -> None:
-    """Refuse to resume a run of another version before its config is read: keys change as well."""
-    if folder.last_checkpoint:
-        read_checkpoint(folder.last_checkpoint, map_location="meta")
 
 
 def report(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
@@ -219,14 +220,22 @@ def find_callback(kind: type[C], callbacks: Sequence[L.Callback]) -> C:
 
 
 def build_trainer(
-    experiment: Experiment, accelerator: str, folder: RunFolder, callbacks: list[L.Callback]
+    experiment: Experiment,
+    accelerator: str,
+    folder: RunFolder,
+    callbacks: list[L.Callback],
+    step: int,
+    identity: Mapping[str, Any],
 ) -> L.Trainer:
-    """Lightning's trainer of a run, which continues the logs of a run that is resumed."""
+    """Lightning's trainer of a run, which continues the logs of a run that is resumed.
+
+    Parameters
+    ----------
+    step : that the run resumes after, see `saved_step`
+    identity : what its checkpoints say of it (`cmgems.runs.identity`)
+    """
     train = experiment.train
     accumulate = train.global_batch_size // (train.micro_batch_size * train.devices * train.nodes)
-    last = folder.last_checkpoint
-    # A run that was killed before its first checkpoint starts over: -1 drops all its lines.
-    step = saved_step(last) if last else -1
     loggers = [
         TensorBoardLogger(folder.path, name="", version="", purge_step=step + 1),
         ScalarFile(folder.path / "metrics.csv", resume_step=step),
@@ -245,16 +254,11 @@ def build_trainer(
         use_distributed_sampler=False,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[SafeCheckpoints()],
+        plugins=[SafeCheckpoints(identity)],
         log_every_n_steps=1,  # our own callbacks log
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-
-
-def saved_step(checkpoint: Path) -> int:
-    """The optimizer steps that a run had taken when it was saved."""
-    return read_checkpoint(checkpoint, map_location="meta").content["global_step"]
 
 
 def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder: RunFolder) -> None:
@@ -302,6 +306,6 @@ def describe_inputs(genome: Genome, table: PmiTable | NgramTable) -> dict[str, A
         "pmi": {
             "definition": table.definition,
             "k": table.k,
-            "rank_sha256": hashlib.sha256(table.rank.astype("<i4").tobytes()).hexdigest(),
+            "rank_sha256": rank_sha256(table),
         },
     }
