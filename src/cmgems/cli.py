@@ -1,7 +1,8 @@
 """The command line: `cmgems COMMAND ...`, also `python -m cmgems COMMAND ...`.
 
 Exit codes: 0 done; 1 an internal failure; 2 something the user gave cannot be used, reported in
-one line on standard error; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+one line on standard error; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM), 129 and 138 by
+SIGHUP and SIGUSR1.
 """
 
 import argparse

@@ -31,7 +31,6 @@ from cmgems.callbacks import (
     StopOnSignal,
     Throughput,
     TrainingLog,
-    signals_restored,
 )
 from cmgems.config.schema import Experiment
 from cmgems.cost.device import training_device
@@ -115,7 +114,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
             keep_tokenizer(folder, module.masker.tokenization)
         step = saved_step(folder.last_checkpoint, identity, module)
         trainer = build_trainer(experiment, device.type, folder, run_callbacks, step, identity)
-        with signals_restored():
+        with find_callback(StopOnSignal, run_callbacks).caught():
             fit(trainer, module, data, folder)
         results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
         if experiment.branch.run:
