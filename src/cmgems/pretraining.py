@@ -52,6 +52,7 @@ from cmgems.training.masks import build_masker, load_difficulty, unigram_entropy
 from cmgems.training.module import (
     Pretraining,
 )
+from cmgems.training.ranks import lost_connections_reported, watch_first_rank
 from cmgems.training.references import base_references
 from cmgems.training.resuming import (
     rank_sha256,
@@ -98,6 +99,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         if folder.results.exists():
             return report(experiment, folder)
     silence_lightning()
+    watch_first_rank()
     check_launch(experiment.train)
     device = training_device(experiment.train)
     genome = load_genome(experiment.data.genome)
@@ -114,7 +116,8 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
             keep_tokenizer(folder, module.masker.tokenization)
         step = saved_step(folder.last_checkpoint, identity, module)
         trainer = build_trainer(experiment, device.type, folder, run_callbacks, step, identity)
-        with find_callback(StopOnSignal, run_callbacks).caught():
+        watched = lost_connections_reported(trainer.strategy.launcher)
+        with find_callback(StopOnSignal, run_callbacks).caught(), watched:
             fit(trainer, module, data, folder)
         results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
         if experiment.branch.run:
