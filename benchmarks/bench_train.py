@@ -163,7 +163,7 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
         run.checkpoints.mkdir()
         times = StepTimes()
         parts = [times, *build_callbacks(experiment, run, table, unigram_entropy(table, genome))]
-        trainer = build_trainer(experiment, "cpu", run, parts)
+        trainer = build_trainer(experiment, "cpu", run, parts, step=-1, identity={})
         trainer.progress_bar_callback.disable()
         fit(trainer, module, windows, run)
     return _steps(times.begins), find_callback(Throughput, parts).results()["fraction_data"]

@@ -6,7 +6,7 @@ What callbacks save is stored in checkpoints under the names of their classes: w
 or what it saves, raises `CHECKPOINT_FORMAT` in `cmgems.runs.io`.
 """
 
-from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal, signals_restored
+from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal
 from cmgems.callbacks.comparison_log import ComparisonLog
 from cmgems.callbacks.curriculum import CurriculumCallback
 from cmgems.callbacks.final_evaluation import FinalEvaluation
@@ -33,5 +33,4 @@ __all__ = [
     "StopOnSignal",
     "Throughput",
     "TrainingLog",
-    "signals_restored",
 ]

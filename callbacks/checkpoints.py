@@ -2,8 +2,8 @@
 `stepN.ckpt` where one is kept."""
 
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,8 +16,7 @@ from cmgems.errors import RunStopped
 from cmgems.runs.folder import BEST, LAST
 from cmgems.runs.io import copy_checkpoint
 from cmgems.training.module import REFERENCE_MASKS, Pretraining
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # these stop a run
+from cmgems.utils.signals import handle_stop_signals, let_the_next_kill, stop_signals_handled
 
 
 class RunCheckpoints(L.Callback):
@@ -65,26 +64,13 @@ class RunCheckpoints(L.Callback):
         self.best_loss, self.best_step = state["best_loss"], state["best_step"]
 
 
-@contextmanager
-def signals_restored() -> Iterator[None]:
-    """Restore the signals' handlers after a whole run.
-
-    (A teardown hook of `StopOnSignal` would not do: Lightning's own comes after it, and installs
-    the handlers again that were there when it began.)
-    """
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
 class StopOnSignal(L.Callback):
-    """On Ctrl-C or SIGTERM: finish the step, save `last.ckpt`, stop. A second signal kills.
+    """On Ctrl-C, SIGTERM, SIGHUP or SIGUSR1: finish the step, save `last.ckpt`, stop. A second
+    Ctrl-C or SIGTERM kills.
 
     The ranks agree, so that all stop after the same step; if a validation follows the step, it is
-    done first, since it belongs to the state.
+    done first, since it belongs to the state. The validations before and after the training change
+    no state: they end after the batch.
 
     Parameters
     ----------
@@ -98,8 +84,13 @@ class StopOnSignal(L.Callback):
         self.folder, self.agree_every = folder, agree_every
         self.received: int | None = None
 
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._install()
+    def caught(self) -> AbstractContextManager[None]:
+        """Catch the signals during a whole run, and restore their handlers at its end.
+
+        (A teardown hook would not do: Lightning's own comes after it, and installs the handlers
+        again that were there when it began.)
+        """
+        return stop_signals_handled(self._receive)
 
     # Again, after Lightning has installed its own handler of SIGTERM: that one ends a run in the
     # middle of a validation, unsaved and with exit code 0, or has no effect if there is one batch.
@@ -111,13 +102,11 @@ class StopOnSignal(L.Callback):
 
     def _install(self) -> None:
         if self.received is None:
-            for number in SIGNALS:
-                signal.signal(number, self._receive)
+            handle_stop_signals(self._receive)
 
     def _receive(self, received: int, frame: FrameType | None) -> None:
         self.received = received
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+        let_the_next_kill()
 
     def on_train_batch_end(
         self,
@@ -133,6 +122,18 @@ class StopOnSignal(L.Callback):
         validation_follows = (batch_idx + 1) % trainer.val_check_batch == 0
         if step_ends and not validation_follows:
             self.stop_if_asked(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: WindowBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.state.fn == "validate":
+            self.stop_if_asked(trainer, saved=True)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.stop_if_asked(trainer, saved=True)

@@ -2,7 +2,7 @@
 one kind of masks."""
 
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import lightning as L
@@ -96,7 +96,7 @@ class FinalEvaluation(L.Callback):
             return
         assert isinstance(outputs, dict)  # what `Pretraining.validation_step` returns
         self._collected.add(**outputs)
-        self._batch_done(trainer)
+        self._batch_done()
 
     def on_validation_end(self, trainer: L.Trainer, module: Pretraining) -> None:
         if not is_final(trainer):
@@ -106,6 +106,7 @@ class FinalEvaluation(L.Callback):
         windows = len(data.final_windows.start)
         predictions = self._collected.gather(trainer, windows)
         further = {name: self._predict(trainer, module, name) for name in self._further.names}
+        self._await_references(trainer)
         if not trainer.is_global_zero or predictions is None:
             return
         references = self._references.result()
@@ -135,9 +136,20 @@ class FinalEvaluation(L.Callback):
             batch = data.on_before_batch_transfer(batches[number], 0)
             batch = move_data_to_device(batch, module.device)
             collected.predict(batch, self._further.masker, name)
-            self._batch_done(trainer)
+            self._batch_done()
+            self.stop.stop_if_asked(trainer, saved=True)
         self._close()
         return collected.gather(trainer, len(data.judge_windows.start))
+
+    def _await_references(self, trainer: L.Trainer) -> None:
+        """Wait for the first rank's references, which may take longer than the model; a signal
+        ends that too. All ranks call it."""
+        are_there = False
+        while not are_there:
+            self.stop.stop_if_asked(trainer, saved=True)
+            if trainer.is_global_zero:
+                are_there = bool(wait([self._references], timeout=0.5).done)
+            are_there = trainer.strategy.broadcast(are_there)
 
     def _judge(
         self,
@@ -166,10 +178,9 @@ class FinalEvaluation(L.Callback):
                 mininterval=0.1 if sys.stderr.isatty() else 30,  # in a log file, a line each
             )
 
-    def _batch_done(self, trainer: L.Trainer) -> None:
+    def _batch_done(self) -> None:
         if self._bar is not None:
             self._bar.update()
-        self.stop.stop_if_asked(trainer, saved=True)
 
     def _close(self) -> None:
         if self._bar is not None:

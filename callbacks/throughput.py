@@ -58,10 +58,14 @@ class Throughput(L.Callback):
         self.tokens_per_second = 0.0
         self.device_speed = 0.0  # FLOPs per second of large matrix products
         self._at_last_log: dict[str, float] = {}  # what had been counted then
+        self._of_this_rank = torch.zeros(2, dtype=torch.int64)  # tokens, bases; not yet added up
         # this rank's tokens since the last collection, and the sum of squared lengths: FLOPs of
         # attention grow with it
         self._tokens = self._squares = 0
         self._started: float | None = None
+
+    def setup(self, trainer: L.Trainer, module: Pretraining, stage: str) -> None:
+        self._module = module  # for `state_dict`, which Lightning calls without it
 
     def on_train_start(self, trainer: L.Trainer, module: Pretraining) -> None:
         compute = module.model.encoder.compute_dtype or torch.float32
@@ -97,8 +101,7 @@ class Throughput(L.Callback):
     ) -> None:
         self._timer.start(None)
         lengths = [tokens + 2 for tokens in batch.content_tokens(self.tokenization)]
-        self.tokens += sum(lengths) * trainer.world_size
-        self.bases += sum(batch.bases) * trainer.world_size
+        self._of_this_rank += torch.tensor([sum(lengths), sum(batch.bases)])
         self._tokens += sum(lengths)
         self._squares += sum(length * length for length in lengths)
         self._read_clock()
@@ -108,6 +111,7 @@ class Throughput(L.Callback):
 
     def _collect(self, trainer: L.Trainer, module: Pretraining) -> None:
         """Add up what the timer, the loader and the lengths have counted since the last call."""
+        self._add_up_ranks()
         for phase, seconds in self._timer.elapsed().items():
             self.phases[phase] += seconds
         # Lightning sets the data module without declaring it.
@@ -121,6 +125,13 @@ class Throughput(L.Callback):
             config = module.model.encoder.config
             self.flops += self._tokens * flops_per_token(config, mean_length, masked_fraction)
         self._tokens = self._squares = 0
+
+    def _add_up_ranks(self) -> None:
+        """Ranks have windows of other lengths: all of them call it, and add up what they had."""
+        counts = self._module.add_up(self._of_this_rank.to(self._module.device))
+        tokens, bases = counts.tolist()
+        self.tokens, self.bases = self.tokens + tokens, self.bases + bases
+        self._of_this_rank.zero_()
 
     def _log(self, trainer: L.Trainer, module: Pretraining) -> None:
         """Log what has been counted since the last call."""
@@ -184,7 +195,12 @@ class Throughput(L.Callback):
             self.seconds += now - self._started
         self._started = now
 
+    def on_train_end(self, trainer: L.Trainer, module: Pretraining) -> None:
+        self._add_up_ranks()
+
     def state_dict(self) -> dict[str, Any]:
+        """Called on all ranks when a checkpoint is made."""
+        self._add_up_ranks()
         return self._counted()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 an internal failure, or a run that could not go on; 2 something the user gave
 cannot be used, or the system refuses to write, in one line on standard error; 130 interrupted
-(Ctrl-C), 143 terminated (SIGTERM).
+(Ctrl-C), 143 terminated (SIGTERM), 129 and 138 by SIGHUP and SIGUSR1.
 """
 
 import argparse

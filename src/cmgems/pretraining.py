@@ -5,10 +5,9 @@ in the order in which it calls them. Everything that can be wrong with what the 
 out before the run folder is made.
 """
 
-import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +31,6 @@ from cmgems.callbacks import (
     StopOnSignal,
     Throughput,
     TrainingLog,
-    signals_restored,
 )
 from cmgems.config.schema import Experiment
 from cmgems.cost.device import training_device
@@ -43,7 +41,7 @@ from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.runs.folder import RunFolder, provenance
-from cmgems.runs.io import SafeCheckpoints, ScalarFile, read_checkpoint
+from cmgems.runs.io import SafeCheckpoints, ScalarFile
 from cmgems.runs.step_rules import steps_to_keep
 from cmgems.runs.summary import render_summary
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
@@ -54,7 +52,14 @@ from cmgems.training.masks import build_masker, load_difficulty, unigram_entropy
 from cmgems.training.module import (
     Pretraining,
 )
+from cmgems.training.ranks import lost_connections_reported, watch_first_rank
 from cmgems.training.references import base_references
+from cmgems.training.resuming import (
+    rank_sha256,
+    refuse_other_versions,
+    run_identity,
+    saved_step,
+)
 from cmgems.utils.escapes import printable
 from cmgems.utils.files import atomic_write
 from cmgems.utils.outputs import amid_run, check_output_folder
@@ -97,6 +102,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
             return report(experiment, folder)
     check_output_folder(folder.path, "run.dir")
     silence_lightning()
+    watch_first_rank()
     check_launch(experiment.train)
     device = training_device(experiment.train)
     genome = load_genome(experiment.data.genome)
@@ -107,12 +113,15 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     references = base_references(genome, data, module.masker) if is_first_rank else None
     entropy = unigram_entropy(table, genome, module.masker.tokenization)
     run_callbacks = build_callbacks(experiment, folder, table, entropy, references, callbacks)
+    identity = run_identity(experiment, genome, table)
     with folder.acquire(experiment) if is_first_rank else nullcontext():
         if is_first_rank:
             keep_tokenizer(folder, module.masker.tokenization)
-        trainer = build_trainer(experiment, device.type, folder, run_callbacks)
+        step = saved_step(folder.last_checkpoint, identity, module)
+        trainer = build_trainer(experiment, device.type, folder, run_callbacks, step, identity)
         with (
-            signals_restored(),
+            find_callback(StopOnSignal, run_callbacks).caught(),
+            lost_connections_reported(trainer.strategy.launcher),
             amid_run(folder.path, "run.resume=true goes on from what is saved"),
         ):
             fit(trainer, module, data, folder)
@@ -146,12 +155,6 @@ def keep_tokenizer(folder: RunFolder, tokenization: Tokenization) -> None:
             f"{path}: has other tokens than {tokenization.source}; a resumed run keeps its own, "
             f"wanted data.tokenizer={path}"
         )
-
-
-def refuse_other_versions(folder: RunFolder) -> None:
-    """Refuse to resume a run of another version before its config is read: keys change as well."""
-    if folder.last_checkpoint:
-        read_checkpoint(folder.last_checkpoint, map_location="meta")
 
 
 def report(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
@@ -231,14 +234,22 @@ def find_callback(kind: type[C], callbacks: Sequence[L.Callback]) -> C:
 
 
 def build_trainer(
-    experiment: Experiment, accelerator: str, folder: RunFolder, callbacks: list[L.Callback]
+    experiment: Experiment,
+    accelerator: str,
+    folder: RunFolder,
+    callbacks: list[L.Callback],
+    step: int,
+    identity: Mapping[str, Any],
 ) -> L.Trainer:
-    """Lightning's trainer of a run, which continues the logs of a run that is resumed."""
+    """Lightning's trainer of a run, which continues the logs of a run that is resumed.
+
+    Parameters
+    ----------
+    step : that the run resumes after, see `saved_step`
+    identity : what its checkpoints say of it (`cmgems.runs.identity`)
+    """
     train = experiment.train
     accumulate = train.global_batch_size // (train.micro_batch_size * train.devices * train.nodes)
-    last = folder.last_checkpoint
-    # A run that was killed before its first checkpoint starts over: -1 drops all its lines.
-    step = saved_step(last) if last else -1
     loggers = [
         TensorBoardLogger(folder.path, name="", version="", purge_step=step + 1),
         ScalarFile(folder.path / "metrics.csv", resume_step=step),
@@ -257,16 +268,11 @@ def build_trainer(
         use_distributed_sampler=False,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[SafeCheckpoints()],
+        plugins=[SafeCheckpoints(identity)],
         log_every_n_steps=1,  # our own callbacks log
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-
-
-def saved_step(checkpoint: Path) -> int:
-    """The optimizer steps that a run had taken when it was saved."""
-    return read_checkpoint(checkpoint, map_location="meta").content["global_step"]
 
 
 def fit(trainer: L.Trainer, module: Pretraining, data: GenomeDataModule, folder: RunFolder) -> None:
@@ -314,6 +320,6 @@ def describe_inputs(genome: Genome, table: PmiTable | NgramTable) -> dict[str, A
         "pmi": {
             "definition": table.definition,
             "k": table.k,
-            "rank_sha256": hashlib.sha256(table.rank.astype("<i4").tobytes()).hexdigest(),
+            "rank_sha256": rank_sha256(table),
         },
     }

@@ -63,14 +63,18 @@ def test_writes_a_trace_that_a_viewer_opens(run):
 
 
 def test_flops_follow_lengths_and_the_masked_fraction():
-    """Two windows of 95 and 59 tokens, a seventh of which are masked, at a rate of 1 GFLOP/s."""
+    """Two windows of 95 and 59 tokens, a seventh of which are masked, at a rate of 1 GFLOP/s; the
+    other rank has a token and a base less."""
     log = SimpleNamespace(last_logged={"masked_fraction": 1 / 7})
-    module = SimpleNamespace(model=build_model(Experiment(model=Model(preset="small"))), device=CPU)
-    data = SimpleNamespace(loading_seconds=0.0)
-    trainer = SimpleNamespace(
-        world_size=2, accumulate_grad_batches=1, global_step=1, datamodule=data, loggers=[]
+    module = SimpleNamespace(
+        model=build_model(Experiment(model=Model(preset="small"))),
+        device=CPU,
+        add_up=lambda mine: 2 * mine - 1,
     )
+    data = SimpleNamespace(loading_seconds=0.0)
+    trainer = SimpleNamespace(accumulate_grad_batches=1, global_step=1, datamodule=data, loggers=[])
     throughput = Throughput(every=1, tokenization=OverlappingKmers(6), log=log)
+    throughput.setup(trainer, module, "fit")
     throughput.on_train_start(trainer, module)
     throughput.device_speed = 1e9
     throughput.on_train_batch_start(trainer, module, None, 0)
@@ -80,7 +84,7 @@ def test_flops_follow_lengths_and_the_masked_fraction():
     shape = module.model.encoder.config
     mean_length = (95**2 + 59**2) / (95 + 59)
     assert throughput.flops == pytest.approx(154 * flops_per_token(shape, mean_length, 1 / 7))
-    assert (throughput.tokens, throughput.bases) == (2 * 154, 2 * 160)
+    assert (throughput.tokens, throughput.bases) == (154 + 153, 160 + 159)
     assert throughput.phases["data"] == 0.25
     assert throughput.results()["mfu"] == pytest.approx(throughput.flops / throughput.seconds / 1e9)
 

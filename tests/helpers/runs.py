@@ -43,14 +43,14 @@ def interrupt_when_window_is_drawn(monkeypatch, number, signal_number=signal.SIG
     monkeypatch.setattr(WindowStream, "batch", batch)
 
 
-def interrupt(monkeypatch, owner, name, when):
-    """Send SIGTERM in the call of a method for which `when(*arguments)` holds, once."""
+def interrupt(monkeypatch, owner, name, when, signal_number=signal.SIGTERM):
+    """Send a signal in the call of a method for which `when(*arguments)` holds, once."""
     original = getattr(owner, name)
 
     def method(self, *arguments):
         if when(*arguments):
             monkeypatch.setattr(owner, name, original)
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal_number)
         return original(self, *arguments)
 
     monkeypatch.setattr(owner, name, method)

@@ -259,7 +259,7 @@ QUERY = "bert.encoder.layer.2.attention.self.query.weight"
             edit_weights(lambda states: states["bert.embeddings.position_ids"].zero_()),
             "does not count from 0",
         ),
-        (store_an_object, "not tensors alone"),
+        (store_an_object, "which was not run"),
         (cut_weights, "damaged"),
         (lambda folder: (folder / "pytorch_model.bin").unlink(), "no weights there"),
     ],
@@ -382,6 +382,6 @@ def test_what_loss_adaptive_keeps_is_not_exported(pretrained_run, tmp_path):
     saved["state_dict"]["masker.losses.nats_V"] = torch.ones(4096)
     from cmgems.runs.io import SafeCheckpoints
 
-    SafeCheckpoints().save_checkpoint(saved, path)
+    SafeCheckpoints({}).save_checkpoint(saved, path)
     assert main(["export", str(run), str(tmp_path / "out")]) == 0
     assert load_pretrained(tmp_path / "out").tokenization == OverlappingKmers(6)

@@ -53,6 +53,19 @@ def numbers(tokens):
 
 def broken(tokens):
     return tokens.no_such_field
+
+def number_at_once(tokens):
+    return 5
+
+def gives_up(tokens):
+    if not tokens.maskable_BK.all():
+        raise ValueError("ambiguous")
+    return tokens.centers_BK
+
+def late(tokens):
+    if not tokens.maskable_BK.all():
+        raise RuntimeError("two\\nlines")
+    return tokens.centers_BK
 """
 
 
@@ -131,6 +144,48 @@ def test_a_markov_model_ranks_no_ngrams(capsys):
         "cmgems check-masking: reducible: ranks k-mers by a Markov model, wanted another "
         "--tokenization than bpe, whose n-grams are ranked by PMI or loss alone\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("os:system", "strategy os:system: raised TypeError: "),
+        ("sys:exit", "strategy sys:exit: raised SystemExit: "),
+        ("my_masks:broken", "strategy my_masks:broken: raised AttributeError: "),
+        ("my_masks:numbers", "strategy my_masks:numbers: returned torch.int32 [50, 123], wanted t"),
+        ("my_masks:number_at_once", "strategy my_masks:number_at_once: returned int, wanted torch"),
+        ("my_masks:gives_up", "strategy my_masks:gives_up: raised ValueError: ambiguous"),
+        ("my_masks:dice", "my_masks:dice: repeats itself: another mask; draw with cmgems.masking"),
+    ],
+)
+def test_a_bad_one_is_refused_before_the_run_begins(
+    name, message, my_masks, tiny, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    overrides = [*tiny, "train.max_steps=3", f"curriculum.strategies=[{name}]", f"run.dir={run}"]
+    assert main(["pretrain", str(EXPERIMENTS / "pretrain/random.yaml"), *overrides]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"cmgems pretrain: curriculum.strategies: {message}")
+    assert not run.exists()
+
+
+def test_what_a_strategy_raises_amid_a_run_is_one_line(my_masks, tiny, tmp_path, monkeypatch):
+    """The checks cannot see everything."""
+    monkeypatch.setattr("cmgems.training.masks.require_rules", lambda *_: None)
+    overrides = [*tiny, "train.max_steps=3", "curriculum.strategies=[my_masks:late]"]
+    overrides += [f"run.dir={tmp_path / 'run'}"]
+    with pytest.raises(UserError, match=r"strategy my_masks:late: raised RuntimeError: two lines"):
+        pretrain(load(EXPERIMENTS / "pretrain/random.yaml", overrides))
+
+
+def test_a_module_that_raises_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "half_written.py").write_text("def pairs(tokens:\n")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("half_written:pairs", "leaves:pairs", ":pairs"):
+        with pytest.raises(UserError, match=f"strategy {name}: cannot import") as caught:
+            strategy(name)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_run_with_a_strategy_of_ones_own(my_masks, tiny, tmp_path):

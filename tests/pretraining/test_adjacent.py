@@ -294,7 +294,7 @@ def test_weights_of_another_tokenization_than_the_config_says(run, name, tmp_pat
     shutil.copytree(run, tmp_path / "run")
     config = tmp_path / "run/config.yaml"
     config.write_text(config.read_text().replace(f"tokenization: {name}", "tokenization: bases"))
-    with pytest.raises(UserError, match="found weights of another model than") as caught:
+    with pytest.raises(UserError, match=r"found data.tokenization .*wanted 'bases'") as caught:
         load_pretrained(tmp_path / "run")
     assert "\n" not in str(caught.value)
 
@@ -324,5 +324,5 @@ def test_a_run_of_byte_pairs_keeps_its_own_vocabulary(tiny, tmp_path, capsys):
     content["model"]["vocab"] = {t: i for t, i in content["model"]["vocab"].items() if i < 12}
     content["model"]["merges"] = []
     tokenizer.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="found weights of another model"):
+    with pytest.raises(UserError, match="weights of another model"):
         load_pretrained(tmp_path / "run")

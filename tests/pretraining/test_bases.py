@@ -177,7 +177,9 @@ def test_weights_of_another_tokenization_than_the_config_says(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     config = tmp_path / "run/config.yaml"
     config.write_text(config.read_text().replace("tokenization: bases", "tokenization: kmers"))
-    with pytest.raises(UserError, match="found weights of another model than") as caught:
+    with pytest.raises(
+        UserError, match=r"found data\.tokenization 'bases', wanted 'kmers'"
+    ) as caught:
         load_pretrained(tmp_path / "run")
     assert "\n" not in str(caught.value)
 

@@ -211,6 +211,17 @@ def test_two_processes_are_judged_like_one(runs, resumed):
             assert bits == pytest.approx(wanted, rel=1e-4)
 
 
+def test_tokens_are_summed_over_ranks(runs, resumed):
+    """Ranks have windows of other lengths: one's times two is not the number."""
+    counts = []
+    for run in (runs[0] / "of1/run", runs[0] / "of2/run", resumed[0] / "run"):
+        saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+        counted = saved["callbacks"]["Throughput"]
+        assert json.loads((run / "results.json").read_text())["tokens"] == counted["tokens"]
+        counts.append((counted["tokens"], counted["bases"]))
+    assert counts[0] == counts[1] == counts[2]
+
+
 def keys_by_step(rank, ranks):
     """The windows of each step, as a set of their keys."""
     keys, each = rank["keys"], 4 // ranks

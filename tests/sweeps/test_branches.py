@@ -52,7 +52,13 @@ def test_goes_on_as_one_run_with_a_decay_bit_for_bit(step, parent, tiny, tmp_pat
 
 def test_common_masks_and_another_rate(parent, tmp_path):
     folder, results = branch(
-        parent, tmp_path, 6, "optim.learning_rate=0.001", masks="random_wide", decay=6
+        parent,
+        tmp_path,
+        6,
+        "optim.learning_rate=0.001",
+        "pmi.min_count=50",  # other ranks than the parent's
+        masks="random_wide",
+        decay=6,
     )
     experiment = load(folder / "config.yaml")
     assert experiment.curriculum.strategies == ("random_wide",)

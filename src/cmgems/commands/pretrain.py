@@ -19,7 +19,8 @@ examples:
   cmgems pretrain experiments/pretrain/cm_gems.yaml run.dir=runs/chr20 run.resume=true
   cmgems pretrain experiments/pretrain/random.yaml optim.learning_rate=2e-3 train.max_steps=1000
 
-Ctrl-C saves the run and stops it; the same command with run.resume=true resumes it.
+Ctrl-C saves the run and stops it, and so do SIGTERM, a closed terminal (SIGHUP) and SIGUSR1; the
+same command with run.resume=true resumes it.
 """
 
 

@@ -9,7 +9,6 @@ modeling_cmgems.py        computes the model, where no class of transformers doe
 """
 
 import json
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +22,13 @@ from cmgems.hub.conversion import Weights
 from cmgems.hub.families import family_of_folder
 from cmgems.hub.vocabulary import SETTINGS, VOCABULARY, read_json, read_tokens
 from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.models.weights import check_finite, check_shapes
 from cmgems.tokenization import Tokenization
 from cmgems.tokenization.base import SPECIAL_TOKENS
 from cmgems.tokenization.bpe_file import TOKENIZER
 from cmgems.tokenization.hf import fast_tokenizer
 from cmgems.utils.files import atomic_folder
+from cmgems.utils.plain_pickle import load_plain
 
 CONFIG = "config.json"
 WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
@@ -138,11 +139,14 @@ def read_folder(folder: Path) -> ReadFolder:
         raise UserError(f"{folder / CONFIG}: {error}") from error
     weights, vocab_size = _weights_file(folder), tokens.tokenization.vocab_size
     model = MaskedLanguageModel(replace(shape, vocab_size=vocab_size, sep_token=tokens.closed))
+    states = _read_weights(weights)
     try:
-        theirs = family.read_weights(_read_weights(weights), shape)
-        _fill(model, tokens.reorder(theirs, shape.vocab_size))
+        theirs = tokens.reorder(family.read_weights(states, shape), shape.vocab_size)
     except UserError as error:
         raise UserError(f"{weights}: {error}") from error
+    check_shapes(weights, theirs, model.state_dict(), CONFIG)
+    check_finite(weights, theirs)
+    model.load_state_dict(theirs)
     return ReadFolder(model, tokens.tokenization, weights)
 
 
@@ -160,22 +164,10 @@ def _read_weights(path: Path) -> Weights:
         if path.name == WEIGHTS:
             states = load_file(path)
         else:
-            states = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+            states = load_plain(path, "cpu", "the weights of a model")
+    except (SafetensorError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"damaged, or not tensors alone ({reason[:120]})") from error
+        raise UserError(f"{path}: is damaged ({reason[:120]})") from error
     if not isinstance(states, dict) or not all(map(torch.is_tensor, states.values())):
-        raise UserError("found no table of named tensors, wanted the weights of a model")
+        raise UserError(f"{path}: found no table of named tensors, wanted the weights of a model")
     return states
-
-
-def _fill(model: MaskedLanguageModel, states: Weights) -> None:
-    for name, own in model.state_dict().items():
-        if states[name].shape != own.shape:
-            raise UserError(
-                f"{name}: found the shape {list(states[name].shape)}, wanted {list(own.shape)} by "
-                f"{CONFIG}"
-            )
-        if not states[name].isfinite().all():
-            raise UserError(f"{name}: holds values that are not finite")
-    model.load_state_dict(states)

@@ -12,8 +12,10 @@ from cmgems.errors import UserError
 from cmgems.hub.folder import is_hugging_face_folder, read_folder
 from cmgems.models.build import build_model
 from cmgems.models.encoder import MaskedLanguageModel
+from cmgems.models.weights import check_finite, check_shapes
 from cmgems.runs.experiment import load
 from cmgems.runs.folder import BEST, LAST
+from cmgems.runs.identity import check_identity, experiment_identity
 from cmgems.runs.io import read_checkpoint
 from cmgems.tokenization import Tokenization, build_tokenization
 from cmgems.tokenization.bpe_file import TOKENIZER
@@ -40,8 +42,9 @@ def load_pretrained(source: str | Path) -> Pretrained:
     Raises
     ------
     UserError
-        If there is nothing of the kind, the file is damaged, or an earlier version of cmgems made
-        the checkpoint.
+        If there is nothing of the kind, the file is damaged, belongs to another run than the
+        folder, or holds weights that are not finite, or an earlier version of cmgems made the
+        checkpoint.
     """
     path = Path(source)
     if "://" in str(source):
@@ -68,7 +71,8 @@ def _check_best(best: Path, last: Path) -> None:
     the two files."""
     if not best.is_file() or not last.is_file():
         return
-    wanted = read_checkpoint(last, "meta").content["callbacks"]["RunCheckpoints"]["best_step"]
+    callbacks = read_checkpoint(last, "meta").content["callbacks"]
+    wanted = callbacks.get("RunCheckpoints", {}).get("best_step")
     found = read_checkpoint(best, "meta").content["global_step"]
     if found != wanted:
         raise UserError(
@@ -81,6 +85,7 @@ def _from_run(path: Path, config: Path) -> Pretrained:
     # First, since the experiment of a run that an earlier version made cannot be read either.
     checkpoint, sha256 = read_checkpoint(path)
     experiment = load(config)
+    check_identity(path, checkpoint, experiment_identity(experiment))
     if experiment.data.tokenization == "bpe":  # the run's own, wherever they came from
         tokenizer = str(config.with_name(TOKENIZER))
         experiment = replace(experiment, data=replace(experiment.data, tokenizer=tokenizer))
@@ -90,13 +95,8 @@ def _from_run(path: Path, config: Path) -> Pretrained:
         for name, weight in checkpoint["state_dict"].items()
         if name.startswith(PREFIX)
     }
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path}: found weights of another model than {config} describes ({reason}), wanted a "
-            f"checkpoint in its own run folder"
-        ) from error
+    check_shapes(path, weights, model.state_dict(), config)
+    check_finite(path, weights)
+    model.load_state_dict(weights)
     tokenization = build_tokenization(experiment.data)
     return Pretrained(model.eval(), tokenization, str(path), sha256, checkpoint["global_step"])

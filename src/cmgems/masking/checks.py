@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cmgems.errors import UserError
 from cmgems.masking.ops import draw_centers
 from cmgems.masking.rates import CenterRates
-from cmgems.masking.registry import strategy
+from cmgems.masking.registry import CustomStrategy, strategy
 from cmgems.masking.strategies import Strategy
 from cmgems.masking.types import CENTERS, RankTables, StrategyInput, StrategyParams
 from cmgems.tokenization.base import PAD, UNK, Tokenization
@@ -81,22 +82,43 @@ def check_strategy(
     shape = _shape(subject)
     if shape.problem:
         return [shape]  # the others would only fail in less obvious ways
-    checks = (_specials, _repeats, _batch, _padding, _shift, _edges, _budget, _content, _graph)
-    return [shape, *(check(subject) for check in checks)]
+    return [shape, *(check(subject) for check in (*RULES, _budget, _content, _graph))]
+
+
+def require_rules(
+    name: str, corpus_BK: Tensor, ranks: RankTables, tokenization: Tokenization
+) -> None:
+    """Refuse a custom strategy that a run cannot be made of: it returns no masks, or they depend on
+    something else than the sequence, so that the run could not be repeated.
+
+    Parameters
+    ----------
+    name, corpus_BK, ranks, tokenization : see `check_strategy`
+
+    Raises
+    ------
+    UserError
+        With the first of its problems.
+    """
+    subject = Subject(strategy(name), name, corpus_BK, ranks, tokenization)
+    for rule in RULES:
+        try:
+            check = rule(subject)
+        except UserError as error:
+            raise UserError(f"curriculum.strategies: {error}") from error
+        if check.problem:
+            raise UserError(
+                f"curriculum.strategies: {name}: {check.name}: {check.result}; {check.problem}"
+            )
 
 
 def _shape(subject: Subject) -> Check:
     tokens = subject.tokens(subject.ids_BK[:20])
     try:
         mask = subject.strategy(tokens)
-    except Exception as error:  # whatever a user's code raises is what there is to report
-        return Check("returns a mask", "an error", f"{type(error).__name__}: {error}")
-    if not isinstance(mask, Tensor):
-        return Check("returns a mask", type(mask).__name__, "wanted a tensor")
-    result = f"{mask.dtype} {list(mask.shape)}"
-    fits = mask.dtype == torch.bool and mask.shape == tokens.ids_BK.shape
-    wanted = "" if fits else f"wanted torch.bool {list(tokens.ids_BK.shape)}"
-    return Check("returns a mask", result, wanted)
+    except UserError as error:
+        return Check("returns a mask", "an error", str(error))
+    return Check("returns a mask", f"{mask.dtype} {list(mask.shape)}")
 
 
 def _specials(subject: Subject) -> Check:
@@ -163,11 +185,9 @@ def _edges(subject: Subject) -> Check:
     for width in (0, 1):
         ids_BK = subject.ids_BK[:4, :width].contiguous()
         try:
-            shape = subject.strategy(subject.tokens(ids_BK, rate=1.0)).shape
-        except Exception as error:  # as in _shape
-            return Check("takes short sequences", f"{width} tokens", f"{type(error).__name__}")
-        if shape != ids_BK.shape:
-            return Check("takes short sequences", f"{width} tokens: {list(shape)}", "wrong shape")
+            subject.strategy(subject.tokens(ids_BK, rate=1.0))
+        except UserError as error:
+            return Check("takes short sequences", f"{width} tokens", str(error))
     return Check("takes short sequences", "0 and 1 tokens")
 
 
@@ -191,6 +211,10 @@ def _budget(subject: Subject) -> Check:
     return Check("keeps the budget", f"0.15 wanted, {worst:.4f} at worst", problem)
 
 
+# What a mask must not do; what it should is checked by `cmgems check-masking` as well.
+RULES = (_specials, _repeats, _batch, _padding, _shift, _edges)
+
+
 def _content(subject: Subject) -> Check:
     """Not a rule, but reported, so that nobody takes a mask for content-aware that is not."""
     half = len(subject.ids_BK) // 2
@@ -203,7 +227,9 @@ def _content(subject: Subject) -> Check:
 def _graph(subject: Subject) -> Check:
     """Not a rule either: what waits for the device costs time on a GPU."""
     tokens = subject.tokens(subject.ids_BK[:8])
-    traced = torch.compile(subject.strategy, backend=lambda graph, _: graph, fullgraph=True)
+    own = subject.strategy
+    function = own.function if isinstance(own, CustomStrategy) else own
+    traced = torch.compile(function, backend=lambda graph, _: graph, fullgraph=True)
     try:
         traced(tokens)
     except torch._dynamo.exc.TorchDynamoException as error:

@@ -21,8 +21,14 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import torch
+from torch import Tensor
+
 from cmgems.errors import UserError
 from cmgems.masking.strategies import STRATEGIES, Strategy
+from cmgems.masking.types import StrategyInput
+
+ANY_ERROR = (Exception, SystemExit)  # that a user's code can raise
 
 
 def strategy(name: str) -> Strategy:
@@ -47,11 +53,48 @@ def strategy(name: str) -> Strategy:
     if isinstance(named, type):
         try:
             named = named()
-        except TypeError as error:
+        except ANY_ERROR as error:
             raise UserError(f"strategy {name}: the class cannot be made: {error}") from error
     if not callable(named):
         raise UserError(f"strategy {name}: found {type(named).__name__}, wanted a function")
-    return named
+    return CustomStrategy(name, named)
+
+
+class CustomStrategy:
+    """A user's strategy: what it raises, and what is no mask, is reported in one line.
+
+    Parameters
+    ----------
+    name : as in the experiment
+    function : StrategyInput -> mask_BK
+    """
+
+    def __init__(self, name: str, function: Strategy):
+        self.name, self.function = name, function
+
+    def __call__(self, tokens: StrategyInput) -> Tensor:
+        """The function's mask.
+
+        Raises
+        ------
+        UserError
+            If it raises, or returns something else than a bool tensor of the shape of the tokens.
+        """
+        try:
+            mask_BK = self.function(tokens)
+        except ANY_ERROR as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"strategy {self.name}: raised {type(error).__name__}: {reason}"
+            ) from error
+        wanted = f"wanted torch.bool {list(tokens.ids_BK.shape)}"
+        if not isinstance(mask_BK, Tensor):
+            raise UserError(f"strategy {self.name}: returned {type(mask_BK).__name__}, {wanted}")
+        if mask_BK.dtype != torch.bool or mask_BK.shape != tokens.ids_BK.shape:
+            raise UserError(
+                f"strategy {self.name}: returned {mask_BK.dtype} {list(mask_BK.shape)}, {wanted}"
+            )
+        return mask_BK
 
 
 def _module(name: str, module_name: str) -> ModuleType:
@@ -59,7 +102,8 @@ def _module(name: str, module_name: str) -> ModuleType:
     sys.path.append(folder)  # last: nothing installed is hidden by a file of the same name
     try:
         return importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"strategy {name}: cannot import {module_name}: {error}") from error
+    except ANY_ERROR as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"strategy {name}: cannot import {module_name}: {reason}") from error
     finally:
         sys.path.remove(folder)

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -11,12 +12,16 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems.errors import UserError
+from cmgems.runs.identity import IDENTITY_KEY
 from cmgems.utils.files import atomic_write, hash_file
+from cmgems.utils.plain_pickle import load_plain
 
 # Raised by one when a name in checkpoints changes: of a weight, of a callback, of what a callback
 # saves. Lightning finds all of them by name, and would leave out what it does not find.
 CHECKPOINT_FORMAT = 3  # the first versions of cmgems saved no number
 FORMAT_KEY = "cmgems_format"
+# What Lightning saves of a run, as far as it is read without Lightning.
+PARTS = {"state_dict": dict, "callbacks": dict, "global_step": int}
 HEADER = "step,name,value"  # of metrics.csv
 
 
@@ -93,19 +98,28 @@ def _step_of(line: str, after: int) -> int:
 
 
 class SafeCheckpoints(CheckpointIO):
-    """Checkpoints written to a temporary file, synced and renamed, with their sha256 and the number
-    of their format; read without pickle.
+    """Checkpoints written to a temporary file, synced and renamed, with their sha256, the number of
+    their format and the identity of their run; read without pickle.
 
     (Lightning's own go through $TMPDIR, so that a kill across file systems destroys the last good
     one, and a flipped bit in a tensor loads silently.)
+
+    Parameters
+    ----------
+    identity : dict
+        What `cmgems.runs.identity` compares.
     """
+
+    def __init__(self, identity: Mapping[str, Any]):
+        self.identity = dict(identity)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         path = Path(path)
         with atomic_write(path, "wb") as handle:
-            torch.save({**checkpoint, FORMAT_KEY: CHECKPOINT_FORMAT}, handle)
+            own = {FORMAT_KEY: CHECKPOINT_FORMAT, IDENTITY_KEY: self.identity}
+            torch.save({**checkpoint, **own}, handle)
             _list_digest(path, handle)
 
     def load_checkpoint(
@@ -137,11 +151,17 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> Checkpoint:
     Raises
     ------
     UserError
-        If the file is not what was saved, or another version of cmgems made it.
+        If the file is not what was saved, holds something else than a checkpoint, or another
+        version of cmgems made it.
     """
     sha256 = check_digest(path)
-    content = torch.load(path, map_location=map_location, weights_only=True)
-    found = content.get(FORMAT_KEY, 1)
+    content = load_plain(path, map_location, "a cmgems checkpoint")
+    has_parts = isinstance(content, dict) and all(
+        isinstance(content.get(name), kind) for name, kind in PARTS.items()
+    )
+    found = content.get(FORMAT_KEY, 1) if has_parts else None
+    if not isinstance(found, int):
+        raise UserError(f"{path}: is not the state of a run, wanted a cmgems checkpoint")
     if found != CHECKPOINT_FORMAT:
         is_earlier = found < CHECKPOINT_FORMAT
         version, remedy = (

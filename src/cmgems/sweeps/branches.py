@@ -16,6 +16,13 @@ from cmgems.config.schema import Curriculum, Experiment, Masking
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
 from cmgems.runs.folder import RESUMABLE_KEYS, RunFolder
+from cmgems.runs.identity import (
+    DIFFICULTY,
+    GENOME,
+    IDENTITY_KEY,
+    check_identity,
+    experiment_identity,
+)
 from cmgems.runs.step_rules import steps_to_keep
 from cmgems.sweeps.plan import PlannedRun
 from cmgems.utils.files import atomic_write
@@ -68,10 +75,12 @@ def plan_branch(
     UserError
         If the parent has no checkpoint of that step, or the branch could not go on from it.
     """
-    from cmgems.runs.io import check_digest  # torch
+    from cmgems.runs.io import read_checkpoint  # torch
 
     began = _parent_experiment(parent)
-    sha256 = check_digest(find_checkpoint(parent, point.step))
+    path = find_checkpoint(parent, point.step)
+    content, sha256 = read_checkpoint(path, map_location="meta")
+    check_identity(path, content, experiment_identity(began))
     reserved = [text for text in overrides if text.startswith(RESERVED_KEYS)]
     if reserved:
         raise UserError(f"`{reserved[0]}`: a branch sets this key itself")
@@ -202,7 +211,8 @@ def begin_branch(run: PlannedRun) -> None:
         handle.writelines([f"{HEADER}\n", *kept])
     # The last: a folder without it is begun again.
     content = branched_state(checkpoint.content, began, run.experiment)
-    SafeCheckpoints().save_checkpoint(content, folder.checkpoints / "last.ckpt")
+    identity = branch_identity(checkpoint.content, began, run.experiment)
+    SafeCheckpoints(identity).save_checkpoint(content, folder.checkpoints / "last.ckpt")
 
 
 def branched_state(
@@ -234,6 +244,16 @@ def branched_state(
     content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
     _set_rates(content, branch)
     return content
+
+
+def branch_identity(
+    content: dict[str, Any], began: Experiment, branch: Experiment
+) -> dict[str, Any]:
+    """Whose a branch's first checkpoint is: the branch's, on the genome of its parent. Its ranks
+    are the parent's unless it defines others, which the branch computes when it is resumed."""
+    inputs = {GENOME} if began.pmi != branch.pmi else {GENOME, DIFFICULTY}
+    kept = {key: x for key, x in content.get(IDENTITY_KEY, {}).items() if key in inputs}
+    return experiment_identity(branch) | kept
 
 
 def _set_rates(content: dict[str, Any], branch: Experiment) -> None:

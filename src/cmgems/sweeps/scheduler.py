@@ -1,6 +1,5 @@
 """The loop that starts runs, follows them and stops them."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,30 +19,27 @@ from cmgems.sweeps.state import (
     steps_done,
     write_failure,
 )
+from cmgems.utils.signals import KILLING_SIGNALS, STOP_SIGNALS, stop_signals_handled
 
 POLL_SECONDS = 0.3
 # 0 without results: stopped before it could answer a signal, Lightning ends a run as if finished.
-STOP_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM, 0)
+STOP_CODES = (0, *(code for number in STOP_SIGNALS for code in (128 + number, -number)))
 
 
 class StopSignals:
-    """Counts Ctrl-C and SIGTERM, which do nothing else meanwhile."""
+    """Counts the signals that ask to stop, which do nothing else meanwhile."""
 
     def __init__(self) -> None:
         self.number, self.count = 0, 0
 
     @contextmanager
     def caught(self) -> Iterator["StopSignals"]:
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        previous = {number: signal.signal(number, self._record) for number in numbers}
-        try:
+        with stop_signals_handled(self._record):
             yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _record(self, number: int, frame: object) -> None:
-        self.number, self.count = number, self.count + 1
+        if not self.count or number in KILLING_SIGNALS:
+            self.number, self.count = number, self.count + 1
 
 
 class RunOutcome(NamedTuple):

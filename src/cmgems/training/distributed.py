@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    ParallelStrategy,
+    Strategy,
+)
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -17,6 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from cmgems.config.schema import Train
 from cmgems.errors import UserError
+from cmgems.training.ranks import RankLauncher
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -37,11 +43,24 @@ def strategy(train: Train) -> str | Strategy:
             data_parallel_size=processes, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
     if processes > 1:
-        return DDPStrategy(**DDP)
+        return WatchedDDPStrategy(**DDP)
     return "auto"
 
 
-class FSDPStrategy(ModelParallelStrategy):
+class RanksWatched(ParallelStrategy):
+    """Where Lightning starts the ranks, none outlives another (`cmgems.training.ranks`)."""
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None  # Lightning sets it before
+        processes: tuple[int, int] = (self.num_processes, self.num_nodes)  # type: ignore[attr-defined]  # of both strategies
+        self._launcher = RankLauncher(self.cluster_environment, *processes)
+
+
+class WatchedDDPStrategy(RanksWatched, DDPStrategy):
+    """DDP."""
+
+
+class FSDPStrategy(RanksWatched, ModelParallelStrategy):
     """FSDP whose checkpoints are those of any other run.
 
     Checkpoints are single files, written by our CheckpointIO: a run resumes from them on any number

@@ -15,9 +15,10 @@ from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.difficulty.table import PmiTable, rank_scores
 from cmgems.difficulty.table_io import read_table
 from cmgems.genome.genome import Genome
+from cmgems.masking.checks import require_rules
 from cmgems.masking.masker import Masker
 from cmgems.masking.rates import CenterRates, corpus_tokens
-from cmgems.masking.strategies import MARKOV_TABLES, reads_ranks
+from cmgems.masking.strategies import MARKOV_TABLES, STRATEGIES, reads_ranks
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
 from cmgems.training.module import REFERENCE_MASKS, REFERENCE_PARAMS, max_window_tokens
 
@@ -68,6 +69,9 @@ def build_masker(
         params=start_params(masking),
         markov_bits_V=torch.from_numpy(bits_V) if follows_bits else None,
     )
+    for name in strategies:
+        if name not in STRATEGIES:
+            require_rules(name, corpus_BK, masker.ranks, tokenization)
     masker.prepare(strategies)
     masker.prepare(REFERENCE_MASKS, REFERENCE_PARAMS)
     return masker

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cmgems.config.schema import Data
@@ -26,6 +27,7 @@ from cmgems.inference.encode import arithmetic, compute_hidden_states
 from cmgems.models.dropout import SeededDropout
 from cmgems.models.encoder import Encoder, EncoderConfig
 from cmgems.models.stacked import StackedLinear, unstack
+from cmgems.models.weights import check_finite
 from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import Tokens
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
@@ -127,6 +129,7 @@ def load_classifier(folder: Path) -> LoadedClassifier:
             description["head"], config.hidden_size, outputs, config.max_position_embeddings, [0]
         )
         classifier = Classifier(Encoder(config).eval(), head)
+        check_finite(folder / WEIGHTS, state_dict)
         classifier.load_state_dict(state_dict)
         tokens = Data(
             tokenization=description["tokenization"],
@@ -134,7 +137,7 @@ def load_classifier(folder: Path) -> LoadedClassifier:
             tokenizer=str(folder / TOKENIZER) if description["tokenization"] == "bpe" else "",
         )
         tokenization = build_tokenization(tokens)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{folder}: found no usable classifier ({reason}), wanted a folder of save_classifiers"
