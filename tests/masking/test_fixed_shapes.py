@@ -213,7 +213,6 @@ def test_masks_that_hide_as_many_bases_fit_into_the_shape(name, masker, windows)
 # Tables that strategies look up, made on the host once: module, function, size.
 TABLES = [
     ("pmi_ranked", "gumbel", 2**14),
-    ("random_spans", "span_lengths", 2**12),
     ("pmi_ranked", "_permutation", 4096),
 ]
 
@@ -245,6 +244,8 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
             made = torch.empty(size, dtype=torch.int32)
             module = import_module(f"cmgems.masking.strategies.{module}")
             monkeypatch.setattr(module, table, lambda *_, made=made: made)
+        lengths_Q = torch.empty(2**12, dtype=torch.int32)
+        monkeypatch.setattr(STRATEGIES["span"], "_table", lambda *_: lengths_Q)
         rate_by_tokens = torch.empty(124)
         monkeypatch.setattr(masker.center_rates, "rates", lambda *_: rate_by_tokens)
         rank_V = torch.empty(4096, dtype=torch.int32)
