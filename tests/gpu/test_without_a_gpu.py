@@ -7,6 +7,8 @@ import torch
 from helpers.fake_cuda import batch_on_gpu, module_on_gpu, on_a_gpu, unavailable
 from helpers.paths import EXPERIMENTS
 
+from cmgems.cost.memory import FLOAT, Micro, activations
+from cmgems.cost.plan import estimate_windows
 from cmgems.masking.masker import MaskingPlan
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.masking.types import StrategyParams
@@ -128,3 +130,45 @@ def test_what_waits_for_the_gpu_is_found():
     for look in (torch.Tensor.item, torch.Tensor.nonzero, torch.Tensor.cpu, torch.Tensor.tolist):
         with on_a_gpu(), pytest.raises((RuntimeError, AssertionError)):
             look(batch.bases_B[0])
+
+
+BERT_BASE = ["model.num_layers=12", "model.hidden_size=768", "model.num_heads=12"]
+
+
+# Where attention is the kernel for packed sequences: without a GPU torch computes any other by the
+# formula, which keeps what no kernel does.
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.num_layers=2", "model.hidden_size=256", "model.num_heads=8"],
+        [*BERT_BASE, "train.micro_batch_size=64"],
+        [*BERT_BASE, "data.tokenization=bases"],
+        [*BERT_BASE, *FAMILIES["nt1"][0]],
+    ],
+    ids=["logo", "bert-base", "bert-bases", "nt1"],
+)
+def test_a_step_keeps_what_the_plan_says(overrides):
+    """Bytes that the forward pass keeps for the backward pass, of full windows: the plan's, without
+    the two tables of logits that the backward pass makes."""
+    widths = ["model.intermediate_size=3072", "model.max_position_embeddings=512"]
+    sizes = ["train.global_batch_size=64", "train.micro_batch_size=16", "model.init=bert"]
+    experiment = load(RANDOM, [*widths, *sizes, *overrides, "train.precision=bf16"])
+    module, windows = module_on_gpu(experiment), experiment.train.micro_batch_size
+    batch = batch_on_gpu(experiment, [experiment.data.window_length] * windows)
+    weights = {p.untyped_storage()._cdata for p in module.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # held, so that no other gets its number
+        return tensor
+
+    with on_a_gpu(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        module.training_step(batch, 0)
+    found = sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
+    shape, config = module._packed_shape(batch), module.model.encoder.config
+    longest = estimate_windows(experiment).max_length
+    masked = shape.masked / shape.tokens
+    planned = activations(config, Micro(shape.tokens, longest, masked, element=2, device="cuda"))
+    planned -= 2 * FLOAT * shape.masked * config.vocab_size
+    assert found == pytest.approx(planned, rel=0.1)
