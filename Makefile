@@ -69,6 +69,9 @@ soak: $(VENV)/.developer  ## an hour of kills, signals and damaged files, resuma
 test-slurm: $(VENV)/.developer  ## run sweeps on a real one-node Slurm that the test starts; as root, Debian's packages
 	CMGEMS_SLURM=1 $(BIN)/python -m pytest tests/sweeps/test_slurm.py $(ARGS)
 
+test-gpu-path: $(VENV)/.developer  ## what a GPU would run, traced without one: all families and strategies
+	CMGEMS_GPU_PATH=1 $(BIN)/python -m pytest tests/gpu tests/training/test_compile.py $(ARGS)
+
 bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfish: ARGS="chr20.fa"
 	$(BIN)/python benchmarks/bench_pmi.py $(ARGS)
 

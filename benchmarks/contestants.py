@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from peers import eager
 
 from cmgems.config.encoders import Model
@@ -100,7 +99,7 @@ def ours(name: str, experiment: Experiment, device: str = "cpu") -> Contestant:
 
     def step(number: int) -> int:
         batch = _batch(data, number, windows)
-        module.training_step(move_data_to_device(batch, device), number).backward()
+        module.training_step(batch.to(device), number).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), experiment.optim.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()

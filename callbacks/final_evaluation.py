@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from tqdm import tqdm
 
@@ -134,7 +133,7 @@ class FinalEvaluation(L.Callback):
         self._open_bar(trainer, f"judged under {name} masks", data.judge_windows)
         for number in range(len(batches)):
             batch = data.on_before_batch_transfer(batches[number], 0)
-            batch = move_data_to_device(batch, module.device)
+            batch = batch.to(module.device)
             collected.predict(batch, self._further.masker, name)
             self._batch_done()
             self.stop.stop_if_asked(trainer, saved=True)

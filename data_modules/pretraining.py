@@ -7,6 +7,7 @@ ranks sees the same windows in the same steps.
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import lightning as L
 import numpy as np
@@ -54,6 +55,7 @@ class GenomeDataModule(L.LightningDataModule):
     """
 
     trainer: L.Trainer  # Lightning sets it before it asks for a loader
+    _training_windows: "MicroBatchDataset | AheadOfTime"
 
     def __init__(self, experiment: Experiment, genome: Genome):
         super().__init__()
@@ -101,10 +103,14 @@ class GenomeDataModule(L.LightningDataModule):
         total = self.max_steps * self.micro_batches_per_step
         start = self.trainer.global_step * self.micro_batches_per_step
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        windows = self._training_windows = MicroBatchDataset(
+        windows = MicroBatchDataset(
             self.windows, self.global_batch_size, self.micro_batch_size, rank, ranks
         )
-        return DataLoader(windows, batch_size=None, sampler=ResumableSampler(start, total))
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        self._training_windows = AheadOfTime(windows) if on_gpu else windows
+        return DataLoader(
+            self._training_windows, batch_size=None, sampler=ResumableSampler(start, total)
+        )
 
     @property
     def loading_seconds(self) -> float:
@@ -184,6 +190,32 @@ class MicroBatchDataset(Dataset):
             micro_batch_index,
             self.num_micro_batches,
         )
+        self.seconds += time.perf_counter() - start
+        return batch
+
+
+class AheadOfTime(Dataset):
+    """Micro-batches, the next of which is gathered in a thread while a GPU is given its work.
+
+    Attributes
+    ----------
+    seconds : float
+        That `__getitem__` has waited.
+    """
+
+    def __init__(self, data: Dataset[WindowBatch]):
+        self.data, self.seconds = data, 0.0
+        self._thread = ThreadPoolExecutor(1, "windows")
+        self._next: tuple[int, Future[WindowBatch]] | None = None
+
+    def __getitem__(self, number: int) -> WindowBatch:
+        start = time.perf_counter()
+        gathered, self._next = self._next, None
+        if gathered is not None and gathered[0] == number:
+            batch = gathered[1].result()
+        else:
+            batch = self._thread.submit(self.data.__getitem__, number).result()
+        self._next = number + 1, self._thread.submit(self.data.__getitem__, number + 1)
         self.seconds += time.perf_counter() - start
         return batch
 

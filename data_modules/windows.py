@@ -4,7 +4,7 @@ Coordinates are offsets into `Genome.codes` (uint8 base codes, A T C G other = 0
 separated by one code 4), so a stretch without a code above 3 is part of one contig.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,6 +57,21 @@ class WindowBatch(NamedTuple):
     tokens_B: Tensor | None = None  # int64
     starts: tuple[int, ...] = ()  # where in the genome's codes each window begins, if it is of one
     in_repeat_BL: Tensor | None = None  # bool; where the loss weighs repeats
+
+    def to(self, device: torch.device) -> "WindowBatch":
+        """Its tensors on a device; what is on the host for good stays there untouched.
+
+        They are copied to a GPU from pinned memory: else the host would wait until the device has
+        done all that it was given before.
+        """
+        tensors: dict[str, Any] = {
+            name: x for name, x in self._asdict().items() if isinstance(x, Tensor)
+        }
+        if device.type == "cuda":
+            tensors = {name: x.pin_memory() for name, x in tensors.items()}
+        return self._replace(
+            **{name: x.to(device, non_blocking=True) for name, x in tensors.items()}
+        )
 
     def content_tokens(self, tokenization: Tokenization) -> tuple[int, ...]:
         """Tokens of each window, without [CLS] and [SEP]."""

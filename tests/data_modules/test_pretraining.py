@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from helpers.paths import EXPERIMENTS
 
 from cmgems.data_modules.pretraining import (
+    AheadOfTime,
     GenomeDataModule,
     MicroBatchDataset,
     ValidationWindows,
@@ -75,3 +77,26 @@ def test_epochs_of_a_small_genome_are_counted_as_often_as_they_are_seen(genome):
     data = data_module(genome, *sizes, "validation.every_n_steps=3000")
     total = sum(part.bases for part in data.trained_on())
     assert total > 2.5 * data.train_spans.bases  # 30,000 windows of an epoch of some 10,000
+
+
+def test_micro_batches_gathered_ahead_of_time_are_the_same(genome):
+    """One after the other, as after a resume, and at the end of the run."""
+    windows = data_module(genome).windows
+    plain, ahead = (MicroBatchDataset(windows, 6, 2, rank=0, ranks=1) for _ in range(2))
+    ahead = AheadOfTime(ahead)
+    for number in (0, 1, 2, 3, 11, 12, 4):
+        batch = ahead[number]
+        assert batch.starts == plain[number].starts
+        assert np.array_equal(batch.keys_B2, plain[number].keys_B2)
+        assert np.array_equal(batch.codes_BL, plain[number].codes_BL)
+    assert 0 < ahead.seconds < 60
+
+
+def test_only_tensors_move_to_the_device(genome):
+    batch = data_module(genome).windows.batch(0, 4)
+    there = batch.to(torch.device("meta"))
+    assert {there.codes_BL.device.type, there.keys_B2.device.type, there.bases_B.device.type} == {
+        "meta"
+    }
+    assert there.bases is batch.bases
+    assert there.starts is batch.starts

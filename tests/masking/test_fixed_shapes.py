@@ -213,7 +213,6 @@ def test_masks_that_hide_as_many_bases_fit_into_the_shape(name, masker, windows)
 # Tables that strategies look up, made on the host once: module, function, size.
 TABLES = [
     ("pmi_ranked", "gumbel", 2**14),
-    ("random_spans", "span_lengths", 2**12),
     ("pmi_ranked", "_permutation", 4096),
 ]
 
@@ -245,6 +244,8 @@ def test_nothing_waits_for_the_device(name, masker, windows, human_rank, monkeyp
             made = torch.empty(size, dtype=torch.int32)
             module = import_module(f"cmgems.masking.strategies.{module}")
             monkeypatch.setattr(module, table, lambda *_, made=made: made)
+        lengths_Q = torch.empty(2**12, dtype=torch.int32)
+        monkeypatch.setattr(STRATEGIES["span"], "_table", lambda *_: lengths_Q)
         rate_by_tokens = torch.empty(124)
         monkeypatch.setattr(masker.center_rates, "rates", lambda *_: rate_by_tokens)
         rank_V = torch.empty(4096, dtype=torch.int32)
@@ -274,70 +275,3 @@ def test_what_waits_for_the_device_is_found(look):
         x = torch.empty(4)
         with pytest.raises((RuntimeError, AssertionError)):
             look(x)
-
-
-class Graphs:
-    """A backend for torch.compile that counts the graphs it is given."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, graph, inputs):
-        self.count += 1
-        return graph
-
-
-def test_nothing_is_recompiled_when_the_stage_changes(masker, windows, human_rank):
-    """All graphs are there after the first step of each number of tokens, whatever comes then."""
-    torch._dynamo.reset()
-    names = ("genemask", "random")
-    experiment = Experiment(
-        model=Model(hidden_size=32, num_heads=2, intermediate_size=64),
-        curriculum=Curriculum(schedule="linear", strategies=names),
-    )
-    module = Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
-    module.packed_shapes = module.packed_shapes._replace(max_length=MAX_LENGTH)
-    graphs = Graphs()
-    module.compile_step(backend=graphs)
-    batches = [windows.batch(first, 4) for first in range(0, 160, 4)]
-    shapes = sorted({shape_for(batch) for batch in batches})[-2:]
-    batches = [batch for batch in batches if shape_for(batch) in shapes]
-    packed_shapes = [shape_for(batch) for batch in batches]
-    firsts = [packed_shapes.index(packed_shape) for packed_shape in shapes]
-    for number in firsts:
-        module.training_step(batches[number], number).backward()
-    compiled = graphs.count
-    # masks of two strategies, ids; packing and model for each number of tokens
-    assert compiled == 3 + 2 * len(firsts)
-    for number, batch in enumerate(batches):
-        stage = number * len(names) // len(batches)
-        params = StrategyParams(mask_ratio=0.15 - number / 1000)
-        module.plan = MaskingPlan(names[stage : stage + 1], params=params)
-        module.training_step(batch, number).backward()
-    module.plan = MaskingPlan(names[:2], 0.3)  # mixed by sequence
-    module.training_step(batches[0], 0).backward()
-    assert graphs.count == compiled
-
-
-def test_a_compiled_step_is_the_step(masker, windows, human_rank):
-    """Loss and gradients of the graphs (without a code generator) are those of the kernels."""
-    torch._dynamo.reset()
-    experiment = Experiment(model=Model(hidden_size=32, num_heads=2, intermediate_size=64))
-    plain, compiled = (
-        Pretraining(experiment, Masker(OverlappingKmers(6), human_rank, masker.center_rates))
-        for _ in range(2)
-    )
-    plain.packed_shapes = compiled.packed_shapes = plain.packed_shapes._replace(
-        max_length=MAX_LENGTH
-    )
-    compiled.compile_step(backend="aot_eager")
-    losses = []
-    for module in (plain, compiled):
-        loss = module.training_step(windows.batch(0, 4), 0)
-        loss.backward()
-        losses.append(loss.item())
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-    for (name, one), other in zip(
-        plain.model.named_parameters(), compiled.model.parameters(), strict=True
-    ):
-        assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6), name

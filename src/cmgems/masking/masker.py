@@ -19,10 +19,17 @@ from cmgems.masking.packing import (
     pack,
     pack_into,
 )
-from cmgems.masking.rates import CenterRates, relevant_params
+from cmgems.masking.rates import CenterRates
 from cmgems.masking.registry import strategy
-from cmgems.masking.strategies import STRATEGIES, Strategy
-from cmgems.masking.types import CENTERS, MIXING, RankTables, StrategyInput, StrategyParams
+from cmgems.masking.strategies import STRATEGIES
+from cmgems.masking.types import (
+    CENTERS,
+    MIXING,
+    RankTables,
+    StrategyInput,
+    StrategyParams,
+    Tuned,
+)
 from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization.base import Tokenization
 from cmgems.utils.rng import derive_key, sequence_keys, uniform_tensor
@@ -108,21 +115,20 @@ class Masker(nn.Module):
         self.losses = KmerLosses(rank_V) if follow_loss else None
         follows_bits = markov_bits_V is not None
         self.reducible = KmerLosses(reducible_rank_V, markov_bits_V) if follows_bits else None
-        self.parts = Parts(tokenization.encode)
+        self.parts = self.graphs = Parts(tokenization.encode)
         for running in self.running_losses.values():
             running.register_load_state_dict_post_hook(lambda *_: self._invalidate_rates())
 
     def compile_parts(self, **options: Any) -> None:
         """Let torch.compile make one graph of each strategy, and one of everything else.
 
-        They are apart so that nothing is recompiled when the strategy changes. Batches need a
-        `packed_shape` from then on.
+        They are apart so that nothing is recompiled when the strategy changes. Batches with a
+        `packed_shape` go through them; others, whose shapes are never the same, do not.
         """
         graphs: list[Any] = [
-            torch.compile(part, fullgraph=True, dynamic=False, **options)
-            for part in Parts(self.tokenization.encode)
+            torch.compile(part, fullgraph=True, dynamic=False, **options) for part in self.parts
         ]
-        self.parts = Parts(*graphs)
+        self.graphs = Parts(*graphs)
 
     @property
     def running_losses(self) -> dict[str, KmerLosses]:
@@ -183,11 +189,12 @@ class Masker(nn.Module):
     ) -> MaskedBatch:
         """Mask a batch; with a `packed_shape` shapes are fixed and no host synchronizes."""
         batch = with_tokens(batch, self.tokenization)
-        ids_BK = self.parts.encode(batch.codes_BL) if batch.ids_BK is None else batch.ids_BK
+        parts = self.parts if packed_shape is None else self.graphs
+        ids_BK = parts.encode(batch.codes_BL) if batch.ids_BK is None else batch.ids_BK
         replacements = self.tokenization.replacements
         if isinstance(plan, str):
             plan = MaskingPlan((plan,), params=self.params)
-        mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan)
+        mask_BK, maskable_BK, counts_S2 = self._planned(ids_BK, batch.keys_B2, plan, parts)
         if packed_shape is None:
             lengths = batch.content_tokens(self.tokenization)
             packed = pack(ids_BK, mask_BK, lengths, batch.keys_B2, replacements, probabilities)
@@ -198,7 +205,7 @@ class Masker(nn.Module):
             lengths_B = batch.tokens_B
             if lengths_B is None:
                 lengths_B = self.tokenization.content_tokens(batch.bases_B)
-            packed, layout = self.parts.pack_into(
+            packed, layout = parts.pack_into(
                 packed_shape, ids_BK, mask_BK, lengths_B, batch.keys_B2, replacements, probabilities
             )
         return MaskedBatch(
@@ -213,12 +220,13 @@ class Masker(nn.Module):
         )
 
     def _planned(
-        self, ids_BK: Tensor, keys_B2: Tensor, plan: MaskingPlan
+        self, ids_BK: Tensor, keys_B2: Tensor, plan: MaskingPlan, parts: "Parts"
     ) -> tuple[Tensor, Tensor, Tensor]:
         """mask_BK, maskable_BK, counts_S2"""
         maskable_BK = self.tokenization.is_maskable(ids_BK)
         masks = [
-            self.mask(ids_BK, maskable_BK, keys_B2, name, plan.params) for name in plan.strategies
+            self.mask(ids_BK, maskable_BK, keys_B2, name, plan.params, parts)
+            for name in plan.strategies
         ]
         maskable_B = maskable_BK.sum(1)
         if len(masks) == 1:
@@ -240,21 +248,25 @@ class Masker(nn.Module):
         keys_B2: Tensor,
         name: str,
         params: StrategyParams | None = None,
+        parts: "Parts | None" = None,
     ) -> Tensor:
-        """bool [B, K]: the mask of a strategy."""
+        """bool [B, K]: the mask of a strategy; `parts` are those that compute it."""
         params, named = params or self.params, strategy(name)
         rate_by_tokens = self.center_rates.rates(name, named, params, ids_BK.device)
-        # Code of the user's need not be one graph.
-        mask_by = self.parts.mask_by_strategy if name in STRATEGIES else mask_by_strategy
+        table = named.table(params, ids_BK.device) if isinstance(named, Tuned) else None
+        # Code of the user's need not be one graph, and reads the params themselves.
+        is_custom = name not in STRATEGIES
+        mask_by = mask_by_strategy if is_custom else (parts or self.parts).mask_by_strategy
         return mask_by(
-            named,
+            named.mask if isinstance(named, Tuned) else named,
             rate_by_tokens,
             tokenization=self.tokenization,
             ids_BK=ids_BK,
             maskable_BK=maskable_BK,
             keys_B2=keys_B2,
             ranks=self.ranks,
-            params=relevant_params(name, params),
+            params=params if is_custom else DEFAULTS,
+            table=table,
         )
 
     def token_fraction(self, name: str, params: StrategyParams) -> float:
@@ -282,7 +294,7 @@ class Masker(nn.Module):
 
 
 def mask_by_strategy(
-    strategy: Strategy,
+    strategy: Callable[..., Tensor],
     rate_by_tokens: Tensor,
     *,
     tokenization: Tokenization,
@@ -291,8 +303,10 @@ def mask_by_strategy(
     keys_B2: Tensor,
     ranks: RankTables,
     params: StrategyParams,
+    table: Tensor | None,
 ) -> Tensor:
-    """bool [B, K]: draw centres at the rate of each sequence's length, and mask around them."""
+    """bool [B, K]: draw centres at the rate of each sequence's length, and mask around them; a
+    strategy that is `Tuned` masks with the help of its table."""
     rate_B1 = rate_by_tokens[maskable_BK.sum(1, keepdim=True)]
     tokens = StrategyInput(
         tokenization=tokenization,
@@ -303,7 +317,7 @@ def mask_by_strategy(
         ranks=ranks,
         params=params,
     )
-    return strategy(tokens)
+    return strategy(tokens) if table is None else strategy(tokens, table)
 
 
 class Parts(NamedTuple):

@@ -179,13 +179,6 @@ def _tuned(name: str, params: StrategyParams) -> tuple[float, ...]:
     return tuple(getattr(params, field) for field in _read(name))
 
 
-def relevant_params(name: str, params: StrategyParams) -> StrategyParams:
-    """The params, those at their defaults that a registered strategy does not read."""
-    if name not in STRATEGIES:
-        return params
-    return StrategyParams(**{field: getattr(params, field) for field in _read(name)})
-
-
 FOLLOW_LOSS = ("loss_V", "reducible_V")  # the tables that change in a run
 
 

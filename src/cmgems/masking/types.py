@@ -3,6 +3,7 @@
 Sequences that are shorter than the longest of a batch are padded on the right.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -75,3 +76,33 @@ class StrategyInput(NamedTuple):
         """int32 [K]: the position of each token, as its draws have it."""
         width, device = self.ids_BK.shape[1], self.ids_BK.device
         return torch.arange(width, dtype=torch.int32, device=device) + self.position_offset
+
+
+class Tuned:
+    """A strategy that reads params: a table is made of them first, and the masks with its help.
+
+    The numbers themselves would be constants of the graph that torch.compile makes of the strategy,
+    and each level of a ramp one more graph; the table is an input of it.
+
+    Parameters
+    ----------
+    reads : names of the params
+    table : what the strategy reads, of these params in their order and a device
+    mask : bool [B, K], of tokens and the table
+    """
+
+    def __init__(
+        self,
+        reads: tuple[str, ...],
+        table: Callable[..., Tensor],
+        mask: Callable[[StrategyInput, Tensor], Tensor],
+    ) -> None:
+        self.reads, self.mask, self._table = reads, mask, table
+        self.__doc__ = mask.__doc__
+
+    def table(self, params: StrategyParams, device: torch.device) -> Tensor:
+        """On the device; the same tensor for the same params."""
+        return self._table(*(getattr(params, name) for name in self.reads), device)
+
+    def __call__(self, tokens: StrategyInput) -> Tensor:
+        return self.mask(tokens, self.table(tokens.params, tokens.ids_BK.device))

@@ -19,7 +19,7 @@ from cmgems.config.schema import Experiment
 from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
-from cmgems.masking.masker import Masker
+from cmgems.masking.masker import Masker, Parts
 from cmgems.masking.ops import widen
 from cmgems.masking.rates import CenterRates
 from cmgems.masking.types import STRATEGY, StrategyInput, StrategyParams
@@ -43,9 +43,10 @@ class JudgeMasker(Masker):
         keys_B2: Tensor,
         name: str,
         params: StrategyParams | None = None,
+        parts: Parts | None = None,
     ) -> Tensor:
         if name != ISOLATED:
-            return super().mask(ids_BK, maskable_BK, keys_B2, name, params)
+            return super().mask(ids_BK, maskable_BK, keys_B2, name, params, parts)
         every = int(self.tokenization.span_tokens(ISOLATED_EVERY))
         first_B = uniform_tensor(keys_B2, torch.zeros_like(keys_B2[:, 0]), STRATEGY) * every
         positions_K = torch.arange(ids_BK.shape[1], device=ids_BK.device)

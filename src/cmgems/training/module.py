@@ -31,6 +31,7 @@ from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization.base import Tokenization
 from cmgems.training.distributed import full_tensor, is_sharded, shard
+from cmgems.training.loop_progress import renumber_progress
 from cmgems.training.metrics import (
     HiddenBaseValues,
     MaskedLMOutput,
@@ -187,6 +188,9 @@ class Pretraining(L.LightningModule):
             name: self.metrics.validation_metric(name).compute() for name in self.validation_masks
         }
         self.validated_hidden = self.metrics.hidden_base_metric.compute()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        renumber_progress(checkpoint, self.trainer.accumulate_grad_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Called on all ranks: the losses that each has observed belong to the saved state."""

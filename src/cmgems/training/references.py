@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from lightning.fabric.utilities import move_data_to_device
 
 from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
 from cmgems.data_modules.windows import Windows
@@ -111,7 +110,7 @@ def mask_windows(
     parts = []
     for number in range(len(batches)):
         batch = data.on_before_batch_transfer(batches[number], 0)
-        batch = move_data_to_device(batch, device)
+        batch = batch.to(device)
         plan = MaskingPlan((masks,), params=REFERENCE_PARAMS)
         masked = masker(batch, plan, ALL_MASKED)
         hidden_BL = masker.tokenization.hidden_bases(

@@ -24,7 +24,7 @@ from cmgems.masking.strategies.pmi_ranked import (
     soft_pmi,
 )
 from cmgems.masking.strategies.random_spans import random, random_wide, span, uniform
-from cmgems.masking.types import StrategyInput
+from cmgems.masking.types import StrategyInput, Tuned
 
 Strategy = Callable[[StrategyInput], Tensor]
 
@@ -53,7 +53,7 @@ READS_RANKS = {
 }
 
 # The params that a strategy reads next to the mask ratio.
-READS: dict[str, tuple[str, ...]] = {"span": ("span_width",), "soft_pmi": ("temperature",)}
+READS = {name: tuned.reads for name, tuned in STRATEGIES.items() if isinstance(tuned, Tuned)}
 
 # Those of them that a Markov model of k-mers has a part in: n-grams of byte pairs have none.
 MARKOV_TABLES = ("markov_V", "reducible_V")

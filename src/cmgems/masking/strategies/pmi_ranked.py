@@ -15,7 +15,7 @@ from cmgems.masking.ops import (
     subtract_gumbel_noise,
     widen,
 )
-from cmgems.masking.types import StrategyInput, reversed_ranks
+from cmgems.masking.types import StrategyInput, Tuned, reversed_ranks
 from cmgems.utils.rng import generator
 
 # The published rule masks wide windows at *all* centres when the better half has fewer than this
@@ -71,7 +71,7 @@ MAX_SCORE = 1 << 30
 QUANTILES = 1 << 14
 
 
-def soft_pmi(tokens: StrategyInput) -> Tensor:
+def _sample_by_pmi(tokens: StrategyInput, temperature: Tensor) -> Tensor:
     """As many centres as are drawn, sampled with a probability that grows with their rank.
 
     With s = 1 for the best-ranked k-mer of the vocabulary, 0 for the last, and linear between them,
@@ -80,15 +80,24 @@ def soft_pmi(tokens: StrategyInput) -> Tensor:
     is `global_pmi`, a large one `random_wide`; 0.1 prefers the best to the middle rank e**5 times.
     Unlike a static selection it does not mask the same positions of a sequence every time.
     """
-    score_V = scaled_scores(tokens.ranks.pmi_V, tokens.params.temperature)
+    score_V = scaled_scores(tokens.ranks.pmi_V, temperature)
     score_BK = gather_scores(score_V, tokens)
     return mask_wide_around_top(
         tokens, subtract_gumbel_noise(score_BK, gumbel(score_V.device), tokens)
     )
 
 
-def scaled_scores(rank_V: Tensor, temperature: float) -> Tensor:
-    """int32 [V]: (1 - s) / temperature in units of 1 / UNIT."""
+@made_once
+def _temperature_on(temperature: float, device: torch.device) -> Tensor:
+    """float64 [1]"""
+    return torch.tensor([temperature], dtype=torch.float64, device=device)
+
+
+soft_pmi = Tuned(("temperature",), _temperature_on, _sample_by_pmi)
+
+
+def scaled_scores(rank_V: Tensor, temperature: Tensor) -> Tensor:
+    """int32 [V]: (1 - s) / temperature (float64 [1]) in units of 1 / UNIT."""
     step = UNIT / (temperature * max(len(rank_V) - 1, 1))
     return ((rank_V - 1).double() * step).clamp_(max=MAX_SCORE).int()
 

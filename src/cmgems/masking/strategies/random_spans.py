@@ -6,20 +6,19 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from cmgems.masking.ops import dilate, dilate_spans, made_once, widen
-from cmgems.masking.types import StrategyInput
+from cmgems.masking.types import StrategyInput, Tuned
 
 MAX_OVER_MEAN = 10 / 3.8  # SpanBERT cuts at 10 and gets a mean of 3.8
 QUANTILES = 4096
 
 
-def span(tokens: StrategyInput) -> Tensor:
+def _mask_spans(tokens: StrategyInput, hidden_Q: Tensor) -> Tensor:
     """From each drawn centre on, a span that hides a geometric number of bases.
 
     A span that hides b bases is b + k - 1 overlapping k-mers, or b single bases; longer tokens side
     by side are hidden whole, as many as have b bases. The mean of b is the parameter `span_width`.
     Source: SpanBERT (Joshi et al., TACL 2020), with bases in place of words.
     """
-    hidden_Q = span_lengths(tokens.params.span_width, tokens.ids_BK.device)
     return (
         dilate_spans(tokens.centers_BK, tokens.tokenization.span_tokens(hidden_Q), tokens)
         & tokens.maskable_BK
@@ -41,6 +40,9 @@ def span_lengths(mean: float, device: torch.device) -> Tensor:
     middle = (np.arange(QUANTILES) + 0.5) / QUANTILES
     drawn = 1 + np.searchsorted(up_to / up_to[-1], middle)
     return torch.from_numpy(drawn.astype(np.int32)).to(device)
+
+
+span = Tuned(("span_width",), span_lengths, _mask_spans)
 
 
 def random(tokens: StrategyInput) -> Tensor:
