@@ -60,7 +60,8 @@ newcomer:  ## the README's two commands in a fresh clone, which is removed again
 	bash scripts/newcomer.sh
 
 test-faults: $(VENV)/.developer  ## try tens of thousands of damaged inputs; `make test` tries a tenth of them
-	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/genome/test_faults.py tests/tasks/test_readers.py $(ARGS)
+	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/genome/test_faults.py tests/tasks/test_readers.py \
+	  tests/genome/test_variant_files.py tests/inference/test_variants.py $(ARGS)
 
 test-slurm: $(VENV)/.developer  ## run sweeps on a real one-node Slurm that the test starts; as root, Debian's packages
 	CMGEMS_SLURM=1 $(BIN)/python -m pytest tests/sweeps/test_slurm.py $(ARGS)

@@ -1,11 +1,11 @@
 """Names of contigs: one rule by which `chr20`, `20` and `NC_000020.10` meet, wherever coordinates
 are read.
 
-Two names are those of the same contig if they are equal, or if they are so without `chr`, with RefSeq
-accessions of human chromosomes (`NC_000001` to `NC_000024`, `NC_012920`) as their numbers, 23 and 24
-as X and Y, and M as MT. Two accessions of different versions never meet: they are different
-assemblies. A contig whose name is a region (`20:44000001-48000000`, as in the sample) is a piece of
-that chromosome and has its coordinates.
+Two names are those of the same contig if they are equal, or if they are so without `chr`, with
+RefSeq accessions of human chromosomes (`NC_000001` to `NC_000024`, `NC_012920`) as their numbers,
+23 and 24 as X and Y, and M as MT. Two accessions of different versions never meet: they are
+different assemblies. A contig whose name is a region (`20:44000001-48000000`, as in the sample) is
+a piece of that chromosome and has its coordinates.
 """
 
 import re
