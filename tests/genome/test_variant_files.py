@@ -99,6 +99,7 @@ def test_lines_that_cannot_be_read_are_listed(tmp_path, line, problem):
         (b"chrom\0pos", "", "is not text"),
         (b"", "", "has no variants"),
         (b"##fileformat=VCFv4.2\n", "", "has no variants"),
+        (b'chrom,pos,ref,"alt', "", "line 1: its quotes cannot be read"),
         (VCF, "Z", "INFO has Y, F, wanted the label Z"),
         (b"BCF\2\2 and no more", "", "calls: "),
     ],

@@ -105,7 +105,11 @@ def _bcf_lines(path: Path) -> Iterator[tuple[int, str]]:
 def _read_header(origin: str, line: str, labels: str, info: dict[str, str]) -> _Header:
     is_vcf = line.startswith("#CHROM\t")
     separator = "\t" if "\t" in line else ","
-    names = [name.strip().lower().lstrip("#") for name in _split(line, separator, is_vcf)]
+    try:
+        fields = _split(line, separator, is_vcf)
+    except csv.Error as error:
+        raise UserError(f"{origin}: its quotes cannot be read ({error})") from error
+    names = [field.strip().lower().lstrip("#") for field in fields]
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         raise UserError(
