@@ -83,8 +83,8 @@ class GenomeDataModule(L.LightningDataModule):
             if not ((spans.end - spans.start) >= data.window_length).any():
                 raise UserError(
                     f"data.genome: {genome.name} has no stretch of {data.window_length} known "
-                    f"bases for {purpose}, wanted a larger genome, longer regions or a smaller "
-                    "data.window_length"
+                    f"bases for {purpose}, wanted a larger genome, more of it in data.regions, "
+                    "other data.validation_contigs or a smaller data.window_length"
                 )
         sampled = sample_epoch(self.validation_spans, sampling, VALIDATION_SEED, epoch=0)
         self.validation_windows = sampled.first(experiment.validation.windows)
