@@ -12,6 +12,8 @@ what pretraining on this genome holds out for validation, at the same fraction a
 model was trained on them. Every draw is a function of the files alone.
 """  # noqa: E501
 
+import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,14 +29,13 @@ from cmgems.genome.genome import Genome
 from cmgems.genome.names import ContigNames
 from cmgems.genome.spans import Spans, intersect, split_spans, subtract, unambiguous_spans, union
 from cmgems.tasks.dataset import LabelledSequences, from_codes
-from cmgems.tasks.matched_windows import draw_matched
+from cmgems.tasks.matched_windows import draw_matched, draw_shifted, lies_in
 from cmgems.tasks.shuffling import dinucleotide_shuffled
 from cmgems.utils.rng import derive_key
 
 CENTERS = ("middle", "start", "end")
 KINDS = ("matched", "shifted", "shuffled")
 _DEV_EVERY, _DEV_REGION = 10, 20_000  # every tenth region of training, bases, is for dev
-_MAX_SHIFTS = 20  # windows away, in either direction
 
 
 class IntervalSource(NamedTuple):
@@ -74,13 +75,22 @@ def read_interval_split(source: IntervalSource, split: str, folder: Path) -> Lab
             f"positives: {source.positives}: has no interval with {source.window} known bases in "
             f"the {split} part of {genome.name} ({len(found.start):,} in all of it), wanted some"
         )
-    examples, labels = _examples(genome, positives, source.window), np.ones(len(positives.start))
-    negatives = _negatives(genome, source, found, positives, stretches, folder)
-    if not negatives:
+    pairs = _with_negatives(genome, source, found, positives, stretches, folder)
+    if not pairs.negatives:
         raise UserError(f"negatives: {source.negatives}: found none for the {split} part")
-    return from_codes(
-        [*examples, *negatives], np.append(labels, np.zeros(len(negatives))).astype(np.int64)
-    )
+    if pairs.unmatched:
+        _notice(
+            f"{source.positives}: {pairs.unmatched:,} of {len(positives.start):,} positives of "
+            f"{split} have no negative that is {source.negatives}, and are left out"
+        )
+    labels = np.repeat([1, 0], [len(pairs.positives), len(pairs.negatives)])
+    return from_codes([*pairs.positives, *pairs.negatives], labels)
+
+
+@lru_cache
+def _notice(line: str) -> None:
+    """Say it once: a split is read several times."""
+    print(line, file=sys.stderr)
 
 
 def split_stretches(genome: Genome, source: IntervalSource) -> dict[str, Spans]:
@@ -135,8 +145,7 @@ def _center(interval: Interval, center: str) -> int:
 
 def _inside(windows: Windows, stretches: Spans, size: int) -> Windows:
     """The windows that lie whole in one of the stretches."""
-    number = np.searchsorted(stretches.start, windows.start, side="right") - 1
-    inside = (number >= 0) & (windows.start + size <= stretches.end[np.maximum(number, 0)])
+    inside = lies_in(windows.start, stretches, size)
     return Windows(windows.start[inside], windows.reverse[inside], int((~inside).sum()))
 
 
@@ -148,42 +157,36 @@ def _examples(genome: Genome, windows: Windows, size: int) -> list[np.ndarray]:
     ]
 
 
-def _negatives(
+class _Pairs(NamedTuple):
+    """The examples of a split."""
+
+    positives: list[np.ndarray]
+    negatives: list[np.ndarray]
+    unmatched: int = 0  # positives that are left out, since they have no negative
+
+
+def _with_negatives(
     genome: Genome,
     source: IntervalSource,
     everywhere: Windows,
     positives: Windows,
     stretches: Spans,
     folder: Path,
-) -> list[np.ndarray]:
-    """One negative per positive where there is one, or those of a file."""
-    size = source.window
+) -> _Pairs:
+    """Positives and one negative for each, or those of a file."""
+    size, examples = source.window, _examples(genome, positives, source.window)
     if source.negatives == "shuffled":
-        return [
-            dinucleotide_shuffled(window, derive_key(start, "dinucleotide shuffle"))
-            for window, start in zip(
-                _examples(genome, positives, size), positives.start.tolist(), strict=True
-            )
-        ]
-    taken = union(everywhere.start, everywhere.start + size)
-    if source.negatives == "shifted":
-        windows = _shifted(positives, subtract(stretches, taken), size)
-    elif source.negatives == "matched":
-        starts = draw_matched(genome, positives.start, subtract(stretches, taken), size)
-        windows = Windows(starts, positives.reverse[: len(starts)], 0)
-    else:
-        windows = _inside(place_windows(genome, source, source.negatives, folder), stretches, size)
-    return _examples(genome, windows, size)
-
-
-def _shifted(positives: Windows, free: Spans, size: int) -> Windows:
-    """Of each positive the nearest place, whole windows away, that is free; none for some."""
-    starts, reverse = [], []
-    shifts = [sign * number * size for number in range(1, _MAX_SHIFTS + 1) for sign in (1, -1)]
-    for start, is_reverse in zip(positives.start, positives.reverse, strict=True):
-        places = Windows(start + np.array(shifts), np.full(len(shifts), is_reverse), 0)
-        near = _inside(places, free, size).start
-        if len(near):
-            starts.append(near[0])
-            reverse.append(is_reverse)
-    return Windows(np.array(starts, np.int64), np.array(reverse, bool), 0)
+        seeds = (derive_key(start, "dinucleotide shuffle") for start in positives.start.tolist())
+        return _Pairs(examples, list(map(dinucleotide_shuffled, examples, seeds)))
+    if source.negatives not in KINDS:
+        found = place_windows(genome, source, source.negatives, folder)
+        return _Pairs(examples, _examples(genome, _inside(found, stretches, size), size))
+    free = subtract(stretches, union(everywhere.start, everywhere.start + size))
+    draw = draw_shifted if source.negatives == "shifted" else draw_matched
+    number, start = draw(genome, positives.start, free, size)
+    negatives = Windows(start, positives.reverse[number], 0)
+    return _Pairs(
+        [examples[n] for n in number],
+        _examples(genome, negatives, size),
+        len(examples) - len(number),
+    )
