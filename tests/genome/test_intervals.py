@@ -42,6 +42,7 @@ def read(folder, text, name="a.bed", feature=""):
         ("\tp\t0\t+", {"name": "p", "score": "0", "strand": "+"}),
         ("\tp\t0\t.\t5\t6\t255,0,0\t1\t4,\t0,", {"name": "p", "score": "0"}),
         ("\tp\t0\tyes", {"name": "p", "score": "0"}),
+        ("\t17\t0\t-\t5\t6\t0\t1\t4\t0", {"name": "17", "score": "0", "strand": "-"}),
         ("\r", {}),
     ],
 )
@@ -133,7 +134,7 @@ def test_placed_intervals_cover_the_same_bases(genome, rows):
     wanted = {starts[contig] + at for contig, at in covered(lengths, intervals)}
     assert members(placed.spans) == wanted
     whole = sum(i.end - i.start > 0 and i.end <= lengths[i.contig] for i in intervals)
-    assert placed.count - sum(placed.problems.values()) == whole
+    assert placed.read - sum(placed.problems.values()) == whole
 
 
 def test_what_is_not_used_is_counted_and_nothing_usable_is_refused(genome, tmp_path):

@@ -12,6 +12,7 @@ Lines that begin with `#`, `track` or `browser` are skipped.
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,35 +107,10 @@ def _fields(line: str) -> list[str]:
 _Parser = Callable[[str, list[str]], Interval]  # of where a line is, and its fields
 
 
-class _Table(NamedTuple):
-    """Reads the lines of a table with a header."""
-
-    columns: dict[str, int]
-
-    def __call__(self, where: str, fields: list[str]) -> Interval:
-        found = {
-            name: fields[number].strip().strip('"')
-            for name, number in self.columns.items()
-            if number < len(fields)
-        }
-        if not {"chrom", "start", "end"} <= set(found):
-            raise UserError(f"{where}: found {len(fields)} columns, wanted as in the header")
-        start, end = _coordinates(where, found["start"], found["end"])
-        strand = found.get("strand", ".")
-        return Interval(
-            contig=found["chrom"],
-            start=start,
-            end=end,
-            name=found.get("name", ""),
-            score=found.get("score", ""),
-            strand=strand if strand in _STRANDS else ".",
-        )
-
-
 def _dialect(where: str, line: str, feature: str) -> tuple[_Parser, bool]:
     """What reads the lines of a file, told by its first one, and whether that is a header."""
     fields = _fields(line)
-    is_gtf = len(fields) >= 8 and all(_NUMBER.fullmatch(f.strip()) for f in fields[3:5])
+    is_gtf = len(fields) >= 8 and _are_numbers(fields[3:5]) and not _are_numbers(fields[1:3])
     if is_gtf != bool(feature):
         found = "GTF without a feature" if is_gtf else f"no GTF, but the feature {feature}"
         raise UserError(f"{where}: found {found}, wanted {_WANTED}")
@@ -148,8 +124,12 @@ def _dialect(where: str, line: str, feature: str) -> tuple[_Parser, bool]:
         if name in names
     }
     if {"chrom", "start", "end"} <= set(columns):
-        return _Table(columns), True
+        return partial(_read_row, columns), True
     return _read_bed, False
+
+
+def _are_numbers(fields: list[str]) -> bool:
+    return all(_NUMBER.fullmatch(field.strip()) for field in fields)
 
 
 def _coordinates(where: str, start: str, end: str) -> tuple[int, int]:
@@ -159,6 +139,27 @@ def _coordinates(where: str, start: str, end: str) -> tuple[int, int]:
     if int(end) < int(start):
         raise UserError(f"{where}: ends at {end}, in front of its start {start}")
     return int(start), int(end)
+
+
+def _read_row(columns: dict[str, int], where: str, fields: list[str]) -> Interval:
+    """A row of a table with a header."""
+    found = {
+        name: fields[number].strip().strip('"')
+        for name, number in columns.items()
+        if number < len(fields)
+    }
+    if not {"chrom", "start", "end"} <= set(found):
+        raise UserError(f"{where}: found {len(fields)} columns, wanted as in the header")
+    start, end = _coordinates(where, found["start"], found["end"])
+    strand = found.get("strand", ".")
+    return Interval(
+        contig=found["chrom"],
+        start=start,
+        end=end,
+        name=found.get("name", ""),
+        score=found.get("score", ""),
+        strand=strand if strand in _STRANDS else ".",
+    )
 
 
 def _read_bed(where: str, fields: list[str]) -> Interval:

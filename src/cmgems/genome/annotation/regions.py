@@ -18,13 +18,13 @@ class PlacedIntervals(NamedTuple):
     """Where intervals are in `Genome.codes`, and what of them is not."""
 
     spans: Spans
-    count: int  # intervals that were read
+    read: int  # intervals of the files
     problems: Counter[str]  # how many are not used, or not whole, by the reason
 
     def describe(self) -> str:
         """What is not used, in one line; "" if all is."""
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in self.problems.most_common())
-        return f"of {self.count:,} intervals {reasons}" if reasons else ""
+        return f"of {self.read:,} intervals {reasons}" if reasons else ""
 
 
 def place_intervals(genome: Genome, intervals: Iterable[Interval]) -> PlacedIntervals:
@@ -77,7 +77,7 @@ def place_files(genome: Genome, sources: Sequence[str], key: str) -> PlacedInter
             )
         starts.append(placed.spans.start)
         ends.append(placed.spans.end)
-        count += placed.count
+        count += placed.read
         problems += placed.problems
     return PlacedIntervals(union(np.concatenate(starts), np.concatenate(ends)), count, problems)
 

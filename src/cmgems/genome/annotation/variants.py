@@ -71,7 +71,8 @@ def read_variants(
             continue
         if header is None and line.startswith("##"):
             declared = re.match(r"##INFO=<ID=([^,]+),.*?Type=(\w+)", line)
-            info.update([declared.groups()] if declared else [])
+            if declared:
+                info[declared[1]] = declared[2]
         elif header is None:
             header = _read_header(f"{path}: line {number}", line, labels, info)
         elif not (header.is_vcf and line.startswith("#")):
