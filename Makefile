@@ -61,7 +61,8 @@ newcomer:  ## the README's two commands in a fresh clone, which is removed again
 	bash scripts/newcomer.sh
 
 test-faults: $(VENV)/.developer  ## try tens of thousands of damaged inputs; `make test` tries a tenth of them
-	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/genome/test_faults.py tests/tasks/test_readers.py tests/training/test_ranks.py $(ARGS)
+	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/genome/test_faults.py tests/tasks/test_readers.py \
+	  tests/training/test_ranks.py tests/genome/test_variant_files.py tests/inference/test_variants.py $(ARGS)
 
 soak: $(VENV)/.developer  ## an hour of kills, signals and damaged files, resumable: SOAK=SECONDS
 	$(BIN)/python benchmarks/soak.py --seconds $(SOAK) --folder $(RUNS)/soak $(ARGS)

@@ -8,6 +8,7 @@ ranks sees the same windows in the same steps.
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config.encoders import max_positions
 from cmgems.config.schema import Experiment
+from cmgems.data_modules.split import split_genome
 from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
 from cmgems.data_modules.windows import (
     WindowBatch,
@@ -31,7 +33,7 @@ from cmgems.data_modules.windows import (
 from cmgems.difficulty.repeats import Repeats, genome_repeats
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
-from cmgems.genome.spans import Spans, split_spans, unambiguous_spans
+from cmgems.genome.spans import Spans
 from cmgems.tokenization import BytePairs, build_tokenization
 from cmgems.utils.rng import derive_key, sequence_keys
 
@@ -71,12 +73,11 @@ class GenomeDataModule(L.LightningDataModule):
         sampling = WindowSampling(
             data.window_length, data.min_window_length, data.full_length_fraction
         )
-        # A small genome gets smaller regions, so that validation gets at least two of them.
-        block = min(data.validation_block, int(len(self.codes) * data.validation_fraction / 2) or 1)
-        self.train_spans, self.validation_spans = split_spans(
-            unambiguous_spans(self.codes), data.validation_fraction, block
+        self.split = split_genome(data, genome)
+        self.train_spans, self.validation_spans = self.split.training, self.split.validation
+        self.windows = WindowStream(
+            self.codes, self.train_spans, sampling, experiment.seed, data.strands == "both"
         )
-        self.windows = WindowStream(self.codes, self.train_spans, sampling, experiment.seed)
         for purpose, spans in (
             ("training", self.train_spans),
             ("validation", self.validation_spans),
@@ -84,7 +85,8 @@ class GenomeDataModule(L.LightningDataModule):
             if not ((spans.end - spans.start) >= data.window_length).any():
                 raise UserError(
                     f"data.genome: {genome.name} has no stretch of {data.window_length} known "
-                    f"bases for {purpose}, wanted a larger genome or a smaller data.window_length"
+                    f"bases for {purpose}, wanted a larger genome, more of it in data.regions, "
+                    "other data.validation_contigs or a smaller data.window_length"
                 )
         sampled = sample_epoch(self.validation_spans, sampling, VALIDATION_SEED, epoch=0)
         self.validation_windows = sampled.first(experiment.validation.windows)
@@ -93,6 +95,22 @@ class GenomeDataModule(L.LightningDataModule):
         self.repeats = genome_repeats(genome) if weighs_repeats else None
         self.judge_windows = self.final_windows.first(experiment.validation.judge_windows)
         self.is_final = False  # whether a validation is that of the final windows
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"split": self.split.sha256}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Refuse to resume on other stretches of the genome than the run began with.
+
+        Raises
+        ------
+        UserError
+        """
+        if state["split"] != self.split.sha256:
+            raise UserError(
+                "data.regions, data.exclude: their files have changed since the run began, wanted "
+                "the same stretches of the genome"
+            )
 
     @property
     def micro_batches_per_step(self) -> int:
@@ -153,7 +171,8 @@ class GenomeDataModule(L.LightningDataModule):
         """bool [B, L]: whether each base is in a repeat; False behind the end of a window."""
         in_repeat_BL = np.zeros(batch.codes_BL.shape, bool)
         for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
-            in_repeat_BL[row, :bases] = repeats.holds(start, bases)
+            held = repeats.holds(start, bases)
+            in_repeat_BL[row, :bases] = held[::-1] if batch.is_reverse(row) else held
         return torch.from_numpy(in_repeat_BL)
 
     def corpus(self, count: int, length: int) -> np.ndarray:

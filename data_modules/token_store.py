@@ -24,7 +24,7 @@ import torch
 
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import UserError
-from cmgems.genome.alphabet import AMBIGUOUS
+from cmgems.genome.alphabet import AMBIGUOUS, reverse_complement
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import SCAN_BLOCK
 from cmgems.genome.store import replace_folder, store_lock
@@ -106,23 +106,23 @@ def cut_between_tokens(
 ) -> WindowBatch:
     """The whole tokens of each window, at most so many, and the bases under them.
 
-    A window that has none is shorter than two tokens: it is encoded on its own.
+    A window that has none is shorter than two tokens: it is encoded on its own, and so is a reverse
+    complement, of which the store has nothing.
     """
     windows = [
-        store.window(start, bases) for start, bases in zip(batch.starts, batch.bases, strict=True)
+        _whole_tokens(batch, row, codes, tokenization, store, most)
+        for row in range(len(batch.starts))
     ]
-    for row, (start, length) in enumerate(zip(batch.starts, batch.bases, strict=True)):
-        if not len(windows[row][1]):
-            (alone,) = tokenization.encode_texts([letters_of(codes[start : start + length])])
-            windows[row] = (start, alone)
-    windows = [(start, ids[:most]) for start, ids in windows]
     tokens = tuple(len(ids) for _, ids in windows)
     encoded = tuple(int(store.token_bases[ids].sum()) for _, ids in windows)
     ids_BK = np.full((len(windows), most), PAD, np.int32)
     codes_BL = np.full(batch.codes_BL.shape, AMBIGUOUS, np.uint8)
     for row, (start, ids) in enumerate(windows):
         ids_BK[row, : tokens[row]] = ids
-        codes_BL[row, : encoded[row]] = codes[start : start + encoded[row]]
+        under = codes[start : start + encoded[row]]
+        codes_BL[row, : encoded[row]] = (
+            reverse_complement(under) if batch.is_reverse(row) else under
+        )
     return batch._replace(
         codes_BL=torch.from_numpy(codes_BL),
         bases=encoded,
@@ -132,6 +132,27 @@ def cut_between_tokens(
         tokens_B=torch.tensor(tokens),
         starts=tuple(start for start, _ in windows),
     )
+
+
+def _whole_tokens(
+    batch: WindowBatch,
+    row: int,
+    codes: np.ndarray,
+    tokenization: BytePairs,
+    store: TokenStore,
+    most: int,
+) -> tuple[int, np.ndarray]:
+    """Where in the genome the bases under the tokens of a window begin; int32 [K]: the tokens."""
+    start, length = batch.starts[row], batch.bases[row]
+    if batch.is_reverse(row):
+        text = letters_of(reverse_complement(codes[start : start + length]))
+        ids = tokenization.encode_texts([text])[0][:most]
+        return start + length - int(store.token_bases[ids].sum()), ids
+    begin, ids = store.window(start, length)
+    if not len(ids):
+        (ids,) = tokenization.encode_texts([letters_of(codes[start : start + length])])
+        begin = start
+    return begin, ids[:most]
 
 
 def _read(path: Path, wanted: dict[str, Any], token_bases: np.ndarray) -> TokenStore | None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmgems.genome.alphabet import AMBIGUOUS
+from cmgems.genome.alphabet import AMBIGUOUS, reverse_complement
 from cmgems.genome.spans import Spans
 from cmgems.tokenization.base import PAD, Tokenization
 from cmgems.utils.kernels import kernel
@@ -57,6 +57,11 @@ class WindowBatch(NamedTuple):
     tokens_B: Tensor | None = None  # int64
     starts: tuple[int, ...] = ()  # where in the genome's codes each window begins, if it is of one
     in_repeat_BL: Tensor | None = None  # bool; where the loss weighs repeats
+    reverse: tuple[bool, ...] = ()  # the windows that are reverse complements; empty: none
+
+    def is_reverse(self, row: int) -> bool:
+        """Whether a window is the reverse complement of what is at its start in the genome."""
+        return bool(self.reverse) and self.reverse[row]
 
     def to(self, device: torch.device) -> "WindowBatch":
         """Its tensors on a device; what is on the host for good stays there untouched.
@@ -158,11 +163,19 @@ class WindowStream:
     current epoch's cut is held.
     """
 
-    def __init__(self, codes: np.ndarray, spans: Spans, sampling: WindowSampling, seed: int):
+    def __init__(
+        self,
+        codes: np.ndarray,
+        spans: Spans,
+        sampling: WindowSampling,
+        seed: int,
+        both_strands: bool = False,
+    ):
         # each slice of a memory map makes a memory map, in 0.1 ms
         self.codes = np.asarray(codes)
         self.spans, self.sampling, self.seed = spans, sampling, seed
         self._mask_stream = derive_key(seed, "masks")
+        self._strand_stream = derive_key(seed, "strands") if both_strands else None
         self._epoch = -1
         self._first = self._end = 0  # window numbers of the current epoch
         self._windows = self._step = Windows(np.empty(0, np.int64), np.empty(0, np.int32))
@@ -192,7 +205,15 @@ class WindowStream:
         chosen = self._assignment[micro_batch_index]
         keys_B2 = sequence_keys(self._mask_stream, first + chosen)
         windows = Windows(*(column[chosen] for column in self._step))
-        return collate(self.codes, windows, keys_B2, self.sampling.full_length)
+        reverse_B = self._reverse(first + chosen)
+        return collate(self.codes, windows, keys_B2, self.sampling.full_length, reverse_B)
+
+    def _reverse(self, numbers: np.ndarray) -> np.ndarray | None:
+        """bool [B]: the windows of these numbers that are reverse complements, half of them; None
+        where all are forward."""
+        if self._strand_stream is None:
+            return None
+        return sequence_keys(self._strand_stream, numbers)[:, 0] % 2 == 1
 
     def _advance_to_epoch(self, number: int) -> None:
         """Make the epoch that holds window `number` the current one."""
@@ -221,21 +242,32 @@ def balance_by_length(lengths: np.ndarray, num_micro_batches: int) -> np.ndarray
 
 
 def collate(
-    codes: np.ndarray, windows: Windows, keys_B2: np.ndarray, min_width: int = 0
+    codes: np.ndarray,
+    windows: Windows,
+    keys_B2: np.ndarray,
+    min_width: int = 0,
+    reverse_B: np.ndarray | None = None,
 ) -> WindowBatch:
     """Copy windows out of a genome, the longest first: equal lengths go into one attention call.
 
-    `min_width` is the least number of columns.
+    Parameters
+    ----------
+    min_width : the least number of columns
+    reverse_B : bool [B], the windows that become their reverse complements; None: none
     """
     order = np.argsort(-windows.length, kind="stable")
     lengths = windows.length[order].tolist()
+    starts = windows.start[order].tolist()
+    is_reverse = [False] * len(order) if reverse_B is None else reverse_B[order].tolist()
     codes_BL = np.full((len(order), max(lengths[0], min_width)), AMBIGUOUS, np.uint8)
-    for row, (start, length) in enumerate(zip(windows.start[order].tolist(), lengths, strict=True)):
-        codes_BL[row, :length] = codes[start : start + length]
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        window = codes[start : start + length]
+        codes_BL[row, :length] = reverse_complement(window) if is_reverse[row] else window
     return WindowBatch(
         torch.from_numpy(codes_BL),
         tuple(lengths),
         torch.from_numpy(keys_B2[order]),
         torch.tensor(lengths),
-        starts=tuple(windows.start[order].tolist()),
+        starts=tuple(starts),
+        reverse=() if reverse_B is None else tuple(is_reverse),
     )

@@ -105,13 +105,13 @@ def test_variants_of_a_list_and_of_a_file(model, genome, tmp_path):
     contig = genome.contigs[0]
     ref = "ATCGN"[genome.codes[contig.start + 999_999]]
     alts = [base for base in "ACGT" if base != ref]
-    variants = [(contig.name, 1_000_000, ref, alt) for alt in [*alts, f"{ref}A"]]
+    variants = [(contig.name, 1_000_000, ref, alt) for alt in [*alts, "<DEL>"]]
     scores = model.score_variants(variants, genome, window=64)
     assert np.isfinite(scores[:3]).all()
     assert np.isnan(scores[3])
     rows = [
         f"{contig.name}\t1000000\t{ref}\t{','.join(alts)}",
-        f"{contig.name}\t1000000\t{ref}\t{ref}A",
+        f"{contig.name}\t1000000\t{ref}\t<DEL>",
     ]
     path = tmp_path / "calls.tsv"
     path.write_text("\n".join(["chrom\tpos\tref\talt", *rows]))
@@ -200,7 +200,7 @@ ERRORS = [
     (lambda m, g: m.log_likelihood(["A" * 999]), "sequences[0]: has 999 bases, wanted 6 to 515"),
     (lambda m, g: m.score_variants([("20", 1, "A")], g), "variants[0]: found ('20', 1, 'A')"),
     (lambda m, g: m.score_variants([("20", 0, "A", "C")], g), "wanted a position from 1"),
-    (lambda m, g: m.score_variants([("7", 5, "A", "C")], g), "variants[0]: found the contig '7'"),
+    (lambda m, g: m.score_variants([("7", 5, "A", "C")], g), "variants[0]: not in the genome: "),
     (lambda m, g: m.score_variants("no.vcf", g), "no.vcf"),
 ]
 

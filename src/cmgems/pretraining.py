@@ -6,6 +6,7 @@ out before the run folder is made.
 """
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -110,6 +111,8 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     table = load_difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))
     is_first_rank = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
+    for notice in data.split.notices if is_first_rank else ():
+        print(notice, file=sys.stderr)
     references = base_references(genome, data, module.masker) if is_first_rank else None
     entropy = unigram_entropy(table, genome, module.masker.tokenization)
     run_callbacks = build_callbacks(experiment, folder, table, entropy, references, callbacks)

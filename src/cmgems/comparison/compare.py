@@ -27,6 +27,10 @@ from cmgems.utils.rng import derive_key
 # Runs that differ in one of these are validated on other windows, or on other tokens.
 VALIDATION_KEYS = (
     "data.genome",
+    "data.regions",
+    "data.exclude",
+    "data.validation_contigs",
+    "data.test_contigs",
     "data.tokenization",
     "data.k",
     "data.window_length",

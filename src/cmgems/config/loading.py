@@ -29,7 +29,7 @@ WANTED = {
 
 # The entries of lists: what is accepted as one, and their name in a message.
 LISTS: dict[type, tuple[set[type], str]] = {
-    str: ({str}, "names"),
+    str: ({str, int}, "names"),  # a number may be one: contig 20
     int: ({int}, "whole numbers"),
     float: ({int, float}, "numbers"),
 }

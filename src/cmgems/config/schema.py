@@ -22,6 +22,32 @@ class Data:
         "genome: `sample` (4 Mb of human chromosome 20), a genome store, or a FASTA, 2bit or "
         "GenBank file",
     )
+    regions: tuple[str, ...] = option(
+        None,
+        "files of the intervals to pretrain on: BED, GTF:FEATURE or a table (docs/regions.md); "
+        "empty: the whole genome",
+        factory=tuple,
+    )
+    exclude: tuple[str, ...] = option(
+        None, "files of intervals to leave out, as in data.regions", factory=tuple
+    )
+    validation_contigs: tuple[str, ...] = option(
+        None,
+        "contigs, or regions CONTIG:START-END, held out for validation in place of "
+        "data.validation_fraction of the genome",
+        factory=tuple,
+    )
+    test_contigs: tuple[str, ...] = option(
+        None,
+        "contigs, or regions, that are in neither training nor validation",
+        factory=tuple,
+    )
+    strands: str = option(
+        "forward",
+        "strand of training windows: `forward`, as in the file, or `both`: half of them, drawn by "
+        "the number of the window, are reverse complements",
+        choices=("forward", "both"),
+    )
     tokenization: str = option(
         "kmers",
         "what a token is: `kmers`, overlapping words of data.k bases, single `bases`, "

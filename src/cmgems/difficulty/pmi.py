@@ -36,19 +36,21 @@ def compute_pmi_table(
     definition: str = "exact",
     min_count: int = MIN_COUNT,
     skip_repeats: bool = False,
+    both_strands: bool = False,
 ) -> PmiTable:
     """The PMI table of a genome; its counts, which take most of the time, stay in its store.
 
-    With `skip_repeats` k-mers are counted outside repeats alone (`cmgems.difficulty.repeats`).
+    With `skip_repeats` k-mers are counted outside repeats alone (`cmgems.difficulty.repeats`), with
+    `both_strands` in the genome and its reverse complement together.
     """
     # heavy (numba), and not needed for a table from a file
     from cmgems.difficulty.genome_counts import count_genome_kmers, count_outside_repeats
 
     check_settings(k, definition, min_count)
-    if not skip_repeats:
-        return pmi_table_from_counts(count_genome_kmers(genome, k), definition, min_count)
-    counts = count_outside_repeats(genome, k)
-    return replace(pmi_table_from_counts(counts, definition, min_count), skips_repeats=True)
+    counts = count_outside_repeats(genome, k) if skip_repeats else count_genome_kmers(genome, k)
+    counts = counts.pooled() if both_strands else counts
+    table = pmi_table_from_counts(counts, definition, min_count)
+    return replace(table, skips_repeats=True) if skip_repeats else table
 
 
 def check_settings(k: int, definition: str, min_count: int) -> None:

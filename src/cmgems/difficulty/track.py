@@ -42,7 +42,7 @@ def base_difficulty(
 def write_track(
     genome: Genome, table: PmiTable, region: Region, handle: IO[str], bin_size: int = 1
 ) -> None:
-    """Write a region as bedGraph.
+    """Write a region as bedGraph, in the coordinates that the region was named in.
 
     A value is the mean over a bin of `bin_size` bases, counted from the start of the region;
     neighboring bins of the same value are joined.
@@ -58,7 +58,8 @@ def write_track(
     for at in range(start, end, chunk):
         stop = min(at + chunk, end)
         values = _bin_means(base_difficulty(genome, table, contig, at, stop), bin_size)
-        handle.writelines(_lines(contig.name, values, at, stop, bin_size))
+        first, behind = region.offset + at, region.offset + stop
+        handle.writelines(_lines(region.contig_name, values, first, behind, bin_size))
 
 
 def _bin_means(values: np.ndarray, size: int) -> np.ndarray:

@@ -12,3 +12,12 @@ def encode_bases(sequence: str) -> np.ndarray:
     for code, base in enumerate(BASES):
         table[[ord(base), ord(base.lower())]] = code
     return table[np.frombuffer(sequence.encode("latin-1"), np.uint8)]
+
+
+def reverse_complement(codes: np.ndarray) -> np.ndarray:
+    """The other strand: base codes, uint8 [..., L], reversed, A for T and C for G.
+
+    >>> reverse_complement(encode_bases("AACGN")).tolist() == encode_bases("NCGTT").tolist()
+    True
+    """
+    return np.where(codes < AMBIGUOUS, codes ^ 1, codes)[..., ::-1].copy()

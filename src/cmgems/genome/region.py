@@ -7,6 +7,7 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.genome import Contig, Genome
+from cmgems.genome.names import ContigNames, are_same, piece_of
 
 
 class Region(NamedTuple):
@@ -40,37 +41,38 @@ def parse_region(genome: Genome, text: str) -> Region:
     """The region that `CONTIG` or `CONTIG:START-END` names.
 
     Positions count from 1 and both ends belong to the region, as in genome browsers; commas in
-    the numbers are allowed.
-
-    A contig that is itself a piece of a chromosome (`20:44000001-48000000`, as in the sample) is
-    found by the chromosome's coordinates too, with or without `chr`.
+    the numbers are allowed. The contig may have any of its names (`cmgems.genome.names`); one that
+    is itself a piece of a chromosome (`20:44000001-48000000`, as in the sample) is found by the
+    chromosome's coordinates too.
 
     Raises
     ------
     UserError
         If the text has another form, or the genome does not have the region.
     """
-    for contig in genome.contigs:
-        if contig.name == text:
-            return Region(contig, 0, contig.length)
-    parsed = re.fullmatch(r"(.+):(\d[\d,]*)-(\d[\d,]*)", text)
+    whole = _whole_contig(genome, text)
+    if whole is not None:
+        return whole
+    parsed = re.fullmatch(r"(.+):(\d[\d,]*)-(\d[\d,]*)", text, re.ASCII)
     name, *numbers = parsed.groups() if parsed else ("", "0", "0")
-    start, end = (int(number.replace(",", "")) for number in numbers)
+    start, end = (int(number.replace(",", "")[:18]) for number in numbers)
     if not 1 <= start <= end:
         raise UserError(f"region: found {text!r}, wanted CONTIG:START-END, or a contig")
-    for contig in genome.contigs:
-        offset = _offset(contig.name, name)
-        if offset is not None and offset < start and end <= offset + contig.length:
-            chromosome = "" if name == contig.name else name
-            return Region(contig, start - 1 - offset, end - offset, chromosome, offset)
-    some = ", ".join(f"{c.name} ({c.length:,} bases)" for c in genome.contigs[:3])
-    raise UserError(f"region: {text} is not in {genome.name}, which has {some}")
+    try:
+        placed = ContigNames(genome).place(name, start - 1, end)
+    except UserError as error:
+        some = ", ".join(f"{c.name} ({c.length:,} bases)" for c in genome.contigs[:3])
+        raise UserError(f"region: {text} is not in {genome.name}, which has {some}") from error
+    chromosome = "" if name == placed.contig.name else name
+    return Region(placed.contig, placed.start, placed.end, chromosome, placed.offset)
 
 
-def _offset(contig: str, chromosome: str) -> int | None:
-    """The offset of a contig in a chromosome; None if it belongs to another one."""
-    bare = chromosome.removeprefix("chr")
-    if contig in (chromosome, f"chr{chromosome}", bare):
-        return 0
-    piece = re.fullmatch(r"(?:chr)?(.+):(\d+)-(\d+)", contig)
-    return int(piece[2]) - 1 if piece and piece[1] == bare else None
+def _whole_contig(genome: Genome, text: str) -> Region | None:
+    """The contig of this name, in the coordinates of the chromosome if it is a piece of one."""
+    for contig, _ in ContigNames(genome).find(text):
+        if contig.name == text:
+            chromosome, offset = piece_of(text)
+            return Region(contig, 0, contig.length, chromosome if offset else "", offset)
+        if are_same(contig.name, text):
+            return Region(contig, 0, contig.length, text)
+    return None

@@ -66,3 +66,33 @@ def _merge(start: np.ndarray, end: np.ndarray) -> Spans:
         return Spans(start, end)
     apart = start[1:] != end[:-1]
     return Spans(start[np.append(True, apart)], end[np.append(apart, True)])
+
+
+def union(start: np.ndarray, end: np.ndarray) -> Spans:
+    """Intervals in any order that may overlap, as spans that do not; empty ones are left out."""
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    start, end = start[start < end], end[start < end]
+    if not len(start):
+        return Spans(start, end)
+    reach = np.maximum.accumulate(end)
+    begins = np.append(True, start[1:] > reach[:-1])
+    return Spans(start[begins], reach[np.append(begins[1:], True)])
+
+
+def intersect(a: Spans, b: Spans) -> Spans:
+    """What is in both."""
+    first = np.searchsorted(b.end, a.start, side="right")
+    count = np.maximum(np.searchsorted(b.start, a.end, side="left") - first, 0)
+    row = np.repeat(np.arange(len(a.start)), count)
+    number = np.arange(len(row)) - np.repeat(count.cumsum() - count, count) + first[row]
+    return Spans(np.maximum(a.start[row], b.start[number]), np.minimum(a.end[row], b.end[number]))
+
+
+def subtract(a: Spans, b: Spans) -> Spans:
+    """What is in `a` and not in `b`."""
+    if not len(a.start):
+        return a
+    between = Spans(np.append(0, b.end), np.append(b.start, a.end[-1]))
+    kept = between.start < between.end
+    return intersect(a, Spans(between.start[kept], between.end[kept]))

@@ -4,12 +4,11 @@ The probability of a base is asked for with the base hidden: all tokens over it 
 overlapping k-mers those are k, as in the wide window of pretraining, and the model's distributions
 over them are summed over their other bases and averaged (`Tokenization.base_probabilities`); one
 masked k-mer alone hides nothing, its neighbours spell it. Of byte pairs the likelihood is that of
-the whole token, shared out over its bases (`Tokenization.score_bases`), and the tokens around a
-variant are those of the reference.
+the whole token, shared out over its bases (`Tokenization.score_bases`).
 
     pseudo-log-likelihood of a sequence: the sum over its bases of ln p(base | all other bases)
-    score of a variant: ln p(alternative) - ln p(reference) at its position; below 0, the reference
-    is likelier
+
+The scores of variants (`cmgems.inference.variants`) are differences of it.
 """
 
 import math
@@ -54,13 +53,33 @@ def pseudo_log_likelihood(
     problem = length_problem(tokenization, codes, model.encoder.config.max_position_embeddings)
     if problem:
         raise UserError(f"found a sequence that {problem}")
-    positions = np.flatnonzero(_scorable(codes, tokenization))
-    total = 0.0
-    for part in _split_batches(positions, len(codes)):
-        windows = np.tile(codes, (len(part), 1))
-        hidden = _predict(model, tokenization, windows, part)
-        total -= float(tokenization.score_bases(*hidden).bits_H.sum()) * math.log(2)
-    return Likelihood(total, len(positions))
+    positions = np.flatnonzero(scorable_bases(codes[None], tokenization)[0])
+    rows = np.zeros_like(positions)
+    nats = base_log_likelihoods(model, tokenization, codes[None], rows, positions)
+    return Likelihood(float(nats.sum()), len(positions))
+
+
+def base_log_likelihoods(
+    model: MaskedLanguageModel,
+    tokenization: Tokenization,
+    windows: np.ndarray,
+    row_R: np.ndarray,
+    position_R: np.ndarray,
+) -> np.ndarray:
+    """float64 [R]: ln p(base | all other bases) of single bases of windows, each hidden in turn.
+
+    Parameters
+    ----------
+    windows : uint8 base codes [N, L]
+    row_R, position_R : int64 [R], which window and which of its bases; see `scorable_bases`
+    """
+    nats_R = np.empty(len(row_R))
+    step = max(1, TOKENS_PER_BATCH // windows.shape[1])
+    for start in range(0, len(row_R), step):
+        part = slice(start, start + step)
+        hidden = _predict(model, tokenization, windows[row_R[part]], position_R[part])
+        nats_R[part] = tokenization.score_bases(*hidden).bits_H.numpy() * -math.log(2)
+    return nats_R
 
 
 def length_problem(tokenization: Tokenization, codes: np.ndarray, positions: int) -> str:
@@ -140,16 +159,10 @@ def _around(shown_BK: Tensor, counts: tuple[int, ...], room: int) -> Iterator[Te
         yield shown_K[start : min(start + room, count)]
 
 
-def _scorable(codes: np.ndarray, tokenization: Tokenization) -> np.ndarray:
-    """bool [L]: the bases that are known and under at least one token of known bases."""
-    codes_BL = torch.from_numpy(codes)[None]
-    ids_BK = tokenization.encode(codes_BL)
-    known_BL = tokenization.bases_of_tokens(tokenization.is_maskable(ids_BK), ids_BK, len(codes))
-    return (known_BL & (codes_BL < AMBIGUOUS))[0].numpy()
-
-
-def _split_batches(positions: np.ndarray, length: int) -> Iterator[np.ndarray]:
-    """Positions in batches, each position a copy of a sequence of so many bases."""
-    size = max(1, TOKENS_PER_BATCH // length)
-    for start in range(0, len(positions), size):
-        yield positions[start : start + size]
+def scorable_bases(codes_BL: np.ndarray, tokenization: Tokenization) -> np.ndarray:
+    """bool [B, L]: the bases that are known and under at least one token of known bases."""
+    codes = torch.from_numpy(codes_BL)
+    ids_BK = tokenization.encode(codes)
+    maskable_BK = tokenization.is_maskable(ids_BK)
+    known_BL = tokenization.bases_of_tokens(maskable_BK, ids_BK, codes.shape[1])
+    return (known_BL & (codes < AMBIGUOUS)).numpy()

@@ -7,6 +7,7 @@ import numpy as np
 
 from cmgems.cost.device import choose_device
 from cmgems.errors import UserError
+from cmgems.genome.annotation.variants import Variant, read_variants
 from cmgems.genome.genome import Genome
 from cmgems.hub.pretrained import Pretrained
 from cmgems.inference.embedding import (
@@ -17,7 +18,7 @@ from cmgems.inference.embedding import (
     resolve_layers,
 )
 from cmgems.inference.likelihood import length_problem, pseudo_log_likelihood
-from cmgems.inference.variants import Variant, read_variants, score_variants
+from cmgems.inference.variants import DEFAULT_FLANK, ScoreOptions, score_variants
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.user_sequences import encode_user_sequences
@@ -184,8 +185,13 @@ class PretrainedModel:
         variants: str | Path | Sequence[tuple[str, int, str, str]],
         genome: Genome,
         window: int = 0,
+        flank: int | None = DEFAULT_FLANK,
+        both_strands: bool = True,
     ) -> np.ndarray:
-        """ln p(alternative) - ln p(reference) of exchanges of single bases.
+        """The change of the pseudo-log-likelihood around variants, alternative - reference.
+
+        Exchanges, insertions and deletions of any number of bases; contigs by any of their names
+        (`chr20`, `20`, `NC_000020.10`).
 
         Parameters
         ----------
@@ -193,35 +199,42 @@ class PretrainedModel:
             A VCF, or a table with the columns chrom, pos, ref, alt; plain or gzip. Several
             alternatives in a line are as many variants.
         genome : on which they were called; see `cmgems.load_genome`
-        window : bases around a variant that the model sees; 0: `max_bases`
+        window : bases of each allele that the model sees; 0: `max_bases`
+        flank : bases on each side of a variant whose likelihood is summed; 0: the variant's own
+            alone, None: the whole window
+        both_strands : the mean over both strands, or the forward one alone
 
         Returns
         -------
         float64 [N], nats, in the order of the variants; below 0, the model finds the reference
-        likelier; nan for what is not an exchange of a single known base
+        likelier; nan for what cannot be scored: a place that the genome has not, another base than
+        the reference there, symbolic alleles. `cmgems score` lists the reasons.
 
         Raises
         ------
         UserError
-            If a place is not in the genome, or another base than the reference stands there.
+            If the file cannot be read, or none of the variants can be scored.
 
         Examples
         --------
         >>> import cmgems
         >>> model = cmgems.load_pretrained("runs/cm_gems")
         >>> genome = cmgems.load_genome("sample")
-        >>> contig = genome.contigs[0].name
-        >>> scores = model.score_variants([(contig, 1_000_000, "G", "A")], genome, window=64)
+        >>> variants = [("chr20", 45_000_000, "G", "A"), ("chr20", 45_000_000, "G", "GTT")]
+        >>> scores = model.score_variants(variants, genome, window=64, flank=4)
         >>> scores.shape, bool(np.isfinite(scores).all())
-        ((1,), True)
+        ((2,), True)
         """
-        if window < 0:
-            raise UserError(f"window: found {window}, wanted 0 or more bases")
+        if window < 0 or (flank or 0) < 0:
+            raise UserError(f"window, flank: found {window}, {flank}, wanted 0 or more bases")
         if isinstance(variants, str | Path):
-            called = read_variants(Path(variants))
+            called = list(read_variants(Path(variants)))
         else:
             called = [_variant(f"variants[{n}]", fields) for n, fields in enumerate(variants)]
-        scores = score_variants(self.network, self.tokenization, genome, called, window)
+        options = ScoreOptions(window, flank, both_strands)
+        scores = list(score_variants(self.network, self.tokenization, genome, called, options))
+        if scores and all(each.why for each in scores):
+            raise UserError(f"{called[0].origin}: {scores[0].why}")
         return np.array([each.score for each in scores], np.float64)
 
     def _resolve_layers(self, layers: int | Sequence[int]) -> list[int]:

@@ -1,157 +1,216 @@
-"""Variants against the reference: a VCF or a table in, a score for each out."""
+"""What a model says of variants: the change of the pseudo-log-likelihood around them.
 
-import csv
-from collections.abc import Iterator
-from pathlib import Path
+    score = sum over the scored bases of ln p(base | all others), with the alternative
+            - the same sum with the reference; below 0, the model finds the reference likelier
+
+Both sums have the same number of bases: a window of the reference and one of the alternative, of
+equal length, begin at the same base; of both, the bases from `flank` in front of the variant to
+`flank` behind its longer allele are scored. With a flank of 0 an exchange of one base has the log
+ratio of the two bases at its position, all else shown. The score is the mean over both strands.
+
+Variants are trimmed and shifted to the left before (Tan et al., Bioinformatics 2015), so that the
+spellings of one change have one score.
+
+Shapes: V variants, P pairs of windows (a strand of a variant each), W bases of a window.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
 from cmgems.errors import UserError
-from cmgems.genome.alphabet import AMBIGUOUS, BASES, encode_bases
+from cmgems.genome.alphabet import AMBIGUOUS, BASES, encode_bases, reverse_complement
+from cmgems.genome.annotation.variants import Variant
 from cmgems.genome.genome import Genome
-from cmgems.inference.likelihood import TOKENS_PER_BATCH, base_distribution
+from cmgems.genome.names import ContigNames
+from cmgems.inference.likelihood import TOKENS_PER_BATCH, base_log_likelihoods, scorable_bases
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization import Tokenization
-from cmgems.utils.files import read_text
 
-COLUMNS = ("chrom", "pos", "ref", "alt")
 LETTERS = BASES + "N"
-
-
-class Variant(NamedTuple):
-    """One alternative at one place; `pos` counts from 1, as in a VCF."""
-
-    chrom: str
-    pos: int
-    name: str
-    ref: str
-    alt: str
-    origin: str  # where it was read, for messages: `calls.vcf: line 7`
+DEFAULT_FLANK = 32  # bases
+_KNOWN = set(BASES)
 
 
 class VariantScore(NamedTuple):
-    """`score` is nan for what is no exchange of a single base, `why` then says so."""
+    """`score` is nan where `why` says why there is none."""
 
     variant: Variant
     score: float
     why: str
 
 
-def read_variants(path: Path) -> list[Variant]:
-    """Of a VCF, or of a table (TSV or CSV) with the columns chrom, pos, ref, alt; plain or gzip.
+class ScoreOptions(NamedTuple):
+    """How variants are scored."""
 
-    Raises
-    ------
-    UserError
-        With file and line, if it is neither.
-    """
-    lines = read_text(path, "a VCF or a table").splitlines()
-    rows = [(n, line) for n, line in enumerate(lines, 1) if line and not line.startswith("##")]
-    if not rows:
-        raise UserError(f"{path}: has no variants, wanted a VCF or a table")
-    comma = "," if "\t" not in rows[0][1] else "\t"
-    header = [name.strip().lower().lstrip("#") for name in rows[0][1].split(comma)]
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise UserError(
-            f"{path}: line {rows[0][0]}: found the columns {', '.join(header)}, wanted "
-            f"{', '.join(COLUMNS)}"
-        )
-    columns = {name: header.index(name) for name in (*COLUMNS, *{"id"} & set(header))}
-    variants: list[Variant] = []
-    for (number, _), row in zip(
-        rows[1:], csv.reader([line for _, line in rows[1:]], delimiter=comma), strict=True
-    ):
-        variants += _variants(path, number, row, columns)
-    return variants
+    window: int = 0  # bases that the model sees of each allele; 0: as many as it has positions for
+    flank: int | None = DEFAULT_FLANK  # scored on each side of a variant; None: the whole window
+    both_strands: bool = True
 
 
-def _variants(path: Path, line: int, row: list[str], columns: dict[str, int]) -> Iterator[Variant]:
-    if len(row) <= max(columns.values()):
-        raise UserError(f"{path}: line {line}: found {len(row)} columns, wanted as in the header")
-    chrom, pos, ref, alts = (row[columns[name]].strip() for name in COLUMNS)
-    if not pos.isdigit() or pos == "0":
-        raise UserError(f"{path}: line {line}: found the position {pos!r}, wanted 1 or more")
-    name = row[columns["id"]] if "id" in columns else ""
-    for alt in alts.split(","):
-        yield Variant(chrom, int(pos), name, ref.upper(), alt.upper(), f"{path}: line {line}")
+class _Alleles(NamedTuple):
+    """A variant in the form that is scored."""
+
+    contig_codes: np.ndarray  # uint8, of the whole contig
+    start: int  # of the reference allele in it, from 0
+    ref: np.ndarray  # uint8 base codes, may be empty
+    alt: np.ndarray
+
+
+class _Unusable(Exception):
+    """Why a variant has no score: `kind: details`."""
 
 
 def score_variants(
     model: MaskedLanguageModel,
     tokenization: Tokenization,
     genome: Genome,
-    variants: list[Variant],
-    window: int = 0,
+    variants: Iterable[Variant],
+    options: ScoreOptions,
 ) -> Iterator[VariantScore]:
-    """ln p(alternative) - ln p(reference) of each variant, from a window with it in the middle.
-
-    Parameters
-    ----------
-    window : bases around a variant; 0: as many as the model has positions for
+    """The scores of variants, in their order; those that cannot be scored with the reason why.
 
     Raises
     ------
     UserError
-        If a position is not in the genome, or has another base than the reference allele.
+        If the window is shorter than a token.
     """
     max_bases = tokenization.max_bases(model.encoder.config.max_position_embeddings)
-    window = min(window or max_bases, max_bases)
-    step = max(1, TOKENS_PER_BATCH // window)
-    for start in range(0, len(variants), step):
-        part = variants[start : start + step]
-        windows = [_window(genome, variant, window) for variant in part]
-        reasons = [_reason(v, w[0][w[1]]) for v, w in zip(part, windows, strict=True)]
-        usable = [n for n, reason in enumerate(reasons) if not reason]
-        scores = np.full(len(part), np.nan)
+    window = min(options.window or max_bases, max_bases)
+    if window < tokenization.min_bases:
+        raise UserError(f"window: found {window} bases, wanted {tokenization.min_bases} or more")
+    names, rest = ContigNames(genome), iter(variants)
+    while part := list(islice(rest, max(1, TOKENS_PER_BATCH // window))):
+        scores, reasons = np.full(len(part), np.nan), [variant.why for variant in part]
+        usable: list[tuple[int, _Alleles]] = []
+        for number, variant in enumerate(part):
+            if not variant.why:
+                try:
+                    usable.append((number, _resolve(names, variant, window)))
+                except _Unusable as reason:
+                    reasons[number] = str(reason)
         if usable:
-            log_probabilities = base_distribution(
-                model,
-                tokenization,
-                np.stack([windows[n][0] for n in usable]),
-                np.array([windows[n][1] for n in usable]),
-            ).log()
-            for row, n in enumerate(usable):
-                alt, ref = BASES.index(part[n].alt), BASES.index(part[n].ref)
-                scores[n] = float(log_probabilities[row, alt] - log_probabilities[row, ref])
-        yield from map(VariantScore, part, scores.tolist(), reasons)
+            numbers, alleles = zip(*usable, strict=True)
+            scores[list(numbers)] = _differences(model, tokenization, alleles, window, options)
+        for variant, score, why in zip(part, scores.tolist(), reasons, strict=True):
+            missing = not why and np.isnan(score)
+            yield VariantScore(variant, score, "unknown bases around it" if missing else why)
 
 
-def _window(genome: Genome, variant: Variant, size: int) -> tuple[np.ndarray, int]:
-    """Base codes around a variant, beyond the contig's ends unknown, and where in them it is."""
-    names = {contig.name: contig for contig in genome.contigs}
-    contig = names.get(variant.chrom)
-    if contig is None:
-        raise UserError(
-            f"{variant.origin}: found the contig {variant.chrom!r}, the genome {genome.name} has "
-            f"{', '.join(list(names)[:5])}"
-        )
-    if variant.pos > contig.length:
-        raise UserError(
-            f"{variant.origin}: found position {variant.pos:,}, {contig.name} has "
-            f"{contig.length:,} bases"
-        )
-    at = variant.pos - 1
-    contig_codes = genome.codes[contig.start : contig.start + contig.length]
-    reference = contig_codes[at : at + len(variant.ref)]
-    if not np.array_equal(reference, encode_bases(variant.ref)):
-        found = "".join(LETTERS[code] for code in reference)
-        raise UserError(
-            f"{variant.origin}: the reference allele is {variant.ref}, but {contig.name}:"
-            f"{variant.pos:,} of {genome.name} is {found}; wanted variants called on this genome"
-        )
-    codes = np.full(size, AMBIGUOUS, np.uint8)
-    left = at - size // 2
-    low, high = max(left, 0), min(left + size, contig.length)
-    codes[low - left : high - left] = contig_codes[low:high]
-    return codes, size // 2
+def _differences(
+    model: MaskedLanguageModel,
+    tokenization: Tokenization,
+    alleles: Iterable[_Alleles],
+    window: int,
+    options: ScoreOptions,
+) -> np.ndarray:
+    """float64 [V]: the scores; nan where no base could be scored."""
+    windows, spans = zip(*(_windows(a, window, options.flank) for a in alleles), strict=True)
+    windows_P2W, span_PW = np.stack(windows), np.stack(spans)
+    strands = 2 if options.both_strands else 1
+    if options.both_strands:
+        windows_P2W = np.concatenate([windows_P2W, reverse_complement(windows_P2W)])
+        span_PW = np.concatenate([span_PW, span_PW[:, ::-1]])
+    windows = windows_P2W.reshape(-1, window)
+    known_P2W = scorable_bases(windows, tokenization).reshape(windows_P2W.shape)
+    pair_R, position_R = (span_PW & known_P2W.all(1)).nonzero()
+    rows = np.concatenate([2 * pair_R + 1, 2 * pair_R])  # the alternatives, then the references
+    nats = base_log_likelihoods(model, tokenization, windows, rows, np.tile(position_R, 2))
+    change_R = nats[: len(pair_R)] - nats[len(pair_R) :]
+    score_P = np.bincount(pair_R, change_R, minlength=len(windows_P2W))
+    score_P[np.bincount(pair_R, minlength=len(windows_P2W)) == 0] = np.nan
+    return score_P.reshape(strands, -1).mean(0)
 
 
-def _reason(variant: Variant, code: int) -> str:
-    """Why a variant has no score; empty where it has one."""
-    if len(variant.ref) != 1 or len(variant.alt) != 1:
-        return "not a single base"
-    if variant.alt not in BASES or code >= AMBIGUOUS:
-        return "not A, C, G or T"
-    return ""
+def _windows(alleles: _Alleles, window: int, flank: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [2, W]: the window of the reference and that of the alternative; bool [W]: the bases of
+    them that are scored. Beyond the contig's ends bases are unknown."""
+    codes, start, ref, alt = alleles
+    longer = max(len(ref), len(alt))
+    left = (window - longer + 1) // 2
+    before = _slice(codes, start - left, start)
+    pair = []
+    for allele in (ref, alt):
+        behind = _slice(codes, start + len(ref), start + len(ref) + window)
+        pair.append(np.concatenate([before, allele, behind])[:window])
+    span = np.zeros(window, bool)
+    reach = window if flank is None else flank
+    span[max(left - reach, 0) : left + longer + reach] = True
+    return np.stack(pair), span
+
+
+def _slice(codes: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Codes of a contig from start to end - 1, unknown ones beyond its ends."""
+    out = np.full(end - start, AMBIGUOUS, np.uint8)
+    low, high = max(start, 0), min(end, len(codes))
+    if low < high:
+        out[low - start : high - start] = codes[low:high]
+    return out
+
+
+def _resolve(names: ContigNames, variant: Variant, window: int) -> _Alleles:
+    """A variant on the genome, trimmed and shifted to the left.
+
+    Raises
+    ------
+    _Unusable
+    """
+    _check_alleles(variant)
+    if max(len(variant.ref), len(variant.alt)) > window:
+        raise _Unusable(f"longer than the window: {window} bases")
+    start = variant.pos - 1
+    try:
+        placed = names.place(variant.chrom, start, start + len(variant.ref))
+    except UserError as error:
+        raise _Unusable(f"not in the genome: {error}") from error
+    contig, genome = placed.contig, names.genome
+    codes = np.asarray(genome.codes[contig.start : contig.start + contig.length])
+    ref, alt = encode_bases(variant.ref), encode_bases(variant.alt)
+    found = codes[placed.start : placed.end]
+    if not np.array_equal(found, ref):
+        letters = "".join(LETTERS[code] for code in found[:20])
+        raise _Unusable(f"reference mismatch: {genome.name} has {letters}")
+    return _normalized(_Alleles(codes, placed.start, ref, alt))
+
+
+def _check_alleles(variant: Variant) -> None:
+    ref, alt = variant.ref, variant.alt
+    if alt in ("", "."):
+        raise _Unusable("no alternative")
+    if alt == "*":
+        raise _Unusable("spanning deletion: the alternative is *")
+    if alt.startswith("<"):
+        raise _Unusable("symbolic alternative")
+    if set(alt) & set("[]") or alt.startswith(".") or alt.endswith("."):
+        raise _Unusable("breakend")
+    if not ref or not set(ref + alt) <= _KNOWN:
+        raise _Unusable("letters other than A, C, G and T")
+    if ref == alt:
+        raise _Unusable("the alternative is the reference")
+
+
+def _normalized(alleles: _Alleles) -> _Alleles:
+    """Without the bases that both share; insertions and deletions as far left as they go."""
+    codes, start, ref, alt = alleles
+    shared = _shared(ref[::-1], alt[::-1])
+    ref, alt = ref[: len(ref) - shared], alt[: len(alt) - shared]
+    shared = _shared(ref, alt)
+    start, ref, alt = start + shared, ref[shared:], alt[shared:]
+    moved = ref if len(ref) else alt
+    if not (len(ref) and len(alt)):
+        shift = 0
+        while start - shift and codes[start - shift - 1] == moved[-1 - shift % len(moved)]:
+            shift += 1
+        start -= shift
+        moved = np.roll(moved, shift)
+        ref, alt = (moved, alt) if len(ref) else (ref, moved)
+    return _Alleles(codes, start, ref, alt)
+
+
+def _shared(a: np.ndarray, b: np.ndarray) -> int:
+    """The number of equal bases at the beginning of two alleles."""
+    size = min(len(a), len(b))
+    differs = np.flatnonzero(a[:size] != b[:size])
+    return int(differs[0]) if len(differs) else size

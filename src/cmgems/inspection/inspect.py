@@ -14,6 +14,7 @@ from cmgems.curriculum.schedule import plan_at, stage_position
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
+from cmgems.genome.names import piece_of
 from cmgems.genome.region import Region, parse_region
 from cmgems.masking.mask_statistics import MaskStatistics, mask_statistics, rank_fractions
 from cmgems.masking.masker import Masker, MaskingPlan
@@ -189,4 +190,5 @@ def _default_region(genome: Genome) -> Region:
     contig = max(genome.contigs, key=lambda c: c.length - c.n_count)
     length = min(DEFAULT_REGION, contig.length)
     start = contig.length // 2 - length // 2
-    return Region(contig, start, start + length)
+    chromosome, offset = piece_of(contig.name)
+    return Region(contig, start, start + length, chromosome if offset else "", offset)

@@ -17,6 +17,7 @@ import numpy as np
 from cmgems.errors import UserError
 from cmgems.tasks import synthetic
 from cmgems.tasks.dataset import LabelledSequences, canonical_keys, concatenate
+from cmgems.tasks.interval_task import read_interval_split
 from cmgems.tasks.readers import READERS, read_examples
 from cmgems.tasks.task import Files, Task
 from cmgems.utils.rng import generator
@@ -241,6 +242,9 @@ def _divide(
 def _load(
     task: Task, files: Files, split: str, root: str | Path, min_length: int
 ) -> LabelledSequences:
+    if task.intervals is not None:
+        assert task.base is not None  # a task of a file
+        return read_interval_split(task.intervals, split, task.base)
     if not files.layouts:
         return synthetic.MAKERS[files.format](split)
     paths = _resolve(task, files, root)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cmgems.tasks.interval_task import IntervalSource
 from cmgems.tasks.readers import ReadOptions
 
 SPLITS = ("train", "dev", "test")
@@ -54,6 +55,7 @@ class Task:
     columns: tuple[str, str] = ("sequence", "label")  # of tables
     license: str = "not stated with the data"
     base: Path | None = None  # the folder of its files, in place of the root folder
+    intervals: IntervalSource | None = None  # of a task whose examples are windows of a genome
 
     @property
     def shots(self) -> tuple[int, ...]:

@@ -5,6 +5,14 @@ format: table                        # see cmgems.tasks.readers
 train: train.csv                     # relative to this file
 dev: dev.csv
 test: test.csv
+
+or as windows of a genome around intervals (see cmgems.tasks.interval_task):
+
+classes: [other, ctcf]               # of the negatives, of the positives
+positives: ctcf.bed
+negatives: matched
+genome: sample
+window: 200
 """
 
 from collections.abc import Iterator
@@ -14,6 +22,7 @@ from pathlib import Path
 from cmgems.config.loading import load_as
 from cmgems.config.options import option
 from cmgems.errors import UserError
+from cmgems.tasks.interval_task import CENTERS, IntervalSource
 from cmgems.tasks.readers import KINDS, READERS
 from cmgems.tasks.task import Files, Task, metric_names
 
@@ -42,6 +51,29 @@ class TaskFile:
     sequence_column: str = option("sequence", "of a table")
     label_column: str = option("label", "of a table; several labels with ; between (multilabel)")
     source: str = option("", "where the examples come from")
+    positives: str = option(
+        "", "file of intervals whose windows are the second class: BED, GTF:FEATURE or a table"
+    )
+    negatives: str = option(
+        "matched",
+        "windows of the first class: `matched`, `shifted`, `shuffled`, or a file of intervals",
+    )
+    genome: str = option("sample", "genome of the intervals: `sample`, a store or a sequence file")
+    window: int = option(200, "bases of a window around an interval", low=16, high=100_000)
+    center: str = option(
+        "middle",
+        "what of an interval is in the middle of its window: its middle, or its first or last base "
+        "on its strand (start, end)",
+        choices=CENTERS,
+    )
+    dev_contigs: tuple[str, ...] = option(
+        None, "contigs, or regions, to choose on; with test_contigs", factory=tuple
+    )
+    test_contigs: tuple[str, ...] = option(
+        None,
+        "contigs, or regions, to test on; none: the blocks that pretraining holds out",
+        factory=tuple,
+    )
 
 
 def read_task(path: Path) -> Task:
@@ -53,6 +85,8 @@ def read_task(path: Path) -> Task:
         With one line for each problem.
     """
     task_file = load_as(TaskFile, path, (), broken_rules)
+    if task_file.positives:
+        return _interval_task(task_file, path)
     if not task_file.train:
         raise UserError(f"{path}: train: found no file, wanted the examples to train on")
     kind = _kind(task_file)
@@ -73,6 +107,39 @@ def read_task(path: Path) -> Task:
         columns=(task_file.sequence_column, task_file.label_column),
         base=path.parent,
     )
+
+
+def _interval_task(task_file: TaskFile, path: Path) -> Task:
+    source = IntervalSource(
+        genome=_genome(task_file.genome, path.parent),
+        positives=task_file.positives,
+        negatives=task_file.negatives,
+        window=task_file.window,
+        center=task_file.center,
+        dev_contigs=task_file.dev_contigs,
+        test_contigs=task_file.test_contigs,
+    )
+    has_dev = task_file.dev_contigs or not task_file.test_contigs
+    splits = ("train", "dev", "test") if has_dev else ("train", "test")
+    return Task(
+        name=task_file.name or path.stem,
+        group="user",
+        kind="binary",
+        classes=task_file.classes,
+        metric=task_file.metric or metric_names("binary")[0],
+        length=task_file.window,
+        source=task_file.source or str(path),
+        files={split: Files("intervals") for split in splits},
+        dev_fraction=0.0 if has_dev else task_file.dev_fraction,
+        base=path.parent,
+        intervals=source,
+    )
+
+
+def _genome(name: str, folder: Path) -> str:
+    """A genome relative to the task file, if there is one; `sample` and other paths as they are."""
+    path = folder / name
+    return str(path) if name != "sample" and path.exists() else name
 
 
 def _kind(task_file: TaskFile) -> str:
@@ -99,7 +166,20 @@ def broken_rules(task_file: TaskFile) -> Iterator[tuple[str, str]]:
             "metric",
             f"metric: found {task_file.metric!r}, wanted one of {', '.join(metrics)} (kind {kind})",
         )
-    yield from _file_rules(task_file, classes)
+    if task_file.positives:
+        yield from _interval_rules(task_file, kind)
+    else:
+        yield from _file_rules(task_file, classes)
+
+
+def _interval_rules(task_file: TaskFile, kind: str) -> Iterator[tuple[str, str]]:
+    if kind != "binary":
+        yield "kind", f"kind: found {kind}, positives and negatives want binary and two classes"
+    for name in ("train", "dev", "test"):
+        if getattr(task_file, name):
+            yield name, f"{name}: found a file, but the splits of positives are made by place"
+    if task_file.dev_contigs and not task_file.test_contigs:
+        yield "dev_contigs", "dev_contigs: wanted test_contigs as well"
 
 
 def _file_rules(task_file: TaskFile, classes: int) -> Iterator[tuple[str, str]]:

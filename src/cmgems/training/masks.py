@@ -33,7 +33,10 @@ def load_difficulty(experiment: Experiment, genome: Genome) -> PmiTable | NgramT
         return genome_ngrams(genome, tokenization, pmi.min_count)
     if pmi.table:
         return read_table(pmi.table, k)
-    return compute_pmi_table(genome, k, pmi.definition, pmi.min_count, pmi.skip_repeats)
+    both_strands = experiment.data.strands == "both"
+    return compute_pmi_table(
+        genome, k, pmi.definition, pmi.min_count, pmi.skip_repeats, both_strands
+    )
 
 
 def build_masker(
