@@ -39,7 +39,7 @@ def write_run(folder, weight=1.0, bits=1.9, seconds=7, best=3):
     for name, step in (("last", 6), ("best", best)):
         state = {"global_step": step, "state_dict": {"w": torch.tensor([weight, 0.0])}}
         torch.save(state, folder / f"checkpoints/{name}.ckpt")
-    scalars = f"step,name,value\n6,train/loss,{bits}\n6,train/speed/seconds,{seconds}\n"
+    scalars = f"step,name,value\n6,train/loss,{bits}\n6,speed/seconds,{seconds}\n"
     (folder / "metrics.csv").write_text(scalars)
     (folder / "results.json").write_text(json.dumps({"final": {"bits": bits}, "best_step": 3}))
     return fingerprint(folder)
