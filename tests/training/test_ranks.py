@@ -94,6 +94,7 @@ def test_no_rank_outlives_another(killed, tiny, tmp_path):
         wait_for(lambda: not is_alive(second), 30)
     finally:
         first.kill()
+        first.wait()
     reported = [line for line in (tmp_path / "err").read_text().splitlines() if "cmgems" in line]
     reason = "rank 1 was killed by signal 9" if killed else "rank 0 is gone"
     assert len(reported) == 1, reported
