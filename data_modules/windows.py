@@ -58,7 +58,7 @@ class WindowBatch(NamedTuple):
     starts: tuple[int, ...] = ()  # where in the genome's codes each window begins, if it is of one
     in_repeat_BL: Tensor | None = None  # bool; where the loss weighs repeats
 
-    def to(self, device: torch.device) -> "WindowBatch":
+    def to(self, device: torch.device | str) -> "WindowBatch":
         """Its tensors on a device; what is on the host for good stays there untouched.
 
         They are copied to a GPU from pinned memory: else the host would wait until the device has
@@ -67,7 +67,7 @@ class WindowBatch(NamedTuple):
         tensors: dict[str, Any] = {
             name: x for name, x in self._asdict().items() if isinstance(x, Tensor)
         }
-        if device.type == "cuda":
+        if torch.device(device).type == "cuda":
             tensors = {name: x.pin_memory() for name, x in tensors.items()}
         return self._replace(
             **{name: x.to(device, non_blocking=True) for name, x in tensors.items()}
