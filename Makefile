@@ -91,6 +91,12 @@ test-scaling: $(VENV)/.developer  ## runs started by Lightning, by torchrun and 
 bench-train: $(VENV)/.developer  ## our training step against Hugging Face's: ARGS="--only cpu-full"
 	$(BIN)/python benchmarks/bench_train.py $(ARGS)
 
+gpu: $(VENV)/.developer  ## is everything right on this GPU, and how fast: at most 9 minutes; ARGS="--only speed"
+	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
+
+gpu-rehearsal: $(VENV)/.developer  ## the same script on a CPU, at a shrunken size
+	$(BIN)/python benchmarks/gpu_check.py --rehearse --out build/gpu_check $(ARGS)
+
 clean:  ## remove .venv and what was built; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
 

@@ -63,7 +63,7 @@ class WindowBatch(NamedTuple):
         """Whether a window is the reverse complement of what is at its start in the genome."""
         return bool(self.reverse) and self.reverse[row]
 
-    def to(self, device: torch.device) -> "WindowBatch":
+    def to(self, device: torch.device | str) -> "WindowBatch":
         """Its tensors on a device; what is on the host for good stays there untouched.
 
         They are copied to a GPU from pinned memory: else the host would wait until the device has
@@ -72,7 +72,7 @@ class WindowBatch(NamedTuple):
         tensors: dict[str, Any] = {
             name: x for name, x in self._asdict().items() if isinstance(x, Tensor)
         }
-        if device.type == "cuda":
+        if torch.device(device).type == "cuda":
             tensors = {name: x.pin_memory() for name, x in tensors.items()}
         return self._replace(
             **{name: x.to(device, non_blocking=True) for name, x in tensors.items()}
