@@ -129,7 +129,7 @@ def signals(number: int, rng: np.random.Generator, folder: Path) -> Trial:
     stopped = child.finish()
     if stopped.has_traceback:
         return Trial(TRACEBACK, f"{what}: {stopped.last_line}")
-    if stopped.code not in (0, SIGNALS[chosen], -chosen):
+    if stopped.code not in (0, SIGNALS[chosen]):
         return Trial(LOST, f"{what}: exit code {stopped.code}, {stopped.last_line}")
     return judge(run(arguments("dropout", "single", path), folder / "log"), path, wanted, what)
 

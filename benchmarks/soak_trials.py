@@ -12,9 +12,9 @@ from soak_processes import Child, die_at_operation, run
 
 from cmgems.config.loading import dump
 from cmgems.errors import UserError
+from cmgems.genome.annotation.variants import read_variants
 from cmgems.genome.genome import build_genome, open_genome
 from cmgems.genome.store import CODES, MANIFEST, read_manifest
-from cmgems.inference.variants import read_variants
 from cmgems.runs.experiment import load
 from cmgems.runs.io import read_checkpoint
 from cmgems.sweeps.config import read_sweep
@@ -94,7 +94,7 @@ def read_mutated(kind: str, path: Path, original: bytes) -> bool:
     elif kind == "labelled":
         read_examples("table", [path], ReadOptions("binary", ("0", "1")))
     elif kind == "variants":
-        read_variants(path)
+        list(read_variants(path))
     elif kind == "experiment":
         load(path)
     elif kind == "sweep":
