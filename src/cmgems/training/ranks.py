@@ -36,7 +36,10 @@ class RankLauncher(_SubprocessScriptLauncher):
         )
         if not self.cluster_environment.creates_processes_externally:
             os.environ[FIRST_RANK] = str(os.getpid())
-            self._call_children_scripts()
+            try:
+                self._call_children_scripts()
+            finally:
+                del os.environ[FIRST_RANK]  # it is for the ranks, not for what comes after the run
             _watch(lambda: dead_rank(self.procs), self._kill_all)
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
