@@ -55,7 +55,7 @@ lint: $(VENV)/.developer  ## check style, formatting, types, and that imports po
 
 docs: $(VENV)/.docs  ## build the documentation as a site, in build/site; a warning or a dead link fails
 	bash scripts/package_tree.sh > /dev/null
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 format: $(VENV)/.developer  ## rewrite the files in the style that `make lint` checks
 	$(BIN)/ruff check --fix .
