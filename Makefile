@@ -53,6 +53,10 @@ lint: $(VENV)/.developer  ## check style, formatting, types, and that imports po
 	PYTHONPATH=$$(bash scripts/package_tree.sh) $(BIN)/lint-imports
 	$(BIN)/python -m mypy
 
+docs: $(VENV)/.docs  ## build the documentation as a site, in build/site; a warning or a dead link fails
+	bash scripts/package_tree.sh > /dev/null
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+
 format: $(VENV)/.developer  ## rewrite the files in the style that `make lint` checks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -107,6 +111,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	  { echo "$(PYTHON) is $$($(PYTHON) -V), wanted Python 3.11 to 3.13: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e .
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	@touch $@
 
 $(VENV)/.developer: $(VENV)/.installed

@@ -180,6 +180,20 @@ def test_files_for_others_tools_agree_with_the_package(setup_cfg):
     assert hook["entry"] == "make lint"
 
 
+def test_the_site_has_every_page_and_its_packages_are_pinned(setup_cfg):
+    """`make docs` itself needs packages that are not installed for the tests."""
+    from packaging.requirements import Requirement
+
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    listed = set(re.findall(r"[\w/]+\.md", str(site["nav"])))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= listed
+    extras = setup_cfg["options.extras_require"]
+    constraints = pins((ROOT / "constraints.txt").read_text().splitlines())
+    for requirement in map(Requirement, requirements(extras["docs"])):
+        assert requirement.specifier.contains(constraints[requirement.name]), requirement
+        assert requirement.name not in extras["dev"]
+
+
 def test_the_container_gets_all_that_the_package_is_built_from(setup_cfg):
     dockerfile = (ROOT / "Dockerfile").read_text()
     copied = {

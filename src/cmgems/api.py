@@ -334,8 +334,8 @@ def compare(paths: Sequence[str | Path], baseline: str = "") -> Comparison:
     Parameters
     ----------
     paths : folders of runs, of sweeps, and of evaluations of the runs
-    baseline : label of the group to compare with; by default constant `random` masks, or else the
-        first group
+    baseline : label of the group to compare with
+        By default constant `random` masks, or else the first group.
 
     Returns
     -------

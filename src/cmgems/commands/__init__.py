@@ -42,12 +42,12 @@ def describe_keys(schema: type) -> str:
         text = field.metadata["text"]
         if field.metadata["choices"]:
             text += f" ({' | '.join(map(str, field.metadata['choices']))})"
-        lines.append(f"  {name} = {_format_default(get_value(defaults, name))}")
+        lines.append(f"  {name} = {format_default(get_value(defaults, name))}")
         lines += textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return "\n".join(lines)
 
 
-def _format_default(value: Any) -> str:
+def format_default(value: Any) -> str:
     """A default as it is typed."""
     if isinstance(value, tuple):
         entries = (entry if isinstance(entry, str) else f"{entry:g}" for entry in value)

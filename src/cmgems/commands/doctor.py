@@ -22,7 +22,7 @@ EXAMPLES = """\
 examples:
   cmgems doctor > doctor.txt
 """
-NOT_EXTRAS = ("dev", "peers")  # for those who change cmgems, and for its benchmarks
+NOT_EXTRAS = ("dev", "docs", "peers")  # for those who change cmgems, its site and its benchmarks
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
