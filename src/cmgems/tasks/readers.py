@@ -14,6 +14,7 @@ any other letter, another set of labels or a file without examples is refused, w
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -30,6 +31,7 @@ from cmgems.utils.files import read_text
 KINDS = ("binary", "multiclass", "multilabel", "regression")
 _WANTED = "a table"
 _MAX_FIELD = 1 << 30  # letters
+_MAX_VALUE = 1e15  # of a regression's label
 _IUPAC = 5  # the byte class of IUPAC codes other than N; below it are the codes 0 to 4
 
 
@@ -96,6 +98,10 @@ def encode_labels(examples: Sequence[Example], options: ReadOptions) -> np.ndarr
 
 
 def _class(example: Example, name: str, index: dict[str, int]) -> int:
+    if name not in index and re.fullmatch(
+        r"\d+\.0+", name
+    ):  # whole numbers as a spreadsheet has them
+        name = name.partition(".")[0]
     if name not in index:
         found = f"the label {name!r}" if name else "no label"
         wanted = ", ".join(index) if len(index) <= 12 else f"one of the {len(index)} classes"
@@ -110,6 +116,11 @@ def _number(example: Example) -> float:
         value = float("nan")
     if not np.isfinite(value):
         raise UserError(f"{example.where}: has the label {example.label!r}, wanted a number")
+    if abs(value) > _MAX_VALUE:
+        raise UserError(
+            f"{example.where}: has the label {example.label!r}, wanted at most {_MAX_VALUE:g} in "
+            "size: squares of more are beyond float32"
+        )
     return value
 
 

@@ -65,7 +65,7 @@ def table_writer(predictor: Predictor, source: Input, suffix: str) -> _Write:
         import pyarrow.parquet
     except ImportError as error:
         raise UserError(
-            "--out: found .parquet and no pyarrow, wanted .tsv, or pip install pyarrow"
+            "--out: found .parquet and no pyarrow, wanted .tsv, or pip install 'cmgems[parquet]'"
         ) from error
     text = pyarrow.string()
     kinds = {name: pyarrow.int64() if name in _NUMBERS else text for name in source.columns}
