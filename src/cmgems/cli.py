@@ -37,6 +37,7 @@ COMMANDS = {
     "compare": ("cmgems.commands.compare", "compare finished runs: tables, plots and a verdict"),
     "evaluate": ("cmgems.commands.evaluate", "score pretrained models on labelled tasks"),
     "score": ("cmgems.commands.score", "score sequences and variants zero-shot, by likelihood"),
+    "predict": ("cmgems.commands.predict", "predict with a classifier that evaluate has saved"),
     "embed": ("cmgems.commands.embed", "embed sequences with a pretrained model"),
     "doctor": ("cmgems.commands.doctor", "show versions, devices and what is missing"),
     "export": (

@@ -50,8 +50,23 @@ def message(tmp_path, text, options=BINARY, format="table"):
         csv_table(REAL).lower(),
         "\ufeff" + csv_table(REAL),
         "id,label,sequence\n" + "".join(f"x,{label},{s}\n" for s, label in REAL),
+        "Sequence,Label\n" + "".join(f"{s},{label}\n" for s, label in REAL),
+        csv_table(REAL).replace("\n", "\n  \n,\n"),
+        csv_table([(s, f"{label}.0") for s, label in REAL]),
     ],
-    ids=["csv", "kmers", "quoted", "k=3", "CRLF", "lower case", "byte-order mark", "columns"],
+    ids=[
+        "csv",
+        "kmers",
+        "quoted",
+        "k=3",
+        "CRLF",
+        "lower case",
+        "byte-order mark",
+        "columns",
+        "capitals",
+        "blank rows",
+        "labels as decimals",
+    ],
 )
 def test_every_form_of_a_table_gives_the_same_examples(tmp_path, text, packed):
     data = read_examples("table", [write(tmp_path / "t", text, packed)], BINARY)
@@ -193,6 +208,9 @@ def test_faults_of_numbers_lengths_and_names(tmp_path):
     number = ReadOptions("regression", ())
     assert message(tmp_path, "sequence,label\nACGT,x\n", number) == (
         "t.csv: line 2: has the label 'x', wanted a number"
+    )
+    assert "'1e300', wanted at most 1e+15" in message(
+        tmp_path, "sequence,label\nACGT,1e300\n", number
     )
     assert "'nan', wanted a number" in message(tmp_path, "sequence,label\nACGT,nan\n", number)
     short = BINARY._replace(min_length=6)

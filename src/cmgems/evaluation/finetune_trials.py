@@ -92,7 +92,7 @@ def finetune(context: JobContext, task: Task, batch: TrialBatch) -> list[Result]
     logits = predict_logits(trained.model, loader, context.bf16)
     predictions = trained.scale.to_label_units(logits)
     if evaluation.save_classifiers:
-        _save_classifiers(context, task, batch, trained.model)
+        _save_classifiers(context, task, batch, trained)
     return [
         Result(
             trial,
@@ -189,9 +189,9 @@ def _on_strands(evaluation: Evaluation, data: LabelledSequences) -> LabelledSequ
 
 
 def _save_classifiers(
-    context: JobContext, task: Task, batch: TrialBatch, model: Classifiers
+    context: JobContext, task: Task, batch: TrialBatch, trained: TrainedClassifiers
 ) -> None:
-    strands = context.evaluation.classifier.strands
+    strands, model = context.evaluation.classifier.strands, trained.model
     source = context.source(batch.model)
     encoder = load_encoder(source, 0, context.device)
     if model.encoder is not None:
@@ -199,4 +199,5 @@ def _save_classifiers(
     classifiers = unstack_classifiers(model, encoder)
     for trial, classifier in zip(batch.trials, classifiers, strict=True):
         name = f"{task.name}-{Path(trial.model).name}-{trial.seed}".replace("/", "-")
-        save_classifier(Path(context.folder) / name, classifier, source, task, strands)
+        folder = Path(context.folder) / name
+        save_classifier(folder, classifier, source, task, strands, trained.scale)

@@ -1,6 +1,5 @@
 """`cmgems score`: files of sequences or variants -> tables of scores."""
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from cmgems.inference.embed_file import read_tokenizable_sequences
 from cmgems.inference.likelihood import length_problem, pseudo_log_likelihood
 from cmgems.inference.variant_labels import describe_metrics
 from cmgems.inference.variants import ScoreOptions, VariantScore, score_variants
+from cmgems.utils.escapes import table_field
 from cmgems.utils.files import atomic_write
 from cmgems.utils.progress import progress_bar
 
@@ -32,9 +32,6 @@ def sequence_lines(model: Pretrained, path: Path) -> Iterator[str]:
         likelihood = pseudo_log_likelihood(model.model, model.tokenization, codes)
         mean = f"{likelihood.mean:.6f}" if likelihood.bases else ""
         yield f"{name}\t{len(codes)}\t{likelihood.bases}\t{likelihood.total:.6f}\t{mean}"
-
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class VariantTable:
@@ -72,10 +69,10 @@ class VariantTable:
 
     def _line(self, found: VariantScore) -> str:
         variant, score, why = found
-        fields = [*map(_printable, variant[:5])]
+        fields = [*map(table_field, variant[:5])]
         if self._labels:
             fields.append("" if variant.label is None else str(int(variant.label)))
-        return "\t".join((*fields, "" if why else f"{score:.6f}", _printable(why)))
+        return "\t".join((*fields, "" if why else f"{score:.6f}", table_field(why)))
 
     def _count(self, found: VariantScore) -> None:
         if found.why:
@@ -114,11 +111,6 @@ class VariantTable:
             )
         scores, _, chromosomes = zip(*self._labelled, strict=True)
         return describe_metrics(np.array(scores), np.array(labels), chromosomes)
-
-
-def _printable(field: object) -> str:
-    """A field without what would break its row or command a terminal."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(field))
 
 
 def write_lines(lines: Iterator[str], out: Path | None) -> None:

@@ -119,7 +119,7 @@ def place_windows(genome: Genome, source: IntervalSource, file: str, folder: Pat
     count = 0
     for interval in read_intervals(str(folder / file)):
         count += 1
-        at = _center(interval, source.center) - size // 2
+        at = center_of(interval, source.center) - size // 2
         try:
             placed = names.place(interval.contig, at, at + size)
         except UserError:
@@ -135,7 +135,7 @@ def place_windows(genome: Genome, source: IntervalSource, file: str, folder: Pat
     )
 
 
-def _center(interval: Interval, center: str) -> int:
+def center_of(interval: Interval, center: str) -> int:
     """The base that is in the middle of a window; start and end are those of the strand."""
     if center == "middle":
         return (interval.start + interval.end) // 2

@@ -14,7 +14,9 @@ any other letter, another set of labels or a file without examples is refused, w
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +30,8 @@ from cmgems.utils.files import read_text
 
 KINDS = ("binary", "multiclass", "multilabel", "regression")
 _WANTED = "a table"
+_MAX_FIELD = 1 << 30  # letters
+_MAX_VALUE = 1e15  # of a regression's label
 _IUPAC = 5  # the byte class of IUPAC codes other than N; below it are the codes 0 to 4
 
 
@@ -94,6 +98,10 @@ def encode_labels(examples: Sequence[Example], options: ReadOptions) -> np.ndarr
 
 
 def _class(example: Example, name: str, index: dict[str, int]) -> int:
+    if name not in index and re.fullmatch(
+        r"\d+\.0+", name
+    ):  # whole numbers as a spreadsheet has them
+        name = name.partition(".")[0]
     if name not in index:
         found = f"the label {name!r}" if name else "no label"
         wanted = ", ".join(index) if len(index) <= 12 else f"one of the {len(index)} classes"
@@ -108,6 +116,11 @@ def _number(example: Example) -> float:
         value = float("nan")
     if not np.isfinite(value):
         raise UserError(f"{example.where}: has the label {example.label!r}, wanted a number")
+    if abs(value) > _MAX_VALUE:
+        raise UserError(
+            f"{example.where}: has the label {example.label!r}, wanted at most {_MAX_VALUE:g} in "
+            "size: squares of more are beyond float32"
+        )
     return value
 
 
@@ -157,36 +170,67 @@ def _join_kmers(where: str, letters: bytes) -> bytes:
 
 
 def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line, the fields of these columns) of each row of a table with a header line; see
+    `parse_table`."""
+    return parse_table(path, io.StringIO(read_text(path, _WANTED)), columns)
+
+
+def parse_table(
+    path: Path, lines: Iterator[str], columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[int, list[str]]]:
     """(line, the fields of these columns) of each row of a table with a header line.
 
-    Fields are separated by what the header line has, tabs or commas. Other columns are ignored.
+    Fields are separated by what the header line has, tabs or commas. Other columns are ignored,
+    and so are rows whose fields are all blank. A column is found in any case where none has its
+    name exactly.
+
+    Parameters
+    ----------
+    lines : of the table, with their ends
+    columns : wanted ones
+    optional : more columns, whose fields are "" where the table has them not
+
+    Raises
+    ------
+    UserError
+        If a column is missing, or a row has more or fewer fields than the header.
     """
-    text = read_text(path, _WANTED)
-    head = text.split("\n", 1)[0]
     # The csv module's limit is 131,072 letters per field, a sequence of 18,000 bases in 6-mers.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    rows = csv.reader(io.StringIO(text), delimiter="\t" if "\t" in head else ",")
+    csv.field_size_limit(_MAX_FIELD)
+    blank = 0  # lines in front of the header
+    while (head := next(lines, "")) and not head.strip():
+        blank += 1
+    rows = csv.reader(chain([head], lines), delimiter="\t" if "\t" in head else ",")
     try:
-        header = [name.strip() for name in next(rows, [])]
+        header = _as_wanted([name.strip() for name in next(rows, [])], (*columns, *optional))
         missing = [name for name in columns if name not in header]
         if missing:
             # A quoted name may hold line breaks.
             found = " ".join(", ".join(header).split()) or "nothing"
             raise UserError(
-                f"{path}: line 1: found the columns {found[:80]}, wanted {', '.join(columns)}"
+                f"{path}: line {blank + 1}: found the columns {found[:80]}, wanted "
+                f"{', '.join(columns)}"
             )
         indices = [header.index(name) for name in columns]
+        further = [header.index(name) if name in header else -1 for name in optional]
         for row in rows:
-            if not row:
+            if not any(field.strip() for field in row):
                 continue
             if len(row) != len(header):
                 raise UserError(
-                    f"{path}: line {rows.line_num}: found {len(row)} fields, wanted {len(header)} "
-                    f"as in the header"
+                    f"{path}: line {blank + rows.line_num}: found {len(row)} fields, wanted "
+                    f"{len(header)} as in the header"
                 )
-            yield rows.line_num, [row[i] for i in indices]
+            fields = [row[i] for i in indices]
+            yield blank + rows.line_num, [*fields, *(row[i] if i >= 0 else "" for i in further)]
     except csv.Error as error:
-        raise UserError(f"{path}: line {rows.line_num}: {error}") from error
+        raise UserError(f"{path}: line {blank + rows.line_num}: {error}") from error
+
+
+def _as_wanted(header: list[str], columns: Sequence[str]) -> list[str]:
+    """The header, with wanted names in the case that is wanted, unless they are in it so."""
+    spelled = {name.lower(): name for name in columns if name not in header}
+    return [spelled.pop(name.lower(), name) for name in header]
 
 
 def _from_table(paths: Sequence[Path], options: ReadOptions) -> Iterator[Example]:

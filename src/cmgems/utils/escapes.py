@@ -3,6 +3,9 @@
 HTML has its own in the standard library (`html.escape`).
 """
 
+import re
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 MAX_LINE = 1_000  # characters of a message
 SHOWN_END = 300  # of them, from the end, where a message says what is wanted
 
@@ -46,6 +49,15 @@ def markdown_cell(text: str) -> str:
     a\|b
     """
     return markdown_text(text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`"))
+
+
+def table_field(field: object) -> str:
+    r"""A field of a tab-separated table, without what would break its row or command a terminal.
+
+    >>> print(table_field("a\tb"))
+    a\tb
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(field))
 
 
 def csv_cell(text: str) -> str:

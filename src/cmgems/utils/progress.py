@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(
-    total: int, label: str, unit: str, show: bool = True
+    total: int | None, label: str, unit: str, show: bool = True
 ) -> Iterator[Callable[[int], object]]:
     """Yields a function to call with the amount that was done since the last call.
 
     Parameters
     ----------
-    total : the amount at the end
+    total : the amount at the end; None where it is not known: the amount so far is shown
     label : shown before the bar
     unit : of the amounts
     show : false for no bar at all

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cmgems.config.schema import Data
 from cmgems.errors import UserError
 from cmgems.evaluation.finetuning.heads import Cls, Head, build_head, head_name
-from cmgems.evaluation.finetuning.train import Classifiers
+from cmgems.evaluation.finetuning.train import Classifiers, LabelScale
 from cmgems.evaluation.sources import ModelSource
 from cmgems.hub.bert_weights import MODEL_CLASS, bert_config, classifier_states
 from cmgems.hub.families import family_of
@@ -51,7 +51,7 @@ class Classifier(nn.Module):
         device = self.encoder.tokens.weight.device
         attention_mask = tokens.attention_mask().to(device)[None]
         with arithmetic(device, bf16):
-            hidden_states = compute_hidden_states(self.encoder, tokens)[None]
+            hidden_states = compute_hidden_states(self.encoder, tokens, self.head.places)[None]
             reduced = self.head.reduce(hidden_states, attention_mask)
             return self.head(reduced, attention_mask, SeededDropout(0.0, [0]))[0].float()
 
@@ -88,9 +88,20 @@ def _count_outputs(state_dict: dict[str, Tensor]) -> int:
 
 
 def save_classifier(
-    folder: Path, classifier: Classifier, source: ModelSource, task: Task, strands: str
+    folder: Path,
+    classifier: Classifier,
+    source: ModelSource,
+    task: Task,
+    strands: str,
+    scale: LabelScale,
 ) -> None:
-    """Write a classifier; one of that name is replaced. `strands`: of which it takes the mean."""
+    """Write a classifier; one of that name is replaced.
+
+    Parameters
+    ----------
+    strands : forward or both, of whose logits it takes the mean
+    scale : of a regression's labels; its logits times the deviation, plus the mean, are values
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: x.detach().cpu().contiguous() for name, x in classifier.state_dict().items()}
     with atomic_write(folder / WEIGHTS, "wb") as handle:
@@ -102,7 +113,9 @@ def save_classifier(
         "strands": strands,
         "kind": task.kind,
         "classes": list(task.classes),
+        "scale": [scale.mean, scale.deviation],
         "task": task.name,
+        "length": task.length,  # bases of an example; 0: not known
         "pretrained": {"source": source.name, "sha256": source.sha256, "step": source.step},
     }
     if isinstance(source.tokenization, BytePairs):

@@ -1,0 +1,1 @@
+"""What a saved classifier says of sequences that people have."""
