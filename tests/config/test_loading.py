@@ -114,8 +114,17 @@ def test_refers_to_another_key(write):
             "{p}:1: train.global_batch_size: found 25, wanted a multiple of",
         ),
         (
-            "validation: {every_n_steps: 300}",
-            "{p}:1: validation.every_n_steps: found 300, wanted a divisor",
+            "optim: {warmup_steps: 1.5}",
+            "{p}:1: optim.warmup_steps: found 1.5, wanted a whole number of steps, or a share of",
+        ),
+        (
+            "optim: {warmup_steps: many}",
+            "{p}:1: optim.warmup_steps: found 'many', wanted a number",
+        ),
+        (
+            "optim: {warmup_steps: 500}\ntrain: {max_steps: 30}",
+            "{p}:1: optim.warmup_steps: found 500, wanted fewer than train.max_steps = 30, or a "
+            "share of them such as 0.1",
         ),
         ("data: {window_length: 600}", "{p}:1: data.window_length: 600 bases are 597 tokens"),
         (
