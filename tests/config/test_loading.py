@@ -8,7 +8,7 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems.commands import describe_keys
 from cmgems.config.loading import dump
-from cmgems.config.options import accepted_type, get_value, iter_keys
+from cmgems.config.options import accepted_type, alternative_types, get_value, iter_keys
 from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
@@ -280,7 +280,8 @@ def test_every_key_is_documented_and_in_the_help():
         assert f"  {name} = " in text
         default = get_value(Experiment(), name)
         kind, may_be_null = accepted_type(part)
-        assert isinstance(default, get_origin(kind) or kind) or (may_be_null and default is None)
+        kinds = tuple(get_origin(each) or each for each in alternative_types(kind))
+        assert isinstance(default, kinds) or (may_be_null and default is None)
 
 
 @pytest.mark.parametrize(
