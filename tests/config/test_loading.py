@@ -91,7 +91,11 @@ def test_refers_to_another_key(write):
         ("train: {max_steps: true}", "{p}:1: train.max_steps: found True, wanted a whole number"),
         ("name: no", "{p}:1: name: found False, wanted text, in quotes"),
         ("name: 0123", "{p}:1: name: found 83, wanted text, in quotes"),
-        ("run: {resume: 1}", "{p}:1: run.resume: found 1, wanted true or false"),
+        ("run: {resume: 1}", "{p}:1: run.resume: found 1, wanted one of true, false, auto"),
+        (
+            "run: {resume: atuo}",
+            "{p}:1: run.resume: found 'atuo', wanted one of true, false, auto",
+        ),
         (
             "optim: {learning_rate: -1}",
             "{p}:1: optim.learning_rate: found -1.0, wanted at least 0.0",

@@ -237,7 +237,7 @@ def _convert(field: Field[Any], value: Any) -> tuple[str | None, Any]:
 def _wanted(kinds: tuple[type, ...], choices: tuple[Any, ...]) -> str:
     """What a key takes, for a message on a value of another type."""
     if len(kinds) > 1 and choices:
-        return spell(choices, ", ")
+        return f"one of {spell(choices, ', ')}"
     quote = ", in quotes" if kinds == (str,) else ""
     return WANTED[kinds[-1]] + quote  # of `int | float`, the wider one
 

@@ -12,7 +12,12 @@ from cmgems.config.options import option
 @dataclass(frozen=True)
 class Run:
     dir: str = option("", "folder of the run; empty: runs/NAME")
-    resume: bool = option(False, "resume the run in run.dir from its last checkpoint")
+    resume: bool | str = option(
+        False,
+        "resume the run in run.dir from its last checkpoint; `auto`: begin it where there is none "
+        "yet, as a job must that its cluster starts again",
+        choices=(True, False, "auto"),
+    )
 
 
 @dataclass(frozen=True)
