@@ -124,7 +124,7 @@ def test_resumed_from_the_last_validation_after_a_crash(tiny_run, tmp_path, monk
         return original(self, first, count, *micro_batch_index)
 
     monkeypatch.setattr(WindowStream, "batch", broken)
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(RunFailed, match=r"/run: the disk is gone; run.resume=true goes on"):
         pretrain(CM_GEMS, overrides)
     monkeypatch.setattr(WindowStream, "batch", original)
     assert max(step for step, _ in scalars(tmp_path / "run")) > 6
