@@ -20,7 +20,8 @@ from cmgems.utils.signals import handle_stop_signals, let_the_next_kill, stop_si
 
 
 class RunCheckpoints(L.Callback):
-    """Saves at the end of a validation, after the curriculum has used it for its decision.
+    """Saves at the end of a validation, after the curriculum has used it for its decision; the last
+    step is validated too, wherever it lies between two validations.
 
     (A run that is resumed from a checkpoint made before its validation skips that validation.)
     `best.ckpt` is the one with the lowest loss under `random` masks, which are the same for all
@@ -41,6 +42,17 @@ class RunCheckpoints(L.Callback):
         is_best = checkpoint["global_step"] == state.get("best_step")
         if is_best and trainer.is_global_zero and (self.folder / LAST).exists():
             copy_checkpoint(self.folder / LAST, self.folder / BEST)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: WindowBatch,
+        batch_idx: int,
+    ) -> None:
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # before it stops, Lightning validates
 
     def on_validation_end(self, trainer: L.Trainer, module: Pretraining) -> None:
         if trainer.state.fn != "fit":
@@ -119,7 +131,7 @@ class StopOnSignal(L.Callback):
         step_ends = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         # Lightning has set it, as a number of batches, by now.
         assert isinstance(trainer.val_check_batch, int)
-        validation_follows = (batch_idx + 1) % trainer.val_check_batch == 0
+        validation_follows = trainer.should_stop or (batch_idx + 1) % trainer.val_check_batch == 0
         if step_ends and not validation_follows:
             self.stop_if_asked(trainer)
 

@@ -8,7 +8,7 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems.commands import describe_keys
 from cmgems.config.loading import dump
-from cmgems.config.options import accepted_type, get_value, iter_keys
+from cmgems.config.options import accepted_type, alternative_types, get_value, iter_keys
 from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
@@ -91,7 +91,11 @@ def test_refers_to_another_key(write):
         ("train: {max_steps: true}", "{p}:1: train.max_steps: found True, wanted a whole number"),
         ("name: no", "{p}:1: name: found False, wanted text, in quotes"),
         ("name: 0123", "{p}:1: name: found 83, wanted text, in quotes"),
-        ("run: {resume: 1}", "{p}:1: run.resume: found 1, wanted true or false"),
+        ("run: {resume: 1}", "{p}:1: run.resume: found 1, wanted one of true, false, auto"),
+        (
+            "run: {resume: atuo}",
+            "{p}:1: run.resume: found 'atuo', wanted one of true, false, auto",
+        ),
         (
             "optim: {learning_rate: -1}",
             "{p}:1: optim.learning_rate: found -1.0, wanted at least 0.0",
@@ -114,8 +118,17 @@ def test_refers_to_another_key(write):
             "{p}:1: train.global_batch_size: found 25, wanted a multiple of",
         ),
         (
-            "validation: {every_n_steps: 300}",
-            "{p}:1: validation.every_n_steps: found 300, wanted a divisor",
+            "optim: {warmup_steps: 1.5}",
+            "{p}:1: optim.warmup_steps: found 1.5, wanted a whole number of steps, or a share of",
+        ),
+        (
+            "optim: {warmup_steps: many}",
+            "{p}:1: optim.warmup_steps: found 'many', wanted a number",
+        ),
+        (
+            "optim: {warmup_steps: 500}\ntrain: {max_steps: 30}",
+            "{p}:1: optim.warmup_steps: found 500, wanted fewer than train.max_steps = 30, or a "
+            "share of them such as 0.1",
         ),
         ("data: {window_length: 600}", "{p}:1: data.window_length: 600 bases are 597 tokens"),
         (
@@ -271,7 +284,8 @@ def test_every_key_is_documented_and_in_the_help():
         assert f"  {name} = " in text
         default = get_value(Experiment(), name)
         kind, may_be_null = accepted_type(part)
-        assert isinstance(default, get_origin(kind) or kind) or (may_be_null and default is None)
+        kinds = tuple(get_origin(each) or each for each in alternative_types(kind))
+        assert isinstance(default, kinds) or (may_be_null and default is None)
 
 
 @pytest.mark.parametrize(

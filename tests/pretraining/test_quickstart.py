@@ -33,6 +33,12 @@ def test_its_first_steps_are_below_composition(tmp_path, capsys):
     assert "the model is below composition" in capsys.readouterr().out.replace("\n", " ")
 
 
+def test_is_cut_short_by_its_number_of_steps_alone():
+    short = load("quickstart", ["train.max_steps=30"])
+    assert short.optim.warmup(short.train.max_steps) == 2
+    assert short.validation.every_n_steps == 250
+
+
 def test_stopped_and_resumed_equals_not_stopped(tiny, tmp_path, monkeypatch):
     """With Muon and convolutions: momenta, rates and the step of the schedule go on."""
     overrides = [*tiny, "train.max_steps=6", "data.min_window_length=60"]

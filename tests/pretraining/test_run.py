@@ -15,9 +15,9 @@ from cmgems.pretraining import pretrain as pretrain_experiment
 from cmgems.runs.experiment import load
 
 CM_GEMS = EXPERIMENTS / "pretrain/cm_gems.yaml"
-# Twelve steps, a validation every third, and a rule that switches at the second one.
-TWELVE = [
-    "train.max_steps=12",
+# Fourteen steps, a validation every third and at the end, and a rule that switches at the second.
+FOURTEEN = [
+    "train.max_steps=14",
     "curriculum.plateau.rule=paper",
     "curriculum.plateau.threshold=1e9",
     "model.dropout=0.1",
@@ -31,7 +31,7 @@ def pretrain(path, overrides, callbacks=()):
 @pytest.fixture(scope="module")
 def tiny_run(tiny, tmp_path_factory):
     """An uninterrupted run, its overrides and its results."""
-    overrides = [*tiny, *TWELVE]
+    overrides = [*tiny, *FOURTEEN]
     folder = tmp_path_factory.mktemp("runs") / "whole"
     results = pretrain(CM_GEMS, [*overrides, "train.figures=true", f"run.dir={folder}"])
     return folder, overrides, results
@@ -54,12 +54,12 @@ def test_results_say_what_happened(tiny_run):
         "gradient_norm",
         "learning_rate",
     ):
-        assert {step for step, n in written if n == f"train/{name}"} == set(range(1, 13))
+        assert {step for step, n in written if n == f"train/{name}"} == set(range(1, 15))
     for mask in ("random", "random_wide", "own_masks"):
         steps = {step for step, n in written if n == f"validation_{mask}/perplexity"}
-        assert steps == {0, 3, 6, 9, 12}
-    progress = [float(written[step, "train/progress"]) for step in range(1, 13)]
-    assert progress == [0.0] * 6 + [1.0] * 6
+        assert steps == {0, 3, 6, 9, 12, 14}
+    progress = [float(written[step, "train/progress"]) for step in range(1, 15)]
+    assert progress == [0.0] * 6 + [1.0] * 8
 
 
 def test_tensorboard_holds_the_same_scalars_and_plots(tiny_run):
@@ -95,9 +95,9 @@ def test_another_seed_is_another_run(tiny_run, tmp_path):
     assert scalars(folder)[1, "train/loss"] != scalars(tmp_path / "other")[1, "train/loss"]
 
 
-@pytest.mark.parametrize("step", [0, 2, 4, 5, 6, 8, 11])
+@pytest.mark.parametrize("step", [0, 2, 4, 5, 6, 8, 11, 12, 13])
 def test_stopped_and_resumed_equals_not_stopped(step, tiny_run, tmp_path, monkeypatch):
-    """In the easy stage, at validations, at the switch (step 6), and after it."""
+    """In the easy stage, at validations, at the switch (step 6), after it, and at the end."""
     whole, overrides, results = tiny_run
     overrides = [*overrides, f"run.dir={tmp_path / 'run'}"]
     interrupt_when_window_is_drawn(monkeypatch, number=4 * step + 1)
@@ -124,7 +124,7 @@ def test_resumed_from_the_last_validation_after_a_crash(tiny_run, tmp_path, monk
         return original(self, first, count, *micro_batch_index)
 
     monkeypatch.setattr(WindowStream, "batch", broken)
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(RunFailed, match=r"/run: the disk is gone; run.resume=true goes on"):
         pretrain(CM_GEMS, overrides)
     monkeypatch.setattr(WindowStream, "batch", original)
     assert max(step for step, _ in scalars(tmp_path / "run")) > 6
@@ -161,7 +161,7 @@ def test_a_callback_of_the_users_is_called_and_goes_on_with_its_state(
     assert first.seen == 2 * 5
     pretrain(CM_GEMS, [*overrides, "run.resume=true"], [second])
     assert second.loaded == first.seen
-    assert second.seen == 2 * 12
+    assert second.seen == 2 * 14
     assert_same_run(whole, tmp_path / "run")
 
 
@@ -229,7 +229,7 @@ def test_stops_before_a_gradient_that_is_not_finite(tiny, tmp_path, monkeypatch)
 
     monkeypatch.setattr(F, "cross_entropy", broken)
     with pytest.raises(RunFailed, match="gradient is not finite"):
-        pretrain(CM_GEMS, [*tiny, *TWELVE, f"run.dir={tmp_path / 'run'}"])
+        pretrain(CM_GEMS, [*tiny, *FOURTEEN, f"run.dir={tmp_path / 'run'}"])
     assert all(w.isfinite().all() for w in weights(tmp_path / "run").values())
 
 

@@ -1,9 +1,11 @@
 """A run folder after its process was killed at a bad moment, or its small files were damaged."""
 
 import shutil
+import signal
 
 import pytest
 from helpers.paths import EXPERIMENTS
+from helpers.runs import assert_same_run, interrupt_when_window_is_drawn
 
 from cmgems.callbacks import checkpoints
 from cmgems.cli import main
@@ -49,7 +51,7 @@ def test_killed_between_the_last_and_the_best_checkpoint(number, tiny, tmp_path,
     assert load_pretrained(tmp_path / "run").step == results["best_step"]
 
 
-@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("resume", [False, True, "auto"])
 def test_a_folder_without_a_config_begins(resume, tiny, tmp_path):
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
@@ -57,6 +59,31 @@ def test_a_folder_without_a_config_begins(resume, tiny, tmp_path):
     (folder / ".config.yaml.77.part").write_text("seed")
     overrides = [*tiny, *SHORT, f"run.dir={folder}", f"run.resume={resume}"]
     assert pretrain(load(RANDOM, overrides))["best_step"] in (8, 16)
+
+
+def test_the_same_command_begins_a_run_goes_on_and_ends(tiny, tmp_path, monkeypatch):
+    """`run.resume=auto`, as a job that its cluster starts again gives it each time."""
+    whole, started_again = tmp_path / "whole", tmp_path / "again"
+    pretrain(load(RANDOM, [*tiny, "train.max_steps=5", f"run.dir={whole}"]))
+    overrides = [*tiny, "train.max_steps=5", f"run.dir={started_again}", "run.resume=auto"]
+    command = ["pretrain", str(RANDOM), *overrides]
+    with monkeypatch.context() as patch:
+        interrupt_when_window_is_drawn(patch, number=4 * 3 + 1, signal_number=signal.SIGTERM)
+        assert main(command) == 128 + signal.SIGTERM
+    assert not (started_again / "results.json").exists()
+    assert main(command) == 0
+    assert_same_run(whole, started_again)
+    finished = (started_again / "results.json").read_bytes()
+    assert main(command) == 0
+    assert (started_again / "results.json").read_bytes() == finished
+
+
+def test_auto_is_no_licence_to_write_among_other_files(tiny, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years")
+    overrides = [*tiny, "train.max_steps=3", f"run.dir={tmp_path}", "run.resume=auto"]
+    with pytest.raises(UserError, match=r"run.resume: .* holds no run"):
+        pretrain(load(RANDOM, overrides))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 DAMAGES = {"empty": b"", "cut off": b'{"a": 1, "b', "noise": b"\xff\x00\x9c,,\n"}

@@ -12,6 +12,7 @@ from cmgems.comparison.records import read_runs
 from cmgems.errors import UserError
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
+from cmgems.runs.step_rules import steps_to_keep
 from cmgems.sweeps.branches import BranchPoint, begin_branch, plan_branch
 
 RANDOM = EXPERIMENTS / "pretrain/random.yaml"
@@ -35,17 +36,17 @@ def branch(parent, folder, step, *overrides, masks="", decay=3):
 
 @pytest.mark.parametrize("step", [6, 12])
 def test_goes_on_as_one_run_with_a_decay_bit_for_bit(step, parent, tiny, tmp_path):
-    """From the middle of the parent, and from where it has ended."""
+    """From the middle of the parent, and from where it has ended; to between two validations."""
     whole = tmp_path / "whole"
-    schedule = ["optim.schedule=wsd", "optim.decay_steps=3", f"train.max_steps={step + 3}"]
+    schedule = ["optim.schedule=wsd", "optim.decay_steps=4", f"train.max_steps={step + 4}"]
     pretrain(load(RANDOM, [*tiny, *schedule, f"run.dir={whole}"]))
-    branched, results = branch(parent, tmp_path, step)
+    branched, results = branch(parent, tmp_path, step, decay=4)
     found, expected = scalars(branched), scalars(whole)
     assert found == expected
     for name, tensor in weights(branched).items():
         assert torch.equal(tensor, weights(whole)[name]), name
-    rates = [float(found[n, "train/learning_rate"]) for n in range(step + 1, step + 4)]
-    assert rates == pytest.approx([2e-3, 1e-3, 0])
+    rates = [float(found[n, "train/learning_rate"]) for n in range(step + 1, step + 5)]
+    assert rates == pytest.approx([2.25e-3, 1.5e-3, 0.75e-3, 0])
     assert results["branch"]["step"] == step
     assert results["branch"]["run"] == str(parent)
 
@@ -98,6 +99,8 @@ def test_a_branch_does_not_begin_anew_without_a_word(parent, tmp_path):
 def test_checkpoints_are_kept_at_validations_alone(tiny):
     with pytest.raises(UserError, match=r"keep_checkpoints_at: found \[0.25\].*every_n_steps = 3"):
         load(RANDOM, [*tiny, "train.max_steps=15", "train.keep_checkpoints_at=[0.25]"])
+    kept = load(RANDOM, [*tiny, "train.max_steps=16", "train.keep_checkpoints_at=[0.375,1]"])
+    assert steps_to_keep(kept) == [6, 16]  # the end is validated too
 
 
 def test_the_command_runs_several_and_not_again(parent, tmp_path, capsys):

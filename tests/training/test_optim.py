@@ -40,6 +40,20 @@ def test_the_schedule_is_that_of_the_experiment():
     )
     linear = Optim(warmup_steps=4)
     assert [rate_factor(linear, step, 12) for step in (0, 8)] == [0.25, 0.5]
+    for schedule in ("wsd", "linear"):
+        number, share = (
+            Optim(schedule=schedule, warmup_steps=warmup_steps) for warmup_steps in (4, 0.34)
+        )
+        rates = [[rate_factor(optim, step, 12) for step in range(12)] for optim in (number, share)]
+        assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "max_steps", "steps"),
+    [(0, 30, 0), (1, 30, 1), (50, 1000, 50), (0.05, 1000, 50), (0.05, 30, 2), (0.05, 1, 0)],
+)
+def test_a_warm_up_is_a_number_of_steps_or_a_share_of_them(given, max_steps, steps):
+    assert Optim(warmup_steps=given).warmup(max_steps) == steps
 
 
 @pytest.fixture

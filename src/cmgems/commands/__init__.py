@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from cmgems.config.options import get_value, iter_keys
+from cmgems.config.options import get_value, iter_keys, spell
 
 
 def split_options(arguments: Iterable[str], *names: str) -> tuple[dict[str, str], list[str]]:
@@ -41,7 +41,7 @@ def describe_keys(schema: type) -> str:
     for name, field in iter_keys(schema):
         text = field.metadata["text"]
         if field.metadata["choices"]:
-            text += f" ({' | '.join(map(str, field.metadata['choices']))})"
+            text += f" ({spell(field.metadata['choices'], ' | ')})"
         lines.append(f"  {name} = {format_default(get_value(defaults, name))}")
         lines += textwrap.wrap(text, 84, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return "\n".join(lines)

@@ -20,7 +20,8 @@ examples:
   cmgems pretrain experiments/pretrain/random.yaml optim.learning_rate=2e-3 train.max_steps=1000
 
 Ctrl-C saves the run and stops it, and so do SIGTERM, a closed terminal (SIGHUP) and SIGUSR1; the
-same command with run.resume=true resumes it.
+same command with run.resume=true resumes it. With run.resume=auto one command begins a run and
+goes on with it: for jobs that Slurm, torchrun --max-restarts or Kubernetes start again.
 """
 
 

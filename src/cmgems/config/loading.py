@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar, cast, get_args
 import yaml
 from omegaconf import OmegaConf
 
-from cmgems.config.options import accepted_type, iter_keys
+from cmgems.config.options import accepted_type, alternative_types, iter_keys, spell
 from cmgems.config.yaml_text import compose, read_values, resolve
 from cmgems.errors import UserError
 
@@ -222,16 +222,24 @@ def _convert(field: Field[Any], value: Any) -> tuple[str | None, Any]:
     kind, may_be_null = accepted_type(field)
     if value is None and may_be_null:
         return None, None
-    if kind not in WANTED:
+    kinds = alternative_types(kind)
+    if kinds[0] not in WANTED:
         return _convert_list(get_args(kind)[0], field, value)
-    if kind is float and type(value) is int:
+    if int not in kinds and float in kinds and type(value) is int:
         value = float(value)
-    if kind is int and type(value) is float and value.is_integer():
+    if int in kinds and type(value) is float and value.is_integer():
         value = int(value)  # 1e6
-    if type(value) is not kind:
-        quote = ", in quotes" if kind is str else ""
-        return f"found {value!r}, wanted {WANTED[kind]}{quote}", value
+    if type(value) not in kinds:
+        return f"found {value!r}, wanted {_wanted(kinds, field.metadata['choices'])}", value
     return _check_range(field.metadata, value), value
+
+
+def _wanted(kinds: tuple[type, ...], choices: tuple[Any, ...]) -> str:
+    """What a key takes, for a message on a value of another type."""
+    if len(kinds) > 1 and choices:
+        return f"one of {spell(choices, ', ')}"
+    quote = ", in quotes" if kinds == (str,) else ""
+    return WANTED[kinds[-1]] + quote  # of `int | float`, the wider one
 
 
 def _convert_list(kind: type, field: Field[Any], value: Any) -> tuple[str | None, tuple[Any, ...]]:
@@ -249,7 +257,7 @@ def _check_range(limits: Mapping[str, Any], value: Any) -> str | None:
     """What is wrong with a value, or None."""
     low, high, choices = limits["low"], limits["high"], limits["choices"]
     if choices and value not in choices:
-        return f"found {value!r}, wanted one of {', '.join(map(str, choices))}"
+        return f"found {value!r}, wanted one of {spell(choices, ', ')}"
     if low is not None and not value >= low:
         return f"found {value!r}, wanted at least {low}"
     if high is not None and not value <= high:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, field, fields, is_dataclass
+from functools import reduce
+from operator import or_
 from types import UnionType
 from typing import Any, cast, get_args
 
@@ -40,9 +42,19 @@ def option(
 
 def accepted_type(part: Field[Any]) -> tuple[Any, bool]:
     """The type of a key's values, and whether it may be null, which leaves it to another key."""
-    alternatives = get_args(part.type) if isinstance(part.type, UnionType) else (part.type,)
-    (kind,) = (kind for kind in alternatives if kind is not type(None))
+    alternatives = alternative_types(part.type)
+    kind = reduce(or_, (kind for kind in alternatives if kind is not type(None)))
     return kind, type(None) in alternatives
+
+
+def alternative_types(kind: Any) -> tuple[Any, ...]:
+    """The types that a union unites; a type that is none, alone."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
+def spell(choices: Iterable[Any], separator: str) -> str:
+    """Choices as they are typed."""
+    return separator.join(str(x).lower() if isinstance(x, bool) else str(x) for x in choices)
 
 
 def iter_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:

@@ -12,7 +12,12 @@ from cmgems.config.options import option
 @dataclass(frozen=True)
 class Run:
     dir: str = option("", "folder of the run; empty: runs/NAME")
-    resume: bool = option(False, "resume the run in run.dir from its last checkpoint")
+    resume: bool | str = option(
+        False,
+        "resume the run in run.dir from its last checkpoint; `auto`: begin it where there is none "
+        "yet, as a job must that its cluster starts again",
+        choices=(True, False, "auto"),
+    )
 
 
 @dataclass(frozen=True)
@@ -237,13 +242,20 @@ class Optim:
         "decay_steps",
         choices=("linear", "wsd"),
     )
-    warmup_steps: int = option(500, "steps of linear warm-up", low=0)
+    warmup_steps: int | float = option(
+        500, "steps of linear warm-up; below 1: their share of train.max_steps", low=0, high=10**9
+    )
     decay_steps: int = option(
         0, "steps of linear decay to 0 at the end; 0: none (schedule wsd)", low=0
     )
     max_grad_norm: float = option(
         1.0, "maximum norm of the gradient; 0: no clipping", low=0.0, was="clip"
     )
+
+    def warmup(self, max_steps: int) -> int:
+        """The steps of warm-up of a run of so many steps."""
+        given = self.warmup_steps
+        return round(given * max_steps) if given < 1 else int(given)
 
 
 @dataclass(frozen=True)
@@ -305,7 +317,10 @@ class Branch:
 @dataclass(frozen=True)
 class Validation:
     every_n_steps: int = option(
-        100, "steps between validations; a checkpoint follows each", low=1, was="every"
+        100,
+        "steps between validations; one more is at the end, and a checkpoint follows each",
+        low=1,
+        was="every",
     )
     windows: int = option(128, "number of validation windows", low=1)
     final_windows: int = option(

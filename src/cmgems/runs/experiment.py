@@ -10,7 +10,7 @@ from cmgems.config.options import get_value, iter_keys
 from cmgems.config.schema import Experiment, Masking
 from cmgems.config.shipped import experiment_file
 from cmgems.errors import UserError
-from cmgems.runs.step_rules import decay_rules, kept_checkpoint_rules
+from cmgems.runs.step_rules import kept_checkpoint_rules, learning_rate_rules
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -48,7 +48,8 @@ def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     yield from _table_rules(experiment)
     yield from _model_rules(experiment)
     yield from _batch_rules(experiment)
-    yield from _validation_rules(experiment)
+    yield from learning_rate_rules(experiment)
+    yield from kept_checkpoint_rules(experiment)
     yield from _curriculum_rules(experiment)
 
 
@@ -196,24 +197,6 @@ def _batch_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             "optim.name: found muon with train.strategy fsdp, wanted adamw: Muon updates whole "
             "matrices, of which a process holds a part",
         )
-    if optim.warmup_steps >= train.max_steps:
-        yield (
-            "optim.warmup_steps",
-            f"optim.warmup_steps: found {optim.warmup_steps}, wanted fewer than train.max_steps = "
-            f"{train.max_steps}",
-        )
-    yield from decay_rules(experiment)
-
-
-def _validation_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    every, steps = experiment.validation.every_n_steps, experiment.train.max_steps
-    if steps % every:
-        yield (
-            "validation.every_n_steps",
-            f"validation.every_n_steps: found {every}, wanted a divisor of train.max_steps = "
-            f"{steps}, so that the last step is validated and saved",
-        )
-    yield from kept_checkpoint_rules(experiment)
 
 
 def _curriculum_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:

@@ -92,7 +92,7 @@ class RunFolder:
         """
         config = self.path / "config.yaml"
         if self._holds_nothing():
-            if experiment.run.resume and not self.path.exists():
+            if experiment.run.resume is True and not self.path.exists():
                 raise UserError(f"run.resume: {self.path} holds no run (no config.yaml) to resume")
         elif experiment.run.resume:
             self._check_resumable(experiment, config)

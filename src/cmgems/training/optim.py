@@ -42,9 +42,10 @@ def warmup_stable_decay(step: int, warmup_steps: int, decay_steps: int, max_step
 
 def rate_factor(optim: Optim, step: int, max_steps: int) -> float:
     """The learning rate at a step as a fraction of its peak, by the schedule of the experiment."""
+    warmup_steps = optim.warmup(max_steps)
     if optim.schedule == "wsd":
-        return warmup_stable_decay(step, optim.warmup_steps, optim.decay_steps, max_steps)
-    return linear_warmup_decay(step, optim.warmup_steps, max_steps)
+        return warmup_stable_decay(step, warmup_steps, optim.decay_steps, max_steps)
+    return linear_warmup_decay(step, warmup_steps, max_steps)
 
 
 def build_optimizer(model: nn.Module, optim: Optim) -> Optimizer:

@@ -66,8 +66,8 @@ def amid_run(folder: Path, remedy: str) -> Iterator[None]:
     except BrokenPipeError:  # whoever read our output has seen enough
         raise
     except OSError as error:
-        error.filename = error.filename or str(folder)
-        raise RunFailed(f"{system_message(error)}; {remedy}") from error
+        place = "" if error.filename else f"{folder}: "
+        raise RunFailed(f"{place}{system_message(error)}; {remedy}") from error
     finally:
         threading.excepthook = hook
 
