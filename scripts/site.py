@@ -18,7 +18,7 @@ from mkdocs.structure.pages import Page
 import cmgems
 from cmgems.cli import COMMANDS, build_parser
 from cmgems.commands import format_default
-from cmgems.config.options import accepted_type, get_value, iter_keys
+from cmgems.config.options import accepted_type, get_value, iter_keys, spell
 from cmgems.config.schema import Experiment
 from cmgems.evaluation.config import Evaluation
 from cmgems.sweeps.config import Sweep
@@ -114,7 +114,7 @@ def describe(field: Field[Any]) -> str:
     notes = field.metadata
     text = notes["text"].replace("|", r"\|").replace("<", "&lt;")
     if notes["choices"]:
-        return f"{text}: {', '.join(f'`{choice}`' for choice in notes['choices'])}"
+        return f"{text}: `{spell(notes['choices'], '`, `')}`"
     kind, optional = accepted_type(field)
     limits = [f"from {notes['low']:,}"] if notes["low"] is not None else []
     limits += [f"to {notes['high']:,}"] if notes["high"] is not None else []
