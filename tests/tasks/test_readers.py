@@ -209,6 +209,9 @@ def test_faults_of_numbers_lengths_and_names(tmp_path):
     assert message(tmp_path, "sequence,label\nACGT,x\n", number) == (
         "t.csv: line 2: has the label 'x', wanted a number"
     )
+    assert message(tmp_path, "sequence,label\nACGT,2.5\nACGA,2.5\n", number) == (
+        "t.csv: all 2 examples have the value 2.5, wanted several"
+    )
     assert "'1e300', wanted at most 1e+15" in message(
         tmp_path, "sequence,label\nACGT,1e300\n", number
     )

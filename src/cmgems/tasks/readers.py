@@ -125,7 +125,11 @@ def _number(example: Example) -> float:
 
 
 def check_several_classes(path: Path, labels: np.ndarray, options: ReadOptions) -> None:
-    """Refuse a split with one label: it can neither be learned from nor scored."""
+    """Refuse a split with one label or value: it can neither be learned from nor scored."""
+    if options.kind == "regression" and labels.min() == labels.max():
+        raise UserError(
+            f"{path}: all {len(labels)} examples have the value {labels[0]:g}, wanted several"
+        )
     if options.kind in ("binary", "multiclass") and labels.min() == labels.max():
         raise UserError(
             f"{path}: all {len(labels)} examples have the label "

@@ -34,7 +34,7 @@ class TaskFile:
     name: str = option("", "name of the task; default: the file's")
     kind: str = option("", "default: binary for two classes, else multiclass", choices=("", *KINDS))
     classes: tuple[str, ...] = option(
-        None, "labels as written in the files, quoted; none for a regression", factory=tuple
+        None, "labels as written in the files; none for a regression", factory=tuple
     )
     metric: str = option("", "the official metric; default: mcc (pearson for a regression)")
     length: int = option(0, "bases of a sequence; 0: not known", low=0)
