@@ -101,6 +101,9 @@ gpu: $(VENV)/.developer  ## is everything right on this GPU, and how fast: at mo
 gpu-rehearsal: $(VENV)/.developer  ## the same script on a CPU, at a shrunken size
 	$(BIN)/python benchmarks/gpu_check.py --rehearse --out build/gpu_check $(ARGS)
 
+roofline: $(VENV)/.developer  ## what bounds a step on a GPU, modelled without one: ARGS="--write" puts it into docs/scaling.md
+	$(BIN)/python -W ignore benchmarks/roofline.py $(ARGS)
+
 clean:  ## remove .venv and what was built; runs stay
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
 
