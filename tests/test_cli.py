@@ -129,7 +129,7 @@ def test_runs_as_a_module():
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # endings of file names that look like keys: `train.tsv`
-FILES = ("csv", "fna", "journal", "md", "safetensors", "tsv")
+FILES = ("csv", "fna", "journal", "json", "md", "safetensors", "tsv")
 
 
 def listed_keys(capsys, *commands):
