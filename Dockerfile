@@ -25,6 +25,6 @@ RUN pip install --no-cache-dir --constraint constraints.txt \
 # Runs, the cache of genomes and kernels lie in the folder that the user mounts.
 USER cmgems
 WORKDIR /data
-ENV CMGEMS_CACHE=/data/.cmgems-cache NUMBA_CACHE_DIR=/tmp/numba
+ENV CMGEMS_CACHE=/data/.cmgems-cache NUMBA_CACHE_DIR=/data/.cmgems-cache/numba
 ENTRYPOINT ["cmgems"]
 CMD ["--help"]

@@ -57,6 +57,7 @@ from cmgems.training.ranks import lost_connections_reported, watch_first_rank
 from cmgems.training.references import base_references
 from cmgems.training.resuming import (
     rank_sha256,
+    refuse_branch_without_checkpoint,
     refuse_other_versions,
     run_identity,
     saved_step,
@@ -92,11 +93,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         If the training diverged, or a file of the run could not be written.
     """
     folder = RunFolder(Path(experiment.run.dir))
-    if experiment.branch.run and not (experiment.run.resume and folder.last_checkpoint):
-        raise UserError(
-            f"branch.run: found {experiment.branch.run}, but {folder.path} holds no checkpoint of "
-            "it to resume; a branch is begun by cmgems branch"
-        )
+    refuse_branch_without_checkpoint(experiment, folder)
     if experiment.run.resume:
         refuse_other_versions(folder)
         if folder.results.exists():

@@ -42,7 +42,6 @@ def test_a_problem_ends_with_exit_code_1(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("CMGEMS_CACHE", str(tmp_path / "file"))
     assert main(["doctor"]) == 1
     assert capsys.readouterr().err == (
-        f"cmgems doctor: {tmp_path}/file: cannot be written, wanted a folder: "
-        "set CMGEMS_CACHE to another\n"
+        f"cmgems doctor: CMGEMS_CACHE: {tmp_path}/file is a file, wanted a folder\n"
     )
     assert cache_row(Path(tmp_path))[1] == []

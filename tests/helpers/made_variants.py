@@ -27,9 +27,9 @@ def make_vcf(contigs: dict[str, str], count: int, seed: int = 0) -> MadeVcf:
     while len(outcomes) < count:
         kind = kinds[len(raw) % len(kinds)]
         name = list(contigs)[int(generator.integers(len(contigs)))]
-        line, its_outcomes = _KINDS[kind](name, contigs[name], generator)
+        line, expected = _KINDS[kind](name, contigs[name], generator)
         raw.append(line if isinstance(line, bytes) else line.encode())
-        outcomes += its_outcomes
+        outcomes += expected
     return MadeVcf(b"\n".join(raw) + b"\n\n", outcomes)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.graphs import Graphs
 
 from cmgems.config.encoders import Model
 from cmgems.config.schema import Curriculum, Experiment
@@ -16,17 +17,6 @@ from cmgems.training.module import Pretraining
 MAX_LENGTH = 128 - 6 + 3
 KMERS = OverlappingKmers(6)
 TINY = Model(hidden_size=32, num_heads=2, intermediate_size=64)
-
-
-class Graphs:
-    """A backend for torch.compile that counts the graphs it is given."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, graph, inputs):
-        self.count += 1
-        return graph
 
 
 @pytest.fixture(scope="module")

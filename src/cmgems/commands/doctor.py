@@ -1,7 +1,6 @@
 """`cmgems doctor`: what this installation has, and what is wrong with it."""
 
 import argparse
-import os
 import platform
 import shutil
 from importlib import metadata
@@ -10,8 +9,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from cmgems import __version__
-from cmgems.errors import RunFailed
+from cmgems.errors import RunFailed, UserError
 from cmgems.utils.cores import available_cores
+from cmgems.utils.outputs import check_output_folder
 from cmgems.utils.text_table import text_table
 
 DESCRIPTION = """\
@@ -121,11 +121,12 @@ def device_rows() -> list[tuple[str, str]]:
 def cache_row(folder: Path) -> tuple[tuple[str, str], list[str]]:
     """Where converted genomes and tables lie, and what keeps them from being written there."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    row = ("cache", f"{folder}, {_gib(free)} free")
-    if os.access(existing, os.W_OK | os.X_OK) and existing.is_dir():
-        return row, []
-    return row, [f"{existing}: cannot be written, wanted a folder: set CMGEMS_CACHE to another"]
+    row = ("cache", f"{folder}, {_gib(shutil.disk_usage(existing).free)} free")
+    try:
+        check_output_folder(folder, "CMGEMS_CACHE")
+    except UserError as error:
+        return row, [str(error)]
+    return row, []
 
 
 def _gib(size: int) -> str:

@@ -59,19 +59,16 @@ def copy_experiment(source: Path, folder: Path) -> list[Path]:
     Raises
     ------
     UserError
-        If a copy would replace a file, or cannot be written.
+        If a copy would replace a file.
     """
     copies = {folder / path.parent.name / path.name: path for path in _with_needed(source)}
     for copy in copies:
         if copy.exists():
             raise UserError(f"{copy}: is there already, wanted another folder")
     for copy, path in copies.items():
-        try:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(copy) as file:
-                file.write(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{copy}: cannot be written: {error.strerror}") from error
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(copy) as file:
+            file.write(path.read_text(encoding="utf-8"))
     return list(copies)
 
 

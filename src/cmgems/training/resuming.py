@@ -8,6 +8,7 @@ from typing import Any
 from cmgems.config.schema import Experiment
 from cmgems.difficulty.ngrams import NgramTable
 from cmgems.difficulty.table import PmiTable
+from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.models.weights import check_shapes
 from cmgems.runs.folder import RunFolder
@@ -20,6 +21,15 @@ def refuse_other_versions(folder: RunFolder) -> None:
     """Refuse to resume a run of another version before its config is read: keys change as well."""
     if folder.last_checkpoint:
         read_checkpoint(folder.last_checkpoint, map_location="meta")
+
+
+def refuse_branch_without_checkpoint(experiment: Experiment, folder: RunFolder) -> None:
+    """Refuse to begin a branch as if it were a run: it goes on from its parent's checkpoint."""
+    if experiment.branch.run and not (experiment.run.resume and folder.last_checkpoint):
+        raise UserError(
+            f"branch.run: found {experiment.branch.run}, but {folder.path} holds no checkpoint of "
+            "it to resume; a branch is begun by cmgems branch"
+        )
 
 
 def saved_step(last: Path | None, identity: Mapping[str, Any], module: Pretraining) -> int:
