@@ -45,7 +45,7 @@ tensorboard: $(VENV)/.installed  ## show the runs at http://127.0.0.1:6006; PORT
 	$(BIN)/tensorboard --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)
 
 test: $(VENV)/.developer  ## run the tests, one process per core, with quick forms of the slower checks
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.developer  ## check style, formatting, types, and that imports point downward
 	$(BIN)/ruff check .

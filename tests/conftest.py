@@ -21,6 +21,23 @@ if "CMGEMS_FAULTS" not in os.environ:
     settings.load_profile("fixed")
 
 
+# Files of few tests that take long: begun last, they would keep one process busy while others wait.
+SLOW_FILES = (
+    "test_extending.py",
+    "test_ddp.py",
+    "test_curriculum_ddp.py",
+    "test_without_a_gpu.py",
+    "test_sweep.py",
+    "test_branches.py",
+    "test_quickstart.py",
+    "test_adjacent.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in SLOW_FILES)  # stable: each file stays whole
+
+
 @pytest.fixture(scope="session")
 def genome():
     """The sample: 4 Mb of human chromosome 20."""

@@ -31,7 +31,7 @@ def extended(tmp_path_factory):
     """A copy of the repository with all of them applied."""
     copy = tmp_path_factory.mktemp("extended")
     for folder in ("src", "callbacks", "data_modules", "tests", "scripts", "experiments", "docs"):
-        skipped = shutil.ignore_patterns("__pycache__", "*.egg-info", "results")
+        skipped = shutil.ignore_patterns("*.pyc", "*.egg-info", "results")  # kernels stay compiled
         shutil.copytree(ROOT / folder, copy / folder, ignore=skipped)
     shutil.copy(ROOT / "setup.cfg", copy)
     # Outside a git repository git apply changes files alone.

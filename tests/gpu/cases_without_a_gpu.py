@@ -30,7 +30,7 @@ FAMILIES = {
     "logo": ([], True),
     "bert-bases": (["data.tokenization=bases"], False),
     "nt1": (["model.preset=nucleotide-transformer-v1", "data.tokenization=nonoverlapping"], False),
-    "nt2": (["model.preset=nucleotide-transformer-v2", "data.tokenization=nonoverlapping"], True),
+    "nt2": (["model.preset=nucleotide-transformer-v2", "data.tokenization=nonoverlapping"], False),
     "dnabert2": (["model.preset=dnabert2", "data.tokenization=bases"], False),
     "modern": (["model.preset=modern", "data.tokenization=bases"], True),
     "convolutions": (
@@ -50,7 +50,7 @@ def experiment_of(family, *overrides):
 
 def cases():
     for family, (_, quick) in FAMILIES.items():
-        for precision in ("bf16", "32-true"):
+        for precision in ("bf16", "32-true") if WHOLE else ("bf16",):
             if WHOLE or (quick and (precision == "bf16" or family == "logo")):
                 yield family, precision
 

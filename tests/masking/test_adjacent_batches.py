@@ -20,7 +20,9 @@ def made(request, genome, tiny):
     settings = [*tiny, "train.max_steps=3", "data.window_length=400", "data.min_window_length=30"]
     experiment = load(EXPERIMENTS / f"pretrain/{request.param}.yaml", settings)
     data = GenomeDataModule(experiment, genome)
-    masker = build_masker(experiment, data, load_difficulty(experiment, genome))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cmgems.training.masks.CORPUS_WINDOWS", 32)  # rates of all strategies: slow
+        masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     plain = data.windows.batch(0, 12)
     return experiment, masker, data.on_before_batch_transfer(plain, 0)
 

@@ -91,7 +91,8 @@ def test_other_strategies_can_be_a_run(strategy, name, tiny, tmp_path):
     assert main(["pretrain", experiment(name), *settings]) == 0
 
 
-def test_inspect(name, tiny, tmp_path):
+def test_inspect(name, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("cmgems.training.masks.CORPUS_WINDOWS", 32)  # a rate per strategy
     out = tmp_path / "page.html"
     settings = [*tiny, "train.max_steps=6", "region=chr20:45,000,000-45,002,000", f"out={out}"]
     assert main(["inspect", experiment(name), *settings]) == 0
@@ -309,7 +310,11 @@ def test_a_run_of_byte_pairs_keeps_its_own_vocabulary(tiny, tmp_path, capsys):
     """Its folder has all that its model needs; a resumed run refuses another one."""
     from cmgems.tokenization.bpe_file import read_byte_pairs
 
+    genome = tmp_path / "small.fa"
+    bases = np.random.default_rng(0).choice(list("ACGT"), 40_000, p=[0.3, 0.2, 0.2, 0.3])
+    genome.write_text(f">chr1\n{''.join(bases)}\n")
     settings = [*tiny, "data.bpe_vocab_size=64", f"run.dir={tmp_path / 'run'}", "train.max_steps=3"]
+    settings.append(f"data.genome={genome}")
     assert main(["pretrain", experiment("bpe"), *settings]) == 0
     tokenizer = tmp_path / "run/tokenizer.json"
     mine = read_byte_pairs(str(tokenizer))

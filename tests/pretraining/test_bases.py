@@ -57,7 +57,8 @@ def test_other_strategies_can_be_a_run(name, tiny, tmp_path):
     assert main(["pretrain", BASES, *settings]) == 0
 
 
-def test_inspect(tiny, tmp_path):
+def test_inspect(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("cmgems.training.masks.CORPUS_WINDOWS", 32)  # a rate per strategy
     out = tmp_path / "page.html"
     settings = [*tiny, "train.max_steps=6", "region=chr20:45,000,000-45,002,000", f"out={out}"]
     assert main(["inspect", BASES, *settings]) == 0
