@@ -44,13 +44,13 @@ def make_masker(codes, tokenization=KMERS):
 @pytest.fixture(scope="module", params=["human", "random", "AT-rich"])
 def dna(request, genome):
     if request.param == "human":
-        return make_masker(np.array(genome.codes[:3_000_000]))
-    return make_masker(random_dna(3_000_000, at={"random": 0.5, "AT-rich": 0.8}[request.param]))
+        return make_masker(np.array(genome.codes[:1_500_000]))
+    return make_masker(random_dna(1_500_000, at={"random": 0.5, "AT-rich": 0.8}[request.param]))
 
 
 @pytest.fixture(scope="module")
 def dna_as_bases(genome):
-    return make_masker(np.array(genome.codes[:3_000_000]), BASES)
+    return make_masker(np.array(genome.codes[:1_500_000]), BASES)
 
 
 def masked_fraction(masker, codes_BL, name, lengths):
@@ -115,7 +115,7 @@ def test_a_sequence_no_longer_than_a_wide_window_is_masked_whole_or_not_at_all(d
 
 def test_the_fraction_is_kept_when_ranks_by_loss_change(genome):
     """Ranks that crowd: after a refresh the rates are solved for them."""
-    plain, codes_BL = make_masker(np.array(genome.codes[:3_000_000]))
+    plain, codes_BL = make_masker(np.array(genome.codes[:1_500_000]))
     masker = Masker(KMERS, plain.rank_V, plain.center_rates, follow_loss=True)
     lengths = np.full(len(codes_BL), 505)
     before = masked_fraction(masker, codes_BL, "loss_adaptive", lengths)
