@@ -1,12 +1,6 @@
 """`cmgems evaluate`: the protocols, the same figures again, going on, and what is refused."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,40 +142,6 @@ def test_worker_processes_give_the_same_figures(evaluate, tmp_path):
     _, one, _, _ = evaluate(*few)
     _, two, _, _ = evaluate(*few, "compute.workers=2", folder=tmp_path / "two")
     assert figures(one) == figures(two)
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes as Linux lists them")
-def test_workers_end_with_a_process_that_was_killed():
-    code = (
-        "import os, time\n"
-        "from cmgems.evaluation.workers import worker_pool\n"
-        "if __name__ == '__main__':\n"
-        "    with worker_pool(1) as pool:\n"
-        "        print(pool.submit(os.getpid).result(), flush=True)\n"
-        "        pool.submit(time.sleep, 300).result()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-    ) as parent:
-        worker = int(parent.stdout.readline())
-        assert is_running(worker)
-        parent.kill()
-    deadline = time.monotonic() + 10
-    while is_running(worker) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    outlived = is_running(worker)
-    if outlived:
-        os.kill(worker, signal.SIGKILL)
-    assert not outlived
-
-
-def is_running(process: int) -> bool:
-    """Neither gone nor a zombie that nobody has asked for."""
-    try:
-        status = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_full_chooses_on_dev_and_never_hands_test_to_training(evaluate, monkeypatch):

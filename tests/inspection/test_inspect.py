@@ -22,7 +22,9 @@ REGION = "chr20:45,000,000-45,002,000"
 def html(tmp_path_factory):
     out = tmp_path_factory.mktemp("inspect") / "page.html"
     experiment = EXPERIMENTS / "pretrain/cm_step.yaml"
-    assert main(["inspect", str(experiment), f"region={REGION}", f"out={out}"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cmgems.training.masks.CORPUS_WINDOWS", 128)  # a rate per strategy
+        assert main(["inspect", str(experiment), f"region={REGION}", f"out={out}"]) == 0
     return out.read_text()
 
 

@@ -29,6 +29,14 @@ def experiment(name):
 REFUSED = ("markov_easy", "markov_hard", "reducible")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_corpus():
+    """Rates are measured on few windows, which is much of the time of a run so short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cmgems.training.masks.CORPUS_WINDOWS", 64)
+        yield
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
@@ -91,8 +99,7 @@ def test_other_strategies_can_be_a_run(strategy, name, tiny, tmp_path):
     assert main(["pretrain", experiment(name), *settings]) == 0
 
 
-def test_inspect(name, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("cmgems.training.masks.CORPUS_WINDOWS", 32)  # a rate per strategy
+def test_inspect(name, tiny, tmp_path):
     out = tmp_path / "page.html"
     settings = [*tiny, "train.max_steps=6", "region=chr20:45,000,000-45,002,000", f"out={out}"]
     assert main(["inspect", experiment(name), *settings]) == 0

@@ -7,6 +7,7 @@ weights (FSDP), where a run of one process stood at half. `make test-scaling` tr
 import csv
 import json
 import os
+import runpy
 import shutil
 import socket
 import subprocess
@@ -75,7 +76,10 @@ def runs(tiny, tmp_path_factory, genome):
         out = folder / f"of{devices}"
         out.mkdir()
         command = script(folder, out, out / "run", [*tiny, f"train.devices={devices}"])
-        start([sys.executable, *command])
+        if devices == 1:
+            run_here(command)
+        else:
+            start([sys.executable, *command])
         seen[devices] = witnessed(out, devices)
     return folder, seen
 
@@ -84,6 +88,13 @@ def script(folder, out, run, overrides):
     """The script's command: it writes into `out` what it saw of `run`."""
     experiment = EXPERIMENTS / "pretrain/cm_gems.yaml"
     return [folder / "script.py", experiment, out, f"run.dir={run}", *overrides, *TWELVE]
+
+
+def run_here(command):
+    """In this process, which has all that is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(word) for word in command])
+        runpy.run_path(str(command[0]))
 
 
 def start(command, env=None):

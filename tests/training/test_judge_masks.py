@@ -29,6 +29,11 @@ from cmgems.training.references import mask_windows
 FEW = ["optim.warmup_steps=1", "validation.final_windows=64", "validation.judge_windows=32"]
 
 
+@pytest.fixture(autouse=True)
+def small_corpus(monkeypatch):
+    monkeypatch.setattr("cmgems.training.masks.CORPUS_WINDOWS", 64)
+
+
 def judges_of(genome, name, *overrides):
     """The data of an experiment, its masker and its further judges."""
     experiment = load(EXPERIMENTS / f"pretrain/{name}.yaml", [*FEW, *overrides])
