@@ -7,7 +7,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from cmgems.sweeps.config import read_sweep
 from cmgems.tasks.readers import ReadOptions, read_examples
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-MUTATIONS = 500  # per trial
 HOSTILE = [b"\0", b"\xff", b">", b"\n", b"\r", b"\t", b" ", b'"', b"${", b"&a", b"*a", b"!!"]
 HOSTILE += [b"[", b"{", b"-", b"9" * 40]
 
@@ -156,22 +155,29 @@ TEXTS: dict[str, Callable[[np.random.Generator], bytes]] = {
     "labelled fasta": named_fasta_text,
     "variants": vcf_text,
 }
-KINDS: dict[str, tuple[str, Callable[[Path, bytes], bool]]] = {
-    # name: (how the file's name ends, how it is read: whether damage was taken for the original)
-    "fasta": (".fa", read_sequence_file),
-    "packed fasta": (".fa.gz", read_sequence_file),
-    "twobit": (".2bit", read_sequence_file),
-    "genbank": (".gb", read_sequence_file),
-    "labelled table": (".csv", read_labelled("table")),
-    "labelled fasta": (".fa", read_labelled("fasta_header")),
-    "variants": (".vcf", read_variant_file),
-    "packed variants": (".vcf.gz", read_variant_file),
-    "experiment": (".yaml", read_experiment),
-    "sweep": (".yaml", read_sweep_file),
-    "manifest": (".json", read_store(MANIFEST)),
-    "codes": (".u8", read_store(CODES)),
-    "checkpoint": (".ckpt", read_saved),
-    "forged checkpoint": (".ckpt", read_forged),
+
+
+class Kind(NamedTuple):
+    ending: str  # of the file's name
+    read: Callable[[Path, bytes], bool]  # whether damage was taken for the original
+    count: int  # inputs of a trial, so that trials of all kinds take about as long
+
+
+KINDS = {
+    "fasta": Kind(".fa", read_sequence_file, 500),
+    "packed fasta": Kind(".fa.gz", read_sequence_file, 1000),
+    "twobit": Kind(".2bit", read_sequence_file, 1000),
+    "genbank": Kind(".gb", read_sequence_file, 100),
+    "labelled table": Kind(".csv", read_labelled("table"), 1000),
+    "labelled fasta": Kind(".fa", read_labelled("fasta_header"), 1000),
+    "variants": Kind(".vcf", read_variant_file, 1000),
+    "packed variants": Kind(".vcf.gz", read_variant_file, 1000),
+    "experiment": Kind(".yaml", read_experiment, 100),
+    "sweep": Kind(".yaml", read_sweep_file, 200),
+    "manifest": Kind(".json", read_store(MANIFEST), 500),
+    "codes": Kind(".u8", read_store(CODES), 1000),
+    "checkpoint": Kind(".ckpt", read_saved, 1000),
+    "forged checkpoint": Kind(".ckpt", read_forged, 1000),
 }
 
 
@@ -206,15 +212,16 @@ def small_state(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def mutated(number: int, rng: np.random.Generator, folder: Path, count: int = MUTATIONS) -> Trial:
+def mutated(number: int, rng: np.random.Generator, folder: Path, scale: float = 1) -> Trial:
     """Damaged inputs of one kind, written to memory where the machine allows that."""
     shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=shared) as place:
-        return try_kind(list(KINDS)[number % len(KINDS)], rng, Path(place), folder, count)
+        return try_kind(list(KINDS)[number % len(KINDS)], rng, Path(place), folder, scale)
 
 
-def try_kind(kind: str, rng: np.random.Generator, place: Path, folder: Path, count: int) -> Trial:
-    ending, read = KINDS[kind]
+def try_kind(kind: str, rng: np.random.Generator, place: Path, folder: Path, scale: float) -> Trial:
+    ending, read, count = KINDS[kind]
+    count = round(count * scale)
     original, path = make_input(kind, rng, place), place / f"input{ending}"
     for _ in range(count):
         damaged = mutate(rng, original)

@@ -57,6 +57,7 @@ class Child:
         shell: str = "",
     ) -> None:
         self.log = log
+        self.ended: Ended | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
         if shell:
             command = ["bash", "-c", shell, "bash", sys.executable, "-m", "cmgems", *argv]
@@ -88,21 +89,21 @@ class Child:
     def wait(self, seconds: float = SECONDS) -> Ended | None:
         """How it ended, or None if it has not within this time."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while self.ended is None and time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                return Ended(
-                    os.waitstatus_to_exitcode(status), self.log.read_text("utf-8", "replace")
-                )
-            time.sleep(0.02)
-        return None
+                text = self.log.read_text("utf-8", "replace")
+                self.ended = Ended(os.waitstatus_to_exitcode(status), text)
+            else:
+                time.sleep(0.02)
+        return self.ended
 
     def finish(self) -> Ended:
         """Wait for the end; a command that hangs is killed."""
         ended = self.wait()
         if ended is None:
             self.send(signal.SIGKILL)
-            self.wait(10)
+            self.wait(30)
             return Ended(-1000, self.log.read_text("utf-8", "replace"))
         return ended
 

@@ -11,7 +11,7 @@ from helpers.paths import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 import soak
 from soak_files import changed_sources
-from soak_inputs import KINDS, make_input, mutated
+from soak_inputs import KINDS, Kind, make_input, mutated
 from soak_outcomes import HELD, LOST, SILENT, TRACEBACK, Trial
 from soak_processes import differences, fingerprint
 
@@ -20,17 +20,17 @@ from cmgems.errors import UserError
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_inputs_are_read_or_refused_in_one_line(kind, tmp_path):
-    ending, read = KINDS[kind]
+    ending, read, count = KINDS[kind]
     whole = make_input(kind, np.random.default_rng(0), tmp_path)
     (tmp_path / f"whole{ending}").write_bytes(whole)
     assert read(tmp_path / f"whole{ending}", whole) is False
     number = list(KINDS).index(kind)
-    trial = mutated(number, np.random.default_rng(number), tmp_path / "trial", count=20)
+    trial = mutated(number, np.random.default_rng(number), tmp_path / "trial", 20 / count)
     assert (trial.outcome, trial.count) == (HELD, 20), trial.note
 
 
 @pytest.mark.parametrize(
-    "raised, outcome, note",
+    ("raised", "outcome", "note"),
     [
         (KeyError("chrom"), TRACEBACK, "variants: KeyError: 'chrom' (faults/0-input.vcf)"),
         (UserError("a\nb"), LOST, "variants: 'a\\nb' (faults/0-input.vcf)"),
@@ -43,9 +43,9 @@ def test_a_fault_is_found_and_its_input_kept(raised, outcome, note, tmp_path, mo
             raise raised
         return True
 
-    monkeypatch.setitem(KINDS, "variants", (".vcf", read))
+    monkeypatch.setitem(KINDS, "variants", Kind(".vcf", read, 40))
     number = list(KINDS).index("variants")
-    trial = mutated(number, np.random.default_rng(0), tmp_path / "trial", count=40)
+    trial = mutated(number, np.random.default_rng(0), tmp_path / "trial")
     assert (trial.outcome, trial.note) == (outcome, note)
     assert (tmp_path / "faults/0-input.vcf").exists()
 
@@ -94,7 +94,7 @@ def test_trials_go_on_and_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(soak, "GUESS", 10)
     clock = iter(range(1000))
     monkeypatch.setattr(soak.time, "monotonic", lambda: next(clock))
-    cut = soak.soak(5, tmp_path, ["inputs", "kills"])
+    cut = soak.soak(3, tmp_path, ["inputs", "kills"])
     assert [(e["part"], e["number"]) for e in cut.entries[2:]] == [("kills", 0)]
     rows = soak.table(cut).splitlines()
     assert "Cut short: kills: 1 of all." in rows
