@@ -30,11 +30,10 @@ def stores(number: int, rng: np.random.Generator, folder: Path) -> Trial | None:
 
 
 def caches(number: int, rng: np.random.Generator, folder: Path) -> Trial | None:
-    """The same for a table of PMI that is computed through the cache."""
-    source = write_source(folder)
+    """The same for a table of PMI, made of a store and counts that the cache keeps."""
     cache, table, at = folder / "cache", folder / "cache" / "t.tsv", number + 1
     cache.mkdir()
-    command = ["pmi", str(source), "--k", "3", "--min-count", "2", "--out", str(table)]
+    command = ["pmi", "sample", "--k", "3", "--threads", "1", "--out", str(table)]
     die = die_at_operation(at, cache)
 
     def with_cache() -> None:
