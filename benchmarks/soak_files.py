@@ -3,8 +3,12 @@
 import os
 import random
 import shutil
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from soak_inputs import fasta_text, sequences
@@ -110,17 +114,25 @@ def changed_sources(number: int, rng: np.random.Generator, folder: Path) -> Tria
     """A source changes while a store is made of it: refused, or the store of one of the two."""
     kind = CHANGES[number % len(CHANGES)]
     before, after = (
-        "".join(f">c{n}\n{s * 3000}\n" for n, s in enumerate(sequences(rng))).encode()
+        "".join(f">c{n}\n{s * 10_000}\n" for n, s in enumerate(sequences(rng))).encode()
         for _ in range(2)
     )
     source, other, out = folder / "s.fa", folder / "other.fa", folder / "store"
     source.write_bytes(before)
     other.write_bytes(after)
     known = {_sha(source), _sha(other)}
-    child = Child(["genome", str(source), "--out", str(out)], folder / "log")
-    child.wait(rng.uniform(0, 0.3))
-    _change(kind, source, other, len(before) // 2, after)
-    ended = child.finish()
+    seconds = rng.uniform(0, 0.1)
+
+    def change() -> None:
+        time.sleep(seconds)
+        _change(kind, source, other, len(before) // 2, after)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and str(arguments[0]).endswith(CODES) and arguments[1] == "wb":
+            threading.Thread(target=change).start()
+
+    command = ["genome", str(source), "--out", str(out)]
+    ended = run(command, folder / "log", before=lambda: sys.addaudithook(hook))
     if (failed := fault(ended, kind, codes=(0, 2))) is not None:
         return failed
     try:

@@ -153,7 +153,8 @@ def swapped_genomes(number: int, rng: np.random.Generator, folder: Path) -> Tria
     """The genome's file is another one when a run goes on: refused until it is back."""
     source, path = folder / "g.fa", folder / "run"
     first, second = (
-        "".join(f">c{n}\n{s}\n" for n, s in enumerate(sequences(rng, 3, 40_000))) for _ in range(2)
+        "".join(f">c{n}\n{s * 120}\n" for n, s in enumerate(sequences(rng, 3, 400)))
+        for _ in range(2)
     )
     source.write_text(first)
     command = [*arguments("plain", "single", path), f"data.genome={source}"]
