@@ -114,21 +114,21 @@ def changed_sources(number: int, rng: np.random.Generator, folder: Path) -> Tria
     """A source changes while a store is made of it: refused, or the store of one of the two."""
     kind = CHANGES[number % len(CHANGES)]
     before, after = (
-        "".join(f">c{n}\n{s * 10_000}\n" for n, s in enumerate(sequences(rng))).encode()
+        "".join(f">c{n}\n{s * 30_000}\n" for n, s in enumerate(sequences(rng))).encode()
         for _ in range(2)
     )
     source, other, out = folder / "s.fa", folder / "other.fa", folder / "store"
     source.write_bytes(before)
     other.write_bytes(after)
     known = {_sha(source), _sha(other)}
-    seconds = rng.uniform(0, 0.1)
+    seconds = rng.uniform(0, 0.2)
 
     def change() -> None:
         time.sleep(seconds)
         _change(kind, source, other, len(before) // 2, after)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and str(arguments[0]).endswith(CODES) and arguments[1] == "wb":
+        if event == "open" and str(arguments[0]).endswith(CODES) and arguments[2] & os.O_CREAT:
             threading.Thread(target=change).start()
 
     command = ["genome", str(source), "--out", str(out)]

@@ -21,6 +21,7 @@ import cmgems.sweeps.run  # noqa: F401  # imported once, and not in each forked 
 from cmgems.cli import main
 
 SECONDS = 900  # after which a command counts as hanging
+PROGRAM = "import sys, cmgems.cli; sys.exit(cmgems.cli.main())"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")  # names of audit events
 
@@ -60,7 +61,7 @@ class Child:
         self.ended: Ended | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
         if shell:
-            command = ["bash", "-c", shell, "bash", sys.executable, "-m", "cmgems", *argv]
+            command = ["bash", "-c", shell, "bash", sys.executable, "-c", PROGRAM, *argv]
             with open(log, "ab") as output:
                 self.process = subprocess.Popen(
                     command, stdout=output, stderr=output, start_new_session=True
