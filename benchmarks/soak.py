@@ -76,7 +76,7 @@ PARTS = {
     ),
     "flipped": Part("flipped bits in a store", 100, flipped_stores),
     "changed": Part("a source that changes while it is read", 50, changed_sources),
-    "swapped": Part("a run that goes on with another genome in its file", 5, swapped_genomes),
+    "swapped": Part("runs that go on with another genome in their file", 3, swapped_genomes),
     "several": Part("three processes at one run folder", 5, several),
     "four": Part("four processes at one store", 5, four_at_a_store),
     "surroundings": Part(
@@ -86,7 +86,7 @@ PARTS = {
     "hostile_sweep": Part(
         "runs of a sweep with shell metacharacters in their names", 12, hostile_sweep
     ),
-    "refused_names": Part("names of runs that no folder can have", 6, refused_names),
+    "refused_names": Part("names of runs that no folder can have", 7, refused_names),
     "endurance": Part(
         "steps of a run whose second half adds no memory, open files or threads", STEPS, endurance
     ),

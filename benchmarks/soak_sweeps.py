@@ -30,9 +30,9 @@ HOSTILE_NAMES = (
     "*",
     "-rf",
     "~",
-    "${HOME}",
+    "$HOME",
 )
-REFUSED_NAMES = ("../up", "a\nb", "", ".", "/tmp/made", "a\0b")
+REFUSED_NAMES = ("../up", "a\nb", "", ".", "/tmp/made", "a\0b", "${HOME}")
 
 
 def sweep_command(folder: Path, axes: dict, *overrides: str) -> list[str]:
