@@ -93,7 +93,7 @@ def signals(number: int, rng: np.random.Generator, folder: Path) -> Trial:
 def hostile_sweep(number: int, rng: np.random.Generator, folder: Path) -> Trial:
     """A sweep of 12 runs whose names a shell would obey: all run, nothing else is made."""
     points = {name: {"seed": n} for n, name in enumerate(HOSTILE_NAMES)}
-    command = sweep_command(folder, {"masking": points}, "train.max_steps=2")
+    command = sweep_command(folder, {"masking": points}, *SHORT)
     ended = run(command, folder / "log", shell=f'cd "{folder}"; exec "$@"')
     if (failed := fault(ended, "12 hostile names")) is not None:
         return failed._replace(count=len(points))
@@ -106,7 +106,7 @@ def hostile_sweep(number: int, rng: np.random.Generator, folder: Path) -> Trial:
 def refused_names(number: int, rng: np.random.Generator, folder: Path) -> Trial:
     """A sweep with a name that no folder can have: refused in one line, or made harmless."""
     name = REFUSED_NAMES[number % len(REFUSED_NAMES)]
-    command = sweep_command(folder, {"masking": {name: {"seed": 1}}}, "train.max_steps=2")
+    command = sweep_command(folder, {"masking": {name: {"seed": 1}}}, *SHORT)
     ended = run(command, folder / "log", shell=f'cd "{folder}"; exec "$@"')
     if (failed := fault(ended, repr(name), codes=(0, 2))) is not None:
         return failed
