@@ -41,6 +41,7 @@ from soak_runs import (
     shared_memory,
     surroundings,
     swapped_genomes,
+    warm_up,
 )
 from soak_sweeps import hostile_sweep, refused_names, signals, sweeps
 
@@ -215,6 +216,8 @@ def main() -> int:
     folder = args.folder.absolute()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["CMGEMS_CACHE"] = str(folder / "cache")
+    if args.seconds:
+        warm_up(folder)
     journal = soak(args.seconds, folder, args.only.split(","))
     text = table(journal)
     print(text)
