@@ -160,6 +160,25 @@ def exists(name):
         return False
 
 
+def test_tensorboard_listens_on_loopback_alone():
+    makefile = (ROOT / "Makefile").read_text()
+    command = re.search(r"^tensorboard:.*\n\t(.*)", makefile, re.MULTILINE)[1]
+    assert "--host 127.0.0.1 " in command
+    for path in (ROOT / "Makefile", *DOCS, *(ROOT / "src").rglob("*.py")):
+        assert "bind_all" not in path.read_text(), path
+
+
+def test_what_holds_faults_off_is_tested():
+    """Each row of docs/reliability.md names its test."""
+    page = (ROOT / "docs/reliability.md").read_text().partition("| kind |")[2].partition("\n\n")[0]
+    rows = page.splitlines()[2:]
+    assert len(rows) > 15
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)`", row.rpartition(" | ")[2])
+        assert named, row
+        assert all((ROOT / name).exists() for name in named), row
+
+
 def test_ci_calls_make_lint_and_make_test():
     assert (ROOT / ".ci/run").read_text().splitlines()[-2:] == ["make lint", "make test"]
 
