@@ -20,7 +20,7 @@ import cmgems.pretraining
 import cmgems.sweeps.run  # noqa: F401  # imported once, and not in each forked child
 from cmgems.cli import main
 
-SECONDS = 900  # after which a command counts as hanging
+SECONDS = 3000  # after which a command counts as hanging
 PROGRAM = "import sys, cmgems.cli; sys.exit(cmgems.cli.main())"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")  # names of audit events
