@@ -48,6 +48,17 @@ def test_environment_constraints_and_setup_agree(setup_cfg):
     assert environment[-1]["pip"][-1] == "-e ."
 
 
+def test_every_pin_but_torch_has_hashes():
+    constraints = pins((ROOT / "constraints.txt").read_text().splitlines())
+    listed = (ROOT / "hashes.txt").read_text()
+    parts = re.findall(
+        r"^(\S+==\S+)((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", listed, re.MULTILINE
+    )
+    assert pins([pin for pin, _ in parts]) == {
+        name: version for name, version in constraints.items() if name != "torch"
+    }
+
+
 def test_ranges_admit_the_versions_that_users_have(setup_cfg):
     from packaging.requirements import Requirement
 
