@@ -10,7 +10,6 @@ from helpers.paths import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 import soak
-from soak_files import changed_sources
 from soak_inputs import KINDS, Kind, make_input, mutated
 from soak_outcomes import HELD, LOST, SILENT, TRACEBACK, Trial
 from soak_processes import differences, fingerprint
@@ -48,13 +47,6 @@ def test_a_fault_is_found_and_its_input_kept(raised, outcome, note, tmp_path, mo
     trial = mutated(number, np.random.default_rng(0), tmp_path / "trial")
     assert (trial.outcome, trial.note) == (outcome, note)
     assert (tmp_path / "faults/0-input.vcf").exists()
-
-
-def test_a_source_that_changes_while_it_is_read_is_seen(tmp_path):
-    for number in range(2):
-        (tmp_path / str(number)).mkdir()
-        trial = changed_sources(number, np.random.default_rng(number), tmp_path / str(number))
-        assert trial.outcome == HELD, trial.note
 
 
 def write_run(folder, weight=1.0, bits=1.9, seconds=7, best=3):
