@@ -143,8 +143,12 @@ def fault(ended: Ended, what: str, codes: tuple[int, ...] = (0,)) -> Trial | Non
     return None
 
 
-def left_over(folder: Path, seconds: float = 30) -> list[int]:
-    """Processes that have the folder in their arguments and do not end within this time."""
+def left_over(folder: Path, seconds: float = 300) -> list[int]:
+    """Processes that have the folder in their arguments and do not end within this time.
+
+    (It takes 8 seconds where they run, `tests/training/test_ranks.py`; but a rank that is still
+    being started sees that the first one is gone only then, on a busy machine after minutes.)
+    """
     end = time.monotonic() + seconds
     while (found := _with_argument(str(folder))) and time.monotonic() < end:
         time.sleep(0.2)
