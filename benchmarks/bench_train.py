@@ -28,6 +28,7 @@ from contestants import data_of, experiment_of, ours, peer, race
 from families import FAMILY_ROWS
 
 from cmgems.callbacks import Throughput
+from cmgems.callbacks.checkpoints import RunCheckpoints, StopOnSignal
 from cmgems.config.schema import Experiment
 from cmgems.pretraining import (
     build_callbacks,
@@ -37,7 +38,8 @@ from cmgems.pretraining import (
     silence_lightning,
 )
 from cmgems.runs.experiment import load
-from cmgems.runs.folder import RunFolder
+from cmgems.runs.folder import BEST, LAST, RunFolder
+from cmgems.runs.io import copy_checkpoint
 from cmgems.training.masks import build_masker, load_difficulty, unigram_entropy
 from cmgems.training.module import Pretraining
 
@@ -84,14 +86,39 @@ def lightning(rounds: int) -> None:
         for _ in range(max(rounds // 4, 2)):
             bare += _bare_steps(_run_of(overrides))
             whole += _lightning_steps(_run_of(overrides))[0]
-        for clock, what in ((0, "wall clock"), (1, "processor time")):
-            ones, others = (sorted(each[clock] for each in steps) for steps in (bare, whole))
-            best, median = others[0] / ones[0], statistics.median(others) / statistics.median(ones)
-            print(
-                f"  {name:<12}{what:<16}{statistics.median(ones) * 1e3:>8.1f} ms a bare step,"
-                f"{statistics.median(others) * 1e3:>8.1f} ms with Lightning and callbacks:"
-                f" {best - 1:+.1%} by the best, {median - 1:+.1%} by the median"
-            )
+        _compare(name, "a bare step", bare, "with Lightning and callbacks", whole)
+
+
+def guards(rounds: int) -> None:
+    """Guards and checkpoints over the quickstart's steps without; wanted: at most 2 % more time."""
+    without: list[Clocks] = []
+    whole: list[Clocks] = []
+    saves: list[float] = []
+    for _ in range(max(rounds // 2, 2)):
+        without += _lightning_steps(_run_of([]), guarded=False)[0]
+        whole += _lightning_steps(_run_of([]), saves=saves)[0]
+    _compare("guards", "a step without", without, "with them", whole)
+    every = load(EXPERIMENTS / "pretrain/quickstart.yaml").validation.every_n_steps
+    steps = [seconds for seconds, _ in whole]
+    best = min(saves) / (every * min(steps))
+    median = statistics.median(saves) / (every * statistics.median(steps))
+    print(
+        f"  checkpoints {statistics.median(saves) * 1e3:.1f} ms for last.ckpt and best.ckpt, every "
+        f"{every} steps: {best:+.2%} by the best, {median:+.2%} by the median"
+    )
+
+
+def _compare(
+    name: str, first: str, ones: list["Clocks"], second: str, others: list["Clocks"]
+) -> None:
+    for clock, what in ((0, "wall clock"), (1, "processor time")):
+        a, b = (sorted(each[clock] for each in steps) for steps in (ones, others))
+        best, median = b[0] / a[0], statistics.median(b) / statistics.median(a)
+        print(
+            f"  {name:<12}{what:<16}{statistics.median(a) * 1e3:>8.1f} ms {first},"
+            f"{statistics.median(b) * 1e3:>8.1f} ms {second}:"
+            f" {best - 1:+.1%} by the best, {median - 1:+.1%} by the median"
+        )
 
 
 def data(rounds: int) -> None:
@@ -152,8 +179,14 @@ class StepTimes(L.Callback):
         self.begins.append(clocks())
 
 
-def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
-    """Each step of the run that `cmgems pretrain` makes, and the fraction of time spent on data."""
+def _lightning_steps(
+    experiment: Experiment, guarded: bool = True, saves: list[float] | None = None
+) -> tuple[list[Clocks], float]:
+    """Each step of the run that `cmgems pretrain` makes, and the fraction of time spent on data.
+
+    Not guarded: without what looks for signals, ends that are not finite, and checkpoints. To
+    `saves` go the seconds that its checkpoints take.
+    """
     silence_lightning()
     genome, windows = data_of(experiment)
     table = load_difficulty(experiment, genome)
@@ -162,11 +195,24 @@ def _lightning_steps(experiment: Experiment) -> tuple[list[Clocks], float]:
         run = RunFolder(Path(folder))
         run.checkpoints.mkdir()
         times = StepTimes()
-        parts = [times, *build_callbacks(experiment, run, table, unigram_entropy(table, genome))]
+        entropy = unigram_entropy(table, genome, module.masker.tokenization)
+        parts = [times, *build_callbacks(experiment, run, table, entropy)]
+        if not guarded:
+            parts = [part for part in parts if not isinstance(part, RunCheckpoints | StopOnSignal)]
+            module.check_finite = lambda: None
         trainer = build_trainer(experiment, "cpu", run, parts, step=-1, identity={})
         trainer.progress_bar_callback.disable()
         fit(trainer, module, windows, run)
+        if saves is not None:
+            saves += [_save_seconds(trainer, run.checkpoints) for _ in range(5)]
     return _steps(times.begins), find_callback(Throughput, parts).results()["fraction_data"]
+
+
+def _save_seconds(trainer: L.Trainer, folder: Path) -> float:
+    begin = time.perf_counter()
+    trainer.save_checkpoint(folder / LAST)
+    copy_checkpoint(folder / LAST, folder / BEST)
+    return time.perf_counter() - begin
 
 
 # The process says when its first optimizer step is done, and ends.
@@ -243,6 +289,7 @@ ROWS = {
     "cpu-full": cpu_full,
     "cpu-mix": cpu_mix,
     "lightning": lightning,
+    "guards": guards,
     "data": data,
     "start": start,
     "gpu": gpu,

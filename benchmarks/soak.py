@@ -1,13 +1,13 @@
-"""The soak: how cmgems takes kills, signals, damaged files and bare surroundings, for an hour.
+"""The soak: how cmgems takes kills, signals, damaged files and bare surroundings, in about an hour.
 
     make soak [SOAK=SECONDS]
     python benchmarks/soak.py --seconds 600 --folder runs/soak [--only kills,mutated]
 
-Trials of all parts in turns, the part with the least time so far next, each with random numbers of
-its own. Every trial ends as held, lost (what should go on does not), silent (another result than
+Trials of all parts in turns, the part that is least far on next, each with random numbers of its
+own. Every trial ends as held, lost (what should go on does not), silent (another result than
 undisturbed, without a word) or traceback. Journal: trials.jsonl in the folder; run again, the soak
-goes on with the next trials and counts those before, until all together took the seconds. Inputs
-that were not held are in faults/. The table goes to docs/reliability.md, between its markers.
+goes on with the next trials until all parts are complete. What was not held is in faults/. The
+table goes to docs/reliability.md, between its markers.
 """
 
 import argparse
@@ -19,50 +19,78 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from soak_runs import (
-    kills,
-    operations,
-    several,
-    signals,
-    surroundings,
-    sweep_names,
-    sweeps,
-)
-from soak_trials import (
-    HELD,
-    LOST,
-    SILENT,
-    TRACEBACK,
-    Trial,
+from soak_files import (
     caches,
+    changed_sources,
     exports,
     flipped_stores,
     four_at_a_store,
-    mutated,
     stores,
 )
+from soak_inputs import mutated
+from soak_outcomes import HELD, LOST, SILENT, TRACEBACK, Trial
+from soak_runs import (
+    STEPS,
+    endurance,
+    kills,
+    operations,
+    several,
+    shared_memory,
+    surroundings,
+    swapped_genomes,
+    warm_up,
+)
+from soak_sweeps import hostile_sweep, refused_names, signals, sweeps
 
-PARTS: dict[str, tuple[str, float, Callable[..., Trial | None]]] = {
-    # name: (what the table says, share of the time, one trial)
-    "kills": ("SIGKILLs at random times of a run, up to three each", 6, kills),
-    "operations": ("SIGKILL at each file operation of a run", 4, operations),
-    "stores": ("... of a store that is built", 0.5, stores),
-    "caches": ("... of a table through the cache", 1, caches),
-    "exports": ("... of an export", 0.5, exports),
-    "sweeps": ("... of a sweep", 2, sweeps),
-    "signals": ("signals INT, TERM, HUP, USR1 to a run", 2, signals),
-    "mutated": ("damaged sequences, tables, VCF, YAML, checkpoints", 3, mutated),
-    "flipped": ("flipped bits in a store", 0.3, flipped_stores),
-    "several": ("three processes at one run folder", 0.5, several),
-    "four": ("four processes at one store", 0.3, four_at_a_store),
-    "surroundings": (
-        "64 open files, no HOME, no TMPDIR, closed output, 1 MB of /dev/shm",
-        1,
-        surroundings,
+ALL = 0
+GUESS = 50  # trials of a part that has no number
+
+
+class Part(NamedTuple):
+    text: str  # what the table says
+    wanted: int  # kills, inputs, ... to be tried; ALL: until there is no other
+    trial: Callable[[int, np.random.Generator, Path], Trial | None]
+
+
+PARTS = {
+    "kills": Part(
+        "SIGKILLs at random times of runs: single, accumulated, two ranks (all or one of them)",
+        200,
+        kills,
     ),
-    "sweep_names": ("shell metacharacters in names of a sweep", 1, sweep_names),
+    "operations": Part("SIGKILL at each file operation of a run", ALL, operations),
+    "caches": Part("... of a table through the cache", ALL, caches),
+    "stores": Part("... of a store", ALL, stores),
+    "exports": Part("... of an export", ALL, exports),
+    "sweeps": Part("... of a sweep", ALL, sweeps),
+    "signals": Part(
+        "signals INT, TERM, HUP, USR1 to a run, the first of two ranks, the other, both, a sweep, "
+        "its run",
+        24,
+        signals,
+    ),
+    "mutated": Part(
+        "damaged sequences, labelled files, VCF, YAML, checkpoints, stores", 100_000, mutated
+    ),
+    "flipped": Part("flipped bits in a store", 100, flipped_stores),
+    "changed": Part("a source that changes while it is read", 50, changed_sources),
+    "swapped": Part("runs that go on with another genome in their file", 3, swapped_genomes),
+    "several": Part("three processes at one run folder", 5, several),
+    "four": Part("four processes at one store", 5, four_at_a_store),
+    "surroundings": Part(
+        "runs with 64 open files, no HOME, no TMPDIR, closed output", 4, surroundings
+    ),
+    "shared_memory": Part("runs with 1 MB of /dev/shm", 1, shared_memory),
+    "hostile_sweep": Part(
+        "runs of a sweep with shell metacharacters in their names", 12, hostile_sweep
+    ),
+    "refused_names": Part("names of runs that no folder can have", 7, refused_names),
+    "endurance": Part(
+        "steps of a run whose second half adds no memory, open files or threads", STEPS, endurance
+    ),
 }
 BEGIN, END = "<!-- soak: begin -->", "<!-- soak: end -->"
 DOCS = Path(__file__).resolve().parent.parent / "docs/reliability.md"
@@ -87,16 +115,17 @@ class Journal:
         with open(self.path, "a") as handle:
             handle.write(json.dumps(self.entries[-1]) + "\n")
 
-    def seconds(self, part: str = "") -> float:
-        return sum(e["seconds"] for e in self.entries if part in ("", e["part"]))
+    def of(self, part: str) -> list[dict]:
+        """The trials of a part."""
+        return [entry for entry in self.entries if entry["part"] == part and entry["outcome"]]
 
-    def next_number(self, part: str) -> int:
-        """Of the next trial; from 0 again once all file operations of a command had a kill."""
-        number = 0
-        for entry in self.entries:
-            if entry["part"] == part:
-                number = entry["number"] + 1 if entry["outcome"] else 0
-        return number
+    def tried(self, part: str) -> int:
+        return sum(entry["count"] for entry in self.of(part))
+
+    def is_complete(self, part: str) -> bool:
+        wanted = PARTS[part].wanted
+        exhausted = any(e["part"] == part and not e["outcome"] for e in self.entries)
+        return exhausted or (bool(wanted) and self.tried(part) >= wanted)
 
 
 def try_once(part: str, number: int, seed: int, folder: Path) -> Trial | None:
@@ -110,7 +139,7 @@ def try_once(part: str, number: int, seed: int, folder: Path) -> Trial | None:
     if not child:
         code = 1
         try:
-            trial = PARTS[part][2](number, np.random.default_rng(seed), place)
+            trial = PARTS[part].trial(number, np.random.default_rng(seed), place)
             answer.write_text(json.dumps(trial))
             code = 0
         except BaseException:
@@ -124,41 +153,48 @@ def try_once(part: str, number: int, seed: int, folder: Path) -> Trial | None:
 
 
 def soak(seconds: float, folder: Path, parts: list[str]) -> Journal:
-    """Trials until all of the journal took so many seconds."""
-    journal = Journal(folder)
-    os.environ["CMGEMS_CACHE"] = str(folder / "cache")
-    while journal.seconds() < seconds:
-        part = min(parts, key=lambda name: journal.seconds(name) / PARTS[name][1])
-        number, begin = journal.next_number(part), time.monotonic()
+    """Trials until all parts are complete, or for so many seconds; the part least far on next."""
+    journal, end = Journal(folder), time.monotonic() + seconds
+    while time.monotonic() < end:
+        todo = [part for part in parts if not journal.is_complete(part)]
+        if not todo:
+            break
+        part = min(todo, key=lambda part: journal.tried(part) / (PARTS[part].wanted or GUESS))
+        number, begin = len(journal.of(part)), time.monotonic()
         trial = try_once(part, number, len(journal.entries), folder)
         journal.add(part, number, time.monotonic() - begin, trial)
         if trial and trial.outcome != HELD:
             print(f"{part} {number}: {trial.outcome}: {trial.note}", flush=True)
-            if trial.outcome != TRACEBACK or part != "mutated":
-                keep = folder / "faults" / f"{part}-{number}"
-                shutil.rmtree(keep, ignore_errors=True)
-                shutil.copytree(folder / "trial", keep, symlinks=True)
+            kept = folder / "faults" / f"{part}-{number}"
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(folder / "trial", kept, symlinks=True)
     return journal
 
 
 def table(journal: Journal) -> str:
     """Markdown: per part what was tried, held, lost, silently wrong, or ended in a traceback."""
-    columns = (HELD, LOST, SILENT, TRACEBACK)
+    faults = (LOST, SILENT, TRACEBACK)
     lines = [
         "| what | tried | held | lost | silent wrong outcomes | tracebacks |",
         "| --- |" + " ---: |" * 5,
     ]
     totals = np.zeros(5, int)
-    for name, (text, _, _) in PARTS.items():
-        entries = [e for e in journal.entries if e["part"] == name and e["outcome"]]
-        # of a batch of inputs, all but the last one were held
-        tried = sum(e["count"] for e in entries)
-        faults = [sum(e["outcome"] == column for e in entries) for column in columns[1:]]
-        row = np.array([tried, tried - sum(faults), *faults])
+    for name, part in PARTS.items():
+        tried = journal.tried(name)  # of a batch of inputs, all but the last one were held
+        found = [sum(e["outcome"] == fault for e in journal.of(name)) for fault in faults]
+        row = np.array([tried, tried - sum(found), *found])
         totals += row
-        lines.append(f"| {text} | " + " | ".join(f"{x:,}" for x in row) + " |")
-    lines.append("| all | " + " | ".join(f"{x:,}" for x in totals) + " |")
-    return "\n".join(lines) + f"\n\n{journal.seconds():,.0f} seconds of trials."
+        lines.append(f"| {part.text} | " + " | ".join(f"{x:,}" for x in row) + " |")
+    lines += ["| all | " + " | ".join(f"{x:,}" for x in totals) + " |", ""]
+    lines += [f"10,000 steps: {entry['note']}." for entry in journal.of("endurance")]
+    short = [
+        f"{part.text}: {journal.tried(name):,} of {f'{part.wanted:,}' if part.wanted else 'all'}"
+        for name, part in PARTS.items()
+        if not journal.is_complete(name)
+    ]
+    lines += [f"Cut short: {'; '.join(short)}."] if short else []
+    seconds = sum(entry["seconds"] for entry in journal.entries)
+    return "\n".join([*lines, f"{seconds:,.0f} seconds of trials."])
 
 
 def write_table(text: str, path: Path) -> None:
@@ -180,6 +216,8 @@ def main() -> int:
     folder = args.folder.absolute()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["CMGEMS_CACHE"] = str(folder / "cache")
+    if args.seconds:
+        warm_up(folder)
     journal = soak(args.seconds, folder, args.only.split(","))
     text = table(journal)
     print(text)

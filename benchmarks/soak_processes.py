@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from soak_outcomes import LOST, TRACEBACK, Trial
 
+import cmgems.hub.folder
+import cmgems.pretraining
+import cmgems.sweeps.run  # noqa: F401  # imported once, and not in each forked child
 from cmgems.cli import main
 
-SECONDS = 300  # after which a command counts as hanging
+SECONDS = 3000  # after which a command counts as hanging
+PROGRAM = "import sys, cmgems.cli; sys.exit(cmgems.cli.main())"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")  # names of audit events
 
@@ -40,8 +45,8 @@ class Ended(NamedTuple):
 class Child:
     """A command in a process group of its own.
 
-    It is forked, with everything imported; one that starts further processes itself has to be a
-    program of its own (`fresh`).
+    It is forked, with everything imported; with a shell command, which ends with "$@", it is a
+    program of its own.
     """
 
     def __init__(
@@ -49,16 +54,14 @@ class Child:
         argv: list[str],
         log: Path,
         *,
-        fresh: bool = False,
         before: Callable[[], None] = lambda: None,
         shell: str = "",
     ) -> None:
         self.log = log
+        self.ended: Ended | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
-        if fresh or shell:
-            command = [sys.executable, "-m", "cmgems", *argv]
-            if shell:  # `shell` ends with "$@"
-                command = ["bash", "-c", shell, "bash", *command]
+        if shell:
+            command = ["bash", "-c", shell, "bash", sys.executable, "-c", PROGRAM, *argv]
             with open(log, "ab") as output:
                 self.process = subprocess.Popen(
                     command, stdout=output, stderr=output, start_new_session=True
@@ -70,31 +73,38 @@ class Child:
         if not self.pid:
             _be_child(argv, log, before)
 
-    def send(self, number: int) -> None:
-        """Send a signal to all processes of the group that are left."""
+    def send(self, number: int, target: str = "group") -> None:
+        """Send a signal to the processes of the group that are left, the parent or its child."""
+        children = f"/proc/{self.pid}/task/{self.pid}/children"
         try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
+            if target == "group":
+                os.killpg(self.pid, number)
+            elif target == "parent":
+                os.kill(self.pid, number)
+            else:
+                for child in Path(children).read_text().split():
+                    os.kill(int(child), number)
+        except (ProcessLookupError, FileNotFoundError):
             return  # it has ended
 
     def wait(self, seconds: float = SECONDS) -> Ended | None:
         """How it ended, or None if it has not within this time."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while self.ended is None and time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                return Ended(
-                    os.waitstatus_to_exitcode(status), self.log.read_text("utf-8", "replace")
-                )
-            time.sleep(0.02)
-        return None
+                text = self.log.read_text("utf-8", "replace")
+                self.ended = Ended(os.waitstatus_to_exitcode(status), text)
+            else:
+                time.sleep(0.02)
+        return self.ended
 
     def finish(self) -> Ended:
         """Wait for the end; a command that hangs is killed."""
         ended = self.wait()
         if ended is None:
             self.send(signal.SIGKILL)
-            self.wait(10)
+            self.wait(30)
             return Ended(-1000, self.log.read_text("utf-8", "replace"))
         return ended
 
@@ -103,12 +113,13 @@ def _be_child(argv: list[str], log: Path, before: Callable[[], None]) -> None:
     code = 1
     try:
         os.setsid()
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for number in (1, 2):
             os.dup2(descriptor, number)
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-        sys.argv = ["cmgems", *argv]
+        # the other ranks of a run are started with these arguments
+        sys.argv = [str(Path(sys.executable).with_name("cmgems")), *argv]
         before()
         code = main(argv)
         sys.stdout.flush()
@@ -121,6 +132,38 @@ def _be_child(argv: list[str], log: Path, before: Callable[[], None]) -> None:
 
 def run(argv: list[str], log: Path, **options: Any) -> Ended:
     return Child(argv, log, **options).finish()
+
+
+def fault(ended: Ended, what: str, codes: tuple[int, ...] = (0,)) -> Trial | None:
+    """The trial of a command that did not end as it should."""
+    if ended.has_traceback:
+        return Trial(TRACEBACK, f"{what}: {ended.last_line}")
+    if ended.code not in codes:
+        return Trial(LOST, f"{what}: code {ended.code}, {ended.last_line}")
+    return None
+
+
+def left_over(folder: Path, seconds: float = 300) -> list[int]:
+    """Processes that have the folder in their arguments and do not end within this time.
+
+    (It takes 8 seconds where they run, `tests/training/test_ranks.py`; but a rank that is still
+    being started sees that the first one is gone only then, on a busy machine after minutes.)
+    """
+    end = time.monotonic() + seconds
+    while (found := _with_argument(str(folder))) and time.monotonic() < end:
+        time.sleep(0.2)
+    return found
+
+
+def _with_argument(text: str) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text in path.read_text("utf-8", "replace"):
+                found.append(int(path.parent.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+    return found
 
 
 def die_at_operation(number: int, folder: Path) -> Callable[[], None]:

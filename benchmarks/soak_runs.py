@@ -1,24 +1,37 @@
-"""Trials of the soak with runs: kills, signals, several processes, bare surroundings, sweeps."""
+"""Trials of the soak with runs: kills, several processes, bare surroundings, 10,000 steps."""
 
 import json
 import os
 import shutil
 import signal
 import subprocess
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
-import yaml
-from soak_processes import Child, Ended, die_at_operation, differences, fingerprint, run
-from soak_trials import HELD, LOST, SILENT, TRACEBACK, Trial
+from soak_inputs import EXPERIMENTS, sequences
+from soak_outcomes import HELD, LOST, SILENT, Trial
+from soak_processes import (
+    Child,
+    Ended,
+    die_at_operation,
+    differences,
+    fault,
+    fingerprint,
+    left_over,
+    run,
+)
+from tqdm import tqdm
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+from cmgems.cli import main
+
 BASE = EXPERIMENTS / "pretrain/base.yaml"
 TINY = [
     "train.global_batch_size=4",
     "train.log_every_n_steps=1",
     "train.accelerator=cpu",
     "train.max_steps=12",
+    "train.figures=false",
     "validation.every_n_steps=3",
     "validation.windows=8",
     "validation.final_windows=40",
@@ -37,7 +50,7 @@ CASES = {
         "curriculum.plateau.threshold=1e9",
     ],
     "cm_step": ["curriculum.schedule=linear", "curriculum.strategies=[random,global_pmi]"],
-    "loss_adaptive": ["curriculum.strategies=[loss_adaptive]"],
+    "loss_adaptive": ["curriculum.strategies=[loss_adaptive]", "train.figures=true"],
     "ramps": [
         "curriculum.strategies=[random]",
         "curriculum.ramps.mask_ratio={schedule: linear, end: 0.3}",
@@ -55,83 +68,87 @@ LAYOUTS = {
     "accumulated": ["train.micro_batch_size=2"],
     "two ranks": ["train.micro_batch_size=2", "train.devices=2"],
 }
-SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGUSR1: 138}
-SHELLS = {
-    "64 open files": 'ulimit -n 64; exec "$@"',
-    "no HOME": 'unset HOME; exec "$@"',
-    "no TMPDIR": 'export TMPDIR=/nonexistent; exec "$@"',
-    "closed output": 'exec "$@" >&- 2>&-',
-    "1 MB of /dev/shm": 'mount -t tmpfs -o size=1m none /dev/shm; exec "$@"',
-}
+KILLED_LAYOUTS = (*("single", "accumulated") * 4, "two ranks")  # those take long to start
+SHORT = ["train.max_steps=4", "validation.every_n_steps=2"]
 
 
-def arguments(case: str, layout: str, folder: Path) -> list[str]:
+def arguments(case: str, layout: str, folder: Path, *overrides: str) -> list[str]:
     """Of `cmgems pretrain`, which begins the run or resumes it."""
-    resume = [f"run.resume={str(folder.exists()).lower()}", f"run.dir={folder}"]
-    return ["pretrain", str(BASE), *TINY, *CASES[case], *LAYOUTS[layout], *resume]
+    options = [*TINY, *CASES[case], *LAYOUTS[layout], *overrides]
+    return ["pretrain", str(BASE), *options, "run.resume=auto", f"run.dir={folder}"]
 
 
-def reference(case: str, layout: str, folder: Path) -> tuple[dict, float]:
+def warm_up(folder: Path) -> None:
+    """Import and compile in this process what a run needs, which forked ones have then."""
+    tqdm.monitor_interval = 0  # forked processes would lack its thread
+    path = folder / "warm"
+    shutil.rmtree(path, ignore_errors=True)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        main(arguments("plain", "single", path))
+    shutil.rmtree(path)
+
+
+def reference(case: str, layout: str, folder: Path, *overrides: str) -> tuple[dict, float]:
     """The fingerprint of the run that nothing disturbs, and its seconds; computed once."""
-    kept = folder.parent / "references" / f"{case}-{layout}.json".replace(" ", "_")
+    place = reference_folder(case, layout, folder, *overrides)
+    kept = place / "fingerprint.json"
     if not kept.exists():
-        path = folder.parent / "references/run"
-        shutil.rmtree(path, ignore_errors=True)
-        for _ in range(2):  # the second is timed: caches are full
-            shutil.rmtree(path, ignore_errors=True)
+        for _ in range(1 if (place.parent).exists() else 2):  # the first one of all fills the cache
+            shutil.rmtree(place, ignore_errors=True)
             before = os.times().elapsed
-            ended = run(
-                arguments(case, layout, path),
-                folder.parent / "references/log",
-                fresh=layout == "two ranks",
-            )
+            ended = run(arguments(case, layout, place / "run", *overrides), place / "log")
             if ended.code:
                 raise RuntimeError(f"{case}, {layout}: {ended.text[-2000:]}")
-        content = [fingerprint(path), os.times().elapsed - before]
+        content = [fingerprint(place / "run"), os.times().elapsed - before]
         kept.write_text(json.dumps(content))
     wanted, seconds = json.loads(kept.read_text())
     return wanted, seconds
 
 
-def judge(ended: Ended, path: Path, wanted: dict, what: str) -> Trial:
+def reference_folder(case: str, layout: str, folder: Path, *overrides: str) -> Path:
+    name = "-".join([case, layout, *overrides]).replace(" ", "_")
+    return folder.parent / "references" / name
+
+
+def judge(ended: Ended, path: Path, wanted: dict, what: str, count: int = 1) -> Trial:
     """Whether a run that went on to its end is the undisturbed one."""
-    if ended.has_traceback:
-        return Trial(TRACEBACK, f"{what}: {ended.last_line}")
-    if ended.code:
-        return Trial(LOST, f"{what}: code {ended.code}, {ended.last_line}")
+    if (failed := fault(ended, what)) is not None:
+        return failed._replace(count=count)
     differ = differences(json.loads(json.dumps(fingerprint(path))), wanted)
-    return Trial(SILENT, f"{what}: other {differ}") if differ else Trial(HELD, what)
+    if differ:
+        return Trial(SILENT, f"{what}: other {differ}", count)
+    return Trial(HELD, what, count)
 
 
 def kills(number: int, rng: np.random.Generator, folder: Path) -> Trial:
-    """SIGKILL at random times, up to three times, then to the end."""
+    """Some SIGKILLs at random times, of all ranks or one of them, then to the end."""
+    layout = KILLED_LAYOUTS[number % len(KILLED_LAYOUTS)]
     case = list(CASES)[number % len(CASES)]
-    layout = list(LAYOUTS)[number // len(CASES) % len(LAYOUTS)]
     wanted, seconds = reference(case, layout, folder)
-    path, fresh = folder / "run", layout == "two ranks"
-    for part in range(int(rng.integers(1, 4))):
-        child = Child(arguments(case, layout, path), folder / f"log{part}", fresh=fresh)
-        child.wait(rng.uniform(0, seconds))
-        child.send(signal.SIGKILL)
-        child.finish() if child.wait(0.1) is None else None
-    ended = run(arguments(case, layout, path), folder / "log", fresh=fresh)
-    return judge(ended, path, wanted, f"{case}, {layout}")
+    path, landed = folder / "run", 0
+    targets = ("group", "parent", "child") if layout == "two ranks" else ("group",)
+    for part in range(int(rng.integers(3, 9))):
+        child = Child(arguments(case, layout, path), folder / f"log{part}")
+        if child.wait(rng.uniform(0, seconds)) is not None:
+            continue  # it has ended before
+        child.send(signal.SIGKILL, str(rng.choice(targets)))
+        landed += 1
+        if (ended := child.finish()).has_traceback:
+            return judge(ended, path, wanted, f"{case}, {layout}, amid", landed)
+        if left := left_over(folder):
+            return Trial(LOST, f"{case}, {layout}: processes are left: {left}", landed)
+    ended = run(arguments(case, layout, path), folder / "log")
+    return judge(ended, path, wanted, f"{case}, {layout}", landed)
 
 
-def signals(number: int, rng: np.random.Generator, folder: Path) -> Trial:
-    """A signal at a random time: its exit code, no traceback, and the run goes on."""
-    wanted, seconds = reference("dropout", "single", folder)
-    chosen = list(SIGNALS)[number % len(SIGNALS)]
-    path, what = folder / "run", chosen.name
-    child = Child(arguments("dropout", "single", path), folder / "log0")
-    child.wait(rng.uniform(0.3, seconds))
-    child.send(chosen)
-    stopped = child.finish()
-    if stopped.has_traceback:
-        return Trial(TRACEBACK, f"{what}: {stopped.last_line}")
-    if stopped.code not in (0, SIGNALS[chosen]):
-        return Trial(LOST, f"{what}: exit code {stopped.code}, {stopped.last_line}")
-    return judge(run(arguments("dropout", "single", path), folder / "log"), path, wanted, what)
+def operations(number: int, rng: np.random.Generator, folder: Path) -> Trial | None:
+    """SIGKILL just before the n-th change of a file, then the same command again."""
+    path, at = folder / "run", number + 1
+    wanted, _ = reference("plateau", "accumulated", folder, *SHORT)
+    command = arguments("plateau", "accumulated", path, *SHORT)
+    if run(command, folder / "log0", before=die_at_operation(at, path)).code == 0:
+        return None  # it has fewer
+    return judge(run(command, folder / "log"), path, wanted, f"operation {at} of a run")
 
 
 def several(number: int, rng: np.random.Generator, folder: Path) -> Trial:
@@ -139,83 +156,97 @@ def several(number: int, rng: np.random.Generator, folder: Path) -> Trial:
     wanted, _ = reference("plain", "single", folder)
     path = folder / "run"
     children = [Child(arguments("plain", "single", path), folder / f"log{n}") for n in range(3)]
-    ended = [child.finish() for child in children]
-    for one in ended:
-        if one.has_traceback:
-            return Trial(TRACEBACK, one.last_line)
-        if one.code not in (0, 2):
-            return Trial(LOST, f"code {one.code}: {one.last_line}")
+    for ended in [child.finish() for child in children]:
+        if (failed := fault(ended, "three at one run", codes=(0, 2))) is not None:
+            return failed
     return judge(run(arguments("plain", "single", path), folder / "log"), path, wanted, "three")
 
 
-def surroundings(number: int, rng: np.random.Generator, folder: Path) -> Trial | None:
-    """A run where something is missing that machines usually have."""
-    wanted, _ = reference("plain", "single", folder)
-    name = list(SHELLS)[number % len(SHELLS)]
-    shell = SHELLS[name]
-    if "mount" in shell:
-        shell = f"exec unshare -m bash -c '{shell}' bash \"$@\""
-        if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
-            return None  # it takes root
-    path = folder / "run"
+def swapped_genomes(number: int, rng: np.random.Generator, folder: Path) -> Trial:
+    """The genome's file is another one when a run goes on: refused until it is back."""
+    source, path = folder / "g.fa", folder / "run"
+    first, second = (
+        "".join(f">c{n}\n{s * 120}\n" for n, s in enumerate(sequences(rng, 3, 400)))
+        for _ in range(2)
+    )
+    source.write_text(first)
+    command = [*arguments("plain", "single", path), f"data.genome={source}"]
+    undisturbed = [*arguments("plain", "single", folder / "whole"), f"data.genome={source}"]
+    if (failed := fault(run(undisturbed, folder / "log0"), "undisturbed")) is not None:
+        return failed
+    run(command, folder / "log1", before=die_at_operation(int(rng.integers(45, 60)), path))
+    source.write_text(second)
+    ended = run(command, folder / "log2")
+    if (failed := fault(ended, "another genome", codes=(2,))) is not None:
+        return failed._replace(outcome=SILENT) if not ended.code else failed
+    source.write_text(first)
     return judge(
-        run(arguments("plain", "single", path), folder / "log", shell=shell), path, wanted, name
+        run(command, folder / "log"), path, fingerprint(folder / "whole"), "swapped genome"
     )
 
 
-HOSTILE_NAMES = (
-    "$(touch made)",
-    "a;touch made",
-    "`touch made`",
-    "'\"",
-    "a b",
-    "../up",
-    "-rf",
-    "a\nb",
-)
+SHELLS = {
+    "64 open files": 'ulimit -n 64; exec "$@"',
+    "no HOME": 'unset HOME; exec "$@"',
+    "no TMPDIR": 'export TMPDIR=/nonexistent; exec "$@"',
+    "closed output": 'exec "$@" >&- 2>&-',
+}
 
 
-def sweep_names(number: int, rng: np.random.Generator, folder: Path) -> Trial:
-    """A sweep with shell metacharacters in a name: run, or refused in one line."""
-    name = HOSTILE_NAMES[number % len(HOSTILE_NAMES)]
-    points = {name: {"curriculum.strategies": ["random"]}, "plain": {"seed": 1}}
-    content = {"base": str(BASE), "axes": {"masking": points}}
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(content))
-    overrides = [*TINY, *LAYOUTS["single"], "train.max_steps=3", f"dir={folder / 'sweep'}"]
-    shell = f'cd "{folder}"; exec "$@"'
-    ended = run(["sweep", str(folder / "sweep.yaml"), *overrides], folder / "log", shell=shell)
-    if ended.has_traceback:
-        return Trial(TRACEBACK, f"{name!r}: {ended.last_line}")
-    outside = {path.name for path in folder.iterdir()} - {"sweep", "sweep.yaml", "log"}
-    if outside or any(folder.rglob("made")):
-        return Trial(SILENT, f"{name!r}: made {outside or 'made'}")
-    return Trial(HELD if ended.code in (0, 2) else LOST, f"{name!r}: {ended.last_line}")
+def surroundings(number: int, rng: np.random.Generator, folder: Path) -> Trial:
+    """A run where something is missing that machines usually have."""
+    name = list(SHELLS)[number % len(SHELLS)]
+    return _in_shell(SHELLS[name], name, folder)
 
 
-def sweeps(number: int, rng: np.random.Generator, folder: Path) -> Trial | None:
-    """SIGKILL of a sweep just before its n-th change of a file, then the same sweep again."""
-    wanted, _ = reference("plain", "single", folder)
-    content = {
-        "base": str(BASE),
-        "axes": {"seed": [0]},
-        "set": {"curriculum.strategies": ["random"]},
-    }
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(content))
-    out, at = folder / "sweep", number + 1
-    command = ["sweep", str(folder / "sweep.yaml"), *TINY, *LAYOUTS["single"], f"dir={out}"]
-    if run(command, folder / "log0", before=die_at_operation(at, out)).code == 0:
+def shared_memory(number: int, rng: np.random.Generator, folder: Path) -> Trial | None:
+    """A run next to a /dev/shm of 1 MB; it takes root to make one."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         return None
-    ended = run(command, folder / "log")
-    (path,) = (path for path in out.iterdir() if (path / "config.yaml").exists())
-    return judge(ended, path, wanted, f"operation {at} of a sweep")
+    mount = 'mount -t tmpfs -o size=1m none /dev/shm; exec "$@"'
+    shell = f"exec unshare -m bash -c '{mount}' bash \"$@\""
+    return _in_shell(shell, "1 MB of /dev/shm", folder)
 
 
-def operations(number: int, rng: np.random.Generator, folder: Path) -> Trial | None:
-    """SIGKILL just before the n-th change of a file, then the same command again."""
-    path, at = folder / "run", number + 1
-    wanted, _ = reference("plateau", "accumulated", folder)
-    command = arguments("plateau", "accumulated", path)
-    if run(command, folder / "log0", before=die_at_operation(at, path)).code == 0:
-        return None  # it has fewer
-    ended = run(arguments("plateau", "accumulated", path), folder / "log")
-    return judge(ended, path, wanted, f"operation {at} of a run")
+def _in_shell(shell: str, name: str, folder: Path) -> Trial:
+    wanted, _ = reference("plain", "single", folder)
+    path = folder / "run"
+    ended = run(arguments("plain", "single", path), folder / "log", shell=shell)
+    return judge(ended, path, wanted, name)
+
+
+STEPS = 10_000
+GROWTH = 16 * 1024**2  # bytes of resident memory that the second half of a run may add
+
+
+def endurance(number: int, rng: np.random.Generator, folder: Path) -> Trial:
+    """Memory, open files and threads of a run of 10,000 steps: its second half adds none."""
+    path = folder / "run"
+    overrides = [f"train.max_steps={STEPS}", "train.log_every_n_steps=50"]
+    overrides += [
+        f"validation.every_n_steps={STEPS // 20}",
+        "curriculum.strategies=[loss_adaptive]",
+    ]
+    child = Child(arguments("dropout", "single", path, *overrides), folder / "log")
+    used: list[tuple[int, int, int]] = []
+    while (ended := child.wait(0.5)) is None:
+        if (path / "checkpoints/last.ckpt").exists() and (now := _usage(child.pid)):
+            used.append(now)
+    if (failed := fault(ended, "10,000 steps")) is not None:
+        return failed._replace(count=STEPS)
+    half = len(used) // 2
+    before, after = np.max(used[half // 2 : half], axis=0), np.max(used[half:], axis=0)
+    growth = after - before
+    note = f"memory {growth[0] / 1024**2:+.1f} MB, files {growth[1]:+d}, threads {growth[2]:+d}"
+    held = growth[0] < GROWTH and growth[1] <= 0 and growth[2] <= 0
+    return Trial(HELD if held else LOST, note, STEPS)
+
+
+def _usage(pid: int) -> tuple[int, int, int] | None:
+    """Bytes of resident memory, open files and threads of a process."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        files, threads = (len(os.listdir(f"/proc/{pid}/{name}")) for name in ("fd", "task"))
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return None  # it has just ended
+    return pages * os.sysconf("SC_PAGE_SIZE"), files, threads

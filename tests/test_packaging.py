@@ -48,6 +48,17 @@ def test_environment_constraints_and_setup_agree(setup_cfg):
     assert environment[-1]["pip"][-1] == "-e ."
 
 
+def test_every_pin_but_torch_has_hashes():
+    constraints = pins((ROOT / "constraints.txt").read_text().splitlines())
+    listed = (ROOT / "hashes.txt").read_text()
+    parts = re.findall(
+        r"^(\S+==\S+)((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", listed, re.MULTILINE
+    )
+    assert pins([pin for pin, _ in parts]) == {
+        name: version for name, version in constraints.items() if name != "torch"
+    }
+
+
 def test_ranges_admit_the_versions_that_users_have(setup_cfg):
     from packaging.requirements import Requirement
 
@@ -158,6 +169,25 @@ def exists(name):
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:
         return False
+
+
+def test_tensorboard_listens_on_loopback_alone():
+    makefile = (ROOT / "Makefile").read_text()
+    command = re.search(r"^tensorboard:.*\n\t(.*)", makefile, re.MULTILINE)[1]
+    assert "--host 127.0.0.1 " in command
+    for path in (ROOT / "Makefile", *DOCS, *(ROOT / "src").rglob("*.py")):
+        assert "bind_all" not in path.read_text(), path
+
+
+def test_what_holds_faults_off_is_tested():
+    """Each row of docs/reliability.md names its test."""
+    page = (ROOT / "docs/reliability.md").read_text().partition("| kind |")[2].partition("\n\n")[0]
+    rows = page.splitlines()[2:]
+    assert len(rows) > 15
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)`", row.rpartition(" | ")[2])
+        assert named, row
+        assert all((ROOT / name).exists() for name in named), row
 
 
 def test_ci_calls_make_lint_and_make_test():

@@ -10,27 +10,42 @@ from helpers.paths import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 import soak
-import soak_trials
+from soak_inputs import KINDS, Kind, make_input, mutated
+from soak_outcomes import HELD, LOST, SILENT, TRACEBACK, Trial
 from soak_processes import differences, fingerprint
-from soak_trials import HELD, LOST, SILENT, TRACEBACK, Trial, mutated
+
+from cmgems.errors import UserError
 
 
-@pytest.mark.parametrize("number", range(5))
-def test_damaged_inputs_are_read_or_refused_in_one_line(number, tmp_path):
-    (tmp_path / "trial").mkdir()
-    trial = mutated(number, np.random.default_rng(number), tmp_path / "trial", count=40)
-    assert (trial.outcome, trial.count) == (HELD, 40), trial.note
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_inputs_are_read_or_refused_in_one_line(kind, tmp_path):
+    ending, read, count = KINDS[kind]
+    whole = make_input(kind, np.random.default_rng(0), tmp_path)
+    (tmp_path / f"whole{ending}").write_bytes(whole)
+    assert read(tmp_path / f"whole{ending}", whole) is False
+    number = list(KINDS).index(kind)
+    trial = mutated(number, np.random.default_rng(number), tmp_path / "trial", 20 / count)
+    assert (trial.outcome, trial.count) == (HELD, 20), trial.note
 
 
-def test_a_fault_is_found_and_its_input_kept(tmp_path, monkeypatch):
-    def read(path):
-        raise KeyError("chrom")
+@pytest.mark.parametrize(
+    ("raised", "outcome", "note"),
+    [
+        (KeyError("chrom"), TRACEBACK, "variants: KeyError: 'chrom' (faults/0-input.vcf)"),
+        (UserError("a\nb"), LOST, "variants: 'a\\nb' (faults/0-input.vcf)"),
+        (None, SILENT, "variants: damage was not seen (faults/0-input.vcf)"),
+    ],
+)
+def test_a_fault_is_found_and_its_input_kept(raised, outcome, note, tmp_path, monkeypatch):
+    def read(path, original):
+        if raised is not None:
+            raise raised
+        return True
 
-    monkeypatch.setattr(soak_trials, "read_variants", read)
-    (tmp_path / "trial").mkdir()
-    trial = mutated(2, np.random.default_rng(0), tmp_path / "trial", count=40)
-    assert trial.outcome == TRACEBACK
-    assert trial.note == "variants: KeyError: 'chrom' (faults/0-input.vcf)"
+    monkeypatch.setitem(KINDS, "variants", Kind(".vcf", read, 40))
+    number = list(KINDS).index("variants")
+    trial = mutated(number, np.random.default_rng(0), tmp_path / "trial")
+    assert (trial.outcome, trial.note) == (outcome, note)
     assert (tmp_path / "faults/0-input.vcf").exists()
 
 
@@ -54,21 +69,34 @@ def test_a_fingerprint_is_of_all_that_was_computed(tmp_path):
 
 
 def test_trials_go_on_and_are_counted(tmp_path, monkeypatch):
-    trials = [Trial(HELD, "", 200), Trial(TRACEBACK, "x", 200), Trial(SILENT, ""), Trial(LOST, "")]
-    made = iter([*trials, None, Trial(HELD, "")])
+    """Until a part has what is wanted of it, or says that there is no more."""
+    made = iter(
+        [Trial(HELD, "", 200), Trial(TRACEBACK, "x", 200), Trial(SILENT, ""), Trial(LOST, ""), None]
+    )
+    parts = {
+        "inputs": soak.Part("inputs", 300, lambda *_: None),
+        "kills": soak.Part("kills", soak.ALL, lambda *_: None),
+    }
+    monkeypatch.setattr(soak, "PARTS", parts)
     monkeypatch.setattr(soak, "try_once", lambda *_: next(made))
     (tmp_path / "trial").mkdir()
+    soak.soak(60, tmp_path, ["inputs"])
+    with open(tmp_path / "trials.jsonl", "a") as journal:
+        journal.write('{"part": "kil')  # cut off by a kill
+    monkeypatch.setattr(soak, "GUESS", 10)
     clock = iter(range(1000))
     monkeypatch.setattr(soak.time, "monotonic", lambda: next(clock))
-    soak.soak(4, tmp_path, ["mutated"])
-    with open(tmp_path / "trials.jsonl", "a") as journal:
-        journal.write('{"part": "muta')  # cut off by a kill
-    journal = soak.soak(6, tmp_path, ["mutated"])
-    assert [entry["number"] for entry in journal.entries] == [0, 1, 2, 3, 4, 0]
+    cut = soak.soak(3, tmp_path, ["inputs", "kills"])
+    assert [(e["part"], e["number"]) for e in cut.entries[2:]] == [("kills", 0)]
+    rows = soak.table(cut).splitlines()
+    assert "Cut short: kills: 1 of all." in rows
+    whole = soak.soak(60, tmp_path, ["inputs", "kills"])
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
-    assert [json.loads(line)["seconds"] for line in lines] == [1] * 6
-    rows = soak.table(journal).splitlines()
-    assert "| all | 403 | 400 | 1 | 1 | 1 |" in rows
+    assert [json.loads(line)["number"] for line in lines] == [0, 1, 0, 1, 2]
+    rows = soak.table(whole).splitlines()
+    assert "| inputs | 400 | 399 | 0 | 0 | 1 |" in rows
+    assert "| all | 402 | 399 | 1 | 1 | 1 |" in rows
+    assert not any("Cut short" in row for row in rows)
 
 
 def test_the_table_replaces_the_one_before(tmp_path):

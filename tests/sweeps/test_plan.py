@@ -1,5 +1,7 @@
 """The runs of a sweep file: named, overridden, refused."""
 
+import json
+
 import pytest
 from helpers.paths import EXPERIMENTS
 from helpers.sweeps import GRID
@@ -48,6 +50,8 @@ def test_axes_can_be_overridden(sweep_file):
     assert names(sweep_file(GRID, "axes.seed=[7]")) == ["easy-seed7", "hard-seed7"]
     file = sweep_file("axes: {seed: [0]}\n", "axes.optim.learning_rate=[1e-3,1e-2]")
     assert names(file) == ["seed0-learning_rate0.001", "seed0-learning_rate0.01"]
+    file = sweep_file("axes: {data.regions: [[../a.bed, b/c.bed]]}\n")
+    assert [point.name for point in cross_axes(file)] == [".._a.bed+b_c.bed"]
     file = sweep_file(GRID, "only=hard-*")
     assert [run.name for run in select_runs(file, plan_runs(file, cross_axes(file)))] == [
         "hard-seed0",
@@ -63,6 +67,14 @@ def test_axes_can_be_overridden(sweep_file):
         ("axes: {masking: [a, b]}\n", (), "axes: .*masking: no such key|section"),
         ("axes: {x: {easy: 3}}\n", (), r"axes.x.easy: found 3, wanted `key: value` lines"),
         ("axes: {seed: [1, 1]}\n", (), "two runs would be named seed1"),
+        *(
+            (
+                f"axes: {{x: {{{json.dumps(name)}: {{seed: 1}}}}}}\n",
+                (),
+                "wanted one that a folder in",
+            )
+            for name in ("../up", "a/b", "/tmp/x", "", ".", "..", "a\0b", "a" * 201)
+        ),
         ("axes: {seed: [1]}\n", ("run.dir=here",), "a sweep names its runs and their folders"),
         ("axes: {seed: [1]}\n", ("seed=2",), "this key is an axis of the sweep"),
         ("axes: {seed: [1]}\n", ("jops=2",), "jops: no such key; did you mean jobs"),

@@ -83,7 +83,7 @@ def test_no_rank_outlives_another(killed, tiny, tmp_path):
     with open(tmp_path / "err", "w") as error:
         first = subprocess.Popen([*map(str, command), *overrides], stderr=error)
     try:
-        wait_for((tmp_path / "run/checkpoints/best.ckpt").exists, 120)
+        wait_for((tmp_path / "run/checkpoints/best.ckpt").exists, 600)
         children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text()
         (second,) = map(int, children.split())
         os.kill((first.pid, second)[killed], signal.SIGKILL)

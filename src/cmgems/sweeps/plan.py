@@ -16,6 +16,7 @@ from cmgems.sweeps.config import SweepFile
 
 MAX_NAMES_SHOWN = 3  # of runs, in a message
 MAX_RUNS = 10_000  # of a grid, which are all checked before the first one
+MAX_NAME = 200  # bytes of a run's name: file systems allow 255 for that of its folder
 
 
 class Point(NamedTuple):
@@ -39,7 +40,8 @@ def cross_axes(sweep_file: SweepFile) -> list[Point]:
     Raises
     ------
     UserError
-        If an axis is not what it has to be, or two runs would have the same name.
+        If an axis is not what it has to be, a folder of the sweep cannot have the name of a run, or
+        two runs would have the same name.
     """
     path = sweep_file.path
     axes = [_parse_axis(path, name, value) for name, value in _named_axes(sweep_file.sweep.axes)]
@@ -58,6 +60,11 @@ def cross_axes(sweep_file: SweepFile) -> list[Point]:
         combinations = list(product(*axes))
     points = [_combine(combination) for combination in combinations]
     for name, count in Counter(point.name for point in points).items():
+        if not _is_folder_name(name):
+            raise UserError(
+                f"{path}: axes: found the name {name!r}, wanted one that a folder in that of "
+                f"the sweep can have: 1 to {MAX_NAME} bytes, not `.`, not `..`, without `/`"
+            )
         if count > 1:
             raise UserError(f"{path}: axes: two runs would be named {name}, wanted one")
     return points
@@ -148,10 +155,16 @@ def _parse_axis(path: Path, name: str, value: Any) -> list[Point]:
     return [Point(_value_name(name, entry), {name: entry}) for entry in value]
 
 
+def _is_folder_name(name: str) -> bool:
+    """Whether it names a folder in another one, and not that one, its parent or any other."""
+    length = len(name.encode(errors="replace"))
+    return 0 < length <= MAX_NAME and name not in (".", "..") and not {"/", "\0"} & set(name)
+
+
 def _value_name(key: str, value: Any) -> str:
     """The part of a run's name for a value: text as it is, a number with the key's last word."""
     if isinstance(value, list):
-        return "+".join(map(str, value))
+        return "+".join(str(entry).replace("/", "_") for entry in value)
     if isinstance(value, str):
         return "".join(letter if letter.isalnum() or letter in "._" else "_" for letter in value)
     return f"{key.rpartition('.')[2]}{json.dumps(value)}"
