@@ -17,23 +17,17 @@ from cmgems.tasks.dataset import pack_codes
 from cmgems.tasks.tokens import tokenize
 from cmgems.tokenization import NonOverlappingKmers, OverlappingKmers, SingleBases
 
-TEXT = "ACGTTGCANCGGTCATGATTACA"
+TEXT = "ACGTTGCANCGGTCA"
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 TOKENS = (OverlappingKmers(3), SingleBases(3), NonOverlappingKmers(3))
 
 
-@pytest.fixture(scope="module")
-def predictors(tmp_path_factory):
-    """Of each kind, strands and tokenization, in float64."""
-    folder = tmp_path_factory.mktemp("classifiers")
-    found = {}
-    for kind, strands, tokens in product(KINDS, ("forward", "both"), TOKENS):
-        saved = save_random_classifier(folder / f"{kind}-{strands}-{tokens.name}", kind, strands,
-                                       tokens)  # fmt: skip
-        loaded = load_classifier(saved)
-        loaded.classifier.double()
-        found[kind, strands, tokens] = Predictor(loaded)
-    return found
+@pytest.fixture
+def predictor(tmp_path, kind, strands, tokens):
+    """In float64."""
+    loaded = load_classifier(save_random_classifier(tmp_path, kind, strands, tokens))
+    loaded.classifier.double()
+    return Predictor(loaded)
 
 
 @torch.no_grad()
@@ -66,8 +60,7 @@ def slow_log_odds(predictor, text, column):
         ("regression", "forward", TOKENS[0], ""),
     ],
 )
-def test_effects_equal_those_of_single_mutants(predictors, kind, strands, tokens, name):
-    predictor = predictors[kind, strands, tokens]
+def test_effects_equal_those_of_single_mutants(predictor, kind, name):
     column = KINDS[kind].index(name) if name else len(KINDS[kind]) - 1
     found = ClassifierExplainer(predictor, name).explain(encode_bases(TEXT))
     own = slow_log_odds(predictor, TEXT, column)
@@ -84,11 +77,11 @@ def test_effects_equal_those_of_single_mutants(predictors, kind, strands, tokens
 
 @pytest.mark.parametrize("tokens", TOKENS, ids=lambda tokens: tokens.name)
 @pytest.mark.parametrize("strands", ["forward", "both"])
-def test_gradients_are_the_slope_of_small_steps_towards_a_mutant(predictors, strands, tokens):
+@pytest.mark.parametrize("kind", ["binary"])
+def test_gradients_are_the_slope_of_small_steps_towards_a_mutant(predictor, strands):
     """The slope at 0 of the way from the embeddings of the sequence to those of the mutant."""
-    predictor = predictors["binary", strands, tokens]
     found = ClassifierExplainer(predictor, gradients=True).explain(encode_bases(TEXT))
-    for place, base in ((0, "G"), (5, "A"), (15, "C"), (22, "G")):
+    for place, base in ((0, "G"), (5, "A"), (14, "C")):
         mutant = TEXT[:place] + base + TEXT[place + 1 :]
         slopes = []
         texts = [(TEXT, mutant)]
@@ -124,8 +117,10 @@ def test_importance_is_the_mean_loss():
     assert importance(effects).tolist() == [2.0, -1.0]
 
 
-def test_what_cannot_be_explained_is_refused(predictors):
-    predictor = predictors["multiclass", "forward", TOKENS[0]]
+@pytest.mark.parametrize(
+    ("kind", "strands", "tokens"), [("multiclass", "forward", OverlappingKmers(3))]
+)
+def test_a_class_that_is_not_one_is_refused(predictor):
     with pytest.raises(UserError, match="--class: found none, wanted one of none, donor"):
         ClassifierExplainer(predictor)
     with pytest.raises(UserError, match="--class: found x, wanted one of none, donor, acceptor"):

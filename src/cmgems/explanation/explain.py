@@ -21,7 +21,7 @@ from cmgems.evaluation.prediction.inputs import Input, Item
 from cmgems.explanation.arrays import join_parts, read_part, stack, write_part
 from cmgems.explanation.explainer import Explainer
 from cmgems.explanation.logo import logo_figure
-from cmgems.explanation.page import page
+from cmgems.explanation.page import POSITION, page
 from cmgems.explanation.summary import middle, summarize
 from cmgems.explanation.track import write_track
 from cmgems.genome.alphabet import AMBIGUOUS
@@ -146,7 +146,7 @@ def _write_results(
     summary = summarize(explainer, paths)
     if summary.mean_heights is not None:
         first, heights = middle(summary.mean_heights, shown)
-        figure = logo_figure(heights, first, "bases from the middle", explainer.logo)
+        figure = logo_figure(heights, first, POSITION, f"mean, {explainer.unit}")
         with atomic_write(folder / LOGO, "wb") as handle:
             figure.savefig(handle, format="png", dpi=100)
     with atomic_write(folder / PAGE) as handle:

@@ -30,13 +30,15 @@ class Explainer(ABC):
     tokenization : Tokenization
     max_bases : of the longest sequence that the model reads at once
     effect : what a substitution changes, with its unit
-    logo : what the heights of a logo's letters are, with their unit
+    logo : what the heights of a logo's letters are
+    unit : of them
     """
 
     tokenization: Tokenization
     max_bases: int
     effect: str
     logo: ClassVar[str]
+    unit: str
 
     @abstractmethod
     def explain(self, codes_L: np.ndarray) -> Explanation:

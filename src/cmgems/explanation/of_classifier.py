@@ -61,6 +61,7 @@ class ClassifierExplainer(Explainer):
         self.max_bases = self.tokenization.max_bases(self._positions)
         target = predictor.columns[self._column]
         regression = predictor.kind == "regression"
+        self.unit = "value" if regression else "log-odds"
         self.effect = "value, in the unit of the labels" if regression else f"log-odds of {target}"
 
     def explain(self, codes_L: np.ndarray) -> Explanation:

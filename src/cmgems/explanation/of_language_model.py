@@ -36,7 +36,7 @@ class LanguageModelExplainer(Explainer):
         If its tokens say nothing of single bases.
     """
 
-    logo: ClassVar[str] = "information of the distribution of each base, hidden (bits)"
+    logo: ClassVar[str] = "information of the distribution of each base, hidden"
 
     def __init__(
         self, model: MaskedLanguageModel, tokenization: Tokenization, dependencies: int = 0
@@ -48,6 +48,7 @@ class LanguageModelExplainer(Explainer):
             )
         self._model, self.tokenization, self._span = model, tokenization, dependencies
         self.max_bases = tokenization.max_bases(model.encoder.config.max_position_embeddings)
+        self.unit = "bits"
         self.effect = "ln p(new base) - ln p(base), the base hidden"
 
     def explain(self, codes_L: np.ndarray) -> Explanation:

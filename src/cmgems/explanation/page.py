@@ -28,12 +28,12 @@ def page(explainer: Explainer, summary: Summary, record: dict[str, Any], shown: 
         f"<h1>What {escape(record['model'])} looks at</h1>",
         f'<p class="note">{summary.count:,} sequences of {escape(record["input"])}. '
         f"Effect of a substitution: the change of {escape(explainer.effect)}. Letters: "
-        f"{escape(explainer.logo)}. The middle {shown} bases are drawn; all are in "
+        f"{escape(explainer.logo)} ({explainer.unit}). The middle {shown} bases are drawn; all are in "
         f"explanations.npz.</p>",
     ]
     if summary.mean_heights is not None:
         first, heights = middle(summary.mean_heights, shown)
-        figure = logo_figure(heights, first, POSITION, "mean")
+        figure = logo_figure(heights, first, POSITION, f"mean, {explainer.unit}")
         sections += [
             "<h2>Mean over all sequences</h2>",
             inline_svg(figure),
