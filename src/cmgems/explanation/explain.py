@@ -153,4 +153,4 @@ def _write_results(
         handle.write(page(explainer, summary, record, shown))
     join_parts(paths, folder / ARRAYS)
     shutil.rmtree(folder / PARTS)
-    return summary.count
+    return summary.num_sequences

@@ -26,10 +26,10 @@ def page(explainer: Explainer, summary: Summary, record: dict[str, Any], shown: 
     """
     sections = [
         f"<h1>What {escape(record['model'])} looks at</h1>",
-        f'<p class="note">{summary.count:,} sequences of {escape(record["input"])}. '
+        f'<p class="note">{summary.num_sequences:,} sequences of {escape(record["input"])}. '
         f"Effect of a substitution: the change of {escape(explainer.effect)}. Letters: "
-        f"{escape(explainer.logo)} ({explainer.unit}). The middle {shown} bases are drawn; all are in "
-        f"explanations.npz.</p>",
+        f"{escape(explainer.logo)} ({explainer.unit}). The middle {shown} bases are drawn; all are "
+        f"in explanations.npz.</p>",
     ]
     if summary.mean_heights is not None:
         first, heights = middle(summary.mean_heights, shown)

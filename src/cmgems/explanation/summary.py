@@ -15,7 +15,7 @@ SHOWN = 20  # sequences with a section of their own
 class Summary(NamedTuple):
     """Of all explanations."""
 
-    count: int
+    num_sequences: int
     mean_heights: np.ndarray | None  # float64 [L, 4], of a logo; None where lengths differ
     first: list[tuple[str, Explanation]]  # names and explanations
 
