@@ -47,7 +47,7 @@ class SoftMaskWriter:
 
     def _write(self, packed: np.ndarray) -> None:
         self.bases += int(np.bitwise_count(packed).sum(dtype=np.int64))
-        self._hash.update(packed)
+        self._hash.update(packed.data)
         self._handle.write(packed.data)
 
     def finish(self) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def find_lower(
     lower : uint64 [n / 64 + 2 or more], receives a bit for each code: bit i % 64 of lower[i // 64]
     """
     p, o = 0, 0
-    lower[0] = 0
+    word = np.uint64(0)  # the bits since the last whole word
+    width = 0  # of the line before: a guess that is mostly right spares a wait for the bits
     at_start = not mid_line
     while p < n:
         if at_start and raw[p] == _GT:
@@ -84,25 +85,25 @@ def find_lower(
             p += 1
             o += 1
             if o & 63 == 0:
-                lower[o >> 6] = 0
+                lower[(o >> 6) - 1], word = word, np.uint64(0)
             continue
+        bits, ends = _lower_64(raw, p, codes, o)
+        end = np.uint64(1) << np.uint64(width)
+        if p + width >= n or ends & (end + end - np.uint64(1)) != end:
+            width = min(_trailing_zeros(ends), n - p, 63)
+            end = np.uint64(1) << np.uint64(width)
+        bits &= end - np.uint64(1)
+        shift = np.uint64(o & 63)
+        word |= bits << shift
+        if (o & 63) + width >= 64:
+            lower[o >> 6] = word
+            word = bits >> np.uint64(1) >> (np.uint64(63) - shift)  # no shift by 64: it means none
+        p += width
+        o += width
         at_start = False
-        while p < n:
-            bits, ends = _lower_64(raw, p, codes, o)
-            step = min(_trailing_zeros(ends), n - p)
-            if step < 64:
-                bits &= (np.uint64(1) << np.uint64(step)) - np.uint64(1)
-            word, shift = o >> 6, np.uint64(o & 63)
-            lower[word] |= bits << shift
-            if (o & 63) + step >= 64:
-                # twice, since a shift by 64 has no meaning
-                lower[word + 1] = bits >> np.uint64(1) >> (np.uint64(63) - shift)
-            p += step
-            o += step
-            if step < 64:
-                break
         if p < n and raw[p] == _CR:
             p += 1
         if p < n and raw[p] == _LF:
             p += 1
             at_start = True
+    lower[o >> 6] = word

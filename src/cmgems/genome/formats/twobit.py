@@ -17,6 +17,7 @@ import numpy as np
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS
 from cmgems.genome.formats.base import Segment, SequenceChunk, pack_bits
+from cmgems.genome.spans import Spans
 
 SIGNATURES = {b"\x1a\x41\x27\x43": ">", b"\x43\x27\x41\x1a": "<"}  # -> order of bytes
 CHUNK = 1 << 22  # bases
@@ -91,39 +92,32 @@ def _index(file: _TwoBitFile, count: int) -> list[tuple[str, int]]:
     return entries
 
 
-def _blocks(file: _TwoBitFile, at: int, label: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Starts, sizes and the offset after them."""
+def _spans(file: _TwoBitFile, at: int, size: int, label: str) -> tuple[Spans, int]:
+    """The blocks of a kind, and the offset after them."""
     count = int(file.integers(at, 1, label)[0])
     both = file.integers(at + 4, 2 * count, label)
-    return both[:count], both[count:], at + 4 + 8 * count
+    starts, ends = both[:count], both[:count] + both[count:]
+    if np.any(ends > size) or np.any(starts[1:] < ends[:-1]):
+        raise UserError(f"{file.path}: {label} overlap or pass its end; {_REMEDY}")
+    return Spans(starts, ends), at + 4 + 8 * count
 
 
 class _Header(NamedTuple):
     """What precedes the bases of a sequence."""
 
     size: int  # bases
-    n_starts: np.ndarray  # int64, ascending
-    n_ends: np.ndarray
-    lower_starts: np.ndarray  # the same of what is soft-masked
-    lower_ends: np.ndarray
+    unknown: Spans  # N, offsets in the sequence
+    lower: Spans  # soft-masked
     offset: int  # of the packed bases in the file
 
 
 def _header(file: _TwoBitFile, name: str, at: int) -> _Header:
     size = int(file.integers(at, 1, f"the head of {name!r}")[0])
-    blocks: list[np.ndarray] = []
-    after = at + 4
-    for kind in ("N", "mask"):
-        starts, sizes, after = _blocks(file, after, f"the {kind} blocks of {name!r}")
-        ends = starts + sizes
-        if np.any(ends > size) or np.any(starts[1:] < ends[:-1]):
-            raise UserError(
-                f"{file.path}: the {kind} blocks of {name!r} overlap or pass its end; {_REMEDY}"
-            )
-        blocks += [starts, ends]
+    unknown, after = _spans(file, at + 4, size, f"the N blocks of {name!r}")
+    lower, after = _spans(file, after, size, f"the mask blocks of {name!r}")
     offset = after + 4  # a reserved 0
     file.require(offset, -(-size // 4), f"the sequence of {name!r}")
-    return _Header(size, *blocks, offset)
+    return _Header(size, unknown, lower, offset)
 
 
 def _sequence(
@@ -147,10 +141,10 @@ def _sequence(
         codes[:first] = AMBIGUOUS
         codes[first:] = table[np.frombuffer(packed, np.uint8)].ravel()
         codes = codes[: first + stop - start]
-        _mark(codes[first:], AMBIGUOUS, start, header.n_starts, header.n_ends)
+        _mark(codes[first:], AMBIGUOUS, start, header.unknown)
         lower = np.zeros(len(codes), np.uint8) if with_case else None
         if lower is not None:
-            _mark(lower[first:], 1, start, header.lower_starts, header.lower_ends)
+            _mark(lower[first:], 1, start, header.lower)
             lower &= codes < AMBIGUOUS
         advance(len(packed))
         n_count = int(np.count_nonzero(codes[first:] == AMBIGUOUS))
@@ -159,9 +153,9 @@ def _sequence(
         yield SequenceChunk(codes, [segment], None if lower is None else pack_bits(lower))
 
 
-def _mark(values: np.ndarray, value: int, first: int, starts: np.ndarray, ends: np.ndarray) -> None:
-    """Set the blocks of a sequence within `values`, which are of its bases from `first` on."""
+def _mark(values: np.ndarray, value: int, first: int, spans: Spans) -> None:
+    """Set the spans of a sequence within `values`, which are of its bases from `first` on."""
     stop = first + len(values)
-    inside = slice(np.searchsorted(ends, first, "right"), np.searchsorted(starts, stop))
-    for start, end in zip(starts[inside].tolist(), ends[inside].tolist(), strict=True):
+    inside = slice(np.searchsorted(spans.end, first, "right"), np.searchsorted(spans.start, stop))
+    for start, end in zip(spans.start[inside].tolist(), spans.end[inside].tolist(), strict=True):
         values[max(start - first, 0) : min(end, stop) - first] = value
