@@ -148,7 +148,16 @@ def begin_with_pretrained(
     `take_initial_weights`. A resumed run has its own, and PATH may be gone."""
     if experiment.run.resume and folder.last_checkpoint:
         return {}
-    return take_initial_weights(experiment, module.model, module.masker.tokenization)
+    begun = take_initial_weights(experiment, module.model, module.masker.tokenization)
+    is_first_rank = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
+    if is_first_rank and not begun.get("sep_token", True):
+        # Nucleotide Transformer's: the first steps teach it the token.
+        print(
+            f"model.init: {experiment.model.init} was trained without [SEP], which ends the "
+            f"sequences of this run",
+            file=sys.stderr,
+        )
+    return begun
 
 
 def keep_tokenizer(folder: RunFolder, tokenization: Tokenization) -> None:

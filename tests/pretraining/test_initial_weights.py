@@ -1,6 +1,8 @@
 """`model.init: PATH`: a run begins where a pretrained model ended."""
 
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,10 +11,13 @@ from helpers.runs import assert_same_run, interrupt_when_window_is_drawn, scalar
 
 from cmgems.cli import main
 from cmgems.errors import RunStopped, UserError
+from cmgems.hub import initial_weights
 from cmgems.hub.initial_weights import take_initial_weights
+from cmgems.hub.pretrained import Pretrained
 from cmgems.models.build import build_model
-from cmgems.pretraining import pretrain
+from cmgems.pretraining import begin_with_pretrained, pretrain
 from cmgems.runs.experiment import load
+from cmgems.runs.folder import RunFolder
 from cmgems.tokenization import build_tokenization
 from cmgems.utils.files import hash_file
 
@@ -35,7 +40,7 @@ def test_begins_as_the_source_ended_and_resumes_without_it(
     assert {name: begun[0, name] for name in names} == {name: ended[3, name] for name in names}
     assert len(names) > 5
     best = source / "checkpoints/best.ckpt"
-    wanted = {"source": str(best), "sha256": hash_file(best), "step": 3}
+    wanted = {"source": str(best), "sha256": hash_file(best), "step": 3, "sep_token": True}
     assert results["initial_weights"] == wanted
 
     interrupt_when_window_is_drawn(monkeypatch, number=4 * 1 + 1)
@@ -55,6 +60,21 @@ def test_weights_of_a_hugging_face_folder(tiny, pretrained_run, tmp_path):
     saved = weights(pretrained_run, "best")
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, saved[f"model.{name}"], rtol=0, atol=1e-6)
+
+
+def test_that_a_model_knows_no_sep_is_said(tiny, tmp_path, monkeypatch, capsys):
+    begun = experiment(tiny, "downloads/nt")
+    source, model = build_model(begun), build_model(begun)
+    source.encoder.config = replace(source.encoder.config, sep_token=False)
+    torch.nn.init.ones_(source.bias)
+    tokens = build_tokenization(begun.data)
+    found = Pretrained(source, tokens, "downloads/nt/model.safetensors", "0" * 64, None)
+    monkeypatch.setattr(initial_weights, "load_pretrained", lambda path: found)
+    module = SimpleNamespace(model=model, masker=SimpleNamespace(tokenization=tokens))
+    origin = begin_with_pretrained(begun, RunFolder(tmp_path), module)
+    assert "model.init: downloads/nt was trained without [SEP]" in capsys.readouterr().err
+    assert origin["sep_token"] is False
+    assert (model.bias == 1).all()
 
 
 @pytest.mark.parametrize(
