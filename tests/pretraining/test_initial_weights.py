@@ -25,7 +25,7 @@ RANDOM = EXPERIMENTS / "pretrain/random.yaml"
 
 
 def experiment(tiny, init, *more):
-    few = ["validation.final_windows=8", "train.max_steps=2"]
+    few = ["validation.final_windows=8", "train.max_steps=2", "optim.warmup_steps=1"]
     return load(RANDOM, [*tiny, *few, f"model.init={init}", *more])
 
 

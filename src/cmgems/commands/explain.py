@@ -107,13 +107,16 @@ def _open_model(args: argparse.Namespace) -> tuple["Explainer", int, str]:
 
 def _record(args: argparse.Namespace, weights: str) -> dict[str, Any]:
     """All that the explanations depend on."""
+    from cmgems.genome.cache import load_genome
     from cmgems.utils.files import hash_file
 
+    file = Path(args.input.rpartition(":")[0] or args.input)  # of FILE.gtf:FEATURE
     record = {
         "model": str(args.model),
         "weights": weights,
         "input": args.input or args.region,
-        "input_sha256": hash_file(Path(args.input)) if Path(args.input).is_file() else "",
+        "input_sha256": hash_file(file) if file.is_file() else "",
+        "genome_sha256": load_genome(args.genome).sha256 if args.genome else "",
     }
     names = ("genome", "window", "center", "step", "strand", "name", "gradients", "dependencies")
     return record | {name: getattr(args, name) for name in names}
