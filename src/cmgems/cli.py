@@ -38,6 +38,7 @@ COMMANDS = {
     "evaluate": ("cmgems.commands.evaluate", "score pretrained models on labelled tasks"),
     "score": ("cmgems.commands.score", "score sequences and variants zero-shot, by likelihood"),
     "predict": ("cmgems.commands.predict", "predict with a classifier that evaluate has saved"),
+    "explain": ("cmgems.commands.explain", "show per base what a model looks at"),
     "embed": ("cmgems.commands.embed", "embed sequences with a pretrained model"),
     "doctor": ("cmgems.commands.doctor", "show versions, devices and what is missing"),
     "export": (

@@ -41,6 +41,7 @@ from cmgems.difficulty.table import PmiTable
 from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
+from cmgems.hub.initial_weights import take_initial_weights
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints, ScalarFile
 from cmgems.runs.step_rules import steps_to_keep
@@ -110,6 +111,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     is_first_rank = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
     for notice in data.split.notices if is_first_rank else ():
         print(notice, file=sys.stderr)
+    begun = begin_with_pretrained(experiment, folder, module)
     references = base_references(genome, data, module.masker) if is_first_rank else None
     entropy = unigram_entropy(table, genome, module.masker.tokenization)
     run_callbacks = build_callbacks(experiment, folder, table, entropy, references, callbacks)
@@ -117,6 +119,8 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     with folder.acquire(experiment) if is_first_rank else nullcontext():
         if is_first_rank:
             keep_tokenizer(folder, module.masker.tokenization)
+            if begun:
+                folder.write_initial_weights(begun)
         step = saved_step(folder.last_checkpoint, identity, module)
         trainer = build_trainer(experiment, device.type, folder, run_callbacks, step, identity)
         with (
@@ -126,6 +130,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         ):
             fit(trainer, module, data, folder)
             results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
+            results |= folder.read_initial_weights()
             if experiment.branch.run:
                 results["branch"] = asdict(experiment.branch)
             if is_first_rank:
@@ -134,6 +139,25 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         if is_first_rank:
             report(experiment, folder)
     return results
+
+
+def begin_with_pretrained(
+    experiment: Experiment, folder: RunFolder, module: Pretraining
+) -> dict[str, Any]:
+    """Load the weights of `model.init: PATH` if the run begins now; what they are, see
+    `take_initial_weights`. A resumed run has its own, and PATH may be gone."""
+    if experiment.run.resume and folder.last_checkpoint:
+        return {}
+    begun = take_initial_weights(experiment, module.model, module.masker.tokenization)
+    is_first_rank = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
+    if is_first_rank and not begun.get("sep_token", True):
+        # Nucleotide Transformer's: the first steps teach it the token.
+        print(
+            f"model.init: {experiment.model.init} was trained without [SEP], which ends the "
+            f"sequences of this run",
+            file=sys.stderr,
+        )
+    return begun
 
 
 def keep_tokenizer(folder: RunFolder, tokenization: Tokenization) -> None:

@@ -80,7 +80,7 @@ def test_strands_are_not_mixed(files, capsys):
         (["a.fa", "--min-count", "1"], "the minimal count is 1; wanted: 2 or more"),
         (["a.fa", "b.fa", "--track", "one"], "--track: found 2 genomes, wanted one GENOME"),
         (["a.fa", "--table", "t.tsv"],
-         "--table replaces GENOME; give one of them (both for --track)"),
+         "--table replaces GENOME; give one of them (both for --track and --places)"),
         (["a.fa", "--bin", "0"], "--bin: found 0, wanted 1 or more"),
         (["a.fa", "--out", "absent/t.tsv"],
          "--out: absent is not a folder, wanted one that exists"),

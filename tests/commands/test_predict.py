@@ -5,28 +5,17 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers.encoders import tiny_config
+from helpers.classifiers import KINDS, save_random_classifier
 
 from cmgems.cli import main
-from cmgems.evaluation.finetuning.classifier import Classifier, load_classifier, save_classifier
-from cmgems.evaluation.finetuning.heads import build_head
-from cmgems.evaluation.finetuning.train import LabelScale
-from cmgems.evaluation.sources import ModelSource
+from cmgems.evaluation.finetuning.classifier import load_classifier
 from cmgems.genome.alphabet import encode_bases
-from cmgems.models.encoder import Encoder
 from cmgems.tasks.dataset import pack_codes
-from cmgems.tasks.task import Task
 from cmgems.tasks.tokens import tokenize
 from cmgems.tokenization import OverlappingKmers
 
 TOKENS = OverlappingKmers(3)
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
-KINDS = {
-    "binary": ("low", "high"),
-    "multiclass": ("none", "donor", "acceptor"),
-    "multilabel": ("a", "b"),
-    "regression": (),
-}
 
 
 def random_dna(seed, length):
@@ -45,22 +34,9 @@ TEXTS = {"short one": random_dna(3, 9), "long": random_dna(4, 100), "n": "ACGNNA
 def classifiers(tmp_path_factory):
     """The folder of a classifier of each kind and strands; the encoder has random weights."""
     folder = tmp_path_factory.mktemp("classifiers")
-    torch.manual_seed(0)
-    encoder = Encoder(tiny_config()).eval()
-    source = ModelSource("untrained", "", 0, TOKENS, encoder.config, "")
-    for kind, classes in KINDS.items():
-        head = build_head("position", 32, max(len(classes), 1), 40, [1])
-        torch.nn.init.normal_(head.place, std=2.0)
-        task = Task("made", "user", kind, classes, "mcc", 30 * (kind == "binary"), "", {})
+    for kind in KINDS:
         for strands in ("forward", "both"):
-            save_classifier(
-                folder / f"{kind}-{strands}",
-                Classifier(encoder, head),
-                source,
-                task,
-                strands,
-                LabelScale(kind, 5.0, 3.0),
-            )
+            save_random_classifier(folder / f"{kind}-{strands}", kind, strands, TOKENS)
     return folder
 
 

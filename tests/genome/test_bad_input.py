@@ -208,7 +208,7 @@ def test_the_command_says_what_it_built_and_checks_it(tmp_path, capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"{store}: g"
     assert out[1] == "  2 contigs, 10 bases, 40.00 % N (of which 2 IUPAC codes)"
-    assert out[2:4] == ["  x  8", "  y  2"]
+    assert out[2:5] == ["  0.00 % soft-masked", "  x  8", "  y  2"]
     assert "million bases per second" in out[-1]
     assert main(["genome", "--check", str(store)]) == 0
     assert capsys.readouterr().out == f"{store}: verified, 2 contigs as built\n"

@@ -70,12 +70,17 @@ def joined(chunks) -> tuple[list[tuple[str, list[int]]], list[tuple[int, int]]]:
 @given(data=layouts(), size=st.sampled_from([32, 64, 100, 257, 1000, 1 << 16]))
 def test_any_layout_cut_anywhere(data, size):
     contigs, counted = joined(read_fasta(Path("x.fa"), io.BytesIO(data), size=size))
+    chunks = read_fasta(Path("x.fa"), io.BytesIO(data), with_case=True, size=size)
+    lower = [bits(chunk) for chunk in chunks]
     assert contigs == reference_fasta(data)
     records = data.decode().split(">")[1:]
     bodies = ["".join(record.split("\n")[1:]).upper() for record in records]
     for (n, iupac), body, (_, codes) in zip(counted, bodies, contigs, strict=True):
         assert n == codes.count(4)
         assert iupac == n - body.count("N")
+    letters = "".join("N" + "".join(record.split("\n")[1:]) for record in records)
+    letters = letters.replace("\r", "")
+    assert np.concatenate(lower).tolist() == [int(letter in "acgtu") for letter in letters]
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,14 +93,30 @@ def test_2bit_of_any_sequence(data, order, size):
     expected = [(f"contig{i}", codes) for i, codes in enumerate(data)]
     written = twobit_bytes(expected, order)
     assert reference_twobit(written) == expected
+    masked = [[(i // 7 + code) % 3 == 0 for i, code in enumerate(codes)] for codes in data]
+    written = twobit_bytes(expected, order, masked)
     original, twobit.CHUNK = twobit.CHUNK, size
     try:
-        chunks = read_twobit(Path("x.2bit"), io.BytesIO(written), lambda n: None)
+        chunks = list(read_twobit(Path("x.2bit"), io.BytesIO(written), lambda n: None, True))
         contigs, counted = joined(chunks)
     finally:
         twobit.CHUNK = original
     assert contigs == expected
     assert [n for n, _ in counted] == [codes.count(4) for codes in data]
+    lower = np.concatenate([bits(chunk) for chunk in chunks]).tolist()
+    pairs = zip(data, masked, strict=True)
+    assert lower == [int(x) for codes, mask in pairs for x in [0, *_known(codes, mask)]]
+
+
+def bits(chunk):
+    """The soft mask of a chunk, a number per code."""
+    found = np.unpackbits(chunk.lower.astype("<u8").view(np.uint8), bitorder="little")
+    assert not found[len(chunk.codes) :].any()
+    return found[: len(chunk.codes)].tolist()
+
+
+def _known(codes, marked):
+    return [code < 4 and is_marked for code, is_marked in zip(codes, marked, strict=True)]
 
 
 @settings(max_examples=80, deadline=None)

@@ -39,7 +39,7 @@ def test_the_manifest_says_what_was_built_from_what(genome, tmp_path):
     source = tmp_path / "g.fa"
     assert (manifest["format"], manifest["version"], manifest["dtype"]) == (
         "cmgems genome store",
-        2,
+        3,
         "uint8",
     )
     assert manifest["bases"] == 13
@@ -82,9 +82,9 @@ def test_another_version_and_a_truncated_store(genome):
     again = f"build it again: cmgems genome SOURCE --out {genome.path}"
     manifest_path = genome.path / "genome.json"
     manifest = json.loads(manifest_path.read_text())
-    manifest_path.write_text(json.dumps({**manifest, "version": 3}))
+    manifest_path.write_text(json.dumps({**manifest, "version": 4}))
     assert refusal(genome.path) == (
-        f"{genome.path}: is a store of version 3, this cmgems reads 2; {again}"
+        f"{genome.path}: is a store of version 4, this cmgems reads 3; {again}"
     )
     manifest_path.write_text(json.dumps({**manifest, "name": "else"}))
     assert refusal(genome.path) == (f"{manifest_path}: is damaged (its checksum is wrong); {again}")

@@ -90,30 +90,34 @@ def _sequence(data: bytes, order: str, at: int) -> list[int]:
     return codes
 
 
-def twobit_bytes(contigs: list[tuple[str, list[int]]], order: str = "<") -> bytes:
-    """A 2bit file with N blocks, to be read back."""
+def twobit_bytes(
+    contigs: list[tuple[str, list[int]]], order: str = "<", lower: list[list[bool]] | None = None
+) -> bytes:
+    """A 2bit file with N blocks, to be read back; `lower`: the bases in mask blocks, or all."""
     head = struct.pack(f"{order}4I", 0x1A412743, 0, len(contigs), 0)
     at = len(head) + sum(5 + len(name.encode()) for name, _ in contigs)
     index, bodies = b"", b""
-    for name, codes in contigs:
+    for number, (name, codes) in enumerate(contigs):
         index += bytes([len(name.encode())]) + name.encode()
         index += struct.pack(f"{order}I", at + len(bodies))
-        bodies += _twobit_sequence(codes, order)
+        masked = lower[number] if lower else [True] * len(codes)
+        bodies += _twobit_sequence(codes, order, masked)
     return head + index + bodies
 
 
-def _twobit_sequence(codes: list[int], order: str) -> bytes:
-    runs = []
-    for i, code in enumerate(codes):
-        if code == 4:
+def _twobit_sequence(codes: list[int], order: str, masked: list[bool]) -> bytes:
+    body = struct.pack(f"{order}I", len(codes))
+    for marked in ([code == 4 for code in codes], masked):
+        runs: list[list[int]] = []
+        for i in (i for i, is_marked in enumerate(marked) if is_marked):
             if runs and sum(runs[-1]) == i:
                 runs[-1][1] += 1
             else:
                 runs.append([i, 1])
-    body = struct.pack(f"{order}2I", len(codes), len(runs))
-    body += struct.pack(f"{order}{len(runs)}I", *(start for start, _ in runs))
-    body += struct.pack(f"{order}{len(runs)}I", *(length for _, length in runs))
-    body += struct.pack(f"{order}4I", 1, 0, len(codes), 0)  # one mask block, ignored
+        body += struct.pack(f"{order}I", len(runs))
+        body += struct.pack(f"{order}{len(runs)}I", *(start for start, _ in runs))
+        body += struct.pack(f"{order}{len(runs)}I", *(length for _, length in runs))
+    body += bytes(4)
     digits = [[2, 0, 1, 3, 0][code] for code in codes] + [0] * (-len(codes) % 4)
     packed = zip(*(digits[i::4] for i in range(4)), strict=True)
     return body + bytes(a << 6 | b << 4 | c << 2 | d for a, b, c, d in packed)

@@ -36,6 +36,7 @@ examples:
   cmgems pmi hg38.fa.gz --definition published --both-strands --out hg38.pmi.tsv
   cmgems pmi human.counts mouse.fa --counts-out both.counts --out both.pmi.tsv
   cmgems pmi sample --compare hg38.pmi.tsv
+  cmgems pmi hg38.fa.gz --places
   cmgems pmi --table hg38.pmi.tsv --compare mouse.pmi.tsv
   cmgems pmi stores/chr20 --track 20:44,000,001-44,100,000 --bin 50 --track-out difficulty.bedGraph
 """
@@ -60,6 +61,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write the counts, to add those of other genomes later")  # fmt: skip
     add("--compare", type=Path, metavar="OTHER.tsv", help="compare with another table")
     add("--plots", type=Path, metavar="DIR", help="write plots of the table (PNG)")
+    add("--places", action="store_true",
+        help="also say where the k-mers lie, by rank: in repeats, in CpG islands, among "
+        "soft-masked bases")  # fmt: skip
     add("--track", metavar="REGION",
         help="write the difficulty along CONTIG or CONTIG:START-END as bedGraph")  # fmt: skip
     add("--track-out", type=Path, metavar="FILE", help="file of the track (default: print it)")
@@ -74,6 +78,8 @@ def run(args: argparse.Namespace) -> None:
     if not prints_track:
         print(printable(_summary(table)))
     _write_files(args, table)
+    if args.places:
+        _print_places(args, table)
     if args.compare:
         names = (str(args.table or table.genome_name), str(args.compare))
         print(format_comparison(table, read_table(args.compare, table.k), names))
@@ -84,10 +90,13 @@ def run(args: argparse.Namespace) -> None:
 def _check_arguments(args: argparse.Namespace) -> None:
     if not args.genomes and not args.table:
         raise UserError("wanted GENOME... or --table FILE (see --help)")
-    if args.track and len(args.genomes) != 1:
-        raise UserError(f"--track: found {len(args.genomes)} genomes, wanted one GENOME")
-    if args.table and args.genomes and not args.track:
-        raise UserError("--table replaces GENOME; give one of them (both for --track)")
+    for option in ("track", "places"):
+        if getattr(args, option) and len(args.genomes) != 1:
+            raise UserError(f"--{option}: found {len(args.genomes)} genomes, wanted one GENOME")
+    if args.table and args.genomes and not (args.track or args.places):
+        raise UserError("--table replaces GENOME; give one of them (both for --track and --places)")
+    if args.places and args.track and not args.track_out:
+        raise UserError("--places and --track: wanted --track-out FILE as well")
     if args.table and args.counts_out:
         raise UserError("--counts-out wants GENOME, not --table: a table holds one k only")
     if args.threads is not None and args.threads < 1:
@@ -149,6 +158,14 @@ def _summary(table: PmiTable) -> str:
         for i, kmer in zip(first, decode_kmers(first, table.k), strict=True)
     ]
     return head + text_table(rows, "><", indent="  ")
+
+
+def _print_places(args: argparse.Namespace, table: PmiTable) -> None:
+    # numba is heavy: `--help` must answer at once.
+    from cmgems.difficulty.places import find_kmer_places, format_places
+
+    places = find_kmer_places(load_genome(args.genomes[0]), table.k)
+    print(f"\nwhere they lie:\n{format_places(table, places)}")
 
 
 def _write_files(args: argparse.Namespace, table: PmiTable) -> None:

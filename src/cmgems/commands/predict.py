@@ -2,14 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from cmgems.commands.sequence_inputs import add_input_options, check_input_options, open_input
 from cmgems.errors import UserError
 from cmgems.utils.outputs import check_output_file
-
-if TYPE_CHECKING:
-    from cmgems.evaluation.finetuning.classifier import LoadedClassifier
-    from cmgems.evaluation.prediction.inputs import Input
 
 DESCRIPTION = """\
 Predict with a classifier that `cmgems evaluate ... protocol=full save_classifiers=true` saved:
@@ -35,7 +31,6 @@ examples:
   cmgems predict CLASSIFIER --genome hg38.fa --region chr20:1-2,000,000 --window 200 --step 50 \\
       --class promoter --out promoters.bedGraph
 """
-CENTERS = ("middle", "start", "end")
 SUFFIXES = (".tsv", ".parquet", ".bedgraph", ".bg")
 
 
@@ -43,23 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     add = parser.add_argument
     add("classifier", type=Path, metavar="CLASSIFIER")
-    add("input", nargs="?", default="", metavar="INPUT")
+    add_input_options(parser)
     add("--out", type=Path, required=True, metavar="FILE",
         help="file to write: .tsv, .parquet or .bedGraph")  # fmt: skip
-    add("--genome", default="", metavar="GENOME",
-        help="genome of intervals or of a region: a store, a file or `sample`")  # fmt: skip
-    add("--region", default="", metavar="CONTIG:START-END",
-        help="contig, or a part of it, that is predicted in steps; counted from 1")  # fmt: skip
-    add("--window", type=int, default=0, metavar="BASES",
-        help="bases of a window; default: those of the task, if its definition says them, or else "
-        "the intervals themselves")  # fmt: skip
-    add("--center", choices=CENTERS, default="middle",
-        help="what of an interval is in the middle of its window: its middle (default), or its "
-        "first or last base on its strand")  # fmt: skip
-    add("--step", type=int, default=0, metavar="BASES",
-        help="from the start of a window to that of the next; default: a window")  # fmt: skip
-    add("--strand", choices=("+", "-"), default="+",
-        help="strand on which the windows of a region are read (default +)")  # fmt: skip
     add("--class", dest="name", default="", metavar="CLASS",
         help="class of a track; default: the second of two")  # fmt: skip
     add("--device", choices=("auto", "cpu", "cuda"), default="auto",
@@ -82,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     except UserError as error:
         raise UserError(f"{args.classifier}: {error}") from error
     window = args.window or loaded.description.get("length", 0)
-    source = _source(args, loaded, window)
+    source = open_input(args, window, loaded.tokenization.min_bases)
     if is_track:
         write = track_writer(predictor, args.name, args.step or window)
     else:
@@ -95,41 +76,9 @@ def _check(args: argparse.Namespace) -> bool:
     if args.out.suffix.lower() not in SUFFIXES:
         raise UserError(f"--out: found {args.out}, wanted a name with .tsv, .parquet or .bedGraph")
     is_track = args.out.suffix.lower() in SUFFIXES[2:]
-    if bool(args.input) == bool(args.region):
-        found = "both" if args.input else "neither"
-        raise UserError(f"found {found} of INPUT and --region, wanted one of them")
-    if args.region and not args.genome:
-        raise UserError("--region: wanted --genome GENOME as well")
-    for option, least in (("window", args.window), ("step", args.step)):
-        if least < 0:
-            raise UserError(f"--{option}: found {least}, wanted 1 or more bases")
-    if args.window and not args.genome:
-        raise UserError("--window: belongs to --genome; sequences are predicted as they are")
-    if not args.region and (args.step or args.strand == "-"):
-        raise UserError("--step and --strand belong to --region")
+    check_input_options(args)
     if is_track and not args.region:
         raise UserError(f"--out: found {args.out}, but a track wants --region; others .tsv")
     if args.name and not is_track:
         raise UserError("--class: belongs to a track, --out FILE.bedGraph")
     return is_track
-
-
-def _source(args: argparse.Namespace, loaded: "LoadedClassifier", window: int) -> "Input":
-    from cmgems.evaluation.prediction.inputs import interval_input, region_input, sequence_input
-    from cmgems.genome.cache import load_genome
-    from cmgems.genome.region import parse_region
-
-    if not args.genome:
-        return sequence_input(Path(args.input))
-    genome = load_genome(args.genome)
-    if args.input:
-        return interval_input(genome, args.input, window, args.center)
-    least = loaded.tokenization.min_bases
-    if window < least:
-        found = f"{window}" if window else "none, and the classifier's task has no length"
-        raise UserError(f"--window: found {found}, wanted {least} or more bases")
-    try:
-        region = parse_region(genome, args.region)
-    except UserError as error:
-        raise UserError(f"--{error}") from error
-    return region_input(genome, region, window, args.step or window, args.strand)

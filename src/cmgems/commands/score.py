@@ -21,6 +21,10 @@ alleles, contigs that the genome has not, another reference base, lines that can
 reason in the column `why`, and a count at the end. With --labels, how well the scores tell labelled
 variants apart: AUROC, AUPRC, and AUPRC by chromosome with a 95 % interval (TraitGym's protocol).
 
+A motif's consensus is planted in windows of the genome that pretraining holds out, against the same
+letters in another order: the fraction of pairs in which the consensus is the likelier, and the mean
+difference of ln p over its bases.
+
 MODEL is a run folder, a checkpoint in one, or a Hugging Face folder.
 """
 EXAMPLES = """\
@@ -28,8 +32,10 @@ examples:
   cmgems score runs/quickstart --sequences promoters.fa --out likelihood.tsv
   cmgems score runs/quickstart --variants calls.vcf.gz --genome hg38.fa --out scores.tsv
   cmgems score runs/quickstart --variants snvs.vcf --genome hg38.fa --flank 0 --out scores.tsv
+  cmgems score runs/quickstart --motifs JASPAR2024_CORE.txt --genome hg38.fa --out motifs.tsv
   cmgems score runs/quickstart --variants clinvar.vcf.gz --genome hg38.fa --labels PATHOGENIC
 """
+DEFAULT_PAIRS = 100
 DEFAULT_FLANK = 32  # bases; as `cmgems.inference.variants` has it, which loads torch
 
 
@@ -41,8 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--variants", type=Path, metavar="FILE",
         help="VCF, or a table with the columns chrom, pos, ref, alt; plain or gzip; BCF with the "
         "extra [variants]")  # fmt: skip
+    add("--motifs", type=Path, metavar="FILE",
+        help="matrices in JASPAR's format, or lines of a name and a consensus")  # fmt: skip
+    add("--pairs", type=int, default=DEFAULT_PAIRS, metavar="N",
+        help=f"windows per motif (default {DEFAULT_PAIRS})")  # fmt: skip
     add("--genome", metavar="GENOME",
-        help="genome of the variants: a store, a sequence file or `sample`")  # fmt: skip
+        help="genome of the variants, or of the windows of motifs: a store, a sequence "
+        "file or `sample`")  # fmt: skip
     add("--window", type=int, default=0, metavar="BASES",
         help="bases of each allele that the model sees; default: as many as it has positions "
         "for")  # fmt: skip
@@ -57,10 +68,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if (args.sequences is None) == (args.variants is None):
-        raise UserError("wanted --sequences FILE, or --variants FILE with --genome GENOME")
+    if sum(file is not None for file in (args.sequences, args.variants, args.motifs)) != 1:
+        raise UserError(
+            "wanted --sequences FILE, or --variants FILE or --motifs FILE with --genome GENOME"
+        )
     if args.variants is not None and not args.genome:
         raise UserError("--variants: wanted --genome GENOME, on which they were called")
+    if args.motifs is not None and not args.genome:
+        raise UserError("--motifs: wanted --genome GENOME, in whose DNA they are planted")
+    if args.pairs < 2:
+        raise UserError(f"--pairs: found {args.pairs}, wanted 2 or more")
     if args.window < 0:
         raise UserError(f"--window: found {args.window}, wanted 1 or more bases")
     if args.out:
@@ -71,13 +88,20 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--labels: wanted --variants FILE, whose labels they are")
 
     # Heavy imports are in here: `--help` must answer at once.
+    from cmgems.genome.cache import load_genome
     from cmgems.hub.pretrained import load_pretrained
+    from cmgems.inference.footprints import footprint_lines
     from cmgems.inference.score_files import VariantTable, sequence_lines, write_lines
     from cmgems.inference.variants import ScoreOptions
 
     model = load_pretrained(args.model)
     if args.sequences:
         write_lines(sequence_lines(model, args.sequences), args.out)
+        return
+    if args.motifs:
+        genome = load_genome(args.genome)
+        lines = footprint_lines(model, args.motifs, genome, args.window, args.pairs)
+        write_lines(lines, args.out)
         return
     options = ScoreOptions(args.window, args.flank, args.strands == "both")
     table = VariantTable(model, args.variants, args.genome, options, args.labels)

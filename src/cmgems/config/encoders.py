@@ -107,6 +107,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     | {"attention_every_n_layers": 3, "conv_dilations": (1, 4, 16, 32)},
 }
 
+INITS = ("bert", "fast_start")  # weights that are drawn; any other `model.init` is a path
+
 
 @dataclass(frozen=True)
 class FastStart:
@@ -218,8 +220,8 @@ class Model:
     )
     init: str = option(
         "bert",
-        "initial weights; `fast_start` is for BERT's own blocks",
-        choices=("bert", "fast_start"),
+        "initial weights: bert, fast_start (for BERT's own blocks), or those of a pretrained "
+        "model: a run folder, a checkpoint in one, or a Hugging Face folder",
     )
     fast_start: FastStart = field(default_factory=FastStart)
 

@@ -5,15 +5,18 @@ separates neighboring contigs, so no window and no k-mer joins two of them.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.formats.base import open_source
+from cmgems.genome.soft_mask import SOFT_MASK, SoftMaskWriter, write_spans
+from cmgems.genome.spans import Spans
 from cmgems.genome.store import (
     CODES,
     MANIFEST,
@@ -21,6 +24,7 @@ from cmgems.genome.store import (
     SourceIdentity,
     genome_hash,
     map_codes,
+    map_soft_mask,
     read_manifest,
     refuse_stale,
     replace_folder,
@@ -53,6 +57,25 @@ class Genome:
     contigs: tuple[Contig, ...]
     codes: np.ndarray  # uint8, read-only memory map
     sha256: str  # of the codes and the contig names
+    soft_mask_bits: np.ndarray | None = None  # see `cmgems.genome.soft_mask`; None: not known
+    soft_masked: int | None = None  # known bases in lower case, or in repeats
+
+    def soft_mask(self, start: int, end: int) -> np.ndarray:
+        """bool [end - start]: whether the bases `codes[start:end]` are soft-masked.
+
+        Raises
+        ------
+        UserError
+            If the store was built by a cmgems that did not keep it.
+        """
+        if self.soft_mask_bits is None:
+            raise UserError(
+                f"{self.path}: was built without the case of its bases; build it again: "
+                f"cmgems genome SOURCE --out {self.path}"
+            )
+        first = start & ~7
+        bits = np.unpackbits(self.soft_mask_bits[first >> 3 : -(-end // 8)], bitorder="little")
+        return bits[start - first : end - first].view(bool)
 
     @property
     def bases(self) -> int:
@@ -73,7 +96,12 @@ class Genome:
 
 
 def build_genome(
-    sources: Sequence[Path], out: Path, *, threads: int = 1, progress: bool = True
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    threads: int = 1,
+    progress: bool = True,
+    repeats: Callable[[Genome], Spans] | None = None,
 ) -> Genome:
     """Write the sequence of one or more files as a genome store, and open it.
 
@@ -83,6 +111,7 @@ def build_genome(
     out : folder of the store; an older store there is replaced, anything else is refused
     threads : with more than one, the sources are checksummed while they are converted
     progress : show a progress bar on standard error
+    repeats : what is soft-masked, of the genome without it; None: what is in lower case
 
     Raises
     ------
@@ -95,7 +124,7 @@ def build_genome(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with store_lock(out):
-            write_store(sources, out, threads, progress)
+            write_store(sources, out, threads, progress, repeats)
     except OSError as error:
         raise UserError(
             f"{out}: {error.strerror}; wanted: a folder that can be written, with room for one byte"
@@ -116,7 +145,12 @@ def open_genome(path: str | os.PathLike[str]) -> Genome:
     path = Path(path)
     manifest = read_manifest(path)
     refuse_stale(path, manifest)
-    codes = map_codes(path, manifest)
+    return _assemble(path, manifest)
+
+
+def _assemble(path: Path, manifest: dict[str, Any]) -> Genome:
+    """The genome of a store whose manifest has been checked."""
+    codes, bits = map_codes(path, manifest), map_soft_mask(path, manifest)
     contigs: list[Contig] = []
     start = 0
     for entry in manifest["contigs"]:
@@ -125,7 +159,10 @@ def open_genome(path: str | os.PathLike[str]) -> Genome:
         )
         contigs.append(contig)
         start += contig.length + 1
-    return Genome(path, manifest["name"], tuple(contigs), codes, manifest["sha256"])
+    soft_masked = None if bits is None else manifest["soft_mask"]["bases"]
+    return Genome(
+        path, manifest["name"], tuple(contigs), codes, manifest["sha256"], bits, soft_masked
+    )
 
 
 def genome_name(sources: Sequence[Path]) -> str:
@@ -147,13 +184,19 @@ def _check_target(out: Path) -> None:
         raise UserError(f"{out}: is a file; --out wants a folder")
 
 
-def write_store(sources: list[Path], out: Path, threads: int, progress: bool) -> None:
+def write_store(
+    sources: list[Path],
+    out: Path,
+    threads: int,
+    progress: bool,
+    repeats: Callable[[Genome], Spans] | None = None,
+) -> None:
     """Build a store whose lock the caller holds (`cmgems.genome.store.store_lock`)."""
     with replace_folder(out) as folder, ThreadPoolExecutor(max(threads - 1, 1)) as pool:
         identities = [source_identity(source) for source in sources]
         digests = pool.map(hash_file, sources) if threads > 1 else map(hash_file, sources)
         try:
-            contigs = _write_codes(sources, folder / CODES, progress)
+            contigs, soft_mask = _write_codes(sources, folder, progress)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -161,16 +204,19 @@ def write_store(sources: list[Path], out: Path, threads: int, progress: bool) ->
             if source_identity(source) != identity:
                 raise UserError(f"{source}: changed while it was read")
             identity["sha256"] = digest
-        write_manifest(
-            folder,
-            {
-                "name": genome_name(sources),
-                "bases": sum(contig["length"] for contig in contigs),
-                "contigs": contigs,
-                "sha256": genome_hash(contigs),
-                "sources": identities,
-            },
-        )
+        manifest = {
+            "name": genome_name(sources),
+            "bases": sum(contig["length"] for contig in contigs),
+            "contigs": contigs,
+            "sha256": genome_hash(contigs),
+            "sources": identities,
+            "soft_mask": soft_mask,
+        }
+        write_manifest(folder, manifest)
+        if repeats is not None:
+            genome = _assemble(folder, read_manifest(folder))
+            marked = write_spans(folder / SOFT_MASK, genome.codes, repeats(genome))
+            write_manifest(folder, manifest | {"soft_mask": marked})
 
 
 def source_identity(source: Path) -> SourceIdentity:
@@ -181,8 +227,10 @@ def source_identity(source: Path) -> SourceIdentity:
     return {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[ContigEntry]:
-    """Write the codes, and return the contigs for the manifest."""
+def _write_codes(
+    sources: list[Path], folder: Path, progress: bool
+) -> tuple[list[ContigEntry], dict[str, Any]]:
+    """Write the codes and the soft mask; what the manifest says of the contigs and of it."""
     # heavy (numba), and not needed where the store exists already
     from cmgems.genome.contigs import ContigList
     from cmgems.genome.formats.reader import read_chunks
@@ -190,15 +238,20 @@ def _write_codes(sources: list[Path], path: Path, progress: bool) -> list[Contig
     contigs = ContigList()
     total = sum(source.stat().st_size for source in sources)
     with (
-        open(path, "wb") as handle,
+        open(folder / CODES, "wb") as handle,
+        open(folder / SOFT_MASK, "wb") as mask_handle,
         progress_bar(total, "reading", "B", progress) as advance,
     ):
+        mask = SoftMaskWriter(mask_handle)
         for source in sources:
-            for chunk in read_chunks(source, advance):
-                codes = chunk.codes[1:] if contigs.is_empty else chunk.codes
+            for chunk in read_chunks(source, advance, with_case=True):
+                first = int(contigs.is_empty)  # no code between contigs before the first
                 contigs.add(source, chunk)
-                handle.write(codes.data)
+                handle.write(chunk.codes[first:].data)
+                count = len(chunk.codes)
+                lower = np.zeros(-(-count // 64), np.uint64) if chunk.lower is None else chunk.lower
+                mask.add(lower, first, count)
             contigs.close()
         handle.flush()
         os.fsync(handle.fileno())
-    return contigs.finish()
+        return contigs.finish(), mask.finish()

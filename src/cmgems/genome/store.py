@@ -1,10 +1,14 @@
-"""The genome store on disk: a folder with `codes.u8` and `genome.json`.
+"""The genome store on disk: a folder with `codes.u8`, `soft_mask.u1` and `genome.json`.
 
 codes.u8     base codes, one byte per base, A T C G = 0 1 2 3, other = 4; contig after contig,
              exactly one code 4 between neighbors
+soft_mask.u1 which bases are soft-masked, one bit per code (`cmgems.genome.soft_mask`)
 genome.json  the manifest: format, version, dtype, name, bases, contigs (name, length, N, IUPAC
              codes, checksum as in `cmgems.genome.checksum`), sha256 of the genome, sources (path,
-             size, mtime, sha256), the size and time of codes.u8, and a checksum over all of that
+             size, mtime, sha256), the size and time of codes.u8, those of soft_mask.u1 with its
+             sha256 and the bases that it marks, and a checksum over all of that
+
+A store of version 2 has no soft mask, and is read without.
 
 A store is never changed in place: a temporary folder is written next to it, synced and renamed.
 """
@@ -22,11 +26,13 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 
 from cmgems.errors import UserError
+from cmgems.genome.soft_mask import SOFT_MASK
 from cmgems.utils.files import atomic_write, file_lock, fsync_folder, hash_file
 from cmgems.utils.progress import progress_bar
 
 FORMAT = "cmgems genome store"
-VERSION = 2
+VERSION = 3
+READABLE = (2, VERSION)
 CODES, MANIFEST = "codes.u8", "genome.json"
 
 
@@ -62,7 +68,7 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest of a store whose codes are complete."""
-    codes = (folder / CODES).stat()
+    codes, mask = (folder / CODES).stat(), (folder / SOFT_MASK).stat()
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -70,6 +76,8 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
         **manifest,
         "codes": {"size": codes.st_size, "mtime_ns": codes.st_mtime_ns},
     }
+    times = {"size": mask.st_size, "mtime_ns": mask.st_mtime_ns}
+    manifest["soft_mask"] = manifest["soft_mask"] | times
     manifest["checksum"] = _checksum(manifest)
     with atomic_write(folder / MANIFEST) as handle:
         json.dump(manifest, handle, indent=1)
@@ -91,7 +99,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{folder / MANIFEST}: is not the manifest of a genome store; {remedy}")
     version = manifest.get("version")
-    if version != VERSION:
+    if version not in READABLE:
         raise UserError(
             f"{folder}: is a store of version {version!r}, this cmgems reads {VERSION}; {remedy}"
         )
@@ -122,6 +130,34 @@ def map_codes(folder: Path, manifest: dict[str, Any]) -> np.ndarray:
     if status.st_mtime_ns != manifest["codes"]["mtime_ns"]:
         verify_codes(folder, manifest, codes)
     return codes
+
+
+def map_soft_mask(folder: Path, manifest: dict[str, Any]) -> np.ndarray | None:
+    """The bits of the soft mask as a read-only memory map, verified as the codes are; None where
+    the store was built before there were any."""
+    if manifest["version"] < VERSION:
+        return None
+    path, wanted = folder / SOFT_MASK, manifest["soft_mask"]
+    try:
+        status = path.stat()
+        if status.st_size != wanted["size"]:
+            raise UserError(
+                f"{path}: has {status.st_size} bytes, wanted {wanted['size']} as in the manifest;"
+                f" {_rebuild(folder)}"
+            )
+        bits = np.memmap(path, np.uint8, "r", shape=(status.st_size,))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; {_rebuild(folder)}") from error
+    if status.st_mtime_ns != wanted["mtime_ns"]:
+        verify_soft_mask(folder, manifest)
+    return bits
+
+
+def verify_soft_mask(folder: Path, manifest: dict[str, Any]) -> None:
+    """Compare the soft mask, where the store has one, with its checksum."""
+    path = folder / SOFT_MASK
+    if manifest["version"] >= VERSION and hash_file(path) != manifest["soft_mask"]["sha256"]:
+        raise UserError(f"{path}: is damaged (its checksum is wrong); {_rebuild(folder)}")
 
 
 def verify_codes(folder: Path, manifest: dict[str, Any], codes: np.ndarray) -> None:

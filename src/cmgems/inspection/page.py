@@ -1,18 +1,16 @@
 """An `Inspection` as one HTML page that needs nothing else: no script, no font, no network."""
 
-import io
 from html import escape
 from itertools import pairwise
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from cmgems.curriculum.plot import schedule_figure
 from cmgems.genome.alphabet import BASES
 from cmgems.inspection.inspect import DRAWS, Inspection, MaskSample
 from cmgems.tokenization.base import width
-from cmgems.utils.html import html_page, html_table
+from cmgems.utils.html import html_page, html_table, inline_svg
 
 LINE = 102  # bases per line
 SHOWN = 306  # bases of the window that are spelled out
@@ -152,7 +150,7 @@ def _schedule(inspection: Inspection) -> str:
             '<p class="note">The switch of a plateau curriculum comes when the validation loss '
             "flattens; here the stages are drawn equally long.</p>"
         )
-    return _svg(figure) + note
+    return inline_svg(figure) + note
 
 
 def _sample(inspection: Inspection, sample: MaskSample, title: str) -> str:
@@ -213,7 +211,7 @@ def _ranks(inspection: Inspection) -> str:
         axes.set_visible(False)
     figure.supxlabel("rank, 0 = highest PMI", fontsize=8)
     figure.supylabel("density", fontsize=8)
-    return _svg(figure)
+    return inline_svg(figure)
 
 
 def _mask_frequencies(inspection: Inspection) -> str:
@@ -235,13 +233,4 @@ def _mask_frequencies(inspection: Inspection) -> str:
         axes.tick_params(labelsize=7)
     all_axes[-1].ticklabel_format(style="plain", useOffset=False)
     all_axes[-1].set_xlabel(f"position in {inspection.region.contig_name}", fontsize=8)
-    return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an inline SVG element."""
-    out = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cmgems"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    return inline_svg(figure)

@@ -5,6 +5,7 @@ checkpoints/       last.ckpt, best.ckpt and those that are kept, each with a .sh
 parent.yaml        of a branch (`cmgems branch`): the config.yaml of the run that it goes on from
 events.out.*       TensorBoard
 metrics.csv        the same scalars, one per line: step,name,value
+initial.json       with model.init: PATH, the file that the run's weights began as
 results.json       the final results, where they come from and what they cost
 window_sums.npz    what is measured at the end, by window (`cmgems.training.judge.WindowSums`)
 profile/           with train.profile=true: a trace of some steps, and the operations by cost
@@ -49,6 +50,7 @@ PACKAGES = ("cmgems", "torch", "lightning", "torchmetrics", "tokenizers", "numpy
 WINDOW_SUMS = "window_sums.npz"
 IN_USE = "is in use by another process"  # a sweep knows such a run by this message
 LOCK = ".lock"  # exists while a process is at work in the folder
+INITIAL = "initial.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
@@ -151,6 +153,18 @@ class RunFolder:
         except BlockingIOError:
             return True
         return False
+
+    def write_initial_weights(self, origin: dict[str, Any]) -> None:
+        """Keep what the weights began as: the run is resumed without reading it again."""
+        with atomic_write(self.path / INITIAL) as handle:
+            json.dump(origin, handle, indent=2)
+
+    def read_initial_weights(self) -> dict[str, Any]:
+        """{"initial_weights": what was written}, or {} where the weights were drawn."""
+        path = self.path / INITIAL
+        if not path.exists():
+            return {}
+        return {"initial_weights": read_json(path, "what a run with model.init: PATH wrote")}
 
     def write_window_sums(self, arrays: dict[str, np.ndarray]) -> None:
         with atomic_write(self.path / WINDOW_SUMS, "wb") as handle:

@@ -1,7 +1,12 @@
 """Self-contained HTML pages: no font, no network, and no script but their own."""
 
+import io
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 1120px; margin: 2em auto;
@@ -44,3 +49,14 @@ def html_page(title: str, sections: Iterable[str], style: str = "", script: str 
     code = f"<script>{script}</script>" if script else ""
     body = "\n".join(sections)
     return f"{head}</title><style>{STYLE}{style}</style></head><body>\n{body}{code}</body></html>"
+
+
+def inline_svg(figure: "Figure") -> str:
+    """A figure as an SVG element; the same figure is the same text."""
+    from matplotlib import rc_context  # pages without figures do not wait for it
+
+    out = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cmgems"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]

@@ -48,12 +48,15 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def forward(self, tokens: Tokens, bf16: bool = False) -> Tensor:
         """Logits [B, C] of a batch, or [B, L, C] with the head `token`; nothing is dropped."""
-        device = self.encoder.tokens.weight.device
-        attention_mask = tokens.attention_mask().to(device)[None]
-        with arithmetic(device, bf16):
-            hidden_states = compute_hidden_states(self.encoder, tokens, self.head.places)[None]
-            reduced = self.head.reduce(hidden_states, attention_mask)
-            return self.head(reduced, attention_mask, SeededDropout(0.0, [0]))[0].float()
+        with arithmetic(self.encoder.tokens.weight.device, bf16):
+            return self.differentiable_logits(tokens).float()
+
+    def differentiable_logits(self, tokens: Tokens) -> Tensor:
+        """The same with a gradient, in the type of the weights."""
+        attention_mask = tokens.attention_mask().to(self.encoder.tokens.weight.device)[None]
+        hidden_states = compute_hidden_states(self.encoder, tokens, self.head.places)[None]
+        reduced = self.head.reduce(hidden_states, attention_mask)
+        return self.head(reduced, attention_mask, SeededDropout(0.0, [0]))[0]
 
 
 class LoadedClassifier(NamedTuple):

@@ -37,6 +37,8 @@ class Item(NamedTuple):
     place: tuple[str | int, ...]  # what its row begins with
     codes: np.ndarray  # uint8 base codes
     why: str = ""  # `reason: more`; empty where it can be predicted
+    start: int = 0  # of its codes, on the contig or in the sequence that `place` begins with
+    strand: str = "+"  # on which they are read
 
 
 class Input(NamedTuple):
@@ -96,7 +98,10 @@ def _interval_items(genome: Genome, source: str, window: int, center: str) -> It
             continue
         first = placed.contig.start + placed.start
         codes = genome.codes[first : first + end - start]
-        yield Item(place, reverse_complement(codes) if interval.strand == "-" else codes)
+        if interval.strand == "-":
+            yield Item(place, reverse_complement(codes), start=start, strand="-")
+        else:
+            yield Item(place, codes, start=start)
 
 
 def region_input(genome: Genome, region: Region, window: int, step: int, strand: str) -> Input:
@@ -126,4 +131,6 @@ def _window(genome: Genome, region: Region, start: int, window: int, strand: str
     place = (region.contig_name, on_chromosome, on_chromosome + window)
     if (codes == AMBIGUOUS).all():
         return Item(place, _NOTHING, "no known base")
-    return Item(place, reverse_complement(codes) if strand == "-" else codes)
+    if strand == "-":
+        codes = reverse_complement(codes)
+    return Item(place, codes, start=on_chromosome, strand=strand)

@@ -42,6 +42,15 @@ class SequenceChunk(NamedTuple):
 
     codes: np.ndarray  # uint8
     segments: list[Segment]
+    # uint64: bit i % 64 of word i // 64 is 1 where code i is a known base that is soft-masked (in
+    # lower case); None where that was not asked for, or the format does not say
+    lower: np.ndarray | None = None
+
+
+def pack_bits(values: np.ndarray) -> np.ndarray:
+    """uint64: the values, 0 or 1, as bits; see `SequenceChunk.lower`."""
+    packed = np.packbits(np.asarray(values, np.uint8), bitorder="little")
+    return np.pad(packed, (0, -len(packed) % 8)).view("<u8")
 
 
 def open_source(path: Path) -> FileIO:

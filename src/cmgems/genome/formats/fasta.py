@@ -9,12 +9,15 @@ import numpy as np
 from cmgems.errors import UserError
 from cmgems.genome.formats import fasta_kernels
 from cmgems.genome.formats.base import ByteStream, Segment, SequenceChunk, find_line
+from cmgems.genome.formats.case import find_lower
 
 CHUNK = 1 << 20  # bytes of text; smaller ones cost calls, larger ones leave the caches
 _MAX_HEADERS = 4096
 
 
-def read_fasta(path: Path, stream: ByteStream, size: int = CHUNK) -> Iterator[SequenceChunk]:
+def read_fasta(
+    path: Path, stream: ByteStream, with_case: bool = False, size: int = CHUNK
+) -> Iterator[SequenceChunk]:
     """Chunks of at most `size` bytes of text, cut after a line end wherever there is one.
 
     The codes of a chunk are overwritten when the thread that asked for it asks for another.
@@ -22,6 +25,7 @@ def read_fasta(path: Path, stream: ByteStream, size: int = CHUNK) -> Iterator[Se
     text = bytearray(size + fasta_kernels.PAD)
     raw = np.frombuffer(text, np.uint8)
     buffers: dict[int, np.ndarray] = {}  # thread -> the codes of its chunk
+    lower = np.empty(size // 64 + 2, np.uint64) if with_case else None
     headers = np.empty((_MAX_HEADERS, fasta_kernels.HEADER_COLUMNS), np.int64)
     tally = np.empty(fasta_kernels.TALLY_FIELDS, np.int64)
     offset = filled = 0  # offset of raw[0] in the text; number of bytes in raw
@@ -41,9 +45,13 @@ def read_fasta(path: Path, stream: ByteStream, size: int = CHUNK) -> Iterator[Se
         if segments[0].stop > segments[0].start and not named:
             raise UserError(f"{path}: has sequence before the first header ('>')")
         named = named or len(segments) > 1
+        written = int(tally[fasta_kernels.WRITTEN])
+        if lower is not None:
+            find_lower(raw, used, mid_line, codes, lower)
         yield SequenceChunk(
-            codes[: tally[fasta_kernels.WRITTEN]],
+            codes[:written],
             [s for s in segments if s.name or s.stop > s.start],
+            None if lower is None else lower[: -(-written // 64)],
         )
         mid_line = used > 0 and text[used - 1] != 10
         text[: filled - used] = text[used:filled]

@@ -40,7 +40,7 @@ _FOREIGN_FORMATS = (
 
 
 def read_chunks(
-    path: Path, advance: Callable[[int], object] = lambda n: None
+    path: Path, advance: Callable[[int], object] = lambda n: None, with_case: bool = False
 ) -> Iterator[SequenceChunk]:
     """The sequence of a file in chunks of a few megabytes.
 
@@ -50,6 +50,7 @@ def read_chunks(
     ----------
     path : a FASTA (plain, gzip, bgzip), 2bit, GenBank or EMBL file
     advance : called with the number of bytes of the file that were read since the last call
+    with_case : whether chunks of FASTA and 2bit say which bases are soft-masked
 
     Raises
     ------
@@ -62,7 +63,7 @@ def read_chunks(
         if not head:
             raise UserError(f"{path}: is empty; {WANTED}")
         handle.seek(0)
-        for chunk in _read(path, handle, head, advance):
+        for chunk in _read(path, handle, head, advance, with_case):
             has_sequence = has_sequence or any(s.name is not None for s in chunk.segments)
             yield chunk
     if not has_sequence:
@@ -98,20 +99,22 @@ def read_sequences(path: Path) -> Iterator[Sequence]:
 
 
 def _read(
-    path: Path, handle: FileIO, head: bytes, advance: Callable[[int], object]
+    path: Path, handle: FileIO, head: bytes, advance: Callable[[int], object], with_case: bool
 ) -> Iterator[SequenceChunk]:
     if head[:4] in SIGNATURES:
-        return read_twobit(path, handle, advance)
+        return read_twobit(path, handle, advance, with_case)
     if not is_gzip(head):
-        return _read_text(path, PlainStream(handle, advance), head)
+        return _read_text(path, PlainStream(handle, advance), head, with_case)
     stream = GzipStream(path, handle, advance)
     head = stream.peek(8192)
     if not head:
         raise UserError(f"{path}: is empty once unpacked; {WANTED}")
-    return _read_text(path, stream, head)
+    return _read_text(path, stream, head, with_case)
 
 
-def _read_text(path: Path, stream: ByteStream, head: bytes) -> Iterator[SequenceChunk]:
+def _read_text(
+    path: Path, stream: ByteStream, head: bytes, with_case: bool
+) -> Iterator[SequenceChunk]:
     for magic, sentence in _FOREIGN_FORMATS:
         if head.startswith(magic):
             raise UserError(f"{path}: {sentence}; {WANTED}")
@@ -120,7 +123,7 @@ def _read_text(path: Path, stream: ByteStream, head: bytes) -> Iterator[Sequence
         return read_flat_file(path, stream, "genbank" if text[:5] == b"LOCUS" else "embl")
     if text and not text.startswith(b">"):
         raise UserError(f"{path}: {_no_header(text)}; {WANTED}")
-    return read_fasta(path, stream)
+    return read_fasta(path, stream, with_case)
 
 
 def _no_header(text: bytes) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS
-from cmgems.genome.formats.base import Segment, SequenceChunk
+from cmgems.genome.formats.base import Segment, SequenceChunk, pack_bits
+from cmgems.genome.spans import Spans
 
 SIGNATURES = {b"\x1a\x41\x27\x43": ">", b"\x43\x27\x41\x1a": "<"}  # -> order of bytes
 CHUNK = 1 << 22  # bases
@@ -60,7 +61,7 @@ class _TwoBitFile:
 
 
 def read_twobit(
-    path: Path, handle: FileIO, advance: Callable[[int], object]
+    path: Path, handle: FileIO, advance: Callable[[int], object], with_case: bool = False
 ) -> Iterator[SequenceChunk]:
     """Chunks of at most `CHUNK` bases; `advance` is called with the bytes read since the last."""
     handle.seek(0)
@@ -70,7 +71,7 @@ def read_twobit(
     if version != 0:
         raise UserError(f"{path}: is 2bit version {version}; wanted: version 0")
     for number, (name, at) in enumerate(_index(file, count), 1):
-        yield from _sequence(file, number, name, at, advance)
+        yield from _sequence(file, number, name, at, advance, with_case)
 
 
 def _index(file: _TwoBitFile, count: int) -> list[tuple[str, int]]:
@@ -91,36 +92,41 @@ def _index(file: _TwoBitFile, count: int) -> list[tuple[str, int]]:
     return entries
 
 
-def _blocks(file: _TwoBitFile, at: int, label: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """Starts, sizes and the offset after them."""
+def _spans(file: _TwoBitFile, at: int, size: int, label: str) -> tuple[Spans, int]:
+    """The blocks of a kind, and the offset after them."""
     count = int(file.integers(at, 1, label)[0])
     both = file.integers(at + 4, 2 * count, label)
-    return both[:count], both[count:], at + 4 + 8 * count
+    starts, ends = both[:count], both[:count] + both[count:]
+    if np.any(ends > size) or np.any(starts[1:] < ends[:-1]):
+        raise UserError(f"{file.path}: {label} overlap or pass its end; {_REMEDY}")
+    return Spans(starts, ends), at + 4 + 8 * count
 
 
 class _Header(NamedTuple):
     """What precedes the bases of a sequence."""
 
     size: int  # bases
-    n_starts: np.ndarray  # int64, ascending
-    n_ends: np.ndarray
+    unknown: Spans  # N, offsets in the sequence
+    lower: Spans  # soft-masked
     offset: int  # of the packed bases in the file
 
 
 def _header(file: _TwoBitFile, name: str, at: int) -> _Header:
     size = int(file.integers(at, 1, f"the head of {name!r}")[0])
-    starts, sizes, after = _blocks(file, at + 4, f"the N blocks of {name!r}")
-    ends = starts + sizes
-    if np.any(ends > size) or np.any(starts[1:] < ends[:-1]):
-        raise UserError(f"{file.path}: the N blocks of {name!r} overlap or pass its end; {_REMEDY}")
-    _, _, after = _blocks(file, after, f"the mask blocks of {name!r}")
+    unknown, after = _spans(file, at + 4, size, f"the N blocks of {name!r}")
+    lower, after = _spans(file, after, size, f"the mask blocks of {name!r}")
     offset = after + 4  # a reserved 0
     file.require(offset, -(-size // 4), f"the sequence of {name!r}")
-    return _Header(size, starts, ends, offset)
+    return _Header(size, unknown, lower, offset)
 
 
 def _sequence(
-    file: _TwoBitFile, number: int, name: str, at: int, advance: Callable[[int], object]
+    file: _TwoBitFile,
+    number: int,
+    name: str,
+    at: int,
+    advance: Callable[[int], object],
+    with_case: bool,
 ) -> Iterator[SequenceChunk]:
     header = _header(file, name, at)
     table = _unpacking_table()
@@ -135,16 +141,21 @@ def _sequence(
         codes[:first] = AMBIGUOUS
         codes[first:] = table[np.frombuffer(packed, np.uint8)].ravel()
         codes = codes[: first + stop - start]
-        _mark_n(codes[first:], start, stop, header)
+        _mark(codes[first:], AMBIGUOUS, start, header.unknown)
+        lower = np.zeros(len(codes), np.uint8) if with_case else None
+        if lower is not None:
+            _mark(lower[first:], 1, start, header.lower)
+            lower &= codes < AMBIGUOUS
         advance(len(packed))
         n_count = int(np.count_nonzero(codes[first:] == AMBIGUOUS))
         contig = name if first else None
-        yield SequenceChunk(codes, [Segment(contig, first, len(codes), n_count, 0, location)])
+        segment = Segment(contig, first, len(codes), n_count, 0, location)
+        yield SequenceChunk(codes, [segment], None if lower is None else pack_bits(lower))
 
 
-def _mark_n(codes: np.ndarray, start: int, stop: int, header: _Header) -> None:
-    """Set the N blocks within the bases start:stop of the sequence, whose codes these are."""
-    starts, ends = header.n_starts, header.n_ends
-    inside = slice(np.searchsorted(ends, start, "right"), np.searchsorted(starts, stop))
-    for n_start, n_end in zip(starts[inside], ends[inside], strict=True):
-        codes[max(n_start - start, 0) : min(n_end, stop) - start] = AMBIGUOUS
+def _mark(values: np.ndarray, value: int, first: int, spans: Spans) -> None:
+    """Set the spans of a sequence within `values`, which are of its bases from `first` on."""
+    stop = first + len(values)
+    inside = slice(np.searchsorted(spans.end, first, "right"), np.searchsorted(spans.start, stop))
+    for start, end in zip(spans.start[inside].tolist(), spans.end[inside].tolist(), strict=True):
+        values[max(start - first, 0) : min(end, stop) - first] = value

@@ -1,0 +1,1 @@
+"""What a model looks at: per base, what its substitution changes."""
