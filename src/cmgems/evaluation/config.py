@@ -32,6 +32,7 @@ class Tasks:
         factory=lambda: ("shuffled",),
     )
     root: str = option("", "folder with the published files of the tasks")
+    genome: str = option("", "genome of the tasks `sites/*`: a sequence file or a store")
 
 
 @dataclass(frozen=True)

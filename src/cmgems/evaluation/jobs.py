@@ -8,7 +8,6 @@ import numpy as np
 from cmgems.evaluation.context import (
     JobContext,
     Result,
-    cached_task,
     test_examples,
     training_examples,
 )
@@ -29,7 +28,7 @@ from cmgems.tasks.task import Task
 def run_trials(context: JobContext, batch: TrialBatch) -> list[Result]:
     """Train and test the models of a batch."""
     started = time.perf_counter()
-    protocol, task = context.evaluation.protocol, cached_task(batch.task)
+    protocol, task = context.evaluation.protocol, context.task(batch.task)
     if not context.has_encoder(batch.model):
         results = [_baseline(context, task, trial) for trial in batch.trials]
     elif protocol == "zero_shot":
@@ -65,7 +64,7 @@ def _probe(context: JobContext, task: Task, trial: TrialSpec) -> Result:
 @lru_cache(maxsize=1)
 def _training_states(context: JobContext, trial: TrialSpec) -> np.ndarray:
     """Pooled hidden states of what a trial trains on: with and without k-mer counts the same."""
-    source, task = context.source(trial.model), cached_task(trial.task)
+    source, task = context.source(trial.model), context.task(trial.task)
     examples = training_examples(context.evaluation, task, trial, source.tokenization.min_bases)
     return _pooled_states(context, source, trial.seed, examples)
 

@@ -21,6 +21,7 @@ from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.context import (
     JobContext,
     Result,
+    cached_task,
     split,
     test_examples,
     training_examples,
@@ -140,7 +141,8 @@ def select_tasks(evaluation: Evaluation) -> dict[str, Task]:
     tasks = {}
     for pattern in evaluation.tasks.names:
         for task in find_tasks(pattern):
-            tasks[pattern if task.group == "user" else task.name] = task
+            name = pattern if task.group == "user" else task.name
+            tasks[name] = cached_task(name, evaluation.tasks.genome)
     return tasks
 
 
@@ -188,7 +190,7 @@ def check_splits(evaluation: Evaluation, name: str, task: Task, context: JobCont
     """Read every split that the protocol needs, so that errors come before any training."""
     needed = {"full": ("train", "dev", "test"), "zero_shot": ("test",)}
     for which in needed.get(evaluation.protocol, ("train", "test")):
-        split(name, which, evaluation.tasks.root, context.min_length)
+        split(name, which, evaluation.tasks, context.min_length)
     if evaluation.protocol == "zero_shot" and task.kind != "binary":
         raise UserError(f"tasks.names: {name} is {task.kind}, protocol zero_shot wants two classes")
 
