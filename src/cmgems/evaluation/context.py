@@ -87,6 +87,15 @@ def training_examples(
     return splits.few_shot(task, trial.shots, replicate, root, min_length=min_length)
 
 
+def dev_examples(
+    evaluation: Evaluation, task: Task, trial: TrialSpec, min_length: int
+) -> LabelledSequences | None:
+    """What a trial chooses on; None where the protocol or the task has nothing for that."""
+    if evaluation.protocol != "full" or "dev" not in task.splits:
+        return None
+    return split(trial.task, "dev", evaluation.tasks, min_length)
+
+
 def test_examples(evaluation: Evaluation, name: str, min_length: int) -> LabelledSequences:
     """What the trials of a task are tested on."""
     return split(name, "test", evaluation.tasks, min_length)

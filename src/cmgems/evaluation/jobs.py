@@ -5,14 +5,16 @@ from functools import lru_cache
 
 import numpy as np
 
+from cmgems.evaluation.cnn import cnn_baseline
 from cmgems.evaluation.context import (
     JobContext,
     Result,
+    dev_examples,
     test_examples,
     training_examples,
 )
 from cmgems.evaluation.finetune_trials import finetune
-from cmgems.evaluation.linear.baselines import kmer_baseline, one_hot_baseline
+from cmgems.evaluation.linear.baselines import gc_baseline, kmer_baseline, one_hot_baseline
 from cmgems.evaluation.linear.models import Target
 from cmgems.evaluation.linear.probe import probe
 from cmgems.evaluation.linear.side_by_side import states_beside_counts
@@ -94,11 +96,17 @@ def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     evaluation = context.evaluation
     train_on = training_examples(evaluation, task, trial, context.min_length)
     test = test_examples(evaluation, trial.task, context.min_length)
+    arguments = train_on, test, task.kind, len(task.classes)
+    strands = evaluation.classifier.num_strands
     if trial.model == "kmers":
-        strands = evaluation.classifier.num_strands
-        prediction = kmer_baseline(train_on, test, task.kind, len(task.classes), strands=strands)
+        prediction = kmer_baseline(*arguments, strands=strands)
+    elif trial.model == "one_hot":
+        prediction = one_hot_baseline(*arguments)
+    elif trial.model == "gc":
+        prediction = gc_baseline(*arguments)
     else:
-        prediction = one_hot_baseline(train_on, test, task.kind, len(task.classes))
+        dev = dev_examples(evaluation, task, trial, context.min_length)
+        prediction = cnn_baseline(*arguments, trial.seed, strands, dev, context.device)
     scores = score(prediction.logits, test.labels, task.kind)
     return Result(trial, scores, float("nan"), 0.0, prediction.chosen)
 

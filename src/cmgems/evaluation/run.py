@@ -22,6 +22,7 @@ from cmgems.evaluation.context import (
     JobContext,
     Result,
     cached_task,
+    dev_examples,
     split,
     test_examples,
     training_examples,
@@ -215,8 +216,12 @@ def hash_batch(context: JobContext, task: Task, batch: TrialBatch) -> str:
             "probe": asdict(evaluation.probe),
             "arithmetic": [context.device, context.bf16],
         }
-    elif batch.model == "kmers":
+    elif batch.model in ("kmers", "cnn"):
         parts["strands"] = evaluation.classifier.num_strands
+    if batch.model == "cnn":
+        dev = dev_examples(evaluation, task, batch.trials[0], context.min_length)
+        parts["dev"] = dev and hash_examples(dev)
+        parts["arithmetic"] = context.device
     return hash_parts(**parts)
 
 

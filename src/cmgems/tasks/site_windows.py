@@ -119,7 +119,7 @@ def _place(names: ContigNames, interval: Interval, shape: WindowShape) -> tuple[
         if offset <= at and at + shape.size <= offset + contig.length:
             origin = contig.start - offset
             return origin + at, origin + interval.start
-    return "reach beyond a contig's ends" if contigs else "are on contigs that it has not"
+    return "are at or beyond a contig's ends" if contigs else "are on contigs that it has not"
 
 
 def _has_signal(
