@@ -165,7 +165,10 @@ def audit_table(audit: Audit) -> str:
         lines += [
             ("AUROC of GC content alone", f"{found.gc:.4f}"),
             ("AUROC of length alone", f"{found.length:.4f}"),
-            ("AUROC of one position alone", f"{found.position:.4f} ({found.where} from the middle)"),
+            (
+                "AUROC of one position alone",
+                f"{found.position:.4f} ({found.where} from the middle)",
+            ),
         ]
     if audit.seen is not None:
         lines.append(("test in the pretraining DNA", of_test(audit.seen)))

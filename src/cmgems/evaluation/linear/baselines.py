@@ -167,7 +167,8 @@ def one_hot_baseline(
 def gc_content(data: LabelledSequences) -> np.ndarray:
     """float64 [N]: the fraction of G and C among the known bases; 1/2 where none is known."""
     counts = kmer_counts(data, 1).toarray()  # of A T C G
-    return (counts[:, 2:].sum(1) + 1e-9) / (counts.sum(1) + 2e-9)
+    known = counts.sum(1)
+    return np.where(known, counts[:, 2:].sum(1) / np.maximum(known, 1), 0.5)
 
 
 def gc_baseline(
