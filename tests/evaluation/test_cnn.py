@@ -97,9 +97,22 @@ def test_every_kind_of_task_and_length():
     assert not (logits.argmax(1) == 1).any()
 
 
-def test_a_base_is_one_hot_around_the_middle():
-    bases = cnn._bases(from_sequences(["ACGT", "NCGN", "AACGTT"], np.zeros(3)), 4, "cpu")
-    assert bases.shape == (3, 4, 4)
-    assert bases[0].argmax(0).tolist() == [0, 2, 3, 1]  # A T C G
-    assert bases[1].sum(0).tolist() == [0, 1, 1, 0]
-    assert torch.equal(bases[2], bases[0])
+def test_bases_are_laid_middle_on_middle():
+    data = from_sequences(["ACGT", "NCGN", "AACGTT", "CG", ""], np.zeros(5))
+    codes = cnn._codes(data, 4, "cpu").tolist()
+    assert codes == [[0, 2, 3, 1], [4, 2, 3, 4], [0, 2, 3, 1], [4, 2, 3, 4], [4] * 4]
+
+
+def test_the_network_equals_one_that_is_written_out():
+    """One-hot bases, the dot product with each motif at each place, the largest of each part."""
+    model = cnn.MotifNetwork(2, 4)
+    codes = torch.randint(0, 5, (1, 32), dtype=torch.uint8)
+    bases = np.zeros((4, 32 + 14))
+    for place, code in enumerate(codes[0].tolist()):
+        if code < 4:
+            bases[code, place + 7] = 1
+    motifs, bias = (x.detach().numpy() for x in model.motifs.parameters())
+    places = [(motifs * bases[:, at : at + 15]).sum((1, 2)) + bias for at in range(32)]
+    parts = [np.maximum(places[at : at + 8], 0).max(0) for at in range(0, 32, 8)]
+    wanted = model.output(torch.tensor(np.stack(parts, 1).ravel(), dtype=torch.float32))
+    assert torch.allclose(model(codes)[0], wanted, atol=1e-5)

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmgems.evaluation.finetuning.train import LabelScale, loss_per_model
-from cmgems.evaluation.linear.baselines import Prediction, one_hot
+from cmgems.evaluation.linear.baselines import Prediction
 from cmgems.evaluation.linear.models import Target, make_folds
+from cmgems.genome.alphabet import AMBIGUOUS
 from cmgems.tasks.dataset import LabelledSequences, concatenate
 from cmgems.utils.rng import generator, seed_torch
 
@@ -37,14 +38,15 @@ class MotifNetwork(nn.Module):
         self.motifs = nn.Conv1d(4, FILTERS, WIDTH, padding=WIDTH // 2)
         self.output = nn.Linear(FILTERS * parts, outputs)
 
-    def forward(self, bases_B4L: Tensor) -> Tensor:
-        """Logits [B, C] of sequences in which a base is one-hot, and an unknown one zero."""
-        strength = F.relu(self.motifs(bases_B4L))
+    def forward(self, codes_BL: Tensor) -> Tensor:
+        """Logits [B, C] of base codes; one that is not known is zero where others are one-hot."""
+        bases_BL4 = F.one_hot(codes_BL.long(), AMBIGUOUS + 1)[..., :AMBIGUOUS]
+        strength = F.relu(self.motifs(bases_BL4.mT.float()))
         return self.output(F.adaptive_max_pool1d(strength, self.parts).flatten(1))
 
 
 class _Data(NamedTuple):
-    bases_N4L: Tensor
+    codes_NL: Tensor  # uint8
     targets_N: Tensor
 
 
@@ -82,7 +84,7 @@ def cnn_baseline(
     splits = []
     for data in (train, dev):
         both = concatenate([data, data.reverse_complement()]) if strands == 2 else data
-        splits.append(_Data(_bases(both, length, device), scale.targets(both.labels).to(device)))
+        splits.append(_Data(_codes(both, length, device), scale.targets(both.labels).to(device)))
     trained = []
     for number in PARTS:
         with torch.random.fork_rng(devices=[]):
@@ -91,24 +93,31 @@ def cnn_baseline(
         rng = generator(seed, "batches of the baseline cnn")
         trained.append(_train(network, *splits, kind, rng))
     model, epoch, _ = min(trained, key=lambda one: one.loss)
-    logits = _predict(model, _bases(test, length, device))
+    logits = _predict(model, _codes(test, length, device))
     if strands == 2:
-        logits = (logits + _predict(model, _bases(test.reverse_complement(), length, device))) / 2
+        logits = (logits + _predict(model, _codes(test.reverse_complement(), length, device))) / 2
     return Prediction(
         scale.to_label_units(logits.cpu()[None])[0], {"parts": model.parts, "epoch": epoch}
     )
 
 
-def _bases(data: LabelledSequences, length: int, device: str) -> Tensor:
-    table = one_hot(data, length).toarray().astype(np.float32)
-    return torch.from_numpy(table).view(len(data), length, 4).mT.contiguous().to(device)
+def _codes(data: LabelledSequences, length: int, device: str) -> Tensor:
+    """uint8 [N, length]: base codes, sequences aligned at their middles; what is beyond is cut."""
+    lengths = data.lengths
+    owner = np.repeat(np.arange(len(data)), lengths)
+    shift = (length // 2 - lengths // 2)[owner]
+    position = np.arange(len(data.codes)) - data.offsets[owner] + shift
+    inside = (position >= 0) & (position < length)
+    codes_NL = np.full((len(data), length), AMBIGUOUS, np.uint8)
+    codes_NL[owner[inside], position[inside]] = data.codes[inside]
+    return torch.from_numpy(codes_NL).to(device)
 
 
 def _train(
     model: MotifNetwork, train: _Data, dev: _Data, kind: str, rng: np.random.Generator
 ) -> _Trained:
     """Train in place; the weights of the epoch with the least loss on dev stay."""
-    count = len(train.bases_N4L)
+    count = len(train.codes_NL)
     size = min(max(count // MIN_STEPS, 1), BATCH_SIZE)
     optimizer = torch.optim.AdamW(
         model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
@@ -116,13 +125,13 @@ def _train(
     least, best, weights, steps = math.inf, 0, model.state_dict(), 0
     for epoch in range(1, MAX_EPOCHS + 1):
         for rows in torch.from_numpy(rng.permutation(count)).split(size):
-            logits = model(train.bases_N4L[rows])
+            logits = model(train.codes_NL[rows])
             loss = loss_per_model(logits[None], train.targets_N[rows][None], kind)
             optimizer.zero_grad()
             loss.sum().backward()
             optimizer.step()
             steps += 1
-        loss = loss_per_model(_predict(model, dev.bases_N4L)[None], dev.targets_N[None], kind)
+        loss = loss_per_model(_predict(model, dev.codes_NL)[None], dev.targets_N[None], kind)
         if float(loss) < least:
             least, best, weights = float(loss), epoch, copy.deepcopy(model.state_dict())
         if epoch - best >= PATIENCE or steps >= MAX_STEPS:
@@ -132,5 +141,5 @@ def _train(
 
 
 @torch.no_grad()
-def _predict(model: nn.Module, bases_N4L: Tensor) -> Tensor:
-    return torch.cat([model(part) for part in bases_N4L.split(512)])
+def _predict(model: nn.Module, codes_NL: Tensor) -> Tensor:
+    return torch.cat([model(part) for part in codes_NL.split(512)])
