@@ -38,8 +38,10 @@ paper: $(VENV)/.installed  ## its second part at the authors' size, on one GPU; 
 evaluate: $(VENV)/.installed  ## score runs/quickstart (or an untrained encoder) next to baselines, no download
 	@test -f $(RUNS)/quickstart/results.json || \
 	  echo "no finished run in $(RUNS)/quickstart (make pretrain makes it): an untrained encoder alone"
-	$(BIN)/cmgems evaluate experiments/finetune/quickstart.yaml \
-	  $(if $(wildcard $(RUNS)/quickstart/results.json),models=$(RUNS)/quickstart) $(ARGS)
+	for part in quickstart quickstart_splice; do \
+	  $(BIN)/cmgems evaluate experiments/finetune/$$part.yaml \
+	    $(if $(wildcard $(RUNS)/quickstart/results.json),models=$(RUNS)/quickstart) $(ARGS) || exit; \
+	done
 
 tensorboard: $(VENV)/.installed  ## show the runs at http://127.0.0.1:6006; PORT=6007 for another port
 	$(BIN)/tensorboard --logdir $(RUNS) --host 127.0.0.1 --port $(PORT)

@@ -11,8 +11,8 @@ from cmgems.genome.annotation.regions import place_files, place_regions
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import (
     Spans,
+    hold_out_blocks,
     intersect,
-    split_spans,
     subtract,
     unambiguous_spans,
 )
@@ -68,12 +68,7 @@ def split_genome(data: Data, genome: Genome) -> GenomeSplit:
     if data.validation_contigs:
         training, validation = subtract(spans, held_out), intersect(spans, held_out)
     else:
-        training, validation = _split_by_blocks(data, genome, spans)
+        training, validation = hold_out_blocks(
+            spans, len(genome.codes), data.validation_fraction, data.validation_block
+        )
     return GenomeSplit(training, validation, tuple(notices))
-
-
-def _split_by_blocks(data: Data, genome: Genome, spans: Spans) -> tuple[Spans, Spans]:
-    # A small genome gets smaller blocks, so that validation gets at least two of them.
-    fraction = data.validation_fraction
-    block = min(data.validation_block, int(len(genome.codes) * fraction / 2) or 1)
-    return split_spans(spans, fraction, block)

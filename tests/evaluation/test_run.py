@@ -11,7 +11,7 @@ from helpers.paths import EXPERIMENTS
 from cmgems.cli import main
 from cmgems.config.loading import load_as
 from cmgems.errors import UserError
-from cmgems.evaluation import context, finetune_trials, jobs
+from cmgems.evaluation import cnn, context, finetune_trials, jobs
 from cmgems.evaluation import run as evaluation_module
 from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
@@ -45,8 +45,9 @@ def task(tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(task, pretrained_run, tmp_path, capsys):
+def evaluate(task, pretrained_run, tmp_path, capsys, monkeypatch):
     """Runs an evaluation of the tiny run on the task: (exit code, results, output, errors)."""
+    monkeypatch.setattr(cnn, "MAX_EPOCHS", 3)
 
     def run(*overrides, file="few_shot.yaml", folder=tmp_path / "out", models=pretrained_run):
         given = [f"models=[{models}]", f"tasks.names=[{task}]", f"run.dir={folder}"]
@@ -61,7 +62,7 @@ def evaluate(task, pretrained_run, tmp_path, capsys):
 
 
 QUICK = ["few_shot.shots=[4,8]", "few_shot.replicates=2", "recipe.epochs=2"]
-NO_COUNTS = "baselines=[untrained,one_hot]"  # those of k-mers take seconds
+NO_COUNTS = "baselines=[untrained,one_hot,cnn]"  # those of k-mers take seconds
 
 
 def figures(found):
@@ -73,20 +74,22 @@ def test_few_shot_with_all_baselines(evaluate, pretrained_run):
     code, found, out, _ = evaluate(*QUICK, "check_leakage=true", "seeds=2")
     assert code == 0
     models = {one["model"] for one in found["scores"]}
-    assert models == {str(pretrained_run), "untrained", "kmers", "one_hot"}
-    assert len(found["scores"]) == 2 * 2 * (2 + 2) + 2 * 2 * 2  # shots x replicates x (seeds ...)
+    assert models == {str(pretrained_run), "untrained", "kmers", "one_hot", "gc", "cnn"}
+    # shots x replicates x (seeds of what has a seed + the others)
+    assert len(found["scores"]) == 2 * 2 * (3 * 2 + 3)
     assert all(0 <= one["scores"]["accuracy"] <= 1 for one in found["scores"])
     shown = [(one["shots"], one["model"]) for one in found["summaries"]]
-    order = [str(pretrained_run), "untrained", "kmers", "one_hot"]
+    order = [str(pretrained_run), "untrained", "kmers", "one_hot", "gc", "cnn"]
     assert list(dict.fromkeys(shown)) == [(shots, model) for shots in (4, 8) for model in order]
     one_hot = [s for s in found["summaries"] if s["model"] == "one_hot" and s["shots"] == 8]
     assert next(s["mean"] for s in one_hot if s["metric"] == "accuracy") > 0.9
     assert {c["metric"] for c in found["comparisons"]} == {"mcc"}
-    assert len(found["comparisons"]) == 6 * 2  # pairs of four models, two numbers of shots
+    assert len(found["comparisons"]) == 15 * 2  # pairs of six models, two numbers of shots
     assert "one_hot" in out
     assert "95 % interval" in out
     (audit,) = found["audits"].values()
     assert audit["seen"] is not None  # against the DNA that the run was pretrained on
+    assert audit["shortcuts"]["position"] == 1.0  # C or G in the middle
     assert {"versions", "git_revision"} <= found.keys()
 
 

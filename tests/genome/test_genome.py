@@ -67,6 +67,15 @@ def test_genbank_and_embl(flavour, tmp_path):
         assert [c.iupac_count for c in genome.contigs] == [60, 0]
 
 
+def test_the_last_record_of_genbank_may_lack_its_end_marker(tmp_path):
+    data = flat_file("genbank", "ACGTNNRYacgt" * 30, "GGCC" * 20)
+    whole = contents(build(tmp_path, data))
+    for ending in (b"", b"\n", b"\r\n\n  \n"):
+        assert data.endswith(b"\n//\n")
+        assert contents(build(tmp_path, data[:-4] + ending)) == whole
+    assert contents(build(tmp_path, data + b"\n \n")) == whole
+
+
 @pytest.mark.parametrize("flavour", ["genbank", "embl"])
 def test_a_flat_file_that_was_cut_is_refused(flavour, tmp_path):
     data = flat_file(flavour, "ACGTACGTAC" * 30)

@@ -45,6 +45,7 @@ def test_pools(model):
         ("max", lambda x: x[1:-1].max(0)),
         ("cls", lambda x: x[0]),
         ("mean_max", lambda x: np.concatenate([x[1:-1].mean(0), x[1:-1].max(0)])),
+        ("middle", lambda x: x[1:-1][(len(x) - 2) // 2]),
     ):
         found = embed_sequences(encoder, data, model.tokenization, pool)
         wanted = np.stack([plain(states(model, text)) for text in TEXTS])

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from helpers.labelled_samples import random_sequences
+from sklearn.metrics import roc_auc_score
 
 from cmgems.genome.alphabet import encode_bases
 from cmgems.genome.spans import Spans
 from cmgems.tasks.audit import LengthRange, audit_splits, audit_table, count_pretraining_overlap
 from cmgems.tasks.dataset import from_sequences
 from cmgems.tasks.duplicates import containment, find_duplicates, kmer_sets, nearest_jaccard
+from cmgems.tasks.shortcuts import find_shortcuts
 
 OTHER = str.maketrans("ACGT", "TGCA")
 
@@ -86,6 +88,7 @@ def test_the_audit_and_its_table(splits):
     text = audit_table(found)
     assert "test identical to train            2 of 10 (20.00 %)" in text
     assert "near duplicate in train (12-mers)  2 of 10 (20.00 %)" in text
+    assert f"AUROC of GC content alone          {found.shortcuts.gc:.4f}\n" in text
 
 
 def test_lengths_that_give_the_class_away():
@@ -100,6 +103,45 @@ def test_lengths_that_give_the_class_away():
     found = audit_splits(split(0), split(1000), ("short", "long"))
     assert found.length_accuracy == 1.0
     assert found.majority == 0.5
+
+
+def test_what_single_numbers_give_away():
+    """GC content, length and one position, each planted in one of three classes, with the areas
+    that scikit-learn finds when the numbers are made by hand."""
+    generator = np.random.default_rng(3)
+
+    def split(count, seed):
+        labels = generator.integers(0, 3, count)
+        found = []
+        for number, label in enumerate(labels):
+            size = int(generator.integers(40, 60)) + 8 * (label == 1)
+            (text,) = random_sequences(1, size, seed=seed + number)
+            if label == 0 and number % 2:
+                text = text.replace("A", "G")
+            if label == 2 and number % 4:
+                text = text[: size // 2 + 3] + "T" + text[size // 2 + 4 :]
+            found.append(text)
+        return found, from_sequences(found, labels)
+
+    (_, train), (texts, test) = split(300, 0), split(200, 1000)
+    shortcuts = find_shortcuts(train, test, 3)
+
+    def area(numbers):
+        return np.array([roc_auc_score(test.labels == label, numbers) for label in range(3)])
+
+    gc = area([(text.count("G") + text.count("C")) / len(text) for text in texts])
+    length = area([len(text) for text in texts])
+    assert shortcuts.gc == pytest.approx(np.maximum(gc, 1 - gc).mean())
+    assert shortcuts.length == pytest.approx(np.maximum(length, 1 - length).mean())
+    assert gc[0] > 0.7
+    assert length[1] > 0.8
+    assert shortcuts.where == "T at +3"
+    last = area([text[len(text) // 2 + 3] == "T" for text in texts])[2]
+    assert last > 0.75
+    assert shortcuts.position > (last + 2 * 0.45) / 3
+    two = from_sequences(texts, (test.labels == 2).astype(np.int64))
+    assert find_shortcuts(two, two, 2).position == pytest.approx(last)
+    assert find_shortcuts(test, test, 0) is None
 
 
 def test_the_dna_of_pretraining_is_found_on_both_strands():

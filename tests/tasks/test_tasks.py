@@ -43,7 +43,8 @@ def test_the_registry_has_what_the_benchmarks_have():
         "GUE": 28,
         "Genomic Benchmarks": 9,
         "Nucleotide Transformer": 18,
-        "embedded": 1,
+        "sites": 3,
+        "embedded": 4,
     }
     assert {one.metric for one in found["GUE"]} == {"mcc", "f1"}
     assert [one.name for one in found["GUE"] if one.metric == "f1"] == ["gue/virus/covid"]

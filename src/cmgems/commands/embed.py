@@ -24,7 +24,7 @@ examples:
   cmgems embed runs/quickstart promoters.fa --pool mean_max --layers all --out promoters.tsv
   cmgems embed dnabert-6 promoters.fa.gz --pool tokens --out tokens.npz
 """
-POOLS = ("mean", "cls", "max", "mean_max", "tokens")
+POOLS = ("mean", "cls", "max", "mean_max", "middle", "tokens")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

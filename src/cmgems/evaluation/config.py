@@ -13,7 +13,7 @@ from cmgems.errors import UserError
 
 HEAD_NAMES = ("cls", "mean", "max", "mean_max", "attention", "position")
 UNTRAINED = "untrained"
-BASELINES = (UNTRAINED, "kmers", "one_hot")
+BASELINES = (UNTRAINED, "kmers", "one_hot", "gc", "cnn")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Tasks:
         factory=lambda: ("shuffled",),
     )
     root: str = option("", "folder with the published files of the tasks")
+    genome: str = option("", "genome of the tasks `sites/*`: a sequence file or a store")
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ class RecipeOptions:
 class Probe:
     pool: str = option(
         "mean_max",
-        "how the hidden states of a sequence become one vector; mean_max: both, side by side",
-        choices=("mean", "cls", "max", "mean_max"),
+        "how the hidden states of a sequence become one vector; mean_max: both, side by side; "
+        "middle: those of the token in the middle, for what is known to be there",
+        choices=("mean", "cls", "max", "mean_max", "middle"),
     )
     layers: tuple[int, ...] = option(
         None,
@@ -161,7 +163,10 @@ class Evaluation:
         factory=lambda: BASELINES,
     )
     check_leakage: bool = option(
-        False, "look for duplicates between train, test and pretraining", was="audit"
+        False,
+        "look for duplicates between train, test and pretraining, and for classes that GC content, "
+        "length or one position give away",
+        was="audit",
     )
     save_classifiers: bool = option(
         False, "save the classifiers that were tested (protocol full)", was="keep"

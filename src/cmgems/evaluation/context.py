@@ -4,10 +4,11 @@ The test split is read where it is scored, after training, and handed to nothing
 chooses.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from cmgems.evaluation.config import Evaluation
+from cmgems.evaluation.config import Evaluation, Tasks
 from cmgems.evaluation.metrics import Scores
 from cmgems.evaluation.sources import ModelSource
 from cmgems.evaluation.trials import FULL, PUBLISHED, TrialSpec
@@ -34,6 +35,10 @@ class JobContext(NamedTuple):
         """The source of an encoder."""
         return next(source for source in self.sources if source.name == name)
 
+    def task(self, name: str) -> Task:
+        """A task, by the name under which the user knows it."""
+        return cached_task(name, self.evaluation.tasks.genome)
+
     @property
     def min_length(self) -> int:
         """Bases that every sequence must have to be a token of every model."""
@@ -51,28 +56,46 @@ class Result(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def cached_task(name: str) -> Task:
-    """`find_task`, once per process: a custom task is read from its file."""
-    return find_task(name)
+def cached_task(name: str, genome: str) -> Task:
+    """`find_task`, once per process: a custom task is read from its file.
+
+    Parameters
+    ----------
+    genome : of a task whose intervals have none of their own, `tasks.genome`
+    """
+    task = find_task(name)
+    if task.intervals is not None and not task.intervals.genome:
+        return replace(task, intervals=task.intervals._replace(genome=genome))
+    return task
 
 
 @lru_cache(maxsize=8)
-def split(name: str, which: str, root: str, min_length: int) -> LabelledSequences:
+def split(name: str, which: str, tasks: Tasks, min_length: int) -> LabelledSequences:
     """A split of a task, once per process."""
-    return splits.read_split(cached_task(name), which, root, min_length=min_length)
+    task = cached_task(name, tasks.genome)
+    return splits.read_split(task, which, tasks.root, min_length=min_length)
 
 
 def training_examples(
     evaluation: Evaluation, task: Task, trial: TrialSpec, min_length: int
 ) -> LabelledSequences:
     """What a trial trains on."""
-    root = evaluation.tasks.root
     if trial.shots == FULL:
-        return split(trial.task, "train", root, min_length)
+        return split(trial.task, "train", evaluation.tasks, min_length)
     replicate = None if trial.replicate == PUBLISHED else trial.replicate
+    root = evaluation.tasks.root
     return splits.few_shot(task, trial.shots, replicate, root, min_length=min_length)
+
+
+def dev_examples(
+    evaluation: Evaluation, task: Task, trial: TrialSpec, min_length: int
+) -> LabelledSequences | None:
+    """What a trial chooses on; None where the protocol or the task has nothing for that."""
+    if evaluation.protocol != "full" or "dev" not in task.splits:
+        return None
+    return split(trial.task, "dev", evaluation.tasks, min_length)
 
 
 def test_examples(evaluation: Evaluation, name: str, min_length: int) -> LabelledSequences:
     """What the trials of a task are tested on."""
-    return split(name, "test", evaluation.tasks.root, min_length)
+    return split(name, "test", evaluation.tasks, min_length)

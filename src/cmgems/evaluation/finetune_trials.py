@@ -146,7 +146,7 @@ def _data_module(
     train_data = TrainData(examples, scale.targets(table.labels), index_GN, seeds)
     dev_data = None
     if batch.shots == FULL:
-        dev = split(batch.task, "dev", evaluation.tasks.root, source.tokenization.min_bases)
+        dev = split(batch.task, "dev", evaluation.tasks, source.tokenization.min_bases)
         dev = _on_strands(evaluation, dev)
         dev_examples = _prepare(context, task, source, encoder, dev)
         dev_data = EvaluationData(dev_examples, torch.from_numpy(dev.labels))

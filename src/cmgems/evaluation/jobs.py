@@ -5,15 +5,16 @@ from functools import lru_cache
 
 import numpy as np
 
+from cmgems.evaluation.cnn import cnn_baseline
 from cmgems.evaluation.context import (
     JobContext,
     Result,
-    cached_task,
+    dev_examples,
     test_examples,
     training_examples,
 )
 from cmgems.evaluation.finetune_trials import finetune
-from cmgems.evaluation.linear.baselines import kmer_baseline, one_hot_baseline
+from cmgems.evaluation.linear.baselines import gc_baseline, kmer_baseline, one_hot_baseline
 from cmgems.evaluation.linear.models import Target
 from cmgems.evaluation.linear.probe import probe
 from cmgems.evaluation.linear.side_by_side import states_beside_counts
@@ -29,7 +30,7 @@ from cmgems.tasks.task import Task
 def run_trials(context: JobContext, batch: TrialBatch) -> list[Result]:
     """Train and test the models of a batch."""
     started = time.perf_counter()
-    protocol, task = context.evaluation.protocol, cached_task(batch.task)
+    protocol, task = context.evaluation.protocol, context.task(batch.task)
     if not context.has_encoder(batch.model):
         results = [_baseline(context, task, trial) for trial in batch.trials]
     elif protocol == "zero_shot":
@@ -65,7 +66,7 @@ def _probe(context: JobContext, task: Task, trial: TrialSpec) -> Result:
 @lru_cache(maxsize=1)
 def _training_states(context: JobContext, trial: TrialSpec) -> np.ndarray:
     """Pooled hidden states of what a trial trains on: with and without k-mer counts the same."""
-    source, task = context.source(trial.model), cached_task(trial.task)
+    source, task = context.source(trial.model), context.task(trial.task)
     examples = training_examples(context.evaluation, task, trial, source.tokenization.min_bases)
     return _pooled_states(context, source, trial.seed, examples)
 
@@ -95,11 +96,17 @@ def _baseline(context: JobContext, task: Task, trial: TrialSpec) -> Result:
     evaluation = context.evaluation
     train_on = training_examples(evaluation, task, trial, context.min_length)
     test = test_examples(evaluation, trial.task, context.min_length)
+    arguments = train_on, test, task.kind, len(task.classes)
+    strands = evaluation.classifier.num_strands
     if trial.model == "kmers":
-        strands = evaluation.classifier.num_strands
-        prediction = kmer_baseline(train_on, test, task.kind, len(task.classes), strands=strands)
+        prediction = kmer_baseline(*arguments, strands=strands)
+    elif trial.model == "one_hot":
+        prediction = one_hot_baseline(*arguments)
+    elif trial.model == "gc":
+        prediction = gc_baseline(*arguments)
     else:
-        prediction = one_hot_baseline(train_on, test, task.kind, len(task.classes))
+        dev = dev_examples(evaluation, task, trial, context.min_length)
+        prediction = cnn_baseline(*arguments, trial.seed, strands, dev, context.device)
     scores = score(prediction.logits, test.labels, task.kind)
     return Result(trial, scores, float("nan"), 0.0, prediction.chosen)
 

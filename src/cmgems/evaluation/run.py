@@ -21,6 +21,8 @@ from cmgems.evaluation.config import Evaluation
 from cmgems.evaluation.context import (
     JobContext,
     Result,
+    cached_task,
+    dev_examples,
     split,
     test_examples,
     training_examples,
@@ -140,7 +142,8 @@ def select_tasks(evaluation: Evaluation) -> dict[str, Task]:
     tasks = {}
     for pattern in evaluation.tasks.names:
         for task in find_tasks(pattern):
-            tasks[pattern if task.group == "user" else task.name] = task
+            name = pattern if task.group == "user" else task.name
+            tasks[name] = cached_task(name, evaluation.tasks.genome)
     return tasks
 
 
@@ -188,7 +191,7 @@ def check_splits(evaluation: Evaluation, name: str, task: Task, context: JobCont
     """Read every split that the protocol needs, so that errors come before any training."""
     needed = {"full": ("train", "dev", "test"), "zero_shot": ("test",)}
     for which in needed.get(evaluation.protocol, ("train", "test")):
-        split(name, which, evaluation.tasks.root, context.min_length)
+        split(name, which, evaluation.tasks, context.min_length)
     if evaluation.protocol == "zero_shot" and task.kind != "binary":
         raise UserError(f"tasks.names: {name} is {task.kind}, protocol zero_shot wants two classes")
 
@@ -213,8 +216,12 @@ def hash_batch(context: JobContext, task: Task, batch: TrialBatch) -> str:
             "probe": asdict(evaluation.probe),
             "arithmetic": [context.device, context.bf16],
         }
-    elif batch.model == "kmers":
+    elif batch.model in ("kmers", "cnn"):
         parts["strands"] = evaluation.classifier.num_strands
+    if batch.model == "cnn":
+        dev = dev_examples(evaluation, task, batch.trials[0], context.min_length)
+        parts["dev"] = dev and hash_examples(dev)
+        parts["arithmetic"] = context.device
     return hash_parts(**parts)
 
 

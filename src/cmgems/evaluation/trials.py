@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cmgems.cost.flops import parameters
 from cmgems.errors import UserError
-from cmgems.evaluation.config import Evaluation
+from cmgems.evaluation.config import UNTRAINED, Evaluation
 from cmgems.evaluation.sources import ModelSource
 
 WITH_COUNTS = " + kmers"  # behind a model's name: k-mer counts beside its hidden states
@@ -23,7 +23,7 @@ MAX_PARAMETERS_SIDE_BY_SIDE = 2_000_000  # above, a CPU gains nothing from a sta
 class TrialSpec(NamedTuple):
     """What one score is of. `shots` counts examples per class; 0: the whole training split."""
 
-    model: str  # a source's name, perhaps with `WITH_COUNTS` behind it, `kmers` or `one_hot`
+    model: str  # a source's name, perhaps with `WITH_COUNTS` behind it, or one of `BASELINES`
     task: str  # as the user named it: of the registry, or a YAML file
     shots: int
     replicate: int
@@ -63,7 +63,7 @@ def make_batches(
     shots_of : by task, the numbers of shots that it has examples for
     """
     _check_count(evaluation, sources, shots_of)
-    linear = [b for b in evaluation.baselines if b in ("kmers", "one_hot")]
+    alone = [b for b in evaluation.baselines if b != UNTRAINED]
     batches = []
     for task, shots in shots_of.items():
         for n in shots:
@@ -82,12 +82,16 @@ def make_batches(
                 ]
                 batches += [TrialBatch(tuple(part)) for part in _parts(trials, size, evaluation)]
             if evaluation.protocol != "zero_shot":
-                alone = [TrialSpec(b, task, n, r, 0) for b in linear for r in replicates]
-                batches += [TrialBatch((trial,)) for trial in alone]
+                batches += [
+                    TrialBatch((TrialSpec(baseline, task, n, r, s),))
+                    for baseline in alone
+                    for r in replicates
+                    for s in (seeds if baseline == "cnn" else [0])
+                ]
 
     def cheapness(batch: TrialBatch) -> tuple[bool, int]:
         examples = batch.shots or 10**9  # the whole split comes first
-        return batch.model in linear, -examples * len(batch.trials)
+        return batch.model in alone, -examples * len(batch.trials)
 
     return sorted(batches, key=cheapness)
 

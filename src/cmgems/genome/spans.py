@@ -52,6 +52,21 @@ def split_spans(spans: Spans, fraction: float, block: int) -> tuple[Spans, Spans
     return training, _merge(cuts[held_out], ends[held_out])
 
 
+def hold_out_blocks(
+    spans: Spans, genome_length: int, fraction: float, block: int
+) -> tuple[Spans, Spans]:
+    """Training and validation spans of a genome, as `split_spans` cuts them.
+
+    A small genome gets smaller blocks, so that validation gets at least two of them.
+
+    Parameters
+    ----------
+    genome_length : bases of the whole genome, whatever the spans are
+    fraction, block : the keys data.validation_fraction and data.validation_block
+    """
+    return split_spans(spans, fraction, min(block, int(genome_length * fraction / 2) or 1))
+
+
 def _block_edges(spans: Spans, block: int) -> list[np.ndarray]:
     """The multiples of `block` inside each span."""
     return [

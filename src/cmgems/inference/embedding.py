@@ -29,6 +29,7 @@ POOLS: dict[str, tuple[str, ...]] = {
     "cls": ("cls",),
     "max": ("max",),
     "mean_max": ("mean", "max"),
+    "middle": ("middle",),
 }
 LAST: tuple[int, ...] = (-1,)  # layers: the last alone
 ALL: tuple[int, ...] = ()  # layers: each one, without the embeddings
@@ -69,7 +70,8 @@ def embed_sequences(
     Parameters
     ----------
     pool : a key of `POOLS`; `mean` and `max` over the tokens without [CLS] and [SEP], `cls` that of
-        [CLS], `mean_max` the mean and then the maximum
+        [CLS], `mean_max` the mean and then the maximum, `middle` that of the token in the middle
+        (of each window)
     layers : see `resolve_layers`
 
     Raises
@@ -102,6 +104,9 @@ def pool_hidden_states(hidden_states_BKD: Tensor, attention_mask_BK: Tensor, poo
             parts.append(hidden_states_BKD[:, 0])
         elif statistic == "max":
             parts.append(hidden_states_BKD.masked_fill(~pooled_BK1, -torch.inf).amax(1))
+        elif statistic == "middle":
+            middle_B = attention_mask_BK.sum(1) // 2  # of K tokens behind [CLS], token K // 2
+            parts.append(hidden_states_BKD[torch.arange(len(middle_B)), middle_B])
         else:
             parts.append((hidden_states_BKD * pooled_BK1).sum(1) / pooled_BK1.sum(1))
     return torch.stack(parts, 1)

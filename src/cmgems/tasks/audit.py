@@ -1,4 +1,4 @@
-"""Why a score may be too good: test sequences that were seen, classes that lengths give away."""
+"""Why a score may be too good: test sequences that were seen, classes that a number gives away."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from sklearn.tree import DecisionTreeClassifier
 from cmgems.genome.spans import Spans
 from cmgems.tasks.dataset import LabelledSequences, canonical_keys
 from cmgems.tasks.duplicates import containment, find_duplicates
+from cmgems.tasks.shortcuts import Shortcuts, find_shortcuts
 from cmgems.utils.text_table import text_table
 
 MIN_SEEN_FRACTION = 0.9  # of the k-mers of a sequence that was seen in pretraining
@@ -41,6 +42,7 @@ class Audit:
     lengths: dict[str, LengthRange]  # of train and test
     length_accuracy: float | None  # of predicting the class by length alone, on the test split
     majority: float | None  # accuracy of always predicting the commonest class of training
+    shortcuts: Shortcuts | None  # what single numbers give away; None for a regression
     seen: int | None = (
         None  # in the pretraining spans, on either strand (MIN_SEEN_FRACTION of its k-mers)
     )
@@ -73,6 +75,7 @@ def audit_splits(
         lengths={name: _length_range(data) for name, data in (("train", train), ("test", test))},
         length_accuracy=_accuracy(_small_tree(), train, test) if one_label else None,
         majority=_accuracy(DummyClassifier(), train, test) if one_label else None,
+        shortcuts=find_shortcuts(train, test, len(classes)),
     )
 
 
@@ -157,6 +160,16 @@ def audit_table(audit: Audit) -> str:
     if audit.majority is not None:
         lines.append(("accuracy of the commonest class", f"{audit.majority:.4f}"))
         lines.append(("accuracy by length alone", f"{audit.length_accuracy:.4f}"))
+    if audit.shortcuts is not None:
+        found = audit.shortcuts
+        lines += [
+            ("AUROC of GC content alone", f"{found.gc:.4f}"),
+            ("AUROC of length alone", f"{found.length:.4f}"),
+            (
+                "AUROC of one position alone",
+                f"{found.position:.4f} ({found.where} from the middle)",
+            ),
+        ]
     if audit.seen is not None:
         lines.append(("test in the pretraining DNA", of_test(audit.seen)))
     return text_table(lines, indent="  ") + "\n"

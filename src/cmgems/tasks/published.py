@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from cmgems.genome.cache import sample_path
+from cmgems.tasks.interval_task import IntervalSource
 from cmgems.tasks.task import Files, PublishedRecipe, Task
 
 
@@ -23,8 +25,20 @@ def _task(name: str, group: str, key: str, fields: dict[str, Any]) -> Task:
     classes = tuple(map(str, range(classes) if isinstance(classes, int) else classes))
     by_split = fields.pop("files", {})
     by_shots = fields.pop("shot_files", {})
+    intervals = fields.pop("intervals", None)
+    if intervals is not None:
+        intervals = IntervalSource(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in intervals.items()
+            },
+            window=fields["length"],
+        )
+        if intervals.genome == "sample":
+            fields["base"] = sample_path().parent
     return Task(
         name=name,
+        intervals=intervals,
         group=group,
         kind="multiclass" if len(classes) > 2 else "binary",
         classes=classes,

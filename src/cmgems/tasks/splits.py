@@ -243,14 +243,25 @@ def _load(
     task: Task, files: Files, split: str, root: str | Path, min_length: int
 ) -> LabelledSequences:
     if task.intervals is not None:
-        assert task.base is not None  # a task of a file
-        return read_interval_split(task.intervals, split, task.base)
+        return read_interval_split(task.intervals, split, _folder_of_sites(task, root))
     if not files.layouts:
         return synthetic.MAKERS[files.format](split)
     paths = _resolve(task, files, root)
     if files.format in READERS:
         return read_examples(files.format, paths, task.read_options(min_length))
     return synthetic.FROM_FILES[files.format](paths, task.read_options(min_length))
+
+
+def _folder_of_sites(task: Task, root: str | Path) -> Path:
+    if task.base is not None:
+        return task.base
+    if not str(root):
+        assert task.intervals is not None
+        raise UserError(
+            f"tasks.root: found nothing, wanted the folder with the files of {task.name} "
+            f"(sites/{task.intervals.positives[0]}; see docs/tasks.md)"
+        )
+    return Path(root).expanduser() / "sites"
 
 
 def _resolve(task: Task, files: Files, root: str | Path) -> list[Path]:

@@ -9,7 +9,7 @@ from cmgems.config.schema import Data
 from cmgems.errors import UserError
 from cmgems.genome.cache import load_genome
 from cmgems.genome.formats.reader import read_sequences
-from cmgems.genome.spans import split_spans, unambiguous_spans
+from cmgems.genome.spans import hold_out_blocks, unambiguous_spans
 from cmgems.tasks.dataset import LabelledSequences, from_codes
 from cmgems.tasks.readers import ReadOptions
 from cmgems.tasks.shuffling import dinucleotide_shuffled
@@ -79,8 +79,8 @@ def make_human_and_shuffled(split: str) -> LabelledSequences:
 def _window_starts(codes: np.ndarray, split: str) -> np.ndarray:
     """Where the windows of a split begin: end to end in its regions, thinned for train and dev."""
     data = Data()
-    train, test = split_spans(
-        unambiguous_spans(codes), data.validation_fraction, data.validation_block
+    train, test = hold_out_blocks(
+        unambiguous_spans(codes), len(codes), data.validation_fraction, data.validation_block
     )
     spans = test if split == "test" else train
     starts = np.concatenate(

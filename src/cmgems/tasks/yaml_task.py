@@ -15,6 +15,7 @@ genome: sample
 window: 200
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ from pathlib import Path
 from cmgems.config.loading import load_as
 from cmgems.config.options import option
 from cmgems.errors import UserError
-from cmgems.tasks.interval_task import CENTERS, IntervalSource
+from cmgems.tasks.interval_task import IntervalSource
 from cmgems.tasks.readers import KINDS, READERS
+from cmgems.tasks.site_windows import CENTERS
 from cmgems.tasks.task import Files, Task, metric_names
 
 FORMATS = tuple(READERS)
@@ -51,20 +53,36 @@ class TaskFile:
     sequence_column: str = option("sequence", "of a table")
     label_column: str = option("label", "of a table; several labels with ; between (multilabel)")
     source: str = option("", "where the examples come from")
-    positives: str = option(
-        "", "file of intervals whose windows are the second class: BED, GTF:FEATURE or a table"
+    positives: tuple[str, ...] = option(
+        None,
+        "a file of intervals for each class but the first: BED, GTF:FEATURE or a table",
+        factory=tuple,
     )
     negatives: str = option(
         "matched",
-        "windows of the first class: `matched`, `shifted`, `shuffled`, or a file of intervals",
+        "windows of the first class: `matched`, `decoy`, `shifted`, `shuffled`, or a file of "
+        "intervals",
     )
     genome: str = option("sample", "genome of the intervals: `sample`, a store or a sequence file")
     window: int = option(200, "bases of a window around an interval", low=16, high=100_000)
-    center: str = option(
-        "middle",
+    center: tuple[str, ...] = option(
+        None,
         "what of an interval is in the middle of its window: its middle, or its first or last base "
-        "on its strand (start, end)",
+        "on its strand (start, end); for all classes, or one for each file",
         choices=CENTERS,
+        factory=lambda: ("middle",),
+    )
+    signals: tuple[str, ...] = option(
+        None,
+        "bases that the intervals of each file begin with (center: start) or end with (end); "
+        "intervals without them are left out",
+        factory=tuple,
+    )
+    validation_fraction: float = option(
+        0.05,
+        "without test_contigs: the data.validation_fraction of the models, which is tested on",
+        low=0.001,
+        high=0.5,
     )
     dev_contigs: tuple[str, ...] = option(
         None, "contigs, or regions, to choose on; with test_contigs", factory=tuple
@@ -116,6 +134,8 @@ def _interval_task(task_file: TaskFile, path: Path) -> Task:
         negatives=task_file.negatives,
         window=task_file.window,
         center=task_file.center,
+        signals=tuple(signal.upper() for signal in task_file.signals),
+        validation_fraction=task_file.validation_fraction,
         dev_contigs=task_file.dev_contigs,
         test_contigs=task_file.test_contigs,
     )
@@ -124,9 +144,9 @@ def _interval_task(task_file: TaskFile, path: Path) -> Task:
     return Task(
         name=task_file.name or path.stem,
         group="user",
-        kind="binary",
+        kind=_kind(task_file),
         classes=task_file.classes,
-        metric=task_file.metric or metric_names("binary")[0],
+        metric=task_file.metric or metric_names(_kind(task_file))[0],
         length=task_file.window,
         source=task_file.source or str(path),
         files={split: Files("intervals") for split in splits},
@@ -173,13 +193,35 @@ def broken_rules(task_file: TaskFile) -> Iterator[tuple[str, str]]:
 
 
 def _interval_rules(task_file: TaskFile, kind: str) -> Iterator[tuple[str, str]]:
-    if kind != "binary":
-        yield "kind", f"kind: found {kind}, positives and negatives want binary and two classes"
+    files, classes = len(task_file.positives), len(task_file.classes)
+    if kind not in ("binary", "multiclass"):
+        yield "kind", f"kind: found {kind}, positives want binary or multiclass"
+    elif files != classes - 1:
+        yield (
+            "positives",
+            f"positives: found {files} files for {classes} classes, wanted {classes - 1}: one for "
+            "each class but the first, which is that of the negatives",
+        )
+    if len(task_file.center) not in (1, files):
+        yield "center", f"center: found {len(task_file.center)}, wanted 1 or {files}"
+    yield from _signal_rules(task_file, files)
     for name in ("train", "dev", "test"):
         if getattr(task_file, name):
             yield name, f"{name}: found a file, but the splits of positives are made by place"
     if task_file.dev_contigs and not task_file.test_contigs:
         yield "dev_contigs", "dev_contigs: wanted test_contigs as well"
+
+
+def _signal_rules(task_file: TaskFile, files: int) -> Iterator[tuple[str, str]]:
+    signals = task_file.signals
+    if signals and len(signals) != files:
+        yield "signals", f"signals: found {len(signals)}, wanted one for each of {files} files"
+    if not all(re.fullmatch("[ACGTacgt]{1,16}", signal) for signal in signals):
+        yield "signals", f"signals: found {', '.join(signals)}, wanted bases (A, C, G, T)"
+    if signals and "middle" in task_file.center:
+        yield "signals", "signals: wanted center start or end, where the signal is"
+    if task_file.negatives == "decoy" and not signals:
+        yield "negatives", "negatives: decoy wants signals, which the decoys have"
 
 
 def _file_rules(task_file: TaskFile, classes: int) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,8 @@ from scipy.optimize import minimize
 
 from cmgems.evaluation.linear.baselines import (
     BASELINES,
+    gc_baseline,
+    gc_content,
     kmer_baseline,
     kmer_counts,
     one_hot,
@@ -110,6 +112,13 @@ def test_baselines_are_the_same_twice_and_see_no_test_labels(few_k):
         first, second = baseline(train, test, "binary", 2), baseline(train, other, "binary", 2)
         assert first.chosen == second.chosen
         assert (first.logits == second.logits).all()
+
+
+def test_gc_content_is_that_of_the_known_bases():
+    data = from_sequences(["ACGT", "GGCCN", "NNNN", "AAAA"], np.array([0, 1, 1, 0]))
+    assert gc_content(data) == pytest.approx([0.5, 1.0, 0.5, 0.0])
+    logits = gc_baseline(data, data, "binary", 2).logits
+    assert (np.diff(logits)[:, 0].argsort(kind="stable") == [3, 0, 2, 1]).all()
 
 
 def test_few_examples_and_absent_classes():

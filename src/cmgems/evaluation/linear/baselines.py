@@ -2,6 +2,7 @@
 
 `kmer_baseline`    counts of k-mers, wherever they are; k is chosen on the training examples
 `one_hot_baseline` the base at each position, counted from the middle of the sequence
+`gc_baseline`      the fraction of G and C, alone
 
 A task that these solve says little about pretraining. Features are scaled so that a sequence has
 length 1 (for counts: the normalised spectrum kernel of Leslie et al., Pacific Symposium on
@@ -163,5 +164,33 @@ def one_hot_baseline(
     return Prediction(logits, {"length": length, "strength": strength})
 
 
+def gc_content(data: LabelledSequences) -> np.ndarray:
+    """float64 [N]: the fraction of G and C among the known bases; 1/2 where none is known."""
+    counts = kmer_counts(data, 1).toarray()  # of A T C G
+    known = counts.sum(1)
+    return np.where(known, counts[:, 2:].sum(1) / np.maximum(known, 1), 0.5)
+
+
+def gc_baseline(
+    train: LabelledSequences, test: LabelledSequences, kind: str, classes: int, seed: int = 0
+) -> Prediction:
+    """Logistic regression on GC content, scaled to deviation 1; parameters as for `kmer_baseline`.
+
+    The penalty is chosen by cross-validation.
+    """
+    fractions = gc_content(train)
+    mean, deviation = fractions.mean(), fractions.std() or 1.0
+    table = (fractions[:, None] - mean) / deviation
+    target = Target(train.labels, kind, classes)
+    strength = choose_strength(table, target, seed)
+    model = fit(table, target, strength)
+    logits = predict(model, (gc_content(test)[:, None] - mean) / deviation)
+    return Prediction(logits, {"strength": strength})
+
+
 # name in tables -> function
-BASELINES = {"k-mer counts": kmer_baseline, "one-hot bases": one_hot_baseline}
+BASELINES = {
+    "k-mer counts": kmer_baseline,
+    "one-hot bases": one_hot_baseline,
+    "GC content": gc_baseline,
+}

@@ -24,8 +24,8 @@ from cmgems.genome.formats.twobit import SIGNATURES
 from cmgems.genome.genome import Genome
 from cmgems.genome.names import ContigNames
 from cmgems.genome.region import Region
-from cmgems.tasks.interval_task import center_of
 from cmgems.tasks.readers import parse_sequence, parse_table
+from cmgems.tasks.site_windows import window_start
 
 WANTED = "FASTA, 2bit, GenBank, EMBL, a table with a column `sequence`, or intervals with --genome"
 _NOTHING = np.empty(0, np.uint8)
@@ -77,7 +77,7 @@ def interval_input(genome: Genome, source: str, window: int, center: str) -> Inp
     ----------
     source : see `read_intervals`
     window : bases; 0: the interval itself
-    center : see `cmgems.tasks.interval_task.CENTERS`
+    center : see `cmgems.tasks.site_windows.CENTERS`
     """
     columns = ("chrom", "start", "end", "name", "strand")
     return Input(columns, _interval_items(genome, source, window, center))
@@ -89,7 +89,7 @@ def _interval_items(genome: Genome, source: str, window: int, center: str) -> It
         place = (interval.contig, interval.start, interval.end, interval.name, interval.strand)
         start, end = interval.start, interval.end
         if window:
-            start = center_of(interval, center) - window // 2
+            start = window_start(interval, center, window)
             end = start + window
         try:
             placed = names.place(interval.contig, start, end)

@@ -22,17 +22,38 @@ _PARSE_ERRORS = (ValueError, AssertionError, IndexError, KeyError, TypeError, At
 _CUT_SHORT = ("Premature end", "Expected sequence length")
 
 
-class _RawStream(io.RawIOBase):
-    """A `ByteStream` as the file object that Biopython reads."""
+_END = b"//"  # the line that ends a record
 
-    def __init__(self, stream: ByteStream) -> None:
-        self._stream = stream
+
+class _RawStream(io.RawIOBase):
+    """A `ByteStream` as the file object that Biopython reads.
+
+    The last record of GenBank may lack its end marker, which tools and hands leave out: it gets
+    one. A file that was cut short is still found out, by the length that the record declares.
+    """
+
+    def __init__(self, stream: ByteStream, file_format: str) -> None:
+        self._stream, self._may_lack_end = stream, file_format == "genbank"
+        self._last = b""  # the last bytes that were read, without what is blank behind them
+        self._missing = b""  # what is still to be read of an end marker that the file lacks
+        self._ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, view: bytearray | memoryview) -> int:  # type: ignore[override]  # Buffer is of 3.12
-        return self._stream.readinto(memoryview(view).cast("B"))
+        buffer = memoryview(view).cast("B")
+        count = self._stream.readinto(buffer) if not self._ended else 0
+        if count:
+            self._last = (self._last + bytes(buffer[max(count - 1024, 0) : count])).rstrip()[-4:]
+            return count
+        if not self._ended:
+            self._ended = True
+            if self._may_lack_end and not self._last.endswith(b"\n" + _END):
+                self._missing = b"\n" + _END + b"\n"
+        count = min(len(self._missing), len(buffer))
+        buffer[:count], self._missing = self._missing[:count], self._missing[count:]
+        return count
 
 
 def read_flat_file(path: Path, stream: ByteStream, file_format: str) -> Iterator[SequenceChunk]:
@@ -44,7 +65,9 @@ def read_flat_file(path: Path, stream: ByteStream, file_format: str) -> Iterator
 def _records(path: Path, stream: ByteStream, file_format: str) -> Iterator[tuple[str, bytes]]:
     from Bio import SeqIO  # heavy, and most genomes are FASTA or 2bit
 
-    text = io.TextIOWrapper(io.BufferedReader(_RawStream(stream), 1 << 20), encoding="utf-8")
+    text = io.TextIOWrapper(
+        io.BufferedReader(_RawStream(stream, file_format), 1 << 20), encoding="utf-8"
+    )
     records = SeqIO.parse(text, file_format)
     for number in itertools.count(1):
         try:
