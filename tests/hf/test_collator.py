@@ -133,9 +133,118 @@ def test_a_training_that_is_resumed_has_the_same_masks(experiment, wanted, train
     assert_equal_rows(seen, later)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_change_nothing(experiment, wanted, collator):
     collator.begin(STEPS, GLOBAL)
     stream = cmgems.windows(experiment, batch_size=MICRO)
     loader = DataLoader(stream, batch_size=MICRO, collate_fn=collator, num_workers=2)
     batches = [batch for batch, _ in zip(loader, range(STEPS * ACCUMULATED), strict=False)]
     assert_equal_rows(batches, wanted)
+
+
+def test_examples_without_a_number_are_masked_by_sequence_epoch_and_reported_step(
+    experiment, collator, genome
+):
+    windows = validation_windows(experiment, genome)
+    assert len(windows) == experiment.validation.windows
+    assert all(set(window) == {"sequence"} for window in windows)
+    collator.begin(STEPS, GLOBAL)
+    collator.move_to(step=0, epoch=0)
+    first = collator(windows)
+    alone = collator([windows[3]["sequence"].lower()])  # text, without what else is in the batch
+    length = int(alone["attention_mask"].sum())
+    assert torch.equal(first["labels"][3, :length], alone["labels"][0])
+    assert torch.equal(first["input_ids"][3, :length], alone["input_ids"][0])
+    collator.move_to(step=0, epoch=1)
+    assert not torch.equal(collator(windows)["labels"], first["labels"])
+
+    # the strategy is that of the step
+    collator.move_to(step=1, epoch=0)
+    assert collator.plan(1) == plan_at(
+        experiment.curriculum, experiment.masking, 1, STEPS, [], experiment.seed
+    )
+    collator.begin(STEPS * 100, GLOBAL)
+    steps = [collator.plan(step).strategies for step in (0, STEPS * 100 - 1)]
+    assert steps == [("random",), ("global_pmi",)]
+
+
+def test_a_strategy_alone_pads_to_a_multiple(human_codes, human_rank):
+    collator = CurriculumCollator(strategy="random_wide", pad_to_multiple_of=64)
+    batch = collator([human_codes[0].numpy()[:100], {"sequence": "ACGTACGTACGT", "number": 7}])
+    assert {tensor.shape for tensor in batch.values()} == {(2, 128)}
+    assert batch["attention_mask"].sum(1).tolist() == [97, 9]
+    assert collator.plan(5).strategies == ("random_wide",)
+    again = pickle.loads(pickle.dumps(collator))  # as a worker that is spawned gets it
+    assert torch.equal(again(["ACGT" * 50])["labels"], collator(["ACGT" * 50])["labels"])
+
+
+def test_a_plateau_switches_by_the_validations_so_far(experiment, tmp_path, train, genome):
+    curriculum = replace(
+        experiment.curriculum,
+        schedule="plateau",
+        strategies=("genemask", "global_pmi"),
+        plateau=replace(experiment.curriculum.plateau, rule="paper", threshold=1.0),
+    )
+    collator = CurriculumCollator(experiment=replace(experiment, curriculum=curriculum))
+    collator.begin(100, GLOBAL)
+
+    def strategies(losses):
+        collator.follow(losses, steps_ahead=2)
+        return [collator.plan(step).strategies[0] for step in (0, 21, 22, 99)]
+
+    assert strategies([(10, 8.0), (15, 6.0)]) == ["genemask"] * 4
+    flat = [(10, 8.0), (15, 6.0), (20, 6.0), (25, 5.0)]
+    assert strategies(flat) == ["genemask", "genemask", "global_pmi", "global_pmi"]
+    assert strategies(flat[:2]) == ["genemask"] * 4  # another training with the same collator
+
+    # in a Trainer: the untrained model's losses are as good as flat, so the second validation is
+    # the switch, and the batch after the next has the new masks
+    windows = validation_windows(experiment, genome)
+    seen = train(
+        cmgems.windows(experiment),
+        collator,
+        eval_dataset=windows,
+        eval_strategy="steps",
+        eval_steps=1,
+        learning_rate=0.0,
+        gradient_accumulation_steps=1,
+    )
+    switch = 2 + 1
+    assert [collator.plan(step).strategies[0] for step in range(4)] == ["genemask"] * switch + [
+        "global_pmi"
+    ]
+    collator.begin(STEPS, MICRO)
+    examples = [example for example, _ in zip(cmgems.windows(experiment), range(16), strict=False)]
+    for step, batch in enumerate(seen):
+        expected = collator(examples[step * MICRO : (step + 1) * MICRO])
+        assert torch.equal(batch["labels"], expected["labels"])
+    with pytest.raises(UserError, match=r"found by validations, wanted TrainingArguments\(eval_st"):
+        train(cmgems.windows(experiment), collator)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"strategy": "no_such"}, "no_such"),
+        ({"strategy": "loss_adaptive"}, "loss_adaptive follows the loss of the model"),
+        ({"strategy": ("random", "genemask"), "schedule": "steps"}, "curriculum.milestones"),
+        ({"strategy": ("random", "genemask")}, "curriculum.strategies"),
+    ],
+)
+def test_what_cannot_mask_is_refused(keys, message):
+    with pytest.raises(UserError, match=message):
+        CurriculumCollator(**keys)
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        ({"label": 1}, r"examples\[0\]: found label, wanted sequence .*remove_unused_columns=False"),
+        ({"sequence": "ACGT"}, r"has 4 bases, wanted at least 6"),
+        ("A" * 129, r"examples\[0\]: has 129 bases, wanted at most 128"),
+        ("MKVLAA", r"letter 4 of the sequence is 'L'"),
+    ],
+)
+def test_an_example_that_is_no_window_is_refused(example, message, collator):
+    with pytest.raises(UserError, match=message):
+        collator([example])

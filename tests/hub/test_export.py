@@ -227,8 +227,8 @@ QUERY = "bert.encoder.layer.2.attention.self.query.weight"
     ("damage", "message"),
     [
         (edit_config(position_embedding_type="relative_key"), "position_embedding_type: found"),
-        (edit_config(hidden_act="gelu_new"), "hidden_act: found 'gelu_new'"),
-        (edit_config(layer_norm_eps=1e-5), "layer_norm_eps: found 1e-05"),
+        (edit_config(hidden_act="relu"), "hidden_act: found 'relu'"),
+        (edit_config(layer_norm_eps=0), "layer_norm_eps: found 0, wanted a number between"),
         (edit_config(model_type="t5"), "model_type: found 't5', wanted one of bert, esm, modern"),
         (edit_config(architectures=["RobertaForMaskedLM"]), "model_type: found ['RobertaForMa"),
         (edit_config(pruned_heads={"0": [1]}), "pruned_heads: found"),

@@ -128,7 +128,8 @@ class CurriculumCollator:
             ):
                 switches.append(step + steps_ahead)
                 of_stage = []
-        self._switches[: len(switches)] = torch.tensor(switches, dtype=torch.int64)
+        none_yet = [_NEVER] * (len(self._switches) - len(switches))
+        self._switches.copy_(torch.tensor([*switches, *none_yet]))
 
     def plan(self, step: int) -> MaskingPlan:
         """How a step is masked."""

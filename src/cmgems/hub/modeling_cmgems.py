@@ -29,7 +29,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-EPSILON = 1e-12  # of every LayerNorm
 MASK = 4  # the id of [MASK]
 TOKEN_DROPOUT = 0.15 * 0.8  # the share of [MASK] that ESM's token dropout scales to
 # Feed-forwards, and those whose one half is gated by the other.
@@ -55,7 +54,7 @@ class MaskedLanguageModel(nn.Module):
         width = config.hidden_size
         self.encoder = Encoder(config)
         self.head_dense = nn.Linear(width, width, config.biases)
-        self.norm = nn.LayerNorm(width, EPSILON, bias=config.biases)
+        self.norm = _norm(config)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         tied = config.tie_embeddings
         self.decoder = None if tied else nn.Linear(width, config.vocab_size, bias=False)
@@ -233,4 +232,4 @@ class FeedForward(nn.Module):
 
 
 def _norm(config: SimpleNamespace) -> nn.LayerNorm:
-    return nn.LayerNorm(config.hidden_size, EPSILON, bias=config.biases)
+    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.biases)

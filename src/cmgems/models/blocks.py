@@ -48,10 +48,10 @@ def drop_masked(x: Tensor, ids: Tensor, position_ids: Tensor) -> Tensor:
 
 
 class LayerNorm(nn.LayerNorm):
-    """BERT's epsilon; computed in the type of what comes in."""
+    """Computed in the type of what comes in."""
 
-    def __init__(self, width: int, bias: bool = True):
-        super().__init__(width, eps=1e-12, bias=bias)
+    def __init__(self, width: int, bias: bool = True, eps: float = 1e-12):
+        super().__init__(width, eps=eps, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.to(x.dtype)
@@ -88,6 +88,13 @@ class Gelu(nn.Module):
         return self.down(F.gelu(self.up(x)))
 
 
+class GeluTanh(Gelu):
+    """With the approximation of GELU that the first BERT had: `gelu_new` of transformers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
 class Geglu(Gelu):
     """Gated (Shazeer, 2020): down(GELU(a) * b), a and b the halves of up x, each of F features."""
 
@@ -107,7 +114,12 @@ class Swiglu(Geglu):
         return self.down(F.silu(gate) * value)
 
 
-MLPS: dict[str, type[Gelu]] = {"gelu": Gelu, "geglu": Geglu, "swiglu": Swiglu}
+MLPS: dict[str, type[Gelu]] = {
+    "gelu": Gelu,
+    "gelu_tanh": GeluTanh,
+    "geglu": Geglu,
+    "swiglu": Swiglu,
+}
 
 
 class ConvolutionStem(nn.Module):
