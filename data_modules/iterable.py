@@ -18,8 +18,8 @@ _WINDOWS_AT_A_TIME = 256
 class TrainingWindows(IterableDataset):
     """The endless stream of training windows: window `number` n is the same in every pass.
 
-    An example is `{"sequence": text in upper case, "number": n}`. With byte pairs a run of ours cuts
-    its windows between tokens, which this stream does not.
+    An example is `{"sequence": text in upper case, "number": n}`. With byte pairs a run of ours
+    cuts its windows between tokens, which this stream does not.
 
     Parameters
     ----------

@@ -36,9 +36,7 @@ def wanted(experiment, collator, genome):
     data = GenomeDataModule(experiment, genome)
     rows = {}
     for step in range(STEPS):
-        plan = plan_at(
-            experiment.curriculum, experiment.masking, step, STEPS, [], experiment.seed
-        )
+        plan = plan_at(experiment.curriculum, experiment.masking, step, STEPS, [], experiment.seed)
         batch = data.windows.batch(step * GLOBAL, GLOBAL)
         masked = collator.masker(batch, plan)
         labels_T = torch.full(masked.ids_T.shape, -100)
@@ -63,7 +61,8 @@ def assert_equal_rows(batches, wanted):
         ):
             length = int(attended.sum())
             assert (ids[:length].tolist(), labels[:length].tolist()) == wanted[number]
-            assert (ids[length:] == 0).all() and (labels[length:] == -100).all()
+            assert (ids[length:] == 0).all()
+            assert (labels[length:] == -100).all()
             assert attended[:length].all()
             number += 1
     assert number == len(wanted)
@@ -239,7 +238,10 @@ def test_what_cannot_mask_is_refused(keys, message):
 @pytest.mark.parametrize(
     ("example", "message"),
     [
-        ({"label": 1}, r"examples\[0\]: found label, wanted sequence .*remove_unused_columns=False"),
+        (
+            {"label": 1},
+            r"examples\[0\]: found label, wanted sequence .*remove_unused_columns=False",
+        ),
         ({"sequence": "ACGT"}, r"has 4 bases, wanted at least 6"),
         ("A" * 129, r"examples\[0\]: has 129 bases, wanted at most 128"),
         ("MKVLAA", r"letter 4 of the sequence is 'L'"),

@@ -1,4 +1,4 @@
-"""Hugging Face folders as they lie about: other heads, wrappers, bare encoders, pointers, web pages."""
+"""Hugging Face folders as they lie about: other heads, wrapped names, pointers, web pages."""
 
 import json
 

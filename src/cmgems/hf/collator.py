@@ -1,4 +1,4 @@
-"""A data collator that masks as cmgems does, for the Trainer of transformers or any loop of torch."""
+"""A data collator that masks as cmgems does: for the Trainer of transformers, or any torch loop."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -34,12 +34,9 @@ from cmgems.tokenization import Tokenization
 
 MODEL_CLASS = "BertForMaskedLM"
 # The blocks of an encoder that this class computes, each with the values that it may have.
-# Of GELU it has the approximation with tanh, too.
-BLOCKS: dict[str, tuple[Any, ...]] = {
-    **{key: (value,) for key, value in BERT_BLOCKS.items()},
-    "mlp": ("gelu", "gelu_tanh"),
-}
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
+BLOCKS: dict[str, tuple[Any, ...]] = {key: (value,) for key, value in BERT_BLOCKS.items()}
+# Whether GELU is approximated with tanh, by its name there.
+APPROXIMATES = {"gelu": False, "gelu_new": True, "gelu_pytorch_tanh": True}
 ENCODER = "bert."  # begins the names of its weights
 
 TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"
@@ -180,7 +177,7 @@ def bert_config(config: EncoderConfig, tokenization: Tokenization, **more: Any) 
         "model_type": "bert",
         **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         **ARCHITECTURE,
-        "hidden_act": "gelu_new" if config.mlp == "gelu_tanh" else config.mlp,
+        "hidden_act": "gelu_new" if config.approximate_gelu else "gelu",
         "layer_norm_eps": config.norm_eps,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
@@ -204,14 +201,14 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
     """
     check_architecture(config, ARCHITECTURE, {}, "a BERT")
     activation = config.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
+    if activation not in APPROXIMATES:
         raise UserError(
             f"hidden_act: found {activation!r}, our encoder is a BERT with one of "
-            f"{', '.join(ACTIVATIONS)}"
+            f"{', '.join(APPROXIMATES)}"
         )
     return EncoderConfig(
         **read_sizes(config),
         dropout=read_dropout(config, "hidden_dropout_prob", 0.1),
-        mlp=ACTIVATIONS[activation],
+        approximate_gelu=APPROXIMATES[activation],
         norm_eps=read_eps(config, "layer_norm_eps", 1e-12),
     )

@@ -48,6 +48,7 @@ BLOCKS: dict[str, tuple[Any, ...]] = {
     "rotary_base": (ROTARY_BASE,),
     "local_attention": (0,),
     "conv_stem": (0,),
+    "approximate_gelu": (False,),
     "attention_every_n_layers": (1,),
 }
 # Ours -> theirs.

@@ -117,9 +117,7 @@ class Reader(NamedTuple):
     encoder: str
 
 
-DNABERT2 = Reader(
-    mosaic_weights.read_config, mosaic_weights.from_mosaic, mosaic_weights.ENCODER
-)
+DNABERT2 = Reader(mosaic_weights.read_config, mosaic_weights.from_mosaic, mosaic_weights.ENCODER)
 
 
 def family_of_folder(config: dict[str, Any]) -> Family | Reader:

@@ -181,7 +181,9 @@ def _refuse_lost_head(config: dict[str, Any], weights: Path) -> None:
     """A model of another class has no head of masked prediction; one of these has lost it."""
     for name in config.get("architectures") or []:
         if str(name).endswith(("ForMaskedLM", "ForPreTraining")):
-            raise UserError(f"{weights}: found no head of masked prediction, wanted all of a {name}")
+            raise UserError(
+                f"{weights}: found no head of masked prediction, wanted all of a {name}"
+            )
 
 
 def _weights_file(folder: Path) -> Path:

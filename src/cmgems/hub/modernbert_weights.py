@@ -36,6 +36,7 @@ BLOCKS: dict[str, tuple[Any, ...]] = {
     "mlp_biases": ("all",),
     "tie_embeddings": (True,),
     "conv_stem": (0,),
+    "approximate_gelu": (False,),
     "attention_every_n_layers": (1,),
 }
 WORDS = "model.embeddings.tok_embeddings.weight"

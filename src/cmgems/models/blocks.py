@@ -83,16 +83,10 @@ class Gelu(nn.Module):
         super().__init__()
         self.up = Linear(hidden_size, (self.matrices - 1) * intermediate_size, biases[0])
         self.down = Linear(intermediate_size, hidden_size, biases[1])
+        self.gelu = "none"  # or "tanh", as torch's `approximate`
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x)))
-
-
-class GeluTanh(Gelu):
-    """With the approximation of GELU that the first BERT had: `gelu_new` of transformers."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(F.gelu(self.up(x), approximate=self.gelu))
 
 
 class Geglu(Gelu):
@@ -103,7 +97,7 @@ class Geglu(Gelu):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.up(x).chunk(2, -1)
-        return self.down(F.gelu(gate) * value)
+        return self.down(F.gelu(gate, approximate=self.gelu) * value)
 
 
 class Swiglu(Geglu):
@@ -114,12 +108,7 @@ class Swiglu(Geglu):
         return self.down(F.silu(gate) * value)
 
 
-MLPS: dict[str, type[Gelu]] = {
-    "gelu": Gelu,
-    "gelu_tanh": GeluTanh,
-    "geglu": Geglu,
-    "swiglu": Swiglu,
-}
+MLPS: dict[str, type[Gelu]] = {"gelu": Gelu, "geglu": Geglu, "swiglu": Swiglu}
 
 
 class ConvolutionStem(nn.Module):

@@ -58,6 +58,7 @@ class EncoderConfig:
     conv_kernel: int = 9  # tokens that a convolution layer spans, odd
     conv_dilations: tuple[int, ...] = (1,)  # of the convolution layers in turn
     norm_eps: float = 1e-12  # of every LayerNorm
+    approximate_gelu: bool = False  # with tanh, in feed-forwards and head, as the first BERT had it
 
     def conv_dilation(self, layer: int) -> int | None:
         """The dilation of a layer (0 for the first); None for one with attention."""
@@ -77,6 +78,11 @@ class EncoderConfig:
     def layer_rotary_base(self, layer: int) -> float:
         """The base of the rotary positions of a layer (0 for the first)."""
         return self.rotary_base if self.reach(layer) is None else self.local_rotary_base
+
+    @property
+    def gelu(self) -> str:
+        """The `approximate` of torch's GELU."""
+        return "tanh" if self.approximate_gelu else "none"
 
     @property
     def feed_forward_biases(self) -> tuple[bool, bool]:
@@ -166,6 +172,7 @@ class Layer(nn.Module):
         self.mlp = MLPS[config.mlp](
             config.hidden_size, config.intermediate_size, config.feed_forward_biases
         )
+        self.mlp.gelu = config.gelu
         self.norm = _norm(config)
 
 
@@ -227,7 +234,6 @@ class MaskedLanguageModel(nn.Module):
         self.encoder = Encoder(config)
         self.head_dense = Linear(config.hidden_size, config.hidden_size, config.biases)
         self.norm = _norm(config)
-        self.approximate = "tanh" if config.mlp == "gelu_tanh" else "none"  # of the head's GELU
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         tied = config.tie_embeddings
         self.decoder = None if tied else Linear(config.hidden_size, config.vocab_size, False)
@@ -236,7 +242,7 @@ class MaskedLanguageModel(nn.Module):
     def forward(self, ids_T: Tensor, layout: SequenceLayout, at_M: Tensor) -> Tensor:
         """Logits [M, V] at the packed positions `at_M`."""
         x_MD = self.encoder(ids_T, layout, at_M)
-        x_MD = self.norm(F.gelu(self.head_dense(x_MD), approximate=self.approximate))
+        x_MD = self.norm(F.gelu(self.head_dense(x_MD), approximate=self.encoder.config.gelu))
         output = self.encoder.tokens if self.decoder is None else self.decoder
         return logits(x_MD, output.weight, self.bias)
 
