@@ -200,7 +200,7 @@ def windows(experiment: Experiment, batch_size: int = 1, start: int = 0) -> Trai
     >>> stream = windows(load_experiment("experiments/pretrain/random.yaml"))
     >>> example = next(iter(stream))
     >>> example["number"], len(example["sequence"]), example["sequence"][:10]
-    (0, 510, 'X')
+    (0, 173, 'TGGGAGGTGT')
     """
     from cmgems.data_modules.iterable import TrainingWindows
 

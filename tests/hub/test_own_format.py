@@ -92,6 +92,7 @@ def test_the_module_needs_nothing_of_ours():
         "json",
         "math",
         "collections",
+        "functools",
         "pathlib",
         "types",
         "torch",
