@@ -94,7 +94,7 @@ bench-scaling: $(VENV)/.developer  ## weak scaling over 1 and 2 processes, and i
 	$(BIN)/python benchmarks/bench_scaling.py $(ARGS)
 
 test-scaling: $(VENV)/.developer  ## runs started by Lightning, by torchrun and as by srun; a run out of memory
-	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/pretraining/test_ddp.py tests/cost/test_plan.py $(ARGS)
+	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/pretraining/test_ddp.py tests/pretraining/test_restarts.py tests/cost/test_plan.py $(ARGS)
 
 bench-train: $(VENV)/.developer  ## our training step against Hugging Face's: ARGS="--only cpu-full"
 	$(BIN)/python benchmarks/bench_train.py $(ARGS)

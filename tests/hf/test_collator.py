@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-import cmgems
+import cmgems.hf
 from cmgems.curriculum.schedule import plan_at
 from cmgems.data_modules.iterable import validation_windows
 from cmgems.data_modules.pretraining import GenomeDataModule
@@ -111,7 +111,7 @@ def train(experiment, collator, tmp_path):
             data_collator=collate,
             train_dataset=dataset,
             eval_dataset=eval_dataset,
-            callbacks=[collate.callback(), *callbacks],
+            callbacks=[cmgems.hf.CollatorCallback(collate), *callbacks],
         )
         trainer.train(resume_from_checkpoint=resume)
         return seen

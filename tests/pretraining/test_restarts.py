@@ -1,16 +1,15 @@
 """A rank of a torchrun job is killed: torchrun starts all again, and the run goes on by itself.
 
-`make test-scaling` runs it: three times two processes.
+`make test-scaling` runs it: two processes, started three times.
 """
 
-import csv
 import os
 import subprocess
 import sys
 
 import pytest
-import torch
 from helpers.paths import EXPERIMENTS
+from helpers.runs import assert_same_run
 
 # The second rank kills itself in the first attempt, as a machine out of memory would kill it.
 SCRIPT = """
@@ -52,27 +51,8 @@ def start(tiny, tmp_path_factory, genome):
     return started
 
 
-def weights(run):
-    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-
-
-def scalars(run):
-    """The rows of metrics.csv without what a clock says, the last one of each step."""
-    with open(run / "metrics.csv") as file:
-        rows = list(csv.DictReader(file))
-    clocks = ("second", "per_s", "wait", "memory", "throughput")
-    return [
-        {key: value for key, value in row.items() if not any(name in key for name in clocks)}
-        for row in rows
-    ]
-
-
 def test_a_job_whose_rank_is_killed_ends_as_one_that_was_not(start):
     undisturbed, _ = start("undisturbed", NEVER)
     killed, output = start("killed", 7, "--max-restarts=2")
     assert "Signal 9 (SIGKILL)" in output or "exitcode: -9" in output
-    wanted, found = weights(undisturbed), weights(killed)
-    assert wanted.keys() == found.keys()
-    for name, weight in wanted.items():
-        assert torch.equal(found[name], weight), name
-    assert scalars(killed) == scalars(undisturbed)
+    assert_same_run(undisturbed, killed)

@@ -1,9 +1,9 @@
 """For training loops of Hugging Face's transformers: the masks, the curriculum and the tokens.
 
-    from cmgems.hf import CurriculumCollator, Tokenizer
+    from cmgems.hf import CollatorCallback, CurriculumCollator, Tokenizer
 
-`CurriculumCollator` needs torch alone; its `callback()` and `Tokenizer` need transformers, which is
-imported when they are first used.
+`CurriculumCollator` needs torch alone; `CollatorCallback`, which moves it, and `Tokenizer` need
+transformers, which is imported when they are first used.
 """
 
 from importlib import import_module

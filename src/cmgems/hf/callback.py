@@ -18,6 +18,8 @@ PREFETCHED = 2  # batches that a DataLoader loads ahead per worker, by default
 class CollatorCallback(TrainerCallback):
     """Tells a collator where the training is: its length, its step, its validation losses.
 
+        Trainer(..., data_collator=collator, callbacks=[CollatorCallback(collator)])
+
     Batches are masked before the step that they are for: accelerate loads one ahead, each worker
     more. A switch of a `plateau` curriculum therefore comes that many batches after its validation,
     so that a resumed training switches at the same step as one that was not stopped.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -26,9 +26,6 @@ from cmgems.tokenization import build_tokenization
 from cmgems.tokenization.base import PAD
 from cmgems.training.masks import build_masker, load_difficulty, unigram_entropy
 from cmgems.utils.rng import derive_key, sequence_keys
-
-if TYPE_CHECKING:
-    from cmgems.hf.callback import CollatorCallback
 
 SEQUENCE, NUMBER = "sequence", "number"  # of an example
 _NEVER = -1  # a switch that has not happened
@@ -86,16 +83,7 @@ class CurriculumCollator:
         self._place = torch.tensor([0, 0]).share_memory_()  # step and epoch
         self._switches = torch.full((stages,), _NEVER).share_memory_()
 
-    def callback(self, metric: str = "eval_loss") -> "CollatorCallback":
-        """What moves the curriculum in a Trainer: `Trainer(..., callbacks=[collator.callback()])`.
-
-        Parameters
-        ----------
-        metric : the logged validation loss that a `plateau` curriculum follows, nats
-        """
-        from cmgems.hf import CollatorCallback  # transformers is an optional dependency
-
-        return CollatorCallback(self, metric)
+    # What `cmgems.hf.CollatorCallback` calls in a Trainer, and another training loop can call.
 
     def begin(self, max_steps: int, sequences_per_step: int) -> None:
         """A training of so many optimizer steps, each of so many sequences, begins or resumes."""
