@@ -33,7 +33,8 @@ from torch import Tensor, nn
 MASK = 4  # the id of [MASK]
 TOKEN_DROPOUT = 0.15 * 0.8  # the share of [MASK] that ESM's token dropout scales to
 # Feed-forwards, and those whose one half is gated by the other.
-GATED = ("geglu", "swiglu")
+PLAIN: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu}
+GATED: dict[str, Callable[[Tensor], Tensor]] = {"geglu": F.gelu, "swiglu": F.silu}
 FEED_FORWARD_BIASES = {"all": (True, True), "down": (False, True), "none": (False, False)}
 
 
@@ -218,7 +219,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: SimpleNamespace):
         super().__init__()
         self.is_gated, inner = config.mlp in GATED, config.intermediate_size
-        self.activation = F.silu if config.mlp == "swiglu" else _gelu(config)
+        activation = (PLAIN | GATED)[config.mlp]
+        self.activation = _gelu(config) if activation is F.gelu else activation
         up, down = FEED_FORWARD_BIASES[config.mlp_biases]
         wide = 2 * inner if self.is_gated else inner
         self.up = nn.Linear(config.hidden_size, wide, config.biases and up)

@@ -55,7 +55,7 @@ def _read_key(config: dict[str, Any], wanted: Field[Any]) -> Any:
     found = config[name]
     part = next((part for part in fields(Model) if part.name == name), None)
     if part is None:  # of the tokens, not of the encoder
-        kind = {int: int, float: float}.get(wanted.type, bool)
+        kind = next((number for number in (int, float) if wanted.type is number), bool)
         return _checked(name, found, kind, {int: {"low": 1}, float: {"low": 0.0}}.get(kind, {}))
     kind, _ = accepted_type(part)
     if kind != tuple[int, ...]:
