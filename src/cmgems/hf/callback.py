@@ -65,5 +65,6 @@ class CollatorCallback(TrainerCallback):
     def _follow(self, args: TrainingArguments, state: TrainerState) -> None:
         workers = args.dataloader_num_workers
         ahead = 1 + workers * (args.dataloader_prefetch_factor or PREFETCHED)  # micro-batches
-        losses = [(e["step"], e[self.metric]) for e in state.log_history if self.metric in e]
+        found = [entry for entry in state.log_history if self.metric in entry]
+        losses = [(int(entry["step"]), entry[self.metric]) for entry in found]
         self.collator.follow(losses, -(-ahead // args.gradient_accumulation_steps))

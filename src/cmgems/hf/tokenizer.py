@@ -29,7 +29,10 @@ class Tokenizer(PreTrainedTokenizerFast):
     >>> folder.cleanup()
     """
 
-    def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
+    # Whatever else transformers gives it is passed on.
+    def _encode_plus(  # type: ignore[override]
+        self, text: Any, text_pair: Any = None, **kwargs: Any
+    ) -> BatchEncoding:
         if not kwargs.get("is_split_into_words"):
             text, text_pair = self._kmers(text), self._kmers(text_pair)
         return super()._encode_plus(text, text_pair, **kwargs)
