@@ -76,6 +76,10 @@ soak: $(VENV)/.developer  ## an hour of kills, signals and damaged files, resuma
 test-slurm: $(VENV)/.developer  ## run sweeps on a real one-node Slurm that the test starts; as root, Debian's packages
 	CMGEMS_SLURM=1 $(BIN)/python -m pytest tests/sweeps/test_slurm.py $(ARGS)
 
+test-ray: $(VENV)/.developer  ## run sweeps on a Ray of two cores that the test starts; installs it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	CMGEMS_RAY=1 $(BIN)/python -m pytest tests/sweeps/test_ray.py $(ARGS)
+
 test-gpu-path: $(VENV)/.developer  ## what a GPU would run, traced without one: all families and strategies
 	CMGEMS_GPU_PATH=1 $(BIN)/python -m pytest tests/gpu/test_without_a_gpu.py tests/training/test_compile.py $(ARGS)
 
@@ -92,7 +96,7 @@ bench-scaling: $(VENV)/.developer  ## weak scaling over 1 and 2 processes, and i
 	$(BIN)/python benchmarks/bench_scaling.py $(ARGS)
 
 test-scaling: $(VENV)/.developer  ## runs started by Lightning, by torchrun and as by srun; a run out of memory
-	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/pretraining/test_ddp.py tests/cost/test_plan.py $(ARGS)
+	CMGEMS_LAUNCHERS=1 $(BIN)/python -m pytest tests/pretraining/test_ddp.py tests/pretraining/test_restarts.py tests/cost/test_plan.py $(ARGS)
 
 bench-train: $(VENV)/.developer  ## our training step against Hugging Face's: ARGS="--only cpu-full"
 	$(BIN)/python benchmarks/bench_train.py $(ARGS)

@@ -205,10 +205,10 @@ class WindowStream:
         chosen = self._assignment[micro_batch_index]
         keys_B2 = sequence_keys(self._mask_stream, first + chosen)
         windows = Windows(*(column[chosen] for column in self._step))
-        reverse_B = self._reverse(first + chosen)
+        reverse_B = self.is_reverse(first + chosen)
         return collate(self.codes, windows, keys_B2, self.sampling.full_length, reverse_B)
 
-    def _reverse(self, numbers: np.ndarray) -> np.ndarray | None:
+    def is_reverse(self, numbers: np.ndarray) -> np.ndarray | None:
         """bool [B]: the windows of these numbers that are reverse complements, half of them; None
         where all are forward."""
         if self._strand_stream is None:

@@ -128,6 +128,7 @@ def test_runs_as_a_module():
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECIPES = sorted((ROOT / "docs/cluster").glob("*.yaml"))
 # endings of file names that look like keys: `train.tsv`
 FILES = ("csv", "fna", "journal", "json", "md", "safetensors", "tsv")
 
@@ -140,12 +141,32 @@ def listed_keys(capsys, *commands):
     return set(re.findall(r"^  ([a-z0-9_.]+) = ", capsys.readouterr().out, re.MULTILINE))
 
 
+def recipe_texts(path):
+    """The texts of a recipe for a cluster, as YAML has them."""
+    todo = [yaml.safe_load(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict | list):
+            todo += node.values() if isinstance(node, dict) else node
+        elif isinstance(node, str):
+            yield node
+
+
+def test_recipes_for_clusters_have_commands():
+    assert {path.stem for path in RECIPES} == {"kubernetes", "skypilot"}
+    lines = [line.values[0] for line in command_lines()]
+    for path in RECIPES:
+        ours = [text for text in recipe_texts(path) if "cmgems " in text]
+        assert any(line in " ".join(text.split()) for text in ours for line in lines), path
+
+
 def command_lines():
     """Every `cmgems pretrain|evaluate|plan|sweep ... key=value` of the help, README and docs."""
     texts = {path.name: path.read_text() for path in DOCS} | {"cli.py": EPILOG}
+    texts |= {path.name: "\n".join(recipe_texts(path)) for path in RECIPES}
     for name, text in texts.items():
         for line in text.replace("\\\n", " ").splitlines():
-            line = line.split(" #")[0].strip()
+            line = line.split(" #")[0].strip().removeprefix("exec ")
             if re.match(r"cmgems (pretrain|evaluate|plan|sweep) ", line):
                 yield pytest.param(line, id=f"{name}: {line}")
 

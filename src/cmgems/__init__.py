@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors, which do not 
         mask,
         pmi_table,
         pretrain,
+        windows,
     )
     from cmgems.config.schema import Experiment
     from cmgems.difficulty.table import PmiTable
@@ -50,6 +51,7 @@ __all__ = [
     "mask",
     "pmi_table",
     "pretrain",
+    "windows",
 ]
 
 # where the classes are; the functions are in cmgems.api

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cmgems.comparison.compare import Comparison
     from cmgems.config.schema import Experiment
+    from cmgems.data_modules.iterable import TrainingWindows
     from cmgems.difficulty.table import PmiTable
     from cmgems.evaluation.config import Evaluation
     from cmgems.genome.genome import Genome
@@ -168,6 +169,45 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     from cmgems.pretraining import pretrain as run_experiment
 
     return run_experiment(experiment, callbacks)
+
+
+def windows(experiment: Experiment, batch_size: int = 1, start: int = 0) -> TrainingWindows:
+    """The training windows of an experiment, for other training loops: an endless iterable.
+
+    Window number n is that of a run of the experiment, whoever reads it. `cmgems.hf` masks them as
+    that run does.
+
+    Parameters
+    ----------
+    experiment : its genome, regions, window lengths, strands and seed
+    batch_size : of the torch `DataLoader` that reads them with several workers
+    start : number of the first window
+
+    Returns
+    -------
+    TrainingWindows
+        An `IterableDataset` of torch; its examples are `{"sequence": text, "number": n}`. For
+        Hugging Face's datasets: `datasets.IterableDataset.from_generator(lambda: iter(stream))`.
+        (`cmgems.data_modules.iterable.validation_windows` has those of validation.)
+
+    Raises
+    ------
+    UserError
+        If the genome cannot be used, or a number is out of range.
+
+    Examples
+    --------
+    >>> stream = windows(load_experiment("experiments/pretrain/random.yaml"))
+    >>> example = next(iter(stream))
+    >>> example["number"], len(example["sequence"]), example["sequence"][:10]
+    (0, 173, 'TGGGAGGTGT')
+    """
+    from cmgems.data_modules.iterable import TrainingWindows
+
+    for name, found, least in (("batch_size", batch_size, 1), ("start", start, 0)):
+        if found < least:
+            raise UserError(f"{name}: found {found}, wanted at least {least}")
+    return TrainingWindows(experiment, load_genome(experiment.data.genome), batch_size, start)
 
 
 def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:

@@ -49,7 +49,7 @@ from cmgems.runs.summary import render_summary
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
 from cmgems.tokenization.bpe_file import TOKENIZER, read_byte_pairs
 from cmgems.tokenization.hf import fast_tokenizer
-from cmgems.training.distributed import check_launch, strategy
+from cmgems.training.distributed import check_launch, leave_store_of_torchrun, strategy
 from cmgems.training.masks import build_masker, load_difficulty, unigram_entropy
 from cmgems.training.module import (
     Pretraining,
@@ -103,6 +103,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     silence_lightning()
     watch_first_rank()
     check_launch(experiment.train)
+    leave_store_of_torchrun()
     device = training_device(experiment.train)
     genome = load_genome(experiment.data.genome)
     data = GenomeDataModule(experiment, genome)

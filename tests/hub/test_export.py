@@ -1,6 +1,7 @@
 """Weights to Hugging Face's BERT and back: the same logits and loss, nothing lost or guessed."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from helpers.encoders import tiny_config
 
+import cmgems.hf
 from cmgems.cli import main
 from cmgems.config.encoders import Model, encoder_keys
 from cmgems.config.schema import Experiment
@@ -227,8 +229,8 @@ QUERY = "bert.encoder.layer.2.attention.self.query.weight"
     ("damage", "message"),
     [
         (edit_config(position_embedding_type="relative_key"), "position_embedding_type: found"),
-        (edit_config(hidden_act="gelu_new"), "hidden_act: found 'gelu_new'"),
-        (edit_config(layer_norm_eps=1e-5), "layer_norm_eps: found 1e-05"),
+        (edit_config(hidden_act="relu"), "hidden_act: found 'relu'"),
+        (edit_config(layer_norm_eps=0), "layer_norm_eps: found 0, wanted a number between"),
         (edit_config(model_type="t5"), "model_type: found 't5', wanted one of bert, esm, modern"),
         (edit_config(architectures=["RobertaForMaskedLM"]), "model_type: found ['RobertaForMa"),
         (edit_config(pruned_heads={"0": [1]}), "pruned_heads: found"),
@@ -338,6 +340,15 @@ def test_export_writes_a_folder_for_transformers(pretrained_run, tmp_path, capsy
     assert results["genome"]["sha256"] in card
     assert load_pretrained(pretrained_run).sha256 in card
     assert str(pretrained_run) not in card  # where it lay is nobody's business
+
+    # the first example of the card is run as it stands
+    found: dict = {}
+    exec(re.search(r"```python\n(.+?)```", card, re.DOTALL)[1].replace("PATH", str(out)), found)
+    assert found["logits"].shape == (1, 24, 4101)
+    assert (found["tokenizer"](" ".join(found["kmers"])).input_ids[4:10]) == [4] * 6
+    plain = cmgems.hf.Tokenizer.from_pretrained(out)(found["sequence"].lower()).input_ids
+    words = kmer_text(found["sequence"], 6)
+    assert plain == found["tokenizer"](words).input_ids
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     sequence = "ACGTACGTTTGNACAGGAT"

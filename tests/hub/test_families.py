@@ -146,7 +146,7 @@ def test_export_of_a_run(tiny, tmp_path, capsys):
         ("esm-rotary-gelu-biases-0", {"position_embedding_type": "relative_key"}, "is an ESM with"),
         ("esm-learned-gelu-biases-0", {"pad_token_id": 100}, "pad_token_id: found 100, wanted the"),
         ("esm-learned-gelu-published", {"tie_word_embeddings": True}, "is not tied to esm.embeddi"),
-        ("pre-rotary-geglu-none-0", {"norm_eps": 1e-5}, "norm_eps: found 1e-05"),
+        ("pre-rotary-geglu-none-0", {"norm_eps": 2}, "norm_eps: found 2, wanted a"),
         ("pre-rotary-geglu-none-0", {"mlp_bias": True}, "mlp_bias: found True"),
         ("pre-rotary-local-third", {"layer_types": ["sliding_attention", "full_attention"]},
          "wanted 3 with full_attention at the first and at equal distances"),

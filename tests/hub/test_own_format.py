@@ -41,7 +41,11 @@ PRESETS = {
     )
     for name in ("conv", "conv_attention", "dnabert2", "nucleotide-transformer-v2")
 }
-NAMED = {name: VARIANTS[name] for name in OWN_VARIANTS} | PRESETS
+OTHERS = {
+    f"other-{mlp}": replace(VARIANTS[f"post-alibi-{mlp}-biases-0"], norm_eps=0.1, **tanh)
+    for mlp, tanh in (("gelu", {"approximate_gelu": True}), ("swiglu", {}))
+}
+NAMED = {name: VARIANTS[name] for name in OWN_VARIANTS} | PRESETS | OTHERS
 
 
 def module_of(folder):
@@ -88,6 +92,7 @@ def test_the_module_needs_nothing_of_ours():
         "json",
         "math",
         "collections",
+        "functools",
         "pathlib",
         "types",
         "torch",

@@ -6,7 +6,7 @@ import sys
 import pytest
 from helpers.paths import EXPERIMENTS
 
-from cmgems.sweeps import cluster, local
+from cmgems.sweeps import cluster, local, ray_cluster
 from cmgems.sweeps.config import read_sweep
 
 BASE = EXPERIMENTS / "pretrain/base.yaml"
@@ -45,8 +45,8 @@ def stand_in(monkeypatch, tmp_path):
     def command(run):
         return [sys.executable, "-c", STAND_IN, str(run.folder)]
 
-    monkeypatch.setattr(local, "pretrain_command", command)
-    monkeypatch.setattr(cluster, "pretrain_command", command)
+    for executor in (local, cluster, ray_cluster):
+        monkeypatch.setattr(executor, "pretrain_command", command)
     monkeypatch.setattr("cmgems.sweeps.scheduler.POLL_SECONDS", 0.02)
     monkeypatch.setattr("cmgems.sweeps.run.visible_gpus", list)
 

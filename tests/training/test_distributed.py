@@ -1,12 +1,15 @@
-"""A launcher that starts another number of processes than the experiment has is refused."""
+"""What processes do about the launcher that started them: torchrun or srun."""
+
+import os
 
 import pytest
 from helpers.paths import EXPERIMENTS
+from torch.distributed import TCPStore
 
 from cmgems.cli import main
 from cmgems.config.schema import Train
 from cmgems.errors import UserError
-from cmgems.training.distributed import check_launch
+from cmgems.training.distributed import check_launch, leave_store_of_torchrun
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}
 SRUN = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "3", "SLURM_JOB_NAME": "run"}
@@ -38,3 +41,27 @@ def test_pretrain_reports_it_in_one_line(monkeypatch, capsys, tmp_path):
     assert "torchrun started 4 processes on each of 2 nodes" in error
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("attempt", "nodes", "leaves"), [("0", "1", False), ("1", "1", True), ("1", "2", False)]
+)
+def test_processes_started_again_meet_in_a_store_of_their_own(attempt, nodes, leaves, monkeypatch):
+    shared = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    ports = []
+    for rank in "01":
+        of_torchrun = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(shared.port),
+            "RANK": rank,
+            "GROUP_WORLD_SIZE": nodes,
+            "TORCHELASTIC_RESTART_COUNT": attempt,
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
+        for name, value in of_torchrun.items():
+            monkeypatch.setenv(name, value)
+        leave_store_of_torchrun()
+        assert os.environ["TORCHELASTIC_USE_AGENT_STORE"] == str(not leaves)
+        ports.append(os.environ["MASTER_PORT"])
+    assert len(set(ports)) == 1
+    assert (ports[0] != str(shared.port)) == leaves

@@ -66,6 +66,7 @@ def export_pretrained(source: Path, folder: Path) -> str:
     from cmgems.hub.pretrained import load_pretrained
 
     pretrained = load_pretrained(source)
+    pretrained.require_head()
     family = family_of(pretrained.model.encoder.config)
     config = family.config(pretrained.model.encoder.config, pretrained.tokenization)
     card = render_card(pretrained, folder.resolve().name)

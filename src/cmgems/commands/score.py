@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> None:
     from cmgems.inference.variants import ScoreOptions
 
     model = load_pretrained(args.model)
+    model.require_head()
     if args.sequences:
         write_lines(sequence_lines(model, args.sequences), args.out)
         return

@@ -50,6 +50,8 @@ def load_sources(evaluation: Evaluation) -> list[ModelSource]:
     sources = []
     for name in evaluation.models:
         model = cached_pretrained(name)
+        if evaluation.protocol == "zero_shot":
+            model.require_head()
         shape = model.model.encoder.config
         sources.append(ModelSource(name, model.sha256, model.step, model.tokenization, shape, ""))
     if UNTRAINED in evaluation.baselines:

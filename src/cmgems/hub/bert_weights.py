@@ -25,6 +25,7 @@ from cmgems.hub.conversion import (
     on_its_own,
     part,
     read_dropout,
+    read_eps,
     read_sizes,
     to_theirs,
 )
@@ -34,6 +35,9 @@ from cmgems.tokenization import Tokenization
 MODEL_CLASS = "BertForMaskedLM"
 # The blocks of an encoder that this class computes, each with the values that it may have.
 BLOCKS: dict[str, tuple[Any, ...]] = {key: (value,) for key, value in BERT_BLOCKS.items()}
+# Whether GELU is approximated with tanh, by its name there.
+APPROXIMATES = {"gelu": False, "gelu_new": True, "gelu_pytorch_tanh": True}
+ENCODER = "bert."  # begins the names of its weights
 
 TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"
 WORDS, POSITIONS = (
@@ -67,8 +71,6 @@ NOT_READ = ("bert.pooler.dense.", "cls.seq_relationship.", POSITION_IDS, TOKEN_T
 
 # The architecture that ours is; a key that is absent from a config.json means the same.
 ARCHITECTURE = {
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "add_cross_attention": False,
@@ -148,7 +150,7 @@ def from_bert(theirs: Weights, config: EncoderConfig) -> Weights:
     # A weight of its own that no match names: on import it goes into the positions.
     with_types = [*names, Match((TOKEN_TYPES,), (TOKEN_TYPES,))]
     kind = f"{MODEL_CLASS} with {config.num_layers} layers"
-    ours = from_theirs(theirs, with_types, kind, COPIES, NOT_READ)
+    ours = from_theirs(theirs, with_types, kind, COPIES, NOT_READ, ENCODER)
     _check_position_ids(theirs)
     ours["encoder.positions.weight"] += ours.pop(TOKEN_TYPES)[0]
     return ours
@@ -175,6 +177,8 @@ def bert_config(config: EncoderConfig, tokenization: Tokenization, **more: Any) 
         "model_type": "bert",
         **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         **ARCHITECTURE,
+        "hidden_act": "gelu_new" if config.approximate_gelu else "gelu",
+        "layer_norm_eps": config.norm_eps,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
         "initializer_range": 0.02,
@@ -196,5 +200,15 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
         If it is not the configuration of a BERT like ours.
     """
     check_architecture(config, ARCHITECTURE, {}, "a BERT")
-    dropout = read_dropout(config, "hidden_dropout_prob", 0.1)
-    return EncoderConfig(**read_sizes(config), dropout=dropout)
+    activation = config.get("hidden_act", "gelu")
+    if activation not in APPROXIMATES:
+        raise UserError(
+            f"hidden_act: found {activation!r}, our encoder is a BERT with one of "
+            f"{', '.join(APPROXIMATES)}"
+        )
+    return EncoderConfig(
+        **read_sizes(config),
+        dropout=read_dropout(config, "hidden_dropout_prob", 0.1),
+        approximate_gelu=APPROXIMATES[activation],
+        norm_eps=read_eps(config, "layer_norm_eps", 1e-12),
+    )

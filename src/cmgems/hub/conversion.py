@@ -27,6 +27,10 @@ SIZES = {
 }
 
 
+BIAS: Names = ("bias",)  # ours, of the output over the vocabulary
+WRAPPERS = ("module.", "_orig_mod.")
+
+
 class Match(NamedTuple):
     """The same rows under both names: ours concatenated are theirs concatenated."""
 
@@ -86,14 +90,19 @@ def from_theirs(
     model_class: str,
     copies: Mapping[str, str],
     not_read: Names = (),
+    encoder: str = "",
 ) -> Weights:
     """Their weights under our names.
+
+    A model with another head than that of masked prediction, a classifier say, has its encoder
+    read, and its head is left out.
 
     Parameters
     ----------
     model_class : for the message
     copies : weights that equal others
     not_read : beginnings of names that masked prediction does not read
+    encoder : beginning of the names of the encoder's weights
 
     Raises
     ------
@@ -102,6 +111,9 @@ def from_theirs(
         what it should be a copy of.
     """
     matches = list(matches)
+    if not has_head(theirs, matches):
+        matches = [match for match in matches if match.theirs[0].startswith(encoder)]
+        theirs = {name: weight for name, weight in theirs.items() if name.startswith(encoder)}
     missing = sorted({name for match in matches for name in match.theirs} - theirs.keys())
     if missing:
         raise UserError(
@@ -122,6 +134,21 @@ def from_theirs(
         ours.update(zip(match.ours, parts, strict=True))
     _check_rest(theirs, matches, copies, not_read)
     return ours
+
+
+def has_head(theirs: Weights, matches: Iterable[Match]) -> bool:
+    """Whether the head of masked prediction is there: its bias over the vocabulary."""
+    return all(name in theirs for match in matches if match.ours == BIAS for name in match.theirs)
+
+
+def plain_names(theirs: Weights, encoder: str) -> Weights:
+    """The weights without what wraps a model (`module.` of data parallelism, `_orig_mod.` of
+    torch.compile); those of an encoder that was saved alone begin with its name."""
+    for wrapper in WRAPPERS:
+        if all(name.startswith(wrapper) for name in theirs):
+            return plain_names({n.removeprefix(wrapper): w for n, w in theirs.items()}, encoder)
+    is_alone = not any(name.startswith(encoder) for name in theirs)
+    return {f"{encoder}{name}": weight for name, weight in theirs.items()} if is_alone else theirs
 
 
 def _check_rest(
@@ -179,6 +206,19 @@ def read_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
             f"{sizes['num_heads']} heads"
         )
     return sizes
+
+
+def read_eps(config: Mapping[str, Any], key: str, default: float) -> float:
+    """A LayerNorm's epsilon in the content of a `config.json`.
+
+    Raises
+    ------
+    UserError
+    """
+    eps = config.get(key, default)
+    if not isinstance(eps, int | float) or not 0 < eps < 1:
+        raise UserError(f"{key}: found {eps!r}, wanted a number between 0 and 1")
+    return float(eps)
 
 
 def read_dropout(config: Mapping[str, Any], key: str, default: float) -> float:

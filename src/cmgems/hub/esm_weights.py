@@ -26,6 +26,7 @@ from cmgems.hub.conversion import (
     in_float32,
     part,
     read_dropout,
+    read_eps,
     read_sizes,
     to_theirs,
 )
@@ -47,12 +48,14 @@ BLOCKS: dict[str, tuple[Any, ...]] = {
     "rotary_base": (ROTARY_BASE,),
     "local_attention": (0,),
     "conv_stem": (0,),
+    "approximate_gelu": (False,),
     "attention_every_n_layers": (1,),
 }
 # Ours -> theirs.
 POSITIONS = {"rotary": "rotary", "learned": "absolute"}
 PLACES = "esm.embeddings.position_embeddings.weight"
 DECODER = "lm_head.decoder.weight"
+ENCODER = "esm."  # begins the names of its weights
 WORDS = "esm.embeddings.word_embeddings.weight"
 LAYER = {
     "mixer_norm": ("attention.LayerNorm",),
@@ -75,7 +78,6 @@ NOT_READ = (
 
 ARCHITECTURE = {
     "emb_layer_norm_before": False,
-    "layer_norm_eps": 1e-12,
     "rope_theta": ROTARY_BASE,
     "is_decoder": False,
     "add_cross_attention": False,
@@ -135,7 +137,8 @@ def from_esm(theirs: Weights, config: EncoderConfig) -> Weights:
     kind = f"{MODEL_CLASS} with {config.num_layers} layers"
     of_layers = tuple(f"esm.encoder.layer.{n}.{FREQUENCIES}" for n in range(config.num_layers))
     copies = {DECODER: WORDS} if config.tie_embeddings else {}
-    ours = from_theirs(in_float32(theirs), matches(config), kind, copies, NOT_READ + of_layers)
+    not_read = NOT_READ + of_layers
+    ours = from_theirs(in_float32(theirs), matches(config), kind, copies, not_read, ENCODER)
     if config.position_embedding == "learned":
         ours["encoder.positions.weight"] = ours["encoder.positions.weight"][
             -config.max_position_embeddings :
@@ -152,6 +155,7 @@ def esm_config(config: EncoderConfig, tokenization: Tokenization) -> dict[str, A
         "model_type": "esm",
         **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         **ARCHITECTURE,
+        "layer_norm_eps": config.norm_eps,
         "max_position_embeddings": places,
         "position_embedding_type": POSITIONS[config.position_embedding],
         "tie_word_embeddings": config.tie_embeddings,
@@ -204,4 +208,5 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
         mlp="swiglu" if GATED in config else "gelu",
         mlp_biases="all" if config.get(GATED, True) else "none",
         tie_embeddings=bool(config.get("tie_word_embeddings", True)),
+        norm_eps=read_eps(config, "layer_norm_eps", 1e-12),
     )

@@ -28,6 +28,7 @@ class Family(NamedTuple):
     weights: Callable[[MaskedLanguageModel], Weights]
     read_config: Callable[[dict[str, Any]], EncoderConfig]
     read_weights: Callable[[Weights, EncoderConfig], Weights]
+    encoder: str  # begins the names of the encoder's weights
     module: Path | None = None  # that computes it, where transformers does not
 
 
@@ -42,6 +43,7 @@ FAMILIES = {
             bert_weights.masked_lm_states,
             bert_weights.read_config,
             bert_weights.from_bert,
+            bert_weights.ENCODER,
         ),
         Family(
             "esm",
@@ -51,6 +53,7 @@ FAMILIES = {
             esm_weights.masked_lm_states,
             esm_weights.read_config,
             esm_weights.from_esm,
+            esm_weights.ENCODER,
         ),
         Family(
             "modernbert",
@@ -60,6 +63,7 @@ FAMILIES = {
             modernbert_weights.masked_lm_states,
             modernbert_weights.read_config,
             modernbert_weights.from_modernbert,
+            modernbert_weights.ENCODER,
         ),
     )
 }
@@ -71,6 +75,7 @@ OWN = Family(
     own_weights.own_states,
     own_weights.read_config,
     own_weights.from_own,
+    own_weights.ENCODER,
     own_weights.MODULE,
 )
 
@@ -109,9 +114,10 @@ class Reader(NamedTuple):
 
     read_config: Callable[[dict[str, Any]], EncoderConfig]
     read_weights: Callable[[Weights, EncoderConfig], Weights]
+    encoder: str
 
 
-DNABERT2 = Reader(mosaic_weights.read_config, mosaic_weights.from_mosaic)
+DNABERT2 = Reader(mosaic_weights.read_config, mosaic_weights.from_mosaic, mosaic_weights.ENCODER)
 
 
 def family_of_folder(config: dict[str, Any]) -> Family | Reader:

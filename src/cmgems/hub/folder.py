@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cmgems.errors import UserError
-from cmgems.hub.conversion import Weights
+from cmgems.hub.conversion import Weights, plain_names
 from cmgems.hub.families import family_of_folder
 from cmgems.hub.vocabulary import SETTINGS, VOCABULARY, read_json, read_tokens
 from cmgems.models.encoder import MaskedLanguageModel
@@ -41,6 +41,7 @@ class ReadFolder(NamedTuple):
     model: MaskedLanguageModel
     tokenization: Tokenization
     weights: Path  # the file that they were read from
+    has_head: bool  # of masked prediction; else its weights are 0
 
 
 def check_empty(folder: Path) -> None:
@@ -112,6 +113,23 @@ def write_tokenizer(
     (folder / VOCABULARY).write_text("".join(f"{token}\n" for token in tokenization.vocabulary))
 
 
+def refuse_stand_in(path: Path) -> None:
+    """Refuse what a clone or a download has left in place of a file.
+
+    Raises
+    ------
+    UserError
+    """
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        head = file.read(256).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path}: is a Git LFS pointer, wanted the file itself (git lfs pull)")
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise UserError(f"{path}: is a web page, wanted the file itself, from its download link")
+
+
 def is_hugging_face_folder(path: Path) -> bool:
     """Whether this looks like a folder for `from_pretrained`."""
     return (path / CONFIG).is_file()
@@ -126,6 +144,8 @@ def read_folder(folder: Path) -> ReadFolder:
     UserError
         If it is another architecture, has another vocabulary, lacks weights or is damaged.
     """
+    for name in (CONFIG, WEIGHTS, PICKLED_WEIGHTS, TOKENIZER, SETTINGS, VOCABULARY):
+        refuse_stand_in(folder / name)
     config = read_json(folder / CONFIG)
     try:
         family = family_of_folder(config)
@@ -141,13 +161,29 @@ def read_folder(folder: Path) -> ReadFolder:
     model = MaskedLanguageModel(replace(shape, vocab_size=vocab_size, sep_token=tokens.closed))
     states = _read_weights(weights)
     try:
-        theirs = tokens.reorder(family.read_weights(states, shape), shape.vocab_size)
+        named = plain_names(states, family.encoder)
+        theirs = tokens.reorder(family.read_weights(named, shape), shape.vocab_size)
     except UserError as error:
         raise UserError(f"{weights}: {error}") from error
+    has_head = "bias" in theirs
+    if not has_head:
+        _refuse_lost_head(config, weights)
+        ours = model.state_dict().items()
+        zeros = {name: torch.zeros_like(w) for name, w in ours if not name.startswith("encoder.")}
+        theirs = zeros | theirs
     check_shapes(weights, theirs, model.state_dict(), CONFIG)
     check_finite(weights, theirs)
     model.load_state_dict(theirs)
-    return ReadFolder(model, tokens.tokenization, weights)
+    return ReadFolder(model, tokens.tokenization, weights, has_head)
+
+
+def _refuse_lost_head(config: dict[str, Any], weights: Path) -> None:
+    """A model of another class has no head of masked prediction; one of these has lost it."""
+    for name in config.get("architectures") or []:
+        if str(name).endswith(("ForMaskedLM", "ForPreTraining")):
+            raise UserError(
+                f"{weights}: found no head of masked prediction, wanted all of a {name}"
+            )
 
 
 def _weights_file(folder: Path) -> Path:

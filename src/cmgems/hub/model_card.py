@@ -59,8 +59,10 @@ tokenizer, model = Tokenizer.from_file("PATH/tokenizer.json"), load("PATH")
 ids = torch.tensor([tokenizer.encode("{tokens}").ids])
 logits = model(ids, torch.ones_like(ids, dtype=torch.bool))"""
 KMER_TEXT = """\
-The tokenizer takes {k}-mers between blanks, one for every base that begins one; the ids are those
-of DNABERT's vocabulary. A {k}-mer with anything but A, C, G, T (upper case) is [UNK]."""
+The tokenizer takes {k}-mers between blanks in either case, one for every base that begins one; the
+ids are those of DNABERT's vocabulary. A {k}-mer with anything but A, C, G, T is [UNK]. Plain DNA is
+an error in it ("Missing [UNK] token"); where cmgems is installed,
+`cmgems.hf.Tokenizer.from_pretrained("PATH")` takes it, to the same ids."""
 KMERS_MASKED = """\
 kmers = [sequence[i : i + {k}] for i in range(len(sequence) - {k} + 1)]
 kmers[3 : 3 + {k}] = [tokenizer.mask_token] * {k}  # fewer could be read off their neighbours

@@ -21,6 +21,7 @@ Shapes: B rows, S tokens of a row, D hidden size, H heads, E = D / H.
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +30,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-EPSILON = 1e-12  # of every LayerNorm
 MASK = 4  # the id of [MASK]
 TOKEN_DROPOUT = 0.15 * 0.8  # the share of [MASK] that ESM's token dropout scales to
 # Feed-forwards, and those whose one half is gated by the other.
@@ -55,14 +55,14 @@ class MaskedLanguageModel(nn.Module):
         width = config.hidden_size
         self.encoder = Encoder(config)
         self.head_dense = nn.Linear(width, width, config.biases)
-        self.norm = nn.LayerNorm(width, EPSILON, bias=config.biases)
+        self.norm, self.gelu = _norm(config), _gelu(config)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         tied = config.tie_embeddings
         self.decoder = None if tied else nn.Linear(width, config.vocab_size, bias=False)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits [B, S, vocabulary]."""
-        x = self.norm(F.gelu(self.head_dense(self.encoder(ids, mask))))
+        x = self.norm(self.gelu(self.head_dense(self.encoder(ids, mask))))
         output = self.encoder.tokens if self.decoder is None else self.decoder
         return x @ output.weight.T + self.bias
 
@@ -218,19 +218,25 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: SimpleNamespace):
         super().__init__()
-        self.kind, inner = config.mlp, config.intermediate_size
+        self.is_gated, inner = config.mlp in GATED, config.intermediate_size
+        activation = (PLAIN | GATED)[config.mlp]
+        self.activation = _gelu(config) if activation is F.gelu else activation
         up, down = FEED_FORWARD_BIASES[config.mlp_biases]
-        wide = inner if self.kind in PLAIN else 2 * inner
+        wide = 2 * inner if self.is_gated else inner
         self.up = nn.Linear(config.hidden_size, wide, config.biases and up)
         self.down = nn.Linear(inner, config.hidden_size, config.biases and down)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.up(x)
-        if self.kind in PLAIN:
-            return self.down(PLAIN[self.kind](inner))
+        if not self.is_gated:
+            return self.down(self.activation(inner))
         gate, value = inner.chunk(2, -1)
-        return self.down(GATED[self.kind](gate) * value)
+        return self.down(self.activation(gate) * value)
+
+
+def _gelu(config: SimpleNamespace) -> Callable[[Tensor], Tensor]:
+    return partial(F.gelu, approximate="tanh" if config.approximate_gelu else "none")
 
 
 def _norm(config: SimpleNamespace) -> nn.LayerNorm:
-    return nn.LayerNorm(config.hidden_size, EPSILON, bias=config.biases)
+    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.biases)

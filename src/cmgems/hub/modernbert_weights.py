@@ -17,6 +17,7 @@ from cmgems.hub.conversion import (
     in_float32,
     part,
     read_dropout,
+    read_eps,
     read_sizes,
     to_theirs,
 )
@@ -35,6 +36,7 @@ BLOCKS: dict[str, tuple[Any, ...]] = {
     "mlp_biases": ("all",),
     "tie_embeddings": (True,),
     "conv_stem": (0,),
+    "approximate_gelu": (False,),
     "attention_every_n_layers": (1,),
 }
 WORDS = "model.embeddings.tok_embeddings.weight"
@@ -49,11 +51,10 @@ COPIES = {"decoder.weight": WORDS}
 ARCHITECTURE = {
     "hidden_activation": "gelu",
     "classifier_activation": "gelu",
-    "norm_eps": 1e-12,
     "decoder_bias": True,
     "tie_word_embeddings": True,
 }
-DEFAULTS = {"norm_eps": 1e-5}
+ENCODER = "model."  # begins the names of its weights
 BIASES = ("norm_bias", "attention_bias", "mlp_bias", "classifier_bias")
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 # What transformers 4 reads in place of `layer_types` and `rope_parameters`.
@@ -98,7 +99,7 @@ def from_modernbert(theirs: Weights, config: EncoderConfig) -> Weights:
     """
     theirs = in_float32(theirs)
     kind = f"{MODEL_CLASS} with {config.num_layers} layers"
-    return from_theirs(theirs, matches(config), kind, COPIES)
+    return from_theirs(theirs, matches(config), kind, COPIES, encoder=ENCODER)
 
 
 def modernbert_config(config: EncoderConfig, tokenization: Tokenization) -> dict[str, Any]:
@@ -110,6 +111,7 @@ def modernbert_config(config: EncoderConfig, tokenization: Tokenization) -> dict
         "model_type": "modernbert",
         **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
         **ARCHITECTURE,
+        "norm_eps": config.norm_eps,
         **dict.fromkeys(BIASES, config.biases),
         "layer_types": [GLOBAL if reach is None else LOCAL for reach in reaches],
         "rope_parameters": {
@@ -142,7 +144,7 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
     UserError
         If it is not the configuration of a ModernBERT like ours.
     """
-    check_architecture(config, ARCHITECTURE, DEFAULTS, "a ModernBERT")
+    check_architecture(config, ARCHITECTURE, {}, "a ModernBERT")
     sizes, biases = read_sizes(config), config.get(BIASES[0], False)
     check_architecture(
         config, dict.fromkeys(BIASES, biases), dict.fromkeys(BIASES, False), "a ModernBERT"
@@ -155,6 +157,7 @@ def read_config(config: dict[str, Any]) -> EncoderConfig:
         position_embedding="rotary",
         mlp="geglu",
         biases=bool(biases),
+        norm_eps=read_eps(config, "norm_eps", 1e-5),
     )
 
 

@@ -33,6 +33,7 @@ from cmgems.hub.conversion import (
 )
 from cmgems.models.encoder import EncoderConfig
 
+ENCODER = "bert."  # begins the names of its weights
 SIGN = "alibi_starting_size"  # a key of `config.json` that a plain BERT does not have
 LAYER = {
     "mixer.output": "attention.output.dense",
@@ -97,6 +98,6 @@ def from_mosaic(theirs: Weights, config: EncoderConfig) -> Weights:
         theirs[BIAS] = theirs[DECODER_BIAS]
     names = [*matches(config), Match((TOKEN_TYPES,), (TOKEN_TYPES,))]
     kind = f"MosaicBERT with {config.num_layers} layers"
-    ours = from_theirs(theirs, names, kind, {DECODER: WORDS, DECODER_BIAS: BIAS}, NOT_READ)
+    ours = from_theirs(theirs, names, kind, {DECODER: WORDS, DECODER_BIAS: BIAS}, NOT_READ, ENCODER)
     ours["encoder.tokens.weight"] = ours["decoder.weight"] + ours.pop(TOKEN_TYPES)[0]
     return ours

@@ -17,6 +17,7 @@ from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.tokenization import Tokenization
 
 MODEL_CLASS = "MaskedLanguageModel of modeling_cmgems.py"
+ENCODER = "encoder."  # begins the names of the encoder's weights
 MODULE = Path(__file__).with_name("modeling_cmgems.py")  # is copied into every such folder
 
 
@@ -54,8 +55,8 @@ def _read_key(config: dict[str, Any], wanted: Field[Any]) -> Any:
     found = config[name]
     part = next((part for part in fields(Model) if part.name == name), None)
     if part is None:  # of the tokens, not of the encoder
-        is_count = wanted.type is int
-        return _checked(name, found, int if is_count else bool, {"low": 1} if is_count else {})
+        kind = next((number for number in (int, float) if wanted.type is number), bool)
+        return _checked(name, found, kind, {int: {"low": 1}, float: {"low": 0.0}}.get(kind, {}))
     kind, _ = accepted_type(part)
     if kind != tuple[int, ...]:
         return _checked(name, found, kind, part.metadata)

@@ -33,6 +33,20 @@ class Pretrained(NamedTuple):
     source: str  # the file that it was read from
     sha256: str  # of that file
     step: int | None  # optimizer steps it was trained for, where that is known
+    has_head: bool = True  # that predicts masked tokens; an encoder is all that a classifier has
+
+    def require_head(self) -> None:
+        """Refuse a model that cannot predict masked tokens.
+
+        Raises
+        ------
+        UserError
+        """
+        if not self.has_head:
+            raise UserError(
+                f"{self.source}: found an encoder with another head, which embeds and can be "
+                "trained further, wanted a model that predicts masked tokens"
+            )
 
 
 def load_pretrained(source: str | Path) -> Pretrained:
@@ -53,7 +67,12 @@ def load_pretrained(source: str | Path) -> Pretrained:
         folder = read_folder(path)
         sha256 = hash_file(folder.weights)
         return Pretrained(
-            folder.model.eval(), folder.tokenization, str(folder.weights), sha256, step=None
+            folder.model.eval(),
+            folder.tokenization,
+            str(folder.weights),
+            sha256,
+            step=None,
+            has_head=folder.has_head,
         )
     if path.is_dir():
         path = path / "checkpoints" / BEST

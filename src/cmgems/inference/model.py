@@ -53,6 +53,7 @@ class PretrainedModel:
         self.network: MaskedLanguageModel = pretrained.model.to(choose_device(device, "device"))
         self.tokenization: Tokenization = pretrained.tokenization
         self.source, self.step = pretrained.source, pretrained.step
+        self._require_head = pretrained.require_head
         shape = self.network.encoder.config
         self.hidden_size, self.num_layers = shape.hidden_size, shape.num_layers
         self.max_bases = self.tokenization.max_bases(shape.max_position_embeddings)
@@ -170,6 +171,7 @@ class PretrainedModel:
         >>> scores.shape, bool((scores < 0).all())
         ((2,), True)
         """
+        self._require_head()
         codes = encode_user_sequences(sequences, self.tokenization.min_bases)
         for number, each in enumerate(codes):
             problem = length_problem(
@@ -225,6 +227,7 @@ class PretrainedModel:
         >>> scores.shape, bool(np.isfinite(scores).all())
         ((2,), True)
         """
+        self._require_head()
         if window < 0 or (flank or 0) < 0:
             raise UserError(f"window, flank: found {window}, {flank}, wanted 0 or more bases")
         if isinstance(variants, str | Path):

@@ -33,15 +33,15 @@ class RateCache:
 
     def __init__(self, folder: Path, corpus_BK: Tensor, rank_V: Tensor, tokenization: Tokenization):
         self.folder = folder
-        self._digest = hashlib.sha256(f"{tokenization} {tuple(corpus_BK.shape)} {VERSION}".encode())
+        digest = hashlib.sha256(f"{tokenization} {tuple(corpus_BK.shape)} {VERSION}".encode())
         for tensor in (corpus_BK, rank_V):
-            self._digest.update(tensor.contiguous().numpy().tobytes())
+            digest.update(tensor.contiguous().numpy().tobytes())
+        self._digest = digest.digest()
 
     def rates(self, cache_key: tuple, solve: Callable[[], Tensor]) -> Tensor:
         """float32 [K + 1]: those that are cached for `cache_key` (names and numbers), else solved
         ones, which are cached from then on."""
-        digest = self._digest.copy()
-        digest.update(repr(cache_key).encode())
+        digest = hashlib.sha256(self._digest + repr(cache_key).encode())
         path = self.folder / f"{digest.hexdigest()[:32]}.npy"
         with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or damaged: solve
             return torch.from_numpy(np.load(path, allow_pickle=False))

@@ -48,10 +48,10 @@ def drop_masked(x: Tensor, ids: Tensor, position_ids: Tensor) -> Tensor:
 
 
 class LayerNorm(nn.LayerNorm):
-    """BERT's epsilon; computed in the type of what comes in."""
+    """Computed in the type of what comes in."""
 
-    def __init__(self, width: int, bias: bool = True):
-        super().__init__(width, eps=1e-12, bias=bias)
+    def __init__(self, width: int, bias: bool = True, eps: float = 1e-12):
+        super().__init__(width, eps=eps, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.to(x.dtype)
@@ -83,9 +83,10 @@ class Gelu(nn.Module):
         super().__init__()
         self.up = Linear(hidden_size, (self.matrices - 1) * intermediate_size, biases[0])
         self.down = Linear(intermediate_size, hidden_size, biases[1])
+        self.gelu = "none"  # or "tanh", as torch's `approximate`
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x)))
+        return self.down(F.gelu(self.up(x), approximate=self.gelu))
 
 
 class Geglu(Gelu):
@@ -96,7 +97,7 @@ class Geglu(Gelu):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.up(x).chunk(2, -1)
-        return self.down(F.gelu(gate) * value)
+        return self.down(F.gelu(gate, approximate=self.gelu) * value)
 
 
 class Swiglu(Geglu):

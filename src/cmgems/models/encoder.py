@@ -57,6 +57,8 @@ class EncoderConfig:
     attention_every_n_layers: int = 1  # the other layers are convolutions; 0: all are
     conv_kernel: int = 9  # tokens that a convolution layer spans, odd
     conv_dilations: tuple[int, ...] = (1,)  # of the convolution layers in turn
+    norm_eps: float = 1e-12  # of every LayerNorm
+    approximate_gelu: bool = False  # with tanh, in feed-forwards and head, as the first BERT had it
 
     def conv_dilation(self, layer: int) -> int | None:
         """The dilation of a layer (0 for the first); None for one with attention."""
@@ -76,6 +78,11 @@ class EncoderConfig:
     def layer_rotary_base(self, layer: int) -> float:
         """The base of the rotary positions of a layer (0 for the first)."""
         return self.rotary_base if self.reach(layer) is None else self.local_rotary_base
+
+    @property
+    def gelu(self) -> str:
+        """The `approximate` of torch's GELU."""
+        return "tanh" if self.approximate_gelu else "none"
 
     @property
     def feed_forward_biases(self) -> tuple[bool, bool]:
@@ -99,11 +106,11 @@ class Encoder(nn.Module):
             config.max_position_embeddings, width, config.num_heads
         )
         self.stem = ConvolutionStem(width, config.conv_stem, biases) if config.conv_stem else None
-        self.norm = LayerNorm(width, biases) if config.embedding_norm else nn.Identity()
+        self.norm = _norm(config) if config.embedding_norm else nn.Identity()
         self.layers = nn.ModuleList(
             LAYERS[config.norm](config, number) for number in range(config.num_layers)
         )
-        self.final_norm = LayerNorm(width, biases) if config.norm == "pre" else nn.Identity()
+        self.final_norm = _norm(config) if config.norm == "pre" else nn.Identity()
         initialize_bert(self)
 
     def forward(
@@ -158,13 +165,15 @@ class Layer(nn.Module):
 
     def __init__(self, config: EncoderConfig, number: int):
         super().__init__()
-        width, biases = config.hidden_size, config.biases
         self.mixer = build_mixer(config, number)
         # The first layer's input is normalized by the embeddings' LayerNorm, where there is one.
         normalized = config.norm == "pre" and config.embedding_norm and number == 0
-        self.mixer_norm = nn.Identity() if normalized else LayerNorm(width, biases)
-        self.mlp = MLPS[config.mlp](width, config.intermediate_size, config.feed_forward_biases)
-        self.norm = LayerNorm(width, biases)
+        self.mixer_norm = nn.Identity() if normalized else _norm(config)
+        self.mlp = MLPS[config.mlp](
+            config.hidden_size, config.intermediate_size, config.feed_forward_biases
+        )
+        self.mlp.gelu = config.gelu
+        self.norm = _norm(config)
 
 
 class PostNormLayer(Layer):
@@ -224,7 +233,7 @@ class MaskedLanguageModel(nn.Module):
         super().__init__()
         self.encoder = Encoder(config)
         self.head_dense = Linear(config.hidden_size, config.hidden_size, config.biases)
-        self.norm = LayerNorm(config.hidden_size, config.biases)
+        self.norm = _norm(config)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         tied = config.tie_embeddings
         self.decoder = None if tied else Linear(config.hidden_size, config.vocab_size, False)
@@ -233,7 +242,7 @@ class MaskedLanguageModel(nn.Module):
     def forward(self, ids_T: Tensor, layout: SequenceLayout, at_M: Tensor) -> Tensor:
         """Logits [M, V] at the packed positions `at_M`."""
         x_MD = self.encoder(ids_T, layout, at_M)
-        x_MD = self.norm(F.gelu(self.head_dense(x_MD)))
+        x_MD = self.norm(F.gelu(self.head_dense(x_MD), approximate=self.encoder.config.gelu))
         output = self.encoder.tokens if self.decoder is None else self.decoder
         return logits(x_MD, output.weight, self.bias)
 
@@ -261,6 +270,10 @@ def initialize_bert(module: nn.Module) -> None:
             nn.init.normal_(part.weight, std=0.02)
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+def _norm(config: EncoderConfig) -> LayerNorm:
+    return LayerNorm(config.hidden_size, config.biases, config.norm_eps)
 
 
 def _select(x_TD: Tensor, at_M: Tensor | None) -> Tensor:

@@ -41,6 +41,15 @@ class Slurm:
 
 
 @dataclass(frozen=True)
+class Ray:
+    address: str = option(
+        "", "cluster: `auto` on one of its machines, or ray://HOST:10001; empty: begun on this one"
+    )
+    cpus: int = option(1, "cores per run", low=1)
+    gpus: int = option(0, "GPUs per run", low=0)
+
+
+@dataclass(frozen=True)
 class Sweep:
     name: str = option("", "name of the sweep; default: the file's")
     base: str = option("", "the experiment that every run starts from, relative to this file")
@@ -67,9 +76,10 @@ class Sweep:
     executor: str = option(
         "local",
         "where runs are computed; `submitit-local` goes the same way as Slurm, without a cluster",
-        choices=("local", "slurm", "submitit-local"),
+        choices=("local", "slurm", "ray", "submitit-local"),
     )
     slurm: Slurm = field(default_factory=Slurm)
+    ray: Ray = field(default_factory=Ray)
 
 
 class SweepFile(NamedTuple):

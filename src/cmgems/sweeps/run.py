@@ -17,6 +17,7 @@ from cmgems.sweeps.config import SweepFile
 from cmgems.sweeps.jobs import Executor
 from cmgems.sweeps.local import LocalExecutor, visible_gpus
 from cmgems.sweeps.plan import PlannedRun, cross_axes, plan_runs, select_runs
+from cmgems.sweeps.ray_cluster import RayExecutor
 from cmgems.sweeps.scheduler import RunOutcome, is_locked, run_scheduler
 from cmgems.sweeps.search import Trials, plan_range_ends
 from cmgems.sweeps.state import (
@@ -31,6 +32,7 @@ from cmgems.utils.escapes import printable
 from cmgems.utils.files import file_lock
 from cmgems.utils.outputs import amid_run, check_output_folder
 
+CLUSTERS = ("slurm", "ray")  # executors that compute elsewhere
 RESUME = "the same command resumes the sweep"
 
 
@@ -54,7 +56,7 @@ def run_sweep(sweep_file: SweepFile) -> None:
         planned = select_runs(sweep_file, plan_runs(sweep_file, cross_axes(sweep_file)))
         check_unchanged(planned)
     experiments = [run.experiment for run in planned]
-    check_inputs(experiments, on_this_machine=sweep_file.sweep.executor != "slurm")
+    check_inputs(experiments, on_this_machine=sweep_file.sweep.executor not in CLUSTERS)
     folder = sweep_file.folder
     folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / LOCK, f"dir: {folder} is in use by another sweep"):
@@ -144,6 +146,8 @@ def _make_executor(sweep_file: SweepFile) -> Executor:
     sweep = sweep_file.sweep
     if sweep.executor == "local":
         return LocalExecutor(sweep.jobs, visible_gpus())
+    if sweep.executor == "ray":
+        return RayExecutor(sweep.ray)
     cluster = "slurm" if sweep.executor == "slurm" else "local"
     return SubmititExecutor(sweep_file.folder / ".submitit", cluster, sweep.slurm, sweep.jobs)
 

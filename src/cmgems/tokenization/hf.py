@@ -17,6 +17,8 @@ from cmgems.tokenization.bpe import PIECE, BytePairs
 from cmgems.tokenization.kmers import OverlappingKmers
 from cmgems.tokenization.nonoverlapping import NonOverlappingKmers
 
+NO_TOKEN = "what is no k-mer"  # no token of any vocabulary
+
 
 def kmer_text(sequence: str, k: int) -> str:
     """`ACGTACG` -> `ACGTAC CGTACG` for k = 6."""
@@ -36,7 +38,10 @@ def input_text(tokenization: Tokenization) -> str:
 def fast_tokenizer(tokenization: Tokenization, sep_token: bool = True) -> Tokenizer:
     """A tokenizer that puts [CLS] in front and, with `sep_token`, [SEP] behind."""
     ids = {token: id_ for id_, token in enumerate(tokenization.vocabulary)}
-    model: models.Model = models.WordLevel(ids, unk_token="[UNK]")
+    # Of k-mers nothing is unknown after the normalizer. What still is, plain DNA say, is an error:
+    # it would be one [UNK] otherwise, without a word.
+    unknown = NO_TOKEN if isinstance(tokenization, OverlappingKmers) else "[UNK]"
+    model: models.Model = models.WordLevel(ids, unk_token=unknown)
     if isinstance(tokenization, BytePairs):
         model = models.BPE(vocab=ids, merges=list(tokenization.merges), unk_token="[UNK]")
     tokenizer = Tokenizer(model)
@@ -50,12 +55,20 @@ def fast_tokenizer(tokenization: Tokenization, sep_token: bool = True) -> Tokeni
             piece = f"[{BASES}]{{1,{PIECE}}}|."
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(piece), "isolated")
     else:
+        tokenizer.normalizer = _upper_case_kmers(tokenization.k)
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]" if sep_token else "[CLS] $A",
         special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)],
     )
     return tokenizer
+
+
+def _upper_case_kmers(k: int) -> normalizers.Normalizer:
+    """Either case, and [UNK] for k letters that are not all bases."""
+    upper = [normalizers.Replace(base.lower(), base) for base in BASES]
+    unknown = rf"(?<!\S)(?![{BASES}]{{{k}}}(?!\S))\S{{{k}}}(?!\S)"
+    return normalizers.Sequence([*upper, normalizers.Replace(Regex(unknown), "[UNK]")])
 
 
 def _upper_case_bases() -> normalizers.Normalizer:

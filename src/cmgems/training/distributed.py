@@ -1,6 +1,7 @@
 """Several processes on one model: each holds a copy (DDP) or a part of its weights (FSDP)."""
 
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch.strategies import (
     ParallelStrategy,
     Strategy,
 )
+from torch.distributed import TCPStore
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -145,6 +147,28 @@ def check_launch(train: Train) -> None:
             f"started {devices} processes on each of {nodes} nodes; wanted train.devices={devices} "
             f"train.nodes={nodes}"
         )
+
+
+def leave_store_of_torchrun() -> None:
+    """Let processes that torchrun has started again meet in a store of their own.
+
+    torchrun keeps one store for all attempts: the processes of a new one find the addresses of the
+    dead there, and wait for them or end (pytorch/pytorch issues 135712 and 167288). On several
+    machines their agents need not agree on the number of the attempt; there the variable
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 of torchrun does the same.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if attempt == "0" or not shares_store or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        return
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    key = f"cmgems: port of attempt {attempt}"
+    if os.environ["RANK"] == "0":
+        with socket.socket() as free:
+            free.bind(("", 0))
+            store.set(key, str(free.getsockname()[1]))
+    os.environ["MASTER_PORT"] = store.get(key).decode()
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
 
 
 def started_processes() -> tuple[str, int, int] | None:
