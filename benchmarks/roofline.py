@@ -12,6 +12,7 @@ lowered is on the GPU.
 
 import argparse
 import copy
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from cmgems.config.schema import Experiment
 from cmgems.cost.plan import estimate_windows
 from cmgems.curriculum.schedule import effective_span_width
 from cmgems.masking.packing import PackedShape
+from cmgems.models import fused_gelu
 from cmgems.models.build import build_model
 from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization import build_tokenization
@@ -161,6 +163,7 @@ def _as_on_a_gpu() -> Iterator[None]:
             (torch.cuda, "current_device", lambda: 0),
             (scheduler, "has_triton", lambda: True),
             (cmgems.models.attention, "_has_kernel", lambda q: True),
+            (fused_gelu, "serves", lambda x: True),
             (cmgems.models.encoder, "logits", cmgems.models.encoder.aligned_linear),
         ):
             stack.enter_context(mock.patch.object(owner, name, value))
@@ -209,6 +212,11 @@ def _kernel(node: Any, longest: int) -> Kernel:
         queries, heads, features = (int(n) for n in node.node.inputs[0].get_size())
         flops = 4.0 * queries * heads * features * longest * (2.5 if backward else 1)
         return Kernel("attention", "", moved, flops, BACKWARD_LAUNCHES if backward else 1)
+    if isinstance(node.node, ir.FallbackKernel) and node.node.op_overload.namespace == "cmgems":
+        factor, weight = (math.prod(map(int, x.get_size())) for x in node.node.inputs[:2])
+        width = int(node.node.inputs[0].get_size()[1])
+        launches = 2 if "backward" in str(node.node.op_overload) else 1  # the sum over tiles
+        return Kernel("product", "", moved, 2.0 * factor * weight / width, launches)
     if isinstance(node.node, ir.ExternKernelOut):
         (rows, inner), (_, columns) = (factor.get_size() for factor in node.node.inputs[-2:])
         return Kernel("product", "", moved, 2.0 * int(rows) * int(inner) * int(columns))
