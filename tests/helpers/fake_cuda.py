@@ -85,13 +85,18 @@ def module_on_gpu(experiment):
         masker = Masker(tokenization, rank_V, rates, params=start_params(experiment.masking))
         with mock.patch("cmgems.training.module.max_token_fraction", return_value=0.2):
             module = Pretraining(experiment, masker)
-        for part in module.modules():
-            _move(part)
+        move(module)
     return module
 
 
-def _move(part):
-    """`Module.to` would swap the tensors within their parameters, which fake ones do not allow."""
+def move(module):
+    """To the GPU. `Module.to` would swap the tensors within their parameters, which fake ones do
+    not allow."""
+    for part in module.modules():
+        _move_own(part)
+
+
+def _move_own(part):
     if isinstance(part, Metric):
         part._apply(lambda tensor: tensor.to(CUDA))
         return
