@@ -12,6 +12,7 @@ lowered is on the GPU.
 
 import argparse
 import copy
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,9 +35,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 import cmgems.models.attention
 import cmgems.models.encoder
 from cmgems.config.schema import Experiment
-from cmgems.cost.plan import estimate_windows
+from cmgems.cost.flops import flops_per_token
+from cmgems.cost.plan import estimate_windows, planned_encoder
 from cmgems.curriculum.schedule import effective_span_width
 from cmgems.masking.packing import PackedShape
+from cmgems.models import fused_gelu
 from cmgems.models.build import build_model
 from cmgems.models.layouts import SequenceLayout
 from cmgems.tokenization import build_tokenization
@@ -54,6 +57,8 @@ SHORTEST = 2e-6  # seconds of a kernel, however little it does
 LAUNCH = 6e-6  # seconds of the host per kernel, without CUDA graphs
 OPTIMIZER_BYTES, OPTIMIZER_LAUNCHES = 40, 8  # per parameter; clipping and fused AdamW in float32
 BACKWARD_LAUNCHES = 3  # of the attention for packed sequences
+PRICE = {"H100": 3.0, "H200": 4.0}  # dollars per hour: round numbers, to be replaced by yours
+RUN = 10_000 * 250  # windows of a run, as many as DNABERT's authors' steps of 250 have in 10,000
 KINDS = ("elementwise", "product", "attention")
 CASES = (("logo", 250), ("logo", 25), ("small", 250), ("dnabert", 64))
 BEGIN, END = "<!-- roofline: make roofline -->\n", "<!-- end of roofline -->\n"
@@ -161,6 +166,7 @@ def _as_on_a_gpu() -> Iterator[None]:
             (torch.cuda, "current_device", lambda: 0),
             (scheduler, "has_triton", lambda: True),
             (cmgems.models.attention, "_has_kernel", lambda q: True),
+            (fused_gelu, "serves", lambda x: True),
             (cmgems.models.encoder, "logits", cmgems.models.encoder.aligned_linear),
         ):
             stack.enter_context(mock.patch.object(owner, name, value))
@@ -209,6 +215,11 @@ def _kernel(node: Any, longest: int) -> Kernel:
         queries, heads, features = (int(n) for n in node.node.inputs[0].get_size())
         flops = 4.0 * queries * heads * features * longest * (2.5 if backward else 1)
         return Kernel("attention", "", moved, flops, BACKWARD_LAUNCHES if backward else 1)
+    if isinstance(node.node, ir.FallbackKernel) and node.node.op_overload.namespace == "cmgems":
+        factor, weight = (math.prod(map(int, x.get_size())) for x in node.node.inputs[:2])
+        width = int(node.node.inputs[0].get_size()[1])
+        launches = 2 if "backward" in str(node.node.op_overload) else 1  # the sum over tiles
+        return Kernel("product", "", moved, 2.0 * factor * weight / width, launches)
     if isinstance(node.node, ir.ExternKernelOut):
         (rows, inner), (_, columns) = (factor.get_size() for factor in node.node.inputs[-2:])
         return Kernel("product", "", moved, 2.0 * int(rows) * int(inner) * int(columns))
@@ -271,6 +282,33 @@ def row_of(preset: str, step: Step) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
+def cost_row(preset: str, windows: int, step: Step, flops: float) -> str:
+    """`flops` are those of a model's token, forward and backward, as `cmgems plan` counts them."""
+    cells = [f"{preset}, {windows}", f"{RUN * step.tokens / windows / 1e9:.2f} G"]
+    for name, bandwidth in BANDWIDTH.items():
+        speed = tokens_per_second(step, bandwidth)
+        hours = RUN * step.tokens / windows / speed / 3600
+        cells += [f"{speed / 1e6:.2f} M", f"{speed * flops / PEAK:.0%}"]
+        cells += [f"{hours:.2f}", f"{hours * PRICE[name]:.2f}"]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def cost_table(rows: list[str]) -> str:
+    heads = ["preset, windows", "tokens of the run"]
+    for name in BANDWIDTH:
+        heads += [f"{name}: {part}" for part in ("tokens/s", "MFU", "hours", "dollars")]
+    return "".join([f"| {' | '.join(heads)} |\n", f"|{' --- |' * len(heads)}\n", *rows])
+
+
+def cost_assumptions() -> str:
+    prices = " and ".join(f"{price:g} dollars ({name})" for name, price in PRICE.items())
+    return (
+        f"What a run of {RUN:,} full windows then comes to on one GPU, *modelled* by the table "
+        f"above and an hour at {prices}, which are round numbers and no offers. MFU is the part of "
+        f"{PEAK / 1e12:g} TFLOP/s that the model's own products take.\n"
+    )
+
+
 def table(rows: list[str]) -> str:
     parts = ["elementwise", "products", "attention", "optimizer", "host"]
     heads = ["preset, windows", "launches", "elementwise traffic per token", "moves most"]
@@ -302,12 +340,17 @@ def main() -> int:
     if why_not is not None:
         print(why_not)
         return 2
-    rows = []
+    rows, costs = [], []
     for preset, windows in CASES:
-        step = step_of(experiment_of(preset, windows, 1.0, precision="bf16"))
+        experiment = experiment_of(preset, windows, 1.0, precision="bf16")
+        step, expected = step_of(experiment), estimate_windows(experiment)
+        flops = flops_per_token(
+            planned_encoder(experiment), expected.mean_length_per_token, expected.masked_fraction
+        )
         rows.append(row_of(f"{preset}, {windows}", step))
-        print(rows[-1], end="", flush=True)
-    text = f"{assumptions()}\n{table(rows)}"
+        costs.append(cost_row(preset, windows, step, flops))
+        print(rows[-1], costs[-1], sep="", end="", flush=True)
+    text = f"{assumptions()}\n{table(rows)}\n{cost_assumptions()}\n{cost_table(costs)}"
     print(f"\n{text}")
     if args.write:
         path = ROOT / "docs/scaling.md"

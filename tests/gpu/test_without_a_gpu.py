@@ -13,27 +13,28 @@ from pathlib import Path
 import pytest
 
 CASES = Path(__file__).with_name("cases_without_a_gpu.py")
-NAMES = set(re.findall(r"^def (test_\w+)", CASES.read_text(), re.MULTILINE))
-PROCESSES = [
-    ["test_a_family_trains_without_waiting_and_compiles_once"],
-    ["test_no_strategy_waits_and_no_ramp_compiles"],
-    ["test_what_waits_for_the_gpu_is_found", "test_a_step_keeps_what_the_plan_says"],
-]
-QUICK = PROCESSES[:2]  # what `make test` tries of them
+KERNELS = Path(__file__).with_name("cases_of_kernels.py")
+WHOLE = "CMGEMS_GPU_PATH" in os.environ  # make test-gpu-path
 
 
-def test_every_case_has_a_process():
-    assert {name for names in PROCESSES for name in names} == NAMES
+def test_without_a_gpu():
+    """All in one process: what each imports takes longer than most cases. `make test` leaves out
+    the one of what a step keeps."""
+    run(CASES, *(() if WHOLE else ("-k", "not keeps")))
 
 
-@pytest.mark.parametrize("names", PROCESSES, ids=lambda names: names[0])
-def test_without_a_gpu(names):
-    if "CMGEMS_GPU_PATH" not in os.environ and names not in QUICK:
-        pytest.skip("make test-gpu-path runs it")
-    cases = [f"{CASES}::{name}" for name in names]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *cases]
-    done = subprocess.run(command, capture_output=True, text=True)
+@pytest.mark.skipif(not WHOLE, reason="make test-gpu-path runs it")
+@pytest.mark.parametrize("interpreted", ["0", "1"], ids=["compiled", "interpreted"])
+def test_kernels(interpreted):
+    run(KERNELS, TRITON_INTERPRET=interpreted)
+
+
+def run(cases, *arguments, **environment):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", cases, *arguments]
+    environment = os.environ | environment
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    print(done.stdout[-3000:])  # of a test that failed; with -s how many there were
     skipped = re.search(r"^SKIPPED \[\d+\] \S+ (.*)$", done.stdout, re.MULTILINE)
     if skipped and " passed" not in done.stdout:
         pytest.skip(skipped[1])
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-3000:]}"
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stderr[-1000:]}"

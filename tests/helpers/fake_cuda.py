@@ -63,8 +63,15 @@ def on_a_gpu(compiled=False):
     """Everything within is traced for an H100. What copies to the host is found in code that is not
     compiled, what needs a value on the host in all code."""
     watch = nullcontext() if compiled else StaysThere()  # torch.compile traces under no other mode
-    with mock.patch("torch.cuda.get_device_capability", return_value=(9, 0)), MODE, watch:
+    capability = mock.patch("torch.cuda.get_device_capability", return_value=(9, 0))
+    kernels = mock.patch("cmgems.models.fused_gelu._works", _triton_is_there)
+    with capability, kernels, MODE, watch:
         yield
+
+
+def _triton_is_there():
+    """No mock: torch.compile has to read it."""
+    return True
 
 
 def module_on_gpu(experiment):
@@ -78,13 +85,18 @@ def module_on_gpu(experiment):
         masker = Masker(tokenization, rank_V, rates, params=start_params(experiment.masking))
         with mock.patch("cmgems.training.module.max_token_fraction", return_value=0.2):
             module = Pretraining(experiment, masker)
-        for part in module.modules():
-            _move(part)
+        move(module)
     return module
 
 
-def _move(part):
-    """`Module.to` would swap the tensors within their parameters, which fake ones do not allow."""
+def move(module):
+    """To the GPU. `Module.to` would swap the tensors within their parameters, which fake ones do
+    not allow."""
+    for part in module.modules():
+        _move_own(part)
+
+
+def _move_own(part):
     if isinstance(part, Metric):
         part._apply(lambda tensor: tensor.to(CUDA))
         return

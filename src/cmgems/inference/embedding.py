@@ -85,7 +85,7 @@ def embed_sequences(
     vectors = torch.empty(len(tokens), len(chosen), len(statistics), width)
     for index, states, mask in _hidden_states(encoder, tokens, chosen, bf16):
         for number, states_BKD in enumerate(states):
-            vectors[index, number] = pool_hidden_states(states_BKD, mask, pool)
+            vectors[index, number] = pool_hidden_states(states_BKD, mask, pool).cpu()
     out = torch.empty(len(data), *vectors.shape[1:])
     example = torch.from_numpy(rows.example)
     for number, statistic in enumerate(statistics):
@@ -135,7 +135,7 @@ def embed_tokens(
     filled = np.zeros(len(out), bool)
     for index, states, mask in _hidden_states(encoder, tokens, chosen, bf16):
         for row, states_KD, tokens_K in zip(
-            index.tolist(), torch.cat(states, -1), inner(mask), strict=True
+            index.tolist(), torch.cat(states, -1).cpu(), inner(mask).cpu(), strict=True
         ):
             position = rows.start[row] + np.arange(int(tokens_K.sum()))
             new = ~filled[position]
@@ -145,11 +145,11 @@ def embed_tokens(
 
 
 class _Batch(NamedTuple):
-    """Windows of similar length, on the CPU."""
+    """Windows of similar length."""
 
-    rows: Tensor  # int64 [B], their numbers
-    hidden_states: list[Tensor]  # float32 [B, K, D] of each layer
-    attention_mask: Tensor  # bool [B, K]
+    rows: Tensor  # int64 [B], their numbers, on the CPU
+    hidden_states: list[Tensor]  # float32 [B, K, D] of each layer, on the device of the encoder
+    attention_mask: Tensor  # bool [B, K], there
 
 
 @torch.no_grad()
@@ -162,4 +162,4 @@ def _hidden_states(
         batch = tokens.select(index)
         with arithmetic(device, bf16):
             states = compute_layers(encoder, batch, layers)
-        yield _Batch(index, [x.float().cpu() for x in states], batch.attention_mask())
+        yield _Batch(index, [x.float() for x in states], batch.attention_mask().to(device))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmgems.models import fused_gelu
 from cmgems.models.linear import Linear
 from cmgems.tokenization.base import MASK
 
@@ -86,7 +87,14 @@ class Gelu(nn.Module):
         self.gelu = "none"  # or "tanh", as torch's `approximate`
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.gelu == "none" and fused_gelu.serves(x):
+            return self._fused(x)
         return self.down(F.gelu(self.up(x), approximate=self.gelu))
+
+    def _fused(self, x: Tensor) -> Tensor:
+        weights = self.up.weight, self.up.bias, self.down.weight, self.down.bias
+        rounded = (None if weight is None else weight.to(x.dtype) for weight in weights)
+        return fused_gelu.FeedForward.apply(x, *rounded)
 
 
 class Geglu(Gelu):

@@ -236,8 +236,8 @@ def _predict_logits(
             examples = _repeat_for_models(batch.examples, models)
             logits = torch.func.functional_call(model, weights, (examples, dropout))
         rows.append(batch.rows)
-        parts.append(logits.float().cpu())
-    by_length = torch.cat(parts, 1)
+        parts.append(logits.float())
+    by_length = torch.cat(parts, 1).cpu()  # once: a GPU would be waited for after each batch
     logits = torch.empty_like(by_length)
     logits[:, torch.cat(rows)] = by_length
     return logits
@@ -277,7 +277,7 @@ def clip_gradients_per_model(model: nn.Module, max_norm: float) -> None:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norms = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) for g in gradients]
     scale = (max_norm / (torch.stack(norms).norm(dim=0) + 1e-6)).clamp(max=1.0)
-    if bool((scale < 1).any()):
+    if scale.is_cuda or bool((scale < 1).any()):  # to look would be to wait for a GPU
         for gradient in gradients:
             gradient *= scale.view(-1, *[1] * (gradient.ndim - 1))
 
