@@ -24,8 +24,8 @@ class Run:
 class Data:
     genome: str = option(
         "sample",
-        "genome: `sample` (4 Mb of human chromosome 20), a genome store, or a FASTA, 2bit or "
-        "GenBank file",
+        "genome: `sample` (4 Mb of human chromosome 20), a genome store, a FASTA, 2bit or GenBank "
+        "file, or a name that `cmgems data list` shows (hg38, hg38/chr20), which is fetched once",
     )
     regions: tuple[str, ...] = option(
         None,
@@ -346,7 +346,9 @@ class Probe:
     tasks: tuple[str, ...] = option(
         None, "tasks of docs/tasks.md, or custom YAML files", factory=lambda: ("shuffled",)
     )
-    root: str = option("", "folder with the published files of the tasks")
+    root: str = option(
+        "", "folder with the published files of the tasks; empty: that of `cmgems data get`"
+    )
     shots: int = option(100, "training examples per class of a probe", low=4)
 
 
