@@ -3,13 +3,17 @@
 import re
 
 import pytest
+from helpers.paths import ROOT
 
 from cmgems.cli import main
+from cmgems.commands.data import compared_with
 from cmgems.downloads.fetch import data_folder
 from cmgems.downloads.registry import datasets, find_dataset, is_genome
 from cmgems.errors import UserError
 from cmgems.tasks.published import TASKS
 from cmgems.tasks.splits import read_split
+
+PAGE = ROOT / "docs/data.md"
 
 
 def all_files():
@@ -36,6 +40,21 @@ def test_entries_are_whole():
             assert re.fullmatch(r"[0-9a-f]+", digits)
             assert len(digits) == {"md5": 32, "sha256": 64}[kind]
     assert all(len(known[name].files) == 1 and not known[name].unpack for name in genomes)
+
+
+def test_the_page_has_every_name_and_what_it_is_compared_with():
+    rows = re.findall(r"^\| `(.+)` \| (.+) \| (.+) \| (.+) \|$", PAGE.read_text(), re.MULTILINE)
+    assert rows == [
+        (
+            name,
+            f"`{name}/{known.contigs[0]}` to `{name}/{known.contigs[-1]}`"
+            if known.contigs
+            else "-",
+            compared_with(known),
+            known.about,
+        )
+        for name, known in datasets().items()
+    ]
 
 
 def test_names():

@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.action == "list":
         rows = [row for dataset in datasets().values() for row in _rows(dataset)]
-        print(text_table([("name", "size", "here", "checked by", "what it is"), *rows]))
+        print(text_table([("name", "size", "here", "compared with", "what it is"), *rows]))
         print(f"\nKept in {data_folder()}.")
     elif args.action == "get":
         if args.folder is not None and not args.folder.is_dir():
@@ -62,7 +62,9 @@ def _rows(dataset: Dataset) -> list[tuple[str, ...]]:
     """A line of the list, and one more for contigs that are published one by one."""
     size = describe_size(dataset.size) if dataset.size is not None else "-"
     here = "yes" if is_fetched(dataset) else "-"
-    rows: list[tuple[str, ...]] = [(dataset.name, size, here, _checked_by(dataset), dataset.about)]
+    rows: list[tuple[str, ...]] = [
+        (dataset.name, size, here, compared_with(dataset), dataset.about)
+    ]
     if dataset.contigs:
         here = ", ".join(c for c in dataset.contigs if is_fetched(dataset.contig(c)))
         first, last = dataset.contigs[0], dataset.contigs[-1]
@@ -71,7 +73,7 @@ def _rows(dataset: Dataset) -> list[tuple[str, ...]]:
     return rows
 
 
-def _checked_by(dataset: Dataset) -> str:
+def compared_with(dataset: Dataset) -> str:
     """What the files are compared with."""
     kinds = {file.checksum[0] if file.checksum else "" for file in dataset.files}
     if "" not in kinds:
