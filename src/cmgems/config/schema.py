@@ -292,6 +292,13 @@ class Train:
         "use torch.compile for the training step; auto: on a CUDA GPU",
         choices=("auto", "always", "never"),
     )
+    loggers: tuple[str, ...] = option(
+        None,
+        "where metrics go besides metrics.csv: `tensorboard`, `csv` (a column per metric), `wandb` "
+        "and `mlflow` (docs/tracking.md)",
+        factory=lambda: ("tensorboard",),
+        choices=("tensorboard", "csv", "wandb", "mlflow"),
+    )
     figures: bool = option(True, "draw the schedule and the difficulty of k-mers into TensorBoard")
     profile: bool = option(False, "write a profiler's trace of a few steps to run.dir/profile")
     log_every_n_steps: int = option(

@@ -5,6 +5,7 @@ checkpoints/       last.ckpt, best.ckpt and those that are kept, each with a .sh
 parent.yaml        of a branch (`cmgems branch`): the config.yaml of the run that it goes on from
 events.out.*       TensorBoard
 metrics.csv        the same scalars, one per line: step,name,value
+csv/, wandb/, mlruns/, trackers.json    of the loggers that train.loggers names
 results.json       the final results, where they come from and what they cost
 window_sums.npz    what is measured at the end, by window (`cmgems.training.judge.WindowSums`)
 profile/           with train.profile=true: a trace of some steps, and the operations by cost
@@ -36,6 +37,7 @@ RESUMABLE_KEYS = (
     "train.nodes",
     "train.strategy",
     "train.compile",
+    "train.loggers",
     "train.figures",
     "train.profile",
     "train.log_every_n_steps",
