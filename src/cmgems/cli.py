@@ -30,6 +30,7 @@ COMMANDS = {
         "cmgems.commands.experiments",
         "list, show and copy the package's experiments",
     ),
+    "data": ("cmgems.commands.data", "fetch public genomes and tasks by name"),
     "plan": ("cmgems.commands.plan", "estimate what an experiment costs: FLOPs, memory, hours"),
     "pretrain": ("cmgems.commands.pretrain", "pretrain a gene transformer from an experiment file"),
     "sweep": ("cmgems.commands.sweep", "run many experiments from one file: grid, list or search"),

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems.callbacks import (
@@ -43,7 +42,8 @@ from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
 from cmgems.hub.initial_weights import take_initial_weights
 from cmgems.runs.folder import RunFolder, provenance
-from cmgems.runs.io import SafeCheckpoints, ScalarFile
+from cmgems.runs.io import SafeCheckpoints
+from cmgems.runs.loggers import build_loggers, check_loggers
 from cmgems.runs.step_rules import steps_to_keep
 from cmgems.runs.summary import render_summary
 from cmgems.tokenization import BytePairs, Tokenization, build_tokenization
@@ -100,6 +100,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
         if folder.results.exists():
             return report(experiment, folder)
     check_output_folder(folder.path, "run.dir")
+    check_loggers(experiment)
     silence_lightning()
     watch_first_rank()
     check_launch(experiment.train)
@@ -275,10 +276,6 @@ def build_trainer(
     """
     train = experiment.train
     accumulate = train.global_batch_size // (train.micro_batch_size * train.devices * train.nodes)
-    loggers = [
-        TensorBoardLogger(folder.path, name="", version="", purge_step=step + 1),
-        ScalarFile(folder.path / "metrics.csv", resume_step=step),
-    ]
     return L.Trainer(
         accelerator=accelerator,
         devices=train.devices,
@@ -292,7 +289,7 @@ def build_trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         callbacks=callbacks,
-        logger=loggers,
+        logger=build_loggers(experiment, folder.path, step),
         plugins=[SafeCheckpoints(identity)],
         log_every_n_steps=1,  # our own callbacks log
         enable_checkpointing=False,

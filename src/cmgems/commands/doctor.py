@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 
 from cmgems import __version__
 from cmgems.errors import RunFailed, UserError
+from cmgems.utils.cache_folder import cache_folder
 from cmgems.utils.cores import available_cores
 from cmgems.utils.outputs import check_output_folder
 from cmgems.utils.text_table import text_table
@@ -31,8 +32,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from cmgems.genome.cache import cache_folder
-
     packages, problems = package_rows(metadata.requires("cmgems") or [])
     cache, cache_problems = cache_row(cache_folder())
     problems += cache_problems

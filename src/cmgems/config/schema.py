@@ -24,8 +24,8 @@ class Run:
 class Data:
     genome: str = option(
         "sample",
-        "genome: `sample` (4 Mb of human chromosome 20), a genome store, or a FASTA, 2bit or "
-        "GenBank file",
+        "genome: `sample` (4 Mb of human chromosome 20), a genome store, a FASTA, 2bit or GenBank "
+        "file, or a name that `cmgems data list` shows (hg38, hg38/chr20), which is fetched once",
     )
     regions: tuple[str, ...] = option(
         None,
@@ -292,6 +292,13 @@ class Train:
         "use torch.compile for the training step; auto: on a CUDA GPU",
         choices=("auto", "always", "never"),
     )
+    loggers: tuple[str, ...] = option(
+        None,
+        "where metrics go besides metrics.csv: `tensorboard`, `csv` (a column per metric), `wandb` "
+        "and `mlflow` (docs/tracking.md)",
+        factory=lambda: ("tensorboard",),
+        choices=("tensorboard", "csv", "wandb", "mlflow"),
+    )
     figures: bool = option(True, "draw the schedule and the difficulty of k-mers into TensorBoard")
     profile: bool = option(False, "write a profiler's trace of a few steps to run.dir/profile")
     log_every_n_steps: int = option(
@@ -346,7 +353,9 @@ class Probe:
     tasks: tuple[str, ...] = option(
         None, "tasks of docs/tasks.md, or custom YAML files", factory=lambda: ("shuffled",)
     )
-    root: str = option("", "folder with the published files of the tasks")
+    root: str = option(
+        "", "folder with the published files of the tasks; empty: that of `cmgems data get`"
+    )
     shots: int = option(100, "training examples per class of a probe", low=4)
 
 

@@ -31,7 +31,9 @@ class Tasks:
         "of the registry (docs/tasks.md; * and ? as in a shell), or YAML files of custom tasks",
         factory=lambda: ("shuffled",),
     )
-    root: str = option("", "folder with the published files of the tasks")
+    root: str = option(
+        "", "folder with the published files of the tasks; empty: that of `cmgems data get`"
+    )
     genome: str = option("", "genome of the tasks `sites/*`: a sequence file or a store")
 
 

@@ -19,10 +19,13 @@ import time
 from importlib import resources
 from pathlib import Path
 
+from cmgems.downloads.fetch import fetch
+from cmgems.downloads.registry import is_genome
 from cmgems.errors import UserError
 from cmgems.genome.formats.base import open_source
 from cmgems.genome.genome import Genome, genome_name, open_genome, write_store
 from cmgems.genome.store import MANIFEST, store_lock
+from cmgems.utils.cache_folder import cache_folder
 from cmgems.utils.files import is_same_file
 
 SAMPLE = "GRCh37_20_44000001-48000000.2bit"
@@ -34,23 +37,17 @@ _shared_locks: dict[Path, int] = {}  # store -> descriptor of its manifest, lock
 
 
 def load_genome(source: str) -> Genome:
-    """The genome that a user names: `sample`, a store, or a sequence file.
+    """The genome that a user names: `sample`, a store, a sequence file, or a public genome.
 
-    A sequence file is built into the cache at first use, and again once the file has changed.
-    The cache is $CMGEMS_CACHE, else $XDG_CACHE_HOME/cmgems, else ~/.cache/cmgems.
+    A sequence file is built into the cache at first use, and again once the file has changed. A
+    public genome, such as `hg38` or `hg38/chr20`, is fetched before (`cmgems.downloads`).
     """
     if str(source) == "sample":
         return cached_genome(sample_path())
     path = Path(source).expanduser()
+    if is_genome(str(source)) and not path.exists():
+        path = fetch(str(source))
     return open_genome(path) if path.is_dir() else cached_genome(path)
-
-
-def cache_folder() -> Path:
-    """The cache: $CMGEMS_CACHE, else $XDG_CACHE_HOME/cmgems, else ~/.cache/cmgems."""
-    if folder := os.environ.get("CMGEMS_CACHE"):
-        return Path(folder).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "cmgems"
 
 
 def sample_path() -> Path:

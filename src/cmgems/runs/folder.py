@@ -6,6 +6,7 @@ parent.yaml        of a branch (`cmgems branch`): the config.yaml of the run tha
 events.out.*       TensorBoard
 metrics.csv        the same scalars, one per line: step,name,value
 initial.json       with model.init: PATH, the file that the run's weights began as
+csv/, wandb/, mlruns/, trackers.json    of the loggers that train.loggers names
 results.json       the final results, where they come from and what they cost
 window_sums.npz    what is measured at the end, by window (`cmgems.training.judge.WindowSums`)
 profile/           with train.profile=true: a trace of some steps, and the operations by cost
@@ -37,6 +38,7 @@ RESUMABLE_KEYS = (
     "train.nodes",
     "train.strategy",
     "train.compile",
+    "train.loggers",
     "train.figures",
     "train.profile",
     "train.log_every_n_steps",

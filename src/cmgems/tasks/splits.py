@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from cmgems.downloads.fetch import tasks_folder
 from cmgems.errors import UserError
 from cmgems.tasks import synthetic
 from cmgems.tasks.dataset import LabelledSequences, canonical_keys, concatenate
@@ -38,7 +39,7 @@ def read_split(
     ----------
     task : from `tasks.task`
     split : train, dev or test
-    root : folder with the published files, as in docs/tasks.md
+    root : folder with the published files, as in docs/tasks.md; empty: what `cmgems data` fetched
     min_length : bases; a shorter sequence is refused (`Tokenization.min_bases`)
 
     Raises
@@ -52,7 +53,9 @@ def read_split(
         )
     if split in task.files and not _is_held_out(task, split):
         return _load(task, task.files[split], split, root, min_length)
-    return getattr(_held_out_splits(task, Path(root), min_length, _file_stamps(task, root)), split)
+    return getattr(
+        _held_out_splits(task, _folder(root), min_length, _file_stamps(task, root)), split
+    )
 
 
 def few_shot(
@@ -101,7 +104,7 @@ def few_shot_pool(task: Task, root: str | Path = "", min_length: int = 1) -> Lab
 
     A sequence and its reverse complement count as one.
     """
-    return _pool(task, Path(root), min_length, _file_stamps(task, root))
+    return _pool(task, _folder(root), min_length, _file_stamps(task, root))
 
 
 def read_published_examples(
@@ -266,22 +269,27 @@ def _folder_of_sites(task: Task, root: str | Path) -> Path:
 
 def _resolve(task: Task, files: Files, root: str | Path) -> list[Path]:
     """The paths of the files: those of the first layout that is complete."""
-    folder = (task.base if task.base is not None else Path(root)).expanduser()
-    if task.base is None and not str(root):
-        raise UserError(
-            f"tasks.root: found nothing, wanted the folder with the files of {task.name} "
-            f"({files.layouts[0][0]}; see docs/tasks.md)"
-        )
+    folder = task.base.expanduser() if task.base is not None else _folder(root)
     for layout in files.layouts:
         for ending in ("", ".gz"):
             paths = [folder / f"{name}{ending}" for name in layout]
             if all(path.exists() for path in paths):
                 return paths
+    if folder == tasks_folder():
+        raise UserError(
+            f"tasks.root: found nothing, wanted the folder with the files of {task.name} "
+            f"({files.layouts[0][0]}; see docs/tasks.md), or those that `cmgems data get` fetches"
+        )
     missing = next(name for name in files.layouts[0] if not (folder / name).exists())
     raise UserError(
         f"{folder / missing}: does not exist, wanted by task {task.name}; it comes from "
         f"{task.source}"
     )
+
+
+def _folder(root: str | Path) -> Path:
+    """The folder of the published files; where none is named, that of the fetched ones."""
+    return Path(root).expanduser() if str(root) else tasks_folder()
 
 
 def _file_stamps(task: Task, root: str | Path) -> Stamps:
