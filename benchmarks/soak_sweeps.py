@@ -77,9 +77,12 @@ def signals(number: int, rng: np.random.Generator, folder: Path) -> Trial:
     child.wait(rng.uniform(0.3, seconds))
     child.send(chosen, target)
     stopped = child.finish()
-    # a run of which one process alone was stopped, or a sweep with such a run, may also say 1
-    codes = (0, SIGNALS[chosen], *((1,) if target == "child" else ()))
-    if (failed := fault(stopped, what, codes)) is not None:
+    codes = [0, SIGNALS[chosen]]
+    if target == "child":  # the first rank has no signal, a sweep has a run that was stopped
+        codes += [1, SIGNALS[signal.SIGTERM]]
+    if not any(folder.rglob("last.ckpt")):  # before its handlers are there it has nothing to save
+        codes += [-chosen]
+    if (failed := fault(stopped, what, tuple(codes))) is not None:
         return failed
     if left := left_over(folder):
         return Trial(LOST, f"{what}: processes are left: {left}")

@@ -29,7 +29,8 @@ class ScalarFile(Logger):
     """`metrics.csv`: step,name,value.
 
     A run that resumes at step n first drops the lines after it, which it will write again; one that
-    begins (n = -1) drops all.
+    begins (n = -1) drops all. A scalar of step n itself takes the place of the one that is there: a
+    run that is killed between its last checkpoint and its results has its final ones already.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ class ScalarFile(Logger):
     def __init__(self, path: Path, resume_step: int):
         super().__init__()
         self.path = path
-        self._resume_step: int | None = resume_step
+        self.resume_step = resume_step
+        self._names: set[str] | None = None  # of the scalars of that step, once the rest is dropped
 
     @property
     def name(self) -> str:
@@ -52,9 +54,10 @@ class ScalarFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if self._resume_step is not None:
-            self._drop_after(self._resume_step)
-            self._resume_step = None
+        if self._names is None:
+            self._names = self._drop(set())
+        if step == self.resume_step and (again := self._names.intersection(metrics)):
+            self._names = self._drop(again)
         new = not self.path.exists()
         with open(self.path, "a", newline="") as handle:
             writer = csv.writer(handle, lineterminator="\n")
@@ -66,13 +69,18 @@ class ScalarFile(Logger):
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """The run folder has config.yaml."""
 
-    def _drop_after(self, last: int) -> None:
-        """Drop the lines of later steps, and a last line that a kill has cut off."""
+    def _drop(self, again: set[str]) -> set[str]:
+        """Drop the lines of later steps, a last line that a kill has cut off, and those of the step
+        of the resumption with these names; the names that are left of it."""
         if not self.path.exists():
-            return
-        lines = read_scalar_lines(self.path, last)
+            return set()
+        lines = read_scalar_lines(self.path, self.resume_step)
+        head = f"{self.resume_step},"
+        names = {line: line.split(",")[1] for line in lines if line.startswith(head)}
         with atomic_write(self.path) as handle:
-            handle.writelines([f"{HEADER}\n", *lines])
+            handle.write(f"{HEADER}\n")
+            handle.writelines(line for line in lines if names.get(line) not in again)
+        return set(names.values()) - again
 
 
 def read_scalar_lines(path: Path, last: int) -> list[str]:
