@@ -28,7 +28,7 @@ _GROUPS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the k-mers with a score,
 class KmerPlaces(NamedTuple):
     """Occurrences of each k-mer on the forward strand, int64 [V] each."""
 
-    count: np.ndarray
+    everywhere: np.ndarray
     in_repeats: np.ndarray
     in_islands: np.ndarray
     soft_masked: np.ndarray | None  # None where the store does not know
@@ -120,7 +120,7 @@ def format_places(table: PmiTable, places: KmerPlaces) -> str:
 
 def _row(label: str, name: str, kmers: np.ndarray, places: KmerPlaces, k: int) -> tuple[str, ...]:
     """A group of k-mers: fractions of their occurrences, and of k-mers with a CpG."""
-    count = int(places.count[kmers].sum())
+    count = int(places.everywhere[kmers].sum())
     kinds = (places.in_repeats, places.in_islands, places.soft_masked)
     fractions = [x[kmers].sum() / max(count, 1) for x in kinds if x is not None]
     with_cpg = np.mean([b"CG" in kmer for kmer in decode_kmers(kmers, k)])
