@@ -122,7 +122,7 @@ def test_intervals_are_windows_on_their_strand(classifiers, genome, tmp_path, st
     assert [row[:5] for row in rows[:2]] == [["1", "100", "111", "a", "-"],
                                              ["chr1", "50", "90", "b", "+"]]  # fmt: skip
     text, piece = CONTIGS["chr1"], CONTIGS["20:1001-1200"]
-    seen = [text[90:120].translate(COMPLEMENT)[::-1], text[55:85], piece[20:50]]  # the task's 30
+    seen = [text[91:121].translate(COMPLEMENT)[::-1], text[55:85], piece[20:50]]  # the task's 30
     wanted = [slow(folder, each) for each in seen]
     found = [numbers(row, 2) for row in rows if not row[-1]]
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)

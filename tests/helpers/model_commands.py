@@ -31,6 +31,7 @@ def evaluate_on_random_dna(run, protocol, folder, letters):
     task.write_text('classes: ["0", "1"]\nformat: table\ntrain: train.tsv\ntest: test.tsv\n')
     settings = [f"models={run}", f"protocol={protocol}", f"tasks.names=[{task}]"]
     settings += ["few_shot.shots=10", "few_shot.replicates=1", "recipe.max_steps=2"]
+    settings += ["check_leakage=false", "classifier.strands=forward"]
     settings += ["baselines=[untrained,kmers]", "compute.workers=1", f"run.dir={folder / 'out'}"]
     assert main(["evaluate", str(EXPERIMENTS / "finetune/quickstart.yaml"), *settings]) == 0
     return json.loads((folder / "out/results.json").read_text())

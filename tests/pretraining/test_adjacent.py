@@ -218,7 +218,7 @@ def test_a_saved_classifier_knows_its_tokens(run, tmp_path):
     from cmgems.evaluation.finetuning.classifier import load_classifier
 
     settings = [f"models={run}", "tasks.names=shuffled", "protocol=full"]
-    settings += ["recipe.max_steps=2", "save_classifiers=true"]
+    settings += ["recipe.max_steps=2", "save_classifiers=true", "check_leakage=false"]
     settings += ["baselines=kmers", "compute.workers=1", f"run.dir={tmp_path / 'out'}"]
     assert main(["evaluate", str(EXPERIMENTS / "finetune/quickstart.yaml"), *settings]) == 0
     (folder,) = (tmp_path / "out/classifiers").iterdir()

@@ -81,17 +81,14 @@ def cnn_baseline(
         dev, train = train.select(np.flatnonzero(held_out)), train.select(np.flatnonzero(~held_out))
     length = int(train.lengths.max())
     scale = LabelScale.fit(train.labels, kind)
-    splits = []
-    for data in (train, dev):
-        both = concatenate([data, data.reverse_complement()]) if strands == 2 else data
-        splits.append(_Data(_codes(both, length, device), scale.targets(both.labels).to(device)))
+    fitted_on, chosen_on = (_data(part, length, scale, strands, device) for part in (train, dev))
     trained = []
     for number in PARTS:
         with torch.random.fork_rng(devices=[]):
             seed_torch(seed, "weights of the baseline cnn")
             network = MotifNetwork(1 if kind == "regression" else classes, number).to(device)
         rng = generator(seed, "batches of the baseline cnn")
-        trained.append(_train(network, *splits, kind, rng))
+        trained.append(_train(network, fitted_on, chosen_on, kind, rng))
     model, epoch, _ = min(trained, key=lambda one: one.loss)
     logits = _predict(model, _codes(test, length, device))
     if strands == 2:
@@ -99,6 +96,14 @@ def cnn_baseline(
     return Prediction(
         scale.to_label_units(logits.cpu()[None])[0], {"parts": model.parts, "epoch": epoch}
     )
+
+
+def _data(
+    data: LabelledSequences, length: int, scale: LabelScale, strands: int, device: str
+) -> _Data:
+    if strands == 2:
+        data = concatenate([data, data.reverse_complement()])
+    return _Data(_codes(data, length, device), scale.targets(data.labels).to(device))
 
 
 def _codes(data: LabelledSequences, length: int, device: str) -> Tensor:

@@ -27,13 +27,11 @@ def _task(name: str, group: str, key: str, fields: dict[str, Any]) -> Task:
     by_shots = fields.pop("shot_files", {})
     intervals = fields.pop("intervals", None)
     if intervals is not None:
-        intervals = IntervalSource(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in intervals.items()
-            },
-            window=fields["length"],
-        )
+        keys: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in intervals.items()
+        }
+        intervals = IntervalSource(**keys, window=fields["length"])
         if intervals.genome == "sample":
             fields["base"] = sample_path().parent
     return Task(

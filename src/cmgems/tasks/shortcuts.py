@@ -53,7 +53,8 @@ def find_shortcuts(
         areas.append((gc, length, one))
     if not areas:
         return None
-    return Shortcuts(*np.mean(areas, 0).tolist(), where)
+    gc, length, one = np.mean(areas, 0).tolist()
+    return Shortcuts(gc, length, one, where)
 
 
 def _truth(labels: np.ndarray, column: int) -> np.ndarray:
@@ -108,5 +109,5 @@ def _best_position(data: LabelledSequences, known: np.ndarray) -> tuple[int, int
                 counts[label, :, base] += (part == base).sum(0)
     total = np.array([(~known).sum(), known.sum()])[:, None, None]
     difference = np.abs(np.diff(counts[:, :, :4] / total, axis=0)[0])
-    at, base = np.unravel_index(int(difference.argmax()), difference.shape)
-    return int(at) - span // 2, int(base)
+    at, best = np.unravel_index(int(difference.argmax()), difference.shape)
+    return int(at) - span // 2, int(best)
