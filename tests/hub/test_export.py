@@ -251,6 +251,7 @@ QUERY = "bert.encoder.layer.2.attention.self.query.weight"
         (edit_vocabulary(lambda text: text.replace("[PAD]", "[END]")), "found no token [PAD]"),
         (edit_vocabulary(lambda text: text.replace("AAT\nAAC", "AAC\nAAC")), "AAC twice"),
         (edit_weights(lambda states: states.pop(QUERY)), f"found no weight {QUERY}"),
+        (edit_weights(lambda states: states.clear()), "found no weight bert.embeddings"),
         (edit_weights(lambda states: states.update(x=torch.ones(1))), "found a weight x, which"),
         (edit_weights(lambda states: states[QUERY].fill_(torch.nan)), "not finite"),
         (

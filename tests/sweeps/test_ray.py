@@ -27,6 +27,7 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch):
 @pytest.fixture(scope="module")
 def ray():
     ray = pytest.importorskip("ray", reason="wanted: pip install cmgems[ray]")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # on a machine that does other things as well
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()

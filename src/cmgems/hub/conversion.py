@@ -145,7 +145,7 @@ def plain_names(theirs: Weights, encoder: str) -> Weights:
     """The weights without what wraps a model (`module.` of data parallelism, `_orig_mod.` of
     torch.compile); those of an encoder that was saved alone begin with its name."""
     for wrapper in WRAPPERS:
-        if all(name.startswith(wrapper) for name in theirs):
+        if theirs and all(name.startswith(wrapper) for name in theirs):
             return plain_names({n.removeprefix(wrapper): w for n, w in theirs.items()}, encoder)
     is_alone = not any(name.startswith(encoder) for name in theirs)
     return {f"{encoder}{name}": weight for name, weight in theirs.items()} if is_alone else theirs
