@@ -80,8 +80,11 @@ test-ray: $(VENV)/.developer  ## run sweeps on a Ray of two cores that the test 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
 	CMGEMS_RAY=1 $(BIN)/python -m pytest tests/sweeps/test_ray.py $(ARGS)
 
-test-gpu-path: $(VENV)/.developer  ## what a GPU would run, traced without one: all families and strategies
-	CMGEMS_GPU_PATH=1 $(BIN)/python -m pytest tests/gpu/test_without_a_gpu.py tests/training/test_compile.py $(ARGS)
+build/triton: | $(VENV)/.developer
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ "triton>=3.6,<4"
+
+test-gpu-path: $(VENV)/.developer build/triton  ## what a GPU would run, traced without one: families, strategies, kernels; gets Triton (1 GB)
+	PYTHONPATH=$(CURDIR)/build/triton CMGEMS_GPU_PATH=1 $(BIN)/python -m pytest tests/gpu/test_without_a_gpu.py tests/training/test_compile.py $(ARGS)
 
 bench-pmi: $(VENV)/.developer  ## genome and PMI against Biopython, KMC, Jellyfish: ARGS="chr20.fa"
 	$(BIN)/python benchmarks/bench_pmi.py $(ARGS)

@@ -289,7 +289,7 @@ def cost_row(preset: str, windows: int, step: Step, flops: float) -> str:
         speed = tokens_per_second(step, bandwidth)
         hours = RUN * step.tokens / windows / speed / 3600
         cells += [f"{speed / 1e6:.2f} M", f"{speed * flops / PEAK:.0%}"]
-        cells += [f"{hours:.2f}", f"{hours * PRICE[name]:.2f}"]
+        cells += [f"{hours:.3g}", f"{hours * PRICE[name]:.2g}"]
     return f"| {' | '.join(cells)} |\n"
 
 

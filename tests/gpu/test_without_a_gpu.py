@@ -1,7 +1,8 @@
 """What a GPU would run, without one: the cases of `cases_without_a_gpu.py`.
 
 The guard that torch lacks in a build without CUDA is set for a whole process: tests after them
-have ended in a segmentation fault there, and these too in other company than here.
+have ended in a segmentation fault there, and after many of them so have these. What a process
+imports takes longer than most cases, so `make test` tries its few in one.
 """
 
 import os
@@ -14,25 +15,34 @@ import pytest
 
 CASES = Path(__file__).with_name("cases_without_a_gpu.py")
 KERNELS = Path(__file__).with_name("cases_of_kernels.py")
+NAMES = re.findall(r"^def (test_\w+)", CASES.read_text(), re.MULTILINE)
 WHOLE = "CMGEMS_GPU_PATH" in os.environ  # make test-gpu-path
+QUICK = [name for name in NAMES if name != "test_a_step_keeps_what_the_plan_says"]
 
 
-def test_without_a_gpu():
-    """All in one process: what each imports takes longer than most cases. `make test` leaves out
-    the one of what a step keeps."""
-    run(CASES, *(() if WHOLE else ("-k", "not keeps")))
+@pytest.mark.parametrize("names", [[name] for name in NAMES] if WHOLE else [QUICK], ids=len)
+def test_without_a_gpu(names):
+    done = run(CASES, names)
+    if done.returncode < 0:  # torch has crashed: each in a process of its own tells
+        for name in names:
+            judge(run(CASES, [name]))
+    else:
+        judge(done)
 
 
 @pytest.mark.skipif(not WHOLE, reason="make test-gpu-path runs it")
 @pytest.mark.parametrize("interpreted", ["0", "1"], ids=["compiled", "interpreted"])
 def test_kernels(interpreted):
-    run(KERNELS, TRITON_INTERPRET=interpreted)
+    judge(run(KERNELS, [], TRITON_INTERPRET=interpreted))
 
 
-def run(cases, *arguments, **environment):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", cases, *arguments]
-    environment = os.environ | environment
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+def run(cases, names, **environment):
+    selected = [f"{cases}::{name}" for name in names] or [cases]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *selected]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+def judge(done):
     print(done.stdout[-3000:])  # of a test that failed; with -s how many there were
     skipped = re.search(r"^SKIPPED \[\d+\] \S+ (.*)$", done.stdout, re.MULTILINE)
     if skipped and " passed" not in done.stdout:
