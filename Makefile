@@ -61,7 +61,11 @@ format: $(VENV)/.developer  ## rewrite the files in the style that `make lint` c
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-newcomer:  ## the README's two commands in a fresh clone, which is removed again
+notebooks: $(VENV)/.notebooks  ## run the notebooks of docs/notebooks as they are, minutes; ARGS=--inplace keeps what they show
+	rm -rf build/notebooks && mkdir -p build && cp -r docs/notebooks build/notebooks
+	cd build/notebooks && PATH="$(CURDIR)/$(BIN):$$PATH" jupyter execute $(ARGS) *.ipynb
+
+newcomer:  ## the commands of README, quickstart and notebooks in a fresh clone, which is removed again
 	bash scripts/newcomer.sh
 
 test-faults: $(VENV)/.developer  ## try tens of thousands of damaged inputs; `make test` tries a tenth of them
@@ -118,6 +122,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
+$(VENV)/.notebooks: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"
 	@touch $@
 
 $(VENV)/.developer: $(VENV)/.installed
