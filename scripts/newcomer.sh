@@ -10,6 +10,7 @@ cd "$folder/cmgems"
 mkdir "$folder/home"
 export HOME=$folder/home XDG_CACHE_HOME=$folder/home/.cache PATH=$PWD/.venv/bin:$PATH
 unset CMGEMS_CACHE CMGEMS_MIRROR
-${PYTHON:-python3} scripts/newcomer.py
+time make install
+python scripts/newcomer.py
 make notebooks
 make test
