@@ -73,7 +73,7 @@ def test_nothing_is_colored(capsys, monkeypatch):
     """So that NO_COLOR has nothing to turn off; not on a terminal either."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    for words in (["doctor"], ["experiments", "list"], ["data", "list"], ["data", "path", "hg38"]):
+    for words in (["experiments", "list"], ["data", "list"], ["data", "path", "hg38"]):
         main(words)
     for command in COMMANDS:
         assert "\x1b" not in build_parser(command).format_help()
