@@ -61,9 +61,8 @@ format: $(VENV)/.developer  ## rewrite the files in the style that `make lint` c
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-notebooks: $(VENV)/.notebooks  ## run the notebooks of docs/notebooks as they are, minutes; ARGS=--inplace keeps what they show
-	rm -rf build/notebooks && mkdir -p build && cp -r docs/notebooks build/notebooks
-	cd build/notebooks && PATH="$(CURDIR)/$(BIN):$$PATH" jupyter execute $(ARGS) *.ipynb
+notebooks: $(VENV)/.notebooks  ## run the notebooks of docs/notebooks as they are: minutes; ARGS=--write stores what they show
+	$(BIN)/python scripts/notebooks.py $(ARGS)
 
 newcomer:  ## the commands of README, quickstart and notebooks in a fresh clone, which is removed again
 	bash scripts/newcomer.sh

@@ -90,7 +90,7 @@ def make_stand_ins(folder: Path) -> None:
     fasta = f">chr20\n{bases}\n"
     for name in ("chr20.fa", "hg38.fa"):
         (folder / name).write_text(fasta)
-    (folder / "hg38.fa.gz").write_bytes(gzip.compress(fasta.encode()))
+    (folder / "hg38.fa.gz").write_bytes(gzip.compress(fasta.encode(), compresslevel=1))
     (folder / "promoters.fa").write_text(f">one\n{bases[1000:1200]}\n>two\n{bases[5000:5200]}\n")
     other = "A" if bases[50_000] != "A" else "C"
     (folder / "calls.vcf").write_text(

@@ -63,7 +63,7 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
     for cell in json.loads(path.read_text())["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(source.replace(".ipynb)", ".md)"))
+            parts.append(source)
             continue
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
@@ -96,6 +96,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]
         return f"[{name.removesuffix('.md')}]({posixpath.relpath(name, folder or '.')})"
 
+    markdown = re.sub(r"\]\(((?:\.\./)?(?:notebooks/)?\w+)\.ipynb\)", r"](\1.md)", markdown)
     return re.sub(r"(?<!\[)`docs/([\w./-]+\.md)`", link, markdown)
 
 
