@@ -63,7 +63,10 @@ format: $(VENV)/.developer  ## rewrite the files in the style that `make lint` c
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-newcomer:  ## the README's two commands in a fresh clone, which is removed again
+notebooks: $(VENV)/.notebooks  ## run the notebooks of docs/notebooks as they are: minutes; ARGS=--write stores what they show
+	$(BIN)/python scripts/notebooks.py $(ARGS)
+
+newcomer:  ## the commands of README, quickstart and notebooks in a fresh clone, which is removed again
 	bash scripts/newcomer.sh
 
 test-faults: $(VENV)/.developer  ## try tens of thousands of damaged inputs; `make test` tries a tenth of them
@@ -127,6 +130,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
+$(VENV)/.notebooks: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks]"
 	@touch $@
 
 $(VENV)/.developer: $(VENV)/.installed

@@ -1,10 +1,13 @@
-"""Pages of the site (`make docs`) that do not lie in docs/, as hooks of mkdocs.
+"""Pages of the site (`make docs`) that do not lie in docs/ as Markdown, as hooks of mkdocs.
 
 README.md and its neighbours become pages; the references of commands, keys and functions are
-written from the code, so that they cannot disagree with it. Paths of pages in text become links.
+written from the code, so that they cannot disagree with it. Notebooks become pages, with what they
+show. Paths of pages in text become links.
 """
 
 import argparse
+import base64
+import json
 import posixpath
 import re
 from dataclasses import Field
@@ -45,9 +48,33 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages["reference/commands.md"] = commands_page()
     pages["reference/keys.md"] = keys_page()
     pages["reference/python.md"] = python_page()
+    for path in sorted((ROOT / "docs/notebooks").glob("*.ipynb")):
+        pages[f"notebooks/{path.stem}.md"], pictures = notebook_page(path)
+        for name, picture in pictures.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=picture))
     for page, text in pages.items():
         files.append(File.generated(config, page, content=text))
     return files
+
+
+def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
+    """The cells of a notebook as Markdown, and the pictures in it by file name."""
+    parts, pictures = [], {}
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if picture := data.get("image/png"):
+                name = f"{path.stem}_{len(pictures)}.png"
+                pictures[name] = base64.b64decode(picture)
+                parts.append(f"![what the cell above shows]({name})")
+            elif text := "".join(output.get("text") or data.get("text/plain", [])).strip("\n"):
+                parts.append(f"```text\n{text}\n```")
+    return "\n\n".join(parts) + "\n", pictures
 
 
 def from_repository(name: str) -> str:
@@ -69,6 +96,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]
         return f"[{name.removesuffix('.md')}]({posixpath.relpath(name, folder or '.')})"
 
+    markdown = re.sub(r"\]\(((?:\.\./)?(?:notebooks/)?\w+)\.ipynb\)", r"](\1.md)", markdown)
     return re.sub(r"(?<!\[)`docs/([\w./-]+\.md)`", link, markdown)
 
 

@@ -73,6 +73,8 @@ os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if "_ARGCOMPLETE" in os.environ:
+        complete()
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if not word.startswith("-")), None)
     parser = build_parser(command)
@@ -111,6 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         report_system_error(args.command, error)
         return 2
     return 0
+
+
+def complete() -> None:
+    """Answer a shell that completes a line, which ends the process."""
+    from cmgems.commands import completion  # else not needed
+
+    command = completion.typed_command()
+    known = command if command in COMMANDS else None
+    completion.answer(build_parser(known), known)
 
 
 def replace_closed_streams() -> None:

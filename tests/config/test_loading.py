@@ -230,11 +230,16 @@ def test_reports_all_problems_at_once(write):
         (
             "optim.learning_rte=1",
             "`optim.learning_rte=1`: optim.learning_rte: no such key; did you mean "
-            "optim.learning_rate?",
+            "optim.learning_rate? (peak learning rate of AdamW)",
         ),
         (
             "optim.learning_rate=x",
-            "`optim.learning_rate=x`: optim.learning_rate: found 'x', wanted a number",
+            "`optim.learning_rate=x`: optim.learning_rate: found 'x', wanted a number "
+            "(peak learning rate of AdamW)",
+        ),
+        (
+            "optim.muon_learning_rate=-1",
+            "found -1.0, wanted at least 0.0 (peak learning rate of Muon, ",
         ),
         ("optim=3", "`optim=3`: optim: found 3, wanted a section"),
         (

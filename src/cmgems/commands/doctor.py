@@ -23,7 +23,12 @@ EXAMPLES = """\
 examples:
   cmgems doctor > doctor.txt
 """
-NOT_EXTRAS = ("dev", "docs", "peers")  # for those who change cmgems, its site and its benchmarks
+NOT_EXTRAS = (
+    "dev",
+    "docs",
+    "notebooks",
+    "peers",
+)  # for those who change cmgems, its site and its benchmarks
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -43,6 +43,7 @@ class ParseContext(NamedTuple):
 
     schema: type  # the dataclass of the whole file, whose sections are built one by one
     origins: Origins
+    helps: dict[str, str]  # of keys that were set on the command line, as messages end
     problems: list[str]  # appended to
 
 
@@ -76,9 +77,12 @@ def load_as(
         origins.update(layer_origins)
     values = resolve(_merge(layers), str(path))
     problems: list[str] = []
-    config: T = _build(schema, values, "", ParseContext(schema, origins, problems))
+    helps = _helps_of_overrides(schema, origins)
+    config: T = _build(schema, values, "", ParseContext(schema, origins, helps, problems))
     if not problems:
-        problems = [f"{_origin(origins, key)}{text}" for key, text in rules(config)]
+        problems = [
+            f"{_origin(origins, key)}{text}{helps.get(key, '')}" for key, text in rules(config)
+        ]
     if problems:
         raise UserError("\n".join(problems))
     return config
@@ -190,7 +194,7 @@ def _build(section: type, values: Any, prefix: str, context: ParseContext) -> An
         else:
             problem, arguments[name] = _convert(known[name], value)
             if problem:
-                record(dotted, problem)
+                record(dotted, problem + context.helps.get(dotted, ""))
     return section(**arguments)
 
 
@@ -199,6 +203,15 @@ def _origin(origins: Origins, dotted: str) -> str:
     while dotted and dotted not in origins:
         dotted = dotted.rpartition(".")[0]
     return origins[dotted] if dotted else ""
+
+
+def _helps_of_overrides(schema: type, origins: Origins) -> dict[str, str]:
+    """The help of each key that an override sets: who typed it has no file with comments."""
+    return {
+        key: f" ({field.metadata['text']})"
+        for key, field in iter_keys(schema)
+        if origins.get(key, "").startswith(f"`{key}=")
+    }
 
 
 def _names(section: type) -> str:
@@ -212,9 +225,11 @@ def _hint(dotted: str, schema: type, section: type) -> str:
     for field in fields(section):
         if field.metadata.get("was") == name:
             return f"; it is called {section_name}{'.' if section_name else ''}{field.name} now"
-    names = [name for name, _ in iter_keys(schema)]
-    close = difflib.get_close_matches(dotted, names, n=1, cutoff=0.75)
-    return f"; did you mean {close[0]}?" if close else f", wanted one of {_names(section)}"
+    texts = {name: field.metadata["text"] for name, field in iter_keys(schema)}
+    close = difflib.get_close_matches(dotted, texts, n=1, cutoff=0.75)
+    if close:
+        return f"; did you mean {close[0]}? ({texts[close[0]]})"
+    return f", wanted one of {_names(section)}"
 
 
 def _convert(field: Field[Any], value: Any) -> tuple[str | None, Any]:

@@ -45,7 +45,7 @@ def load_genome(source: str) -> Genome:
     if str(source) == "sample":
         return cached_genome(sample_path())
     path = Path(source).expanduser()
-    if is_genome(str(source)) and not path.exists():
+    if not path.exists() and is_genome(str(source)):
         path = fetch(str(source))
     return open_genome(path) if path.is_dir() else cached_genome(path)
 
