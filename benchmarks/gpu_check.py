@@ -201,7 +201,7 @@ def training(size: Size) -> list[Row]:
 
 
 def _run(size: Size, folder: str, *more: str) -> Experiment:
-    windows = min(64, 4 * max(size.windows))
+    windows = min(64, 16 * max(size.windows))
     keys = {
         "run.dir": folder,
         "data.window_length": 128,
