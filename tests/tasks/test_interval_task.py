@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.paths import EXPERIMENTS
 from references.intervals import members
 
-from cmgems.config.schema import Experiment
+from cmgems.config.schema import Data, Experiment
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import reverse_complement
-from cmgems.genome.cache import sample_path
-from cmgems.genome.spans import union
+from cmgems.genome.cache import load_genome, sample_path
+from cmgems.genome.spans import intersect, union
+from cmgems.runs.experiment import load
 from cmgems.tasks import interval_task, matched_windows
 from cmgems.tasks.interval_task import split_stretches
 from cmgems.tasks.lookup import find_task
@@ -232,6 +234,25 @@ def test_decoys_have_the_signal_and_are_no_sites(splice, genome):
         taken |= set(range(at, at + 200))
     assert signals == {"GT": (data.labels == 1).sum(), "AG": (data.labels == 2).sum()}
     assert strands == {True, False}
+
+
+def test_embedded_sites_are_tested_where_the_quickstart_does_not_train(genome):
+    data = GenomeDataModule(load(EXPERIMENTS / "pretrain/quickstart.yaml"), genome)
+    for name in ("splice", "promoter", "ctcf"):
+        test = split_stretches(genome, find_task(name).intervals)["test"]
+        assert [part.tolist() for part in test] == [x.tolist() for x in data.validation_spans]
+    assert not intersect(test, data.train_spans).bases
+
+
+def test_a_small_genome_is_split_as_pretraining_splits_it(tmp_path):
+    """Its blocks are smaller than data.validation_block, in a task as well."""
+    letters = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(0).integers(0, 4, 60_000)]
+    (tmp_path / "small.fa").write_bytes(b">one\n" + letters.tobytes() + b"\n")
+    small = load_genome(str(tmp_path / "small.fa"))
+    data = GenomeDataModule(Experiment(data=Data(genome=str(tmp_path / "small.fa"))), small)
+    source = find_task("ctcf").intervals._replace(validation_fraction=0.05)
+    assert members(split_stretches(small, source)["test"]) == members(data.validation_spans)
+    assert len(data.validation_spans.start) >= 2
 
 
 @pytest.mark.parametrize("name", ["promoter", "ctcf"])
