@@ -13,6 +13,7 @@ from cmgems.sweeps.config import Sweep, read_sweep
 from cmgems.sweeps.plan import cross_axes, plan_runs, select_runs
 from cmgems.sweeps.run import run_sweep
 from cmgems.sweeps.search import plan_range_ends
+from cmgems.sweeps.state import check_unchanged
 
 
 def names(file):
@@ -96,6 +97,18 @@ def test_refuses(text, overrides, message, sweep_file, tmp_path):
     with pytest.raises(UserError, match=message):
         run_sweep(sweep_file(text, *overrides))
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_run_that_was_killed_before_its_config_is_new(sweep_file):
+    file = sweep_file("axes: {seed: [1]}\n")
+    (run,) = plan_runs(file, cross_axes(file))
+    run.folder.mkdir(parents=True)
+    for name in (".config.yaml.77.part", ".lock"):
+        (run.folder / name).touch()
+    check_unchanged([run])
+    (run.folder / "notes.txt").touch()
+    with pytest.raises(UserError, match="holds something else, wanted a run or nothing"):
+        check_unchanged([run])
 
 
 def test_all_problems_of_all_runs_come_before_the_first_run(sweep_file, tmp_path, stand_in):

@@ -18,6 +18,7 @@ from cmgems.training.ranks import (
     dead_first_rank,
     dead_rank,
     lost_connections_reported,
+    stop_code,
 )
 
 GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]"
@@ -47,6 +48,13 @@ def test_the_rank_that_died_is_named(started):
     waiting.kill()
     waiting.wait()
     assert dead_rank([waiting]) == "rank 1 was killed by signal 9"
+
+
+def test_a_rank_that_a_signal_stopped_gives_its_exit_code(started):
+    stopped = subprocess.Popen(["sh", "-c", "exit 130"])
+    stopped.wait()
+    assert stop_code(list(started)) == 1
+    assert stop_code([*started, stopped]) == 130
 
 
 def test_a_lost_connection_is_one_line_and_no_rank_is_left(started, monkeypatch):

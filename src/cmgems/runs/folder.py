@@ -95,7 +95,7 @@ class RunFolder:
             If the folder holds another run, or another process is at work in it.
         """
         config = self.path / "config.yaml"
-        if self._holds_nothing():
+        if self.holds_nothing():
             if experiment.run.resume is True and not self.path.exists():
                 raise UserError(f"run.resume: {self.path} holds no run (no config.yaml) to resume")
         elif experiment.run.resume:
@@ -111,7 +111,7 @@ class RunFolder:
             self.write_config(experiment)
             yield
 
-    def _holds_nothing(self) -> bool:
+    def holds_nothing(self) -> bool:
         """Whether there is nothing to lose: no folder, or one without a file that says anything,
         such as a run leaves that is killed before its config.yaml is written."""
         files = (file for file in self.path.rglob("*") if not file.is_dir())

@@ -41,7 +41,7 @@ def check_unchanged(planned: list[PlannedRun]) -> None:
         folder = RunFolder(run.folder)
         if (run.folder / "config.yaml").exists():
             problems += folder.conflicts(run.experiment)
-        elif run.folder.exists() and any(run.folder.iterdir()):
+        elif not folder.holds_nothing():
             problems.append(f"{run.folder}: holds something else, wanted a run or nothing")
     if problems:
         raise UserError("\n".join(problems))

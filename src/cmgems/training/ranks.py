@@ -18,6 +18,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _set_num_th
 from lightning.pytorch.utilities import rank_zero_only
 
 from cmgems.errors import RunFailed
+from cmgems.utils.signals import STOP_SIGNALS
 
 FIRST_RANK = "CMGEMS_FIRST_RANK"  # the process of the first rank, for those that it starts
 POLL_SECONDS = 0.5
@@ -44,9 +45,11 @@ class RankLauncher(_SubprocessScriptLauncher):
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
 
-    def _kill_all(self) -> None:
+    def _kill_all(self) -> int:
+        code = stop_code(self.procs)
         for process in self.procs:
             process.kill()
+        return code
 
 
 def dead_rank(processes: list[Popen]) -> str:
@@ -59,6 +62,12 @@ def dead_rank(processes: list[Popen]) -> str:
     return ""
 
 
+def stop_code(processes: list[Popen]) -> int:
+    """What this rank ends with: as another one that a signal has stopped, else 1."""
+    stopped = {128 + number for number in STOP_SIGNALS}
+    return min(stopped.intersection(process.poll() for process in processes), default=1)
+
+
 def dead_first_rank() -> str:
     """The same, for a process that the first rank has started."""
     gone = FIRST_RANK in os.environ and os.getppid() != int(os.environ[FIRST_RANK])
@@ -68,10 +77,11 @@ def dead_first_rank() -> str:
 def watch_first_rank() -> None:
     """End this process some seconds after the one that started it, whatever it waits for."""
     if FIRST_RANK in os.environ and os.getpid() != int(os.environ[FIRST_RANK]):
-        _watch(dead_first_rank, lambda: None)
+        _watch(dead_first_rank, lambda: 1)
 
 
-def _watch(dead: Callable[[], str], clean_up: Callable[[], None]) -> None:
+def _watch(dead: Callable[[], str], clean_up: Callable[[], int]) -> None:
+    """End this process some seconds after `dead` gives a reason, with the code of `clean_up`."""
     _over.clear()
 
     def wait_and_end() -> None:
@@ -80,11 +90,11 @@ def _watch(dead: Callable[[], str], clean_up: Callable[[], None]) -> None:
                 return
         if _over.wait(GRACE_SECONDS):
             return
-        clean_up()
+        code = clean_up()
         print(
             f"cmgems pretrain: {reason}, so this rank ends; {REMEDY}", file=sys.stderr, flush=True
         )
-        os._exit(1)
+        os._exit(code)
 
     threading.Thread(target=wait_and_end, name="watch of the ranks", daemon=True).start()
 
