@@ -15,6 +15,8 @@ from cmgems.config.schema import Experiment
 from cmgems.genome.cache import load_genome
 from cmgems.masking.strategies import STRATEGIES
 from cmgems.runs.experiment import load
+from cmgems.sweeps.config import read_sweep
+from cmgems.sweeps.plan import cross_axes, plan_runs
 
 specification = importlib.util.spec_from_file_location("newcomer", ROOT / "scripts/newcomer.py")
 newcomer = importlib.util.module_from_spec(specification)
@@ -57,6 +59,16 @@ def test_lines_that_are_cut_short_are_experiments(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(line.run)
     assert load(words[2], words[3:]).train.max_steps == 20
+
+
+def test_the_sweep_that_is_cut_short_has_the_runs_that_the_page_names(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (line,) = (line for line in LINES if "cmgems sweep" in line.run)
+    words = shlex.split(line.run)
+    sweep = read_sweep(words[2], words[3:])
+    runs = plan_runs(sweep, cross_axes(sweep))
+    assert len(runs) == 8 * 3
+    assert {run.experiment.train.max_steps for run in runs} == {20}
 
 
 def test_stand_ins_are_what_the_lines_name(tmp_path):
