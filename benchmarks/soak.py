@@ -11,6 +11,7 @@ table goes to docs/reliability.md, between its markers.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -160,7 +161,9 @@ def soak(seconds: float, folder: Path, parts: list[str]) -> Journal:
         if not todo:
             break
         part = min(todo, key=lambda part: journal.tried(part) / (PARTS[part].wanted or GUESS))
-        number, begin = len(journal.of(part)), time.monotonic()
+        tried = {entry["number"] for entry in journal.of(part)}
+        number = next(n for n in itertools.count() if n not in tried)
+        begin = time.monotonic()
         trial = try_once(part, number, len(journal.entries), folder)
         journal.add(part, number, time.monotonic() - begin, trial)
         if trial and trial.outcome != HELD:
