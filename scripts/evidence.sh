@@ -26,8 +26,7 @@ fi
 frozen="prom-core,splice-40,gue/prom/prom_300_tata,gue/prom/prom_core_all,gue/tf/0,gue/tf/3,gue/mouse/0,gue/mouse/1"
 
 part() {  # SWEEP [key=value ...]; the last words are overrides of the sweep
-  local name=$1 decay=() init=fast_start
-  [ "$name" != evidence_bases ] || init=bert
+  local name=$1 decay=()
   # 300 common steps after all of a run; elsewhere the last fifth of each budget
   [ "$name" != evidence_common_end ] || decay=(decay=300)
   "$cmgems" sweep "experiments/sweep/$name.yaml" "dir=$runs/$name" "set.data.genome=$runs/genome" \
@@ -38,7 +37,7 @@ part() {  # SWEEP [key=value ...]; the last words are overrides of the sweep
   if [ -n "$tasks" ]; then
     # By the last checkpoints: the model of each budget, when its learning rate was 0.
     "$cmgems" evaluate experiments/finetune/probe.yaml "run.dir=$runs/scores/$name-probe" \
-      "tasks.root=$tasks" "untrained.init=$init" "models=[$runs/$name-ends/*/checkpoints/last.ckpt]" \
+      "tasks.root=$tasks" "models=[$runs/$name-ends/*/checkpoints/last.ckpt]" \
       "tasks.names=[$frozen]" "few_shot.shots=[500]" few_shot.replicates=5
     scores=("$runs/scores/$name-probe")
   fi

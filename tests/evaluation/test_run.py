@@ -1,6 +1,7 @@
 """`cmgems evaluate`: the protocols, the same figures again, going on, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cmgems.evaluation import run as evaluation_module
 from cmgems.evaluation.config import Evaluation, load_evaluation
 from cmgems.evaluation.finetuning.classifier import export_classifier, load_classifier
 from cmgems.evaluation.metrics import score
+from cmgems.evaluation.sources import load_sources
 from cmgems.pretraining import pretrain
 from cmgems.runs.experiment import load
 from cmgems.tasks.dataset import from_sequences
@@ -425,6 +427,14 @@ def test_keys_are_read_as_an_evaluation():
     found = load_as(Evaluation, FINETUNE / "splice.yaml")
     assert (found.classifier.head, found.few_shot.replicates) == ("position", 10)
     assert evaluation_module.has_bf16_products("cpu") in (True, False)
+
+
+def test_an_untrained_encoder_has_the_weights_that_the_first_run_began_from(pretrained_run):
+    one = Evaluation(models=(str(pretrained_run),), baselines=("untrained",))
+    asked = replace(one, untrained=replace(one.untrained, init="bert"))
+    of_no_run = replace(one, models=())
+    found = [load_sources(each)[-1].init for each in (one, asked, of_no_run)]
+    assert found == ["fast_start", "bert", "bert"]
 
 
 def test_an_encoder_of_other_blocks_goes_through_everything(evaluate, tiny, tmp_path, capsys):

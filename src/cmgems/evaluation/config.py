@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from glob import glob
 from pathlib import Path
 
-from cmgems.config.encoders import PRESETS
+from cmgems.config.encoders import INITS, PRESETS
 from cmgems.config.loading import load_as
 from cmgems.config.options import option
 from cmgems.config.shipped import experiment_file
@@ -119,7 +119,11 @@ class Untrained:
         "kmers", "what a token is", choices=("kmers", "bases", "nonoverlapping")
     )
     k: int = option(6, "bases of a k-mer", choices=(3, 4, 5, 6))
-    init: str = option("bert", "its weights", choices=("bert", "fast_start"))
+    init: str = option(
+        "auto",
+        "its weights; auto: as those of the first model began, bert where that is not known",
+        choices=("auto", *INITS),
+    )
 
 
 @dataclass(frozen=True)

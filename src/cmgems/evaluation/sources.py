@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from cmgems.config.encoders import Model, encoder_keys
+from cmgems.config.encoders import INITS, Model, encoder_keys
 from cmgems.config.schema import Data, Experiment
-from cmgems.evaluation.config import UNTRAINED, Evaluation
+from cmgems.evaluation.config import UNTRAINED, Evaluation, Untrained
 from cmgems.hub.pretrained import Pretrained, load_pretrained
 from cmgems.models.build import build_model
 from cmgems.models.encoder import Encoder, EncoderConfig, MaskedLanguageModel
@@ -55,19 +55,22 @@ def load_sources(evaluation: Evaluation) -> list[ModelSource]:
         shape = model.model.encoder.config
         sources.append(ModelSource(name, model.sha256, model.step, model.tokenization, shape, ""))
     if UNTRAINED in evaluation.baselines:
-        sources.append(_untrained(evaluation, sources[0] if sources else None))
+        sources.append(_untrained(evaluation.untrained, sources[0] if sources else None))
     return sources
 
 
-def _untrained(evaluation: Evaluation, like: ModelSource | None) -> ModelSource:
-    config = evaluation.untrained
+def _untrained(config: Untrained, like: ModelSource | None) -> ModelSource:
+    init = config.init
+    if init == "auto":
+        began_as = cached_pretrained(like.name).init if like else ""
+        init = began_as if began_as in INITS else "bert"  # it may have begun as another's weights
     if like:
-        return ModelSource(UNTRAINED, "", 0, like.tokenization, like.shape, config.init)
+        return ModelSource(UNTRAINED, "", 0, like.tokenization, like.shape, init)
     tokenization = build_tokenization(Data(tokenization=config.tokenization, k=config.k))
     shape = EncoderConfig(
         **encoder_keys(Model(preset=config.preset)), vocab_size=tokenization.vocab_size
     )
-    return ModelSource(UNTRAINED, "", 0, tokenization, shape, config.init)
+    return ModelSource(UNTRAINED, "", 0, tokenization, shape, init)
 
 
 @lru_cache(maxsize=4)

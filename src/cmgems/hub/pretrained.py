@@ -34,6 +34,7 @@ class Pretrained(NamedTuple):
     sha256: str  # of that file
     step: int | None  # optimizer steps it was trained for, where that is known
     has_head: bool = True  # that predicts masked tokens; an encoder is all that a classifier has
+    init: str = ""  # `model.init` of its run, where that is known
 
     def require_head(self) -> None:
         """Refuse a model that cannot predict masked tokens.
@@ -117,5 +118,11 @@ def _from_run(path: Path, config: Path) -> Pretrained:
     check_shapes(path, weights, model.state_dict(), config)
     check_finite(path, weights)
     model.load_state_dict(weights)
-    tokenization = build_tokenization(experiment.data)
-    return Pretrained(model.eval(), tokenization, str(path), sha256, checkpoint["global_step"])
+    return Pretrained(
+        model.eval(),
+        build_tokenization(experiment.data),
+        str(path),
+        sha256,
+        checkpoint["global_step"],
+        init=experiment.model.init,
+    )
