@@ -63,8 +63,8 @@ def cross_axes(sweep_file: SweepFile) -> list[Point]:
         if not _is_folder_name(name):
             raise UserError(
                 f"{path}: axes: found the name {name!r}, wanted one that a folder in that of "
-                f"the sweep can have: 1 to {MAX_NAME} bytes that can be printed, not `.`, not `..`, "
-                "without `/`"
+                f"the sweep can have: 1 to {MAX_NAME} bytes that can be printed, without "
+                "`/`, neither `.` nor `..`"
             )
         if count > 1:
             raise UserError(f"{path}: axes: two runs would be named {name}, wanted one")
