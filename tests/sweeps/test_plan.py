@@ -74,7 +74,7 @@ def test_axes_can_be_overridden(sweep_file):
                 (),
                 "wanted one that a folder in",
             )
-            for name in ("../up", "a/b", "/tmp/x", "", ".", "..", "a\0b", "a" * 201)
+            for name in ("../up", "a/b", "/tmp/x", "", ".", "..", "a\0b", "a\nb", "a" * 201)
         ),
         ("axes: {seed: [1]}\n", ("run.dir=here",), "a sweep names its runs and their folders"),
         ("axes: {seed: [1]}\n", ("seed=2",), "this key is an axis of the sweep"),

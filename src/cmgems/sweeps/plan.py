@@ -63,7 +63,8 @@ def cross_axes(sweep_file: SweepFile) -> list[Point]:
         if not _is_folder_name(name):
             raise UserError(
                 f"{path}: axes: found the name {name!r}, wanted one that a folder in that of "
-                f"the sweep can have: 1 to {MAX_NAME} bytes, not `.`, not `..`, without `/`"
+                f"the sweep can have: 1 to {MAX_NAME} bytes that can be printed, without "
+                "`/`, neither `.` nor `..`"
             )
         if count > 1:
             raise UserError(f"{path}: axes: two runs would be named {name}, wanted one")
@@ -158,7 +159,12 @@ def _parse_axis(path: Path, name: str, value: Any) -> list[Point]:
 def _is_folder_name(name: str) -> bool:
     """Whether it names a folder in another one, and not that one, its parent or any other."""
     length = len(name.encode(errors="replace"))
-    return 0 < length <= MAX_NAME and name not in (".", "..") and not {"/", "\0"} & set(name)
+    return (
+        0 < length <= MAX_NAME
+        and name not in (".", "..")
+        and "/" not in name
+        and name.isprintable()
+    )
 
 
 def _value_name(key: str, value: Any) -> str:
