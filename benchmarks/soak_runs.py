@@ -230,7 +230,8 @@ def endurance(number: int, rng: np.random.Generator, folder: Path) -> Trial:
     child = Child(arguments("dropout", "single", path, *overrides), folder / "log")
     used: list[tuple[int, int, int]] = []
     while (ended := child.wait(0.5)) is None:
-        if (path / "checkpoints/last.ckpt").exists() and (now := _usage(child.pid)):
+        trained = 0 < _step(path / "metrics.csv") < STEPS  # what comes after is another matter
+        if trained and (now := _usage(child.pid)):
             used.append(now)
     if (failed := fault(ended, "10,000 steps")) is not None:
         return failed._replace(count=STEPS)
@@ -240,6 +241,14 @@ def endurance(number: int, rng: np.random.Generator, folder: Path) -> Trial:
     note = f"memory {growth[0] / 1024**2:+.1f} MB, files {growth[1]:+d}, threads {growth[2]:+d}"
     held = growth[0] < GROWTH and growth[1] <= 0 and growth[2] <= 0
     return Trial(HELD if held else LOST, note, STEPS)
+
+
+def _step(path: Path) -> int:
+    """The last step of `metrics.csv`, as far as it is written."""
+    if not path.exists():
+        return 0
+    lines = path.read_text().rpartition("\n")[0].splitlines()
+    return int(lines[-1].partition(",")[0]) if len(lines) > 1 else 0
 
 
 def _usage(pid: int) -> tuple[int, int, int] | None:
