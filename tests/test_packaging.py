@@ -96,13 +96,14 @@ def test_wheel_installs_and_every_module_imports(tmp_path):
     # A plain path, so that the .pth of the editable install in that folder is not read.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     code = """
-import importlib, pathlib, pkgutil, sys, cmgems
+import importlib, importlib.util, pathlib, pkgutil, sys, cmgems
 package = pathlib.Path(cmgems.__file__).parent
 assert package == pathlib.Path(sys.argv[1]) / "cmgems", package
 assert (package / "py.typed").is_file()
 names = [m.name for m in pkgutil.walk_packages(cmgems.__path__, "cmgems.")]
+has_triton = importlib.util.find_spec("triton")  # comes with torch for GPUs alone
 for name in names:
-    if name != "cmgems.__main__":
+    if name != "cmgems.__main__" and (has_triton or name != "cmgems.models.gelu_kernels"):
         importlib.import_module(name)
 assert {"cmgems.data_modules.pretraining", "cmgems.callbacks.curriculum"} <= set(names)
 print(len(names), cmgems.load_genome("sample").bases)

@@ -36,6 +36,7 @@ def test_every_line_is_run_or_says_why_not_and_no_reason_is_stale():
         "source .venv/bin/activate",
         "cmgems evaluate experiments/finetune/few_shot.yaml models=runs/chr20 tasks.root=data",
         "cmgems predict CLASSIFIER peaks.bed --genome hg38.fa --window 200 --out peaks.tsv",
+        "cmgems explain CLASSIFIER peaks.bed --genome hg38.fa --window 200 --out explained",
         "source .venv/bin/activate",
         LINES[-2].text,  # pip install
     ]
