@@ -4,14 +4,12 @@ from math import log, log2
 
 import numpy as np
 import pytest
-import torch
-from helpers.encoders import tiny_config
+from helpers.encoders import tiny_language_model
 from references.variants import slow_distribution
 
 from cmgems.explanation.of_language_model import LanguageModelExplainer
 from cmgems.explanation.substitutions import information_heights
 from cmgems.genome.alphabet import BASES, encode_bases
-from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization import OverlappingKmers
 
 TEXT = "ACGTTGCAACG"
@@ -19,11 +17,7 @@ TEXT = "ACGTTGCAACG"
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = MaskedLanguageModel(tiny_config(num_layers=1, hidden_size=16, num_heads=2)).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
-    return model
+    return tiny_language_model()
 
 
 def test_effects_are_log_ratios_of_the_distribution_of_a_hidden_base(model):

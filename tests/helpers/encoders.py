@@ -3,8 +3,10 @@
 from dataclasses import replace
 from itertools import product
 
+import torch
+
 from cmgems.models.blocks import MLPS
-from cmgems.models.encoder import EncoderConfig
+from cmgems.models.encoder import EncoderConfig, MaskedLanguageModel
 from cmgems.models.positions import POSITIONS
 
 BERT = EncoderConfig(
@@ -98,3 +100,12 @@ VARIANTS |= {
     for norm, positions in (("post", "learned"), ("pre", "alibi"), ("esm", "rotary"))
     for which in CONVOLUTIONS
 }
+
+
+def tiny_language_model() -> MaskedLanguageModel:
+    """One layer whose weights are large enough that each base matters."""
+    torch.manual_seed(0)
+    model = MaskedLanguageModel(tiny_config(num_layers=1, hidden_size=16, num_heads=2)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model

@@ -5,8 +5,7 @@ import os
 
 import numpy as np
 import pytest
-import torch
-from helpers.encoders import tiny_config
+from helpers.encoders import tiny_language_model
 from helpers.genome_files import build
 from helpers.made_variants import make_vcf
 from references.variants import leftmost, slow_variant_score
@@ -16,7 +15,6 @@ from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.genome.annotation.variants import Variant
 from cmgems.inference.likelihood import base_distribution
 from cmgems.inference.variants import ScoreOptions, score_variants
-from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization import OverlappingKmers
 
 MADE = 10_000 if "CMGEMS_FAULTS" in os.environ else 200
@@ -31,11 +29,7 @@ TEXT = random_dna(1, 60) + "ACACACACAC" + random_dna(2, 60)  # a repeat in the m
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = MaskedLanguageModel(tiny_config(num_layers=1, hidden_size=16, num_heads=2)).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
-    return model
+    return tiny_language_model()
 
 
 @pytest.fixture
