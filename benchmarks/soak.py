@@ -171,7 +171,13 @@ def soak(seconds: float, folder: Path, parts: list[str]) -> Journal:
             kept = folder / "faults" / f"{part}-{number}"
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(folder / "trial", kept, symlinks=True)
+        print(f"{part}: {_of_wanted(journal, part)}", flush=True)
     return journal
+
+
+def _of_wanted(journal: Journal, part: str) -> str:
+    wanted = PARTS[part].wanted
+    return f"{journal.tried(part):,} of {f'{wanted:,}' if wanted else 'all'}"
 
 
 def table(journal: Journal) -> str:
@@ -191,7 +197,7 @@ def table(journal: Journal) -> str:
     lines += ["| all | " + " | ".join(f"{x:,}" for x in totals) + " |", ""]
     lines += [f"10,000 steps: {entry['note']}." for entry in journal.of("endurance")]
     short = [
-        f"{part.text}: {journal.tried(name):,} of {f'{part.wanted:,}' if part.wanted else 'all'}"
+        f"{part.text}: {_of_wanted(journal, name)}"
         for name, part in PARTS.items()
         if not journal.is_complete(name)
     ]

@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
+import torch
 from soak_inputs import EXPERIMENTS, sequences
 from soak_outcomes import HELD, LOST, SILENT, Trial
 from soak_processes import (
@@ -79,7 +80,11 @@ def arguments(case: str, layout: str, folder: Path, *overrides: str) -> list[str
 
 
 def warm_up(folder: Path) -> None:
-    """Import and compile in this process what a run needs, which forked ones have then."""
+    """Import and compile in this process what a run needs, which forked ones have then.
+
+    In one thread: a process that is forked from one with a pool of threads waits for them for ever.
+    """
+    torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # forked processes would lack its thread
     path = folder / "warm"
     shutil.rmtree(path, ignore_errors=True)
