@@ -23,9 +23,9 @@ QUICK = [name for name in NAMES if name != "test_a_step_keeps_what_the_plan_says
 @pytest.mark.parametrize("names", [[name] for name in NAMES] if WHOLE else [QUICK], ids=len)
 def test_without_a_gpu(names):
     done = run(CASES, names)
-    if done.returncode < 0:  # torch has crashed: each in a process of its own tells
-        for name in names:
-            judge(run(CASES, [name]))
+    if done.returncode < 0:  # torch has crashed: each case in a process of its own tells
+        for case in cases_of(names):
+            judge(run(CASES, [case]))
     else:
         judge(done)
 
@@ -40,6 +40,14 @@ def run(cases, names, **environment):
     selected = [f"{cases}::{name}" for name in names] or [cases]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *selected]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+def cases_of(names):
+    """Each function with each of its parameters: `test_name[parameter]`."""
+    found = run(CASES, names, PYTEST_ADDOPTS="--collect-only").stdout
+    cases = re.findall(r"::(test_\S+)$", found, re.MULTILINE)
+    assert cases, found
+    return cases
 
 
 def judge(done):
