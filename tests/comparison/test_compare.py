@@ -18,7 +18,7 @@ from cmgems.comparison.metrics import HIDDEN_BITS
 from cmgems.comparison.page import page
 from cmgems.comparison.records import read_runs
 from cmgems.comparison.verdict import verdict
-from cmgems.comparison.write import as_terminal_text
+from cmgems.comparison.write import as_markdown_page, as_terminal_text
 from cmgems.config.loading import dump
 from cmgems.errors import UserError
 from cmgems.runs.experiment import load
@@ -218,6 +218,9 @@ def test_one_seed_says_nothing(tmp_path):
     write_run(tmp_path / "best", "genemask", 0, 1.90)
     comparison = compare(read_runs([tmp_path]))
     assert verdict(comparison)[0].startswith("Nothing can be concluded: fewer than two seeds")
+    text = as_markdown_page(comparison)
+    assert "Nothing is tested" in text
+    assert "corrected for" not in text
     assert comparison.warnings == ["one seed only, so no interval: best, random"]
 
 

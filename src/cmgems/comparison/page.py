@@ -15,7 +15,7 @@ from cmgems.comparison.metrics import (
     seconds_per_step,
     tokens_per_step,
 )
-from cmgems.comparison.plot import FIT_FROM, metrics_with_curves, references, styles
+from cmgems.comparison.plot import CURVES_NOTE, FIT_FROM, metrics_with_curves, references, styles
 from cmgems.comparison.records import Group
 from cmgems.comparison.styles import MAX_BANDS
 from cmgems.comparison.tables import VERDICT, Table, tables
@@ -55,7 +55,7 @@ def page(comparison: Comparison, title: str) -> str:
         f'<p class="note">Mean over seeds; the band reaches from the lowest to the highest seed '
         f"(with more than {MAX_BANDS} curves, of the one next to the mouse). Drag to zoom in, "
         f"double click to zoom out, click a name to hide it. Axes fit what comes after the first "
-        f"{FIT_FROM:.0%} of the runs.</p>",
+        f"{FIT_FROM:.0%} of the runs. {CURVES_NOTE}</p>",
         *(_chart(metric, number) for number, metric in enumerate(metrics_with_curves(comparison))),
         # The matrix is on top.
         *(_table(table) for table in tables(comparison) if not table.title.startswith(VERDICT)),

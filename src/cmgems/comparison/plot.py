@@ -39,6 +39,13 @@ def has_bands(comparison: Comparison) -> bool:
     return len(comparison.groups) <= MAX_BANDS
 
 
+# The best Markov model of a curve is another one than that of the final values.
+CURVES_NOTE = (
+    "Curves and their references are on the windows of validation amid training, final values on "
+    "those of validation.final_windows."
+)
+
+
 def metrics_with_curves(comparison: Comparison) -> list[Metric]:
     """Metrics that are known at more than one step."""
     return [metric for metric in comparison.results if has_curve(comparison.baseline, metric)]

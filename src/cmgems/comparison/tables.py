@@ -65,6 +65,8 @@ def matrix_table(matrix: Matrix, baseline: str) -> Table:
 
 
 def matrix_note(matrix: Matrix) -> str:
+    if not matrix.comparisons:
+        return "Nothing is tested, since intervals take two seeds."
     return (
         f"Better or worse: p below {ALPHA}, corrected for all {matrix.comparisons} comparisons of "
         f"this table (Holm). Not told apart is no proof of being equal: the 95 % intervals of the "
@@ -195,10 +197,11 @@ def _differences(comparison: Comparison, metric: Metric, matrix: Matrix) -> Tabl
         if windows
         else "Student's paired test over seeds"
     )
-    note = (
-        f"{metric.title} minus that of {label} with the same seed; {better} is better. {how}; p "
-        f"corrected for all {matrix.comparisons} comparisons of the verdict (Holm)."
-    )
+    note = f"{metric.title} minus that of {label} with the same seed; {better} is better."
+    if matrix.comparisons:
+        note += (
+            f" {how}; p corrected for all {matrix.comparisons} comparisons of the verdict (Holm)."
+        )
     return Table(f"Differences from {label}: {metric.title}", head, rows, note)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cmgems.comparison.compare import Comparison
 from cmgems.comparison.page import page
-from cmgems.comparison.plot import has_bands, plot
+from cmgems.comparison.plot import CURVES_NOTE, has_bands, plot
 from cmgems.comparison.tables import as_markdown, as_text, runs_csv, tables
 from cmgems.comparison.verdict import verdict
 from cmgems.utils.escapes import markdown_text, printable
@@ -27,7 +27,12 @@ def as_markdown_page(comparison: Comparison) -> str:
     band = "Mean over seeds."
     if has_bands(comparison):
         band = "Mean over seeds; the band reaches from the lowest to the highest seed."
-    parts = ["\n".join(lines), plotted, band, "\n".join(map(as_markdown, tables(comparison)))]
+    parts = [
+        "\n".join(lines),
+        plotted,
+        f"{band} {CURVES_NOTE}",
+        "\n".join(map(as_markdown, tables(comparison))),
+    ]
     return "\n\n".join(parts)
 
 
