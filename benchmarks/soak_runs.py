@@ -220,14 +220,14 @@ def _in_shell(shell: str, name: str, folder: Path) -> Trial:
     return judge(ended, path, wanted, name)
 
 
-STEPS = 10_000
+STEPS, LOGGED = 10_000, 50  # of a long run, and each so many of them are logged
 GROWTH = 16 * 1024**2  # bytes of resident memory that the second half of a run may add
 
 
 def endurance(number: int, rng: np.random.Generator, folder: Path) -> Trial:
     """Memory, open files and threads of a run of 10,000 steps: its second half adds none."""
     path = folder / "run"
-    overrides = [f"train.max_steps={STEPS}", "train.log_every_n_steps=50"]
+    overrides = [f"train.max_steps={STEPS}", f"train.log_every_n_steps={LOGGED}"]
     overrides += [
         f"validation.every_n_steps={STEPS // 20}",
         "curriculum.strategies=[loss_adaptive]",
@@ -235,8 +235,9 @@ def endurance(number: int, rng: np.random.Generator, folder: Path) -> Trial:
     child = Child(arguments("dropout", "single", path, *overrides), folder / "log")
     used: list[tuple[int, int, int]] = []
     while (ended := child.wait(0.5)) is None:
-        trained = 0 < _step(path / "metrics.csv") < STEPS  # what comes after is another matter
-        if trained and (now := _usage(child.pid)):
+        # The evaluation at the end is another matter; the last steps are logged after it.
+        is_training = 0 < _step(path / "metrics.csv") < STEPS - LOGGED
+        if is_training and (now := _usage(child.pid)):
             used.append(now)
     if (failed := fault(ended, "10,000 steps")) is not None:
         return failed._replace(count=STEPS)
