@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except RunFailed as error:
         print(message_line(f"cmgems {args.command}: {error}"), file=sys.stderr)
-        return 1
+        return error.exit_code
     except RunStopped as stopped:
         print(f"cmgems {args.command}: {stopped}", file=sys.stderr)
         return 128 + stopped.signal_number

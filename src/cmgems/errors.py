@@ -10,7 +10,18 @@ class UserError(Exception):
 
 
 class RunFailed(Exception):
-    """A run cannot continue. The message is one line; the command line ends with exit code 1."""
+    """A run cannot continue. The message is one line; the command line ends with this exit code.
+
+    Parameters
+    ----------
+    message : str
+    exit_code : int
+        1, or 128 + n where signal n has stopped another rank of the run.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class RunStopped(Exception):

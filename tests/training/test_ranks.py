@@ -51,10 +51,20 @@ def test_the_rank_that_died_is_named(started):
 
 
 def test_a_rank_that_a_signal_stopped_gives_its_exit_code(started):
-    stopped = subprocess.Popen(["sh", "-c", "exit 130"])
-    stopped.wait()
+    """128 + n, whether it saved itself at signal n or, still being started, was killed by it."""
+    stopped, killed, crashed = (
+        subprocess.Popen(["sh", "-c", script])
+        for script in ("exit 130", "kill -TERM $$", "kill -KILL $$")
+    )
+    assert (stopped.wait(), killed.wait(), crashed.wait()) == (130, -signal.SIGTERM, -9)
     assert stop_code(list(started)) == 1
     assert stop_code([*started, stopped]) == 130
+    assert stop_code([*started, killed]) == 143
+    assert stop_code([*started, crashed]) == 1
+    with pytest.raises(RunFailed, match="rank 2 was killed by signal 15, so the run ends") as ended:
+        with lost_connections_reported(launcher(started[0], killed)):
+            raise RuntimeError(GLOO)
+    assert ended.value.exit_code == 143
 
 
 def test_a_lost_connection_is_one_line_and_no_rank_is_left(started, monkeypatch):

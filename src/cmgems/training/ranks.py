@@ -63,9 +63,13 @@ def dead_rank(processes: list[Popen]) -> str:
 
 
 def stop_code(processes: list[Popen]) -> int:
-    """What this rank ends with: as another one that a signal has stopped, else 1."""
-    stopped = {128 + number for number in STOP_SIGNALS}
-    return min(stopped.intersection(process.poll() for process in processes), default=1)
+    """What this rank ends with: as another one that a signal has stopped, else 1.
+
+    Such a signal kills a rank that is still being started, and makes a later one save itself.
+    """
+    codes = {process.poll() for process in processes}
+    stopped = (128 + number for number in STOP_SIGNALS if codes & {128 + number, -number})
+    return min(stopped, default=1)
 
 
 def dead_first_rank() -> str:
@@ -121,9 +125,10 @@ def lost_connections_reported(launcher: object) -> Iterator[None]:
                 reason = f"rank {rank} has lost the connection to another rank"
                 break
             time.sleep(POLL_SECONDS / 5)
+        code = stop_code(processes)
         for process in processes:
             process.kill()
-        raise RunFailed(f"{reason}, so the run ends; {REMEDY}") from error
+        raise RunFailed(f"{reason}, so the run ends; {REMEDY}", code) from error
     finally:
         _over.set()
 
