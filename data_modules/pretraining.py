@@ -18,18 +18,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config.encoders import max_positions
 from cmgems.config.schema import Experiment
-from cmgems.data_modules.split import split_genome
-from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
-from cmgems.data_modules.windows import (
-    WindowBatch,
+from cmgems.data_modules.sampling import (
+    GenomeShare,
     Windows,
     WindowSampling,
-    WindowStream,
-    collate,
-    sample_epoch,
+    sample_mixed_epoch,
     sample_windows,
-    with_tokens,
 )
+from cmgems.data_modules.split import GenomePart, join_splits, split_genomes
+from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
+from cmgems.data_modules.windows import WindowBatch, WindowStream, collate, with_tokens
 from cmgems.difficulty.repeats import Repeats, genome_repeats
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
@@ -42,18 +40,23 @@ _WINDOWS_AT_A_TIME = 1 << 18  # of those that a run was trained on
 
 
 class GenomeDataModule(L.LightningDataModule):
-    """Training and validation windows of one genome, from regions that never overlap.
+    """Training and validation windows of a genome or several, from regions that never overlap.
 
     Parameters
     ----------
     experiment : Experiment
     genome : Genome
-        The one that the experiment names.
+        The one that the experiment names (`cmgems.genome.joined.load_pretraining_genome`).
+
+    Attributes
+    ----------
+    parts : tuple of GenomePart
+        The genomes, if there are several, in the order of their codes.
 
     Raises
     ------
     UserError
-        If the genome is too small for a window of training or of validation.
+        If a genome is too small for a window of training or of validation.
     """
 
     trainer: L.Trainer  # Lightning sets it before it asks for a loader
@@ -73,22 +76,17 @@ class GenomeDataModule(L.LightningDataModule):
         sampling = WindowSampling(
             data.window_length, data.min_window_length, data.full_length_fraction
         )
-        self.split = split_genome(data, genome)
+        self.parts = split_genomes(data, genome)
+        self.split = join_splits([part.split for part in self.parts])
         self.train_spans, self.validation_spans = self.split.training, self.split.validation
+        for part in self.parts:
+            _check_length(part, data.window_length)
+        self.training = [GenomeShare(part.split.training, part.share) for part in self.parts]
+        validation = [GenomeShare(part.split.validation, part.share) for part in self.parts]
         self.windows = WindowStream(
-            self.codes, self.train_spans, sampling, experiment.seed, data.strands == "both"
+            self.codes, self.training, sampling, experiment.seed, data.strands == "both"
         )
-        for purpose, spans in (
-            ("training", self.train_spans),
-            ("validation", self.validation_spans),
-        ):
-            if not ((spans.end - spans.start) >= data.window_length).any():
-                raise UserError(
-                    f"data.genome: {genome.name} has no stretch of {data.window_length} known "
-                    f"bases for {purpose}, wanted a larger genome, more of it in data.regions, "
-                    "other data.validation_contigs or a smaller data.window_length"
-                )
-        sampled = sample_epoch(self.validation_spans, sampling, VALIDATION_SEED, epoch=0)
+        sampled = sample_mixed_epoch(validation, sampling, VALIDATION_SEED)
         self.validation_windows = sampled.first(experiment.validation.windows)
         self.final_windows = sampled.first(experiment.validation.final_windows)
         weighs_repeats = experiment.masking.repeat_weight != 1.0
@@ -146,9 +144,7 @@ class GenomeDataModule(L.LightningDataModule):
         They are drawn anew, not from the stream that training draws from: that one stays in the
         epoch where it is.
         """
-        stream = WindowStream(
-            self.codes, self.train_spans, self.windows.sampling, self.windows.seed
-        )
+        stream = WindowStream(self.codes, self.training, self.windows.sampling, self.windows.seed)
         total = self.max_steps * self.global_batch_size
         for first in range(0, total, _WINDOWS_AT_A_TIME):
             part = stream.windows(first, min(_WINDOWS_AT_A_TIME, total - first))
@@ -177,7 +173,21 @@ class GenomeDataModule(L.LightningDataModule):
 
     def corpus(self, count: int, length: int) -> np.ndarray:
         """Base codes [count, length] of training windows, to measure masks on; always the same."""
-        return sample_windows(self.codes, self.train_spans, count, length)
+        return sample_windows(self.codes, self.training, count, length)
+
+
+def _check_length(part: GenomePart, window_length: int) -> None:
+    """Refuse a genome without a full window of training or of validation."""
+    for purpose, spans in (
+        ("training", part.split.training),
+        ("validation", part.split.validation),
+    ):
+        if not ((spans.end - spans.start) >= window_length).any():
+            raise UserError(
+                f"data.genome: {part.name} has no stretch of {window_length} known bases for "
+                f"{purpose}, wanted a larger genome, more of it in data.regions, other "
+                "data.validation_contigs or a smaller data.window_length"
+            )
 
 
 class MicroBatchDataset(Dataset):

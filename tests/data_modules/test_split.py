@@ -8,8 +8,9 @@ from references.intervals import members
 
 from cmgems.config.schema import Data
 from cmgems.data_modules.pretraining import GenomeDataModule
+from cmgems.data_modules.sampling import GenomeShare, WindowSampling
 from cmgems.data_modules.split import split_genome
-from cmgems.data_modules.windows import WindowSampling, WindowStream
+from cmgems.data_modules.windows import WindowStream
 from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import reverse_complement
@@ -102,7 +103,7 @@ def test_a_run_goes_on_with_its_own_stretches_alone(genome, bed):
 def streams(genome, **more):
     spans = Spans(np.array([0]), np.array([100_000]))
     sampling = WindowSampling(full_length=50, min_length=20, full_length_fraction=0.5)
-    return [WindowStream(genome.codes, spans, sampling, 7, **more) for _ in range(2)]
+    return [WindowStream(genome.codes, [GenomeShare(spans)], sampling, 7, **more) for _ in range(2)]
 
 
 def test_half_of_the_windows_are_reverse_complements_by_their_number(genome):

@@ -6,6 +6,7 @@ The help (`cmgems pretrain --help`), the error messages and the tests read these
 from dataclasses import dataclass, field
 
 from cmgems.config.encoders import Model
+from cmgems.config.genomes import GenomeSource
 from cmgems.config.options import option
 
 
@@ -26,6 +27,13 @@ class Data:
         "sample",
         "genome: `sample` (4 Mb of human chromosome 20), a genome store, a FASTA, 2bit or GenBank "
         "file, or a name that `cmgems data list` shows (hg38, hg38/chr20), which is fetched once",
+    )
+    genomes: tuple[GenomeSource, ...] = option(
+        None,
+        "several genomes in place of data.genome: entries `{path: hg38, weight: 2}`, each perhaps "
+        "with regions, exclude, validation_contigs, test_contigs (docs/regions.md); a genome's "
+        "share of the windows is its weight over the sum of the weights",
+        factory=tuple,
     )
     regions: tuple[str, ...] = option(
         None,
