@@ -6,7 +6,7 @@ ranks sees the same windows in the same steps.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config.encoders import max_positions
-from cmgems.config.schema import Experiment
+from cmgems.config.schema import Experiment, Masking
 from cmgems.data_modules.sampling import (
     GenomeShare,
     Windows,
@@ -28,7 +28,7 @@ from cmgems.data_modules.sampling import (
 from cmgems.data_modules.split import GenomePart, join_splits, split_genomes
 from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
 from cmgems.data_modules.windows import WindowBatch, WindowStream, collate, with_tokens
-from cmgems.difficulty.repeats import Repeats, genome_repeats
+from cmgems.difficulty.repeats import genome_repeats
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import Spans
@@ -37,6 +37,7 @@ from cmgems.utils.rng import derive_key, sequence_keys
 
 VALIDATION_SEED = 0  # all runs on a genome are validated on the same windows and masks
 _WINDOWS_AT_A_TIME = 1 << 18  # of those that a run was trained on
+IsRepeat = Callable[[int, int], np.ndarray]  # start and length of a stretch -> bool [length]
 
 
 class GenomeDataModule(L.LightningDataModule):
@@ -89,8 +90,7 @@ class GenomeDataModule(L.LightningDataModule):
         sampled = sample_mixed_epoch(validation, sampling, VALIDATION_SEED)
         self.validation_windows = sampled.first(experiment.validation.windows)
         self.final_windows = sampled.first(experiment.validation.final_windows)
-        weighs_repeats = experiment.masking.repeat_weight != 1.0
-        self.repeats = genome_repeats(genome) if weighs_repeats else None
+        self.is_repeat = _find_repeats(experiment.masking, genome)
         self.judge_windows = self.final_windows.first(experiment.validation.judge_windows)
         self.is_final = False  # whether a validation is that of the final windows
 
@@ -159,21 +159,36 @@ class GenomeDataModule(L.LightningDataModule):
             batch = cut_between_tokens(
                 batch, self.codes, self.tokenization, self.token_store, columns
             )
-        if self.repeats is not None:
-            batch = batch._replace(in_repeat_BL=self._in_repeat(batch, self.repeats))
+        if self.is_repeat is not None:
+            batch = batch._replace(in_repeat_BL=_in_repeat(batch, self.is_repeat))
         return with_tokens(batch, self.tokenization, columns)
-
-    def _in_repeat(self, batch: WindowBatch, repeats: Repeats) -> Tensor:
-        """bool [B, L]: whether each base is in a repeat; False behind the end of a window."""
-        in_repeat_BL = np.zeros(batch.codes_BL.shape, bool)
-        for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
-            held = repeats.holds(start, bases)
-            in_repeat_BL[row, :bases] = held[::-1] if batch.is_reverse(row) else held
-        return torch.from_numpy(in_repeat_BL)
 
     def corpus(self, count: int, length: int) -> np.ndarray:
         """Base codes [count, length] of training windows, to measure masks on; always the same."""
         return sample_windows(self.codes, self.training, count, length)
+
+
+def _find_repeats(masking: Masking, genome: Genome) -> IsRepeat | None:
+    """Which bases the loss weighs as repeats; None where it weighs all alike."""
+    if masking.repeat_weight == 1.0:
+        return None
+    if masking.repeats == "copies":
+        return genome_repeats(genome).holds
+    if not genome.soft_masked:
+        raise UserError(
+            f"masking.repeats: found soft_mask, but {genome.name} has no soft-masked bases; wanted "
+            "copies, or a store with them: cmgems genome SOURCE --repeats FILE --out DIR"
+        )
+    return lambda start, length: genome.soft_mask(start, start + length)
+
+
+def _in_repeat(batch: WindowBatch, is_repeat: IsRepeat) -> Tensor:
+    """bool [B, L]: whether each base is in a repeat; False behind the end of a window."""
+    in_repeat_BL = np.zeros(batch.codes_BL.shape, bool)
+    for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
+        held = is_repeat(start, bases)
+        in_repeat_BL[row, :bases] = held[::-1] if batch.is_reverse(row) else held
+    return torch.from_numpy(in_repeat_BL)
 
 
 def _check_length(part: GenomePart, window_length: int) -> None:

@@ -1,10 +1,12 @@
 """Pretraining on several genomes: their stretches, shares, and that a window has one number."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cmgems.config.genomes import GenomeSource
-from cmgems.config.schema import Data, Experiment, Train, Validation
+from cmgems.config.schema import Data, Experiment, Masking, Train, Validation
 from cmgems.data_modules.pretraining import GenomeDataModule, MicroBatchDataset
 from cmgems.data_modules.split import split_genome
 from cmgems.errors import UserError
@@ -18,15 +20,13 @@ LENGTHS = {"yeast": (60_000, 9_000), "worm": (30_000, 30_000)}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Two genomes with contigs of the same names, one partly in lower case, and regions of one."""
+    """Two genomes with contigs of the same names, one of them in lower case, and regions."""
     folder = tmp_path_factory.mktemp("genomes")
     generator = np.random.default_rng(0)
     for name, lengths in LENGTHS.items():
-        letters = b"acgt" if name == "worm" else b"ACGT"
-        contigs = [
-            np.frombuffer(letters, np.uint8)[generator.integers(0, 4, n)].tobytes().decode()
-            for n in lengths
-        ]
+        contigs = ["".join(generator.choice([*"ACGT"], n)) for n in lengths]
+        if name == "worm":
+            contigs[0] = contigs[0].lower()
         text = "".join(f">chr{i}\n{c}\n" for i, c in enumerate(contigs, start=1))
         (folder / f"{name}.fa").write_text(text)
     (folder / "regions.bed").write_text("1\t500\t20000\nchr2\t0\t8000\nchr9\t0\t10\n")
@@ -131,21 +131,39 @@ def test_validation_and_the_corpus_of_masks_have_the_shares_too(data):
 
 
 def test_strata_are_by_genome_and_by_case(data):
-    """One window of each genome; the worm is soft-masked."""
+    """Of the worm, the first contig is soft-masked and the second is not."""
     worm = data.parts[1].start
     counted_BL = np.array([[True, True, False, True], [False, True, True, False]])
     start_B = np.array([worm + 100, len(data.codes) - 3])
     masked = MaskedWindows(np.zeros((2, 4), np.uint8), counted_BL, counted_BL, start_B)
     strata = strata_by_place(data.genome, data.parts, masked)
     assert {name: held.tolist() for name, held in strata.items()} == {
-        "soft_masked": [True] * 5,
+        "soft_masked": [True] * 3 + [False] * 2,
         "genome_yeast": [False] * 5,
         "genome_worm": [True] * 5,
     }
-    both = masked._replace(start_B=np.array([0, worm - 3]))  # into the worm's first base
+    both = masked._replace(start_B=np.array([0, worm + 100]))
     strata = strata_by_place(data.genome, data.parts, both)
-    assert strata["soft_masked"].tolist() == [False] * 5
-    assert strata["genome_yeast"].tolist() == [True] * 5
+    assert strata["soft_masked"].tolist() == [False] * 3 + [True] * 2
+    assert strata["genome_yeast"].tolist() == [True] * 3 + [False] * 2
+
+
+def test_repeats_by_the_case_follow_the_strand(experiment, data):
+    masking = Masking(repeat_weight=0.1, repeats="soft_mask")
+    weighted = GenomeDataModule(replace(experiment, masking=masking), data.genome)
+    batch = weighted.on_before_batch_transfer(weighted.windows.batch(0, 200), 0)
+    first = data.parts[1].start
+    for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
+        is_lower = [first <= base < first + 30_000 for base in range(start, start + bases)]
+        wanted = is_lower[::-1] if batch.reverse[row] else is_lower
+        assert batch.in_repeat_BL[row, :bases].tolist() == wanted
+        assert not batch.in_repeat_BL[row, bases:].any()
+    assert 0 < sum(row.any() for row in batch.in_repeat_BL) < 60
+    upper = Data(genome=experiment.data.genomes[0].path, window_length=100)
+    with pytest.raises(
+        UserError, match=r"masking\.repeats: found soft_mask, but yeast has no soft"
+    ):
+        GenomeDataModule(Experiment(data=upper, masking=masking), load_genome(upper.genome))
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_repeats_and_tokens_follow_the_strand(genome, tiny, experiment):
     assert 0 < sum(batch.reverse) < 16
     for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
         codes = np.array(genome.codes[start : start + bases])
-        repeats = data.repeats.holds(start, bases)
+        repeats = data.is_repeat(start, bases)
         if batch.reverse[row]:
             codes, repeats = reverse_complement(codes), repeats[::-1]
         assert np.array_equal(batch.codes_BL[row, :bases].numpy(), codes)

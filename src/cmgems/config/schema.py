@@ -143,10 +143,16 @@ class Masking:
     )
     repeat_weight: float = option(
         1.0,
-        "weight in the training loss of masked bases in repeats, next to 1 for all others; "
-        "repeats are words of 16 bases with 10 copies in the genome",
+        "weight in the training loss of masked bases in repeats, next to 1 for all others",
         low=0.0,
         high=1.0,
+    )
+    repeats: str = option(
+        "copies",
+        "what repeat_weight takes for repeats: `copies`, words of 16 bases with 10 copies in the "
+        "genome, or `soft_mask`, what is in lower case in its file, or in its BED of repeats "
+        "(cmgems genome --repeats)",
+        choices=("copies", "soft_mask"),
     )
     temperature: float = option(
         0.1,
