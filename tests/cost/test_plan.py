@@ -233,7 +233,7 @@ def test_measure_times_real_steps():
 
 def test_a_plan_of_byte_pairs_learns_none(monkeypatch):
     """Not even the genome has to be there: the size of the vocabulary is in the experiment."""
-    monkeypatch.setattr("cmgems.tokenization.load_genome", None)
+    monkeypatch.setattr("cmgems.tokenization.load_pretraining_genome", None)
     sizes = ["model.num_layers=1", "model.hidden_size=32", "train.micro_batch_size=2"]
     overrides = ["data.genome=nowhere.fa", "data.bpe_vocab_size=1024", *sizes]
     planned = plan(load(EXPERIMENTS / "pretrain/bpe.yaml", overrides), CPU, measure=True)
