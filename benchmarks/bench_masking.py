@@ -19,7 +19,8 @@ import torch.nn.functional as F
 
 from cmgems.config.encoders import Model
 from cmgems.config.schema import Experiment
-from cmgems.data_modules.windows import WindowBatch, sample_windows
+from cmgems.data_modules.sampling import GenomeShare, sample_windows
+from cmgems.data_modules.windows import WindowBatch
 from cmgems.difficulty.markov_bits import genome_markov_bits
 from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.difficulty.table import rank_scores
@@ -72,7 +73,8 @@ def main() -> None:
 
 def set_up(device: torch.device) -> tuple[Masker, WindowBatch]:
     genome = load_genome("sample")
-    codes = sample_windows(genome.codes, unambiguous_spans(genome.codes), 1024, BASES)
+    whole = [GenomeShare(unambiguous_spans(genome.codes))]
+    codes = sample_windows(genome.codes, whole, 1024, BASES)
     codes_BL = torch.from_numpy(codes)
     rank_V = torch.from_numpy(compute_pmi_table(genome, K).rank)
     masker = Masker(

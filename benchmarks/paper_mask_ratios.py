@@ -11,7 +11,8 @@ import sys
 import numpy as np
 import torch
 
-from cmgems.data_modules.windows import WindowSampling, WindowStream, sample_windows
+from cmgems.data_modules.sampling import GenomeShare, WindowSampling, sample_windows
+from cmgems.data_modules.windows import WindowStream
 from cmgems.difficulty.markov_bits import genome_markov_bits
 from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.difficulty.table import rank_scores
@@ -34,10 +35,10 @@ KINDS = {
 
 def main() -> None:
     genome = load_genome(sys.argv[1] if len(sys.argv) > 1 else "sample")
-    spans = unambiguous_spans(genome.codes)
+    whole = [GenomeShare(unambiguous_spans(genome.codes))]
     rank_V = torch.from_numpy(compute_pmi_table(genome, K).rank)
     corpus_BK = OverlappingKmers(K).encode(
-        torch.from_numpy(sample_windows(genome.codes, spans, 1024, 510))
+        torch.from_numpy(sample_windows(genome.codes, whole, 1024, 510))
     )
     markov_rank_V = torch.from_numpy(rank_scores(genome_markov_bits(genome, K)))
     solved, paper = (
@@ -51,7 +52,7 @@ def main() -> None:
         for paper in (False, True)
     )
     streams = {
-        kind: WindowStream(genome.codes, spans, sampling, 1) for kind, sampling in KINDS.items()
+        kind: WindowStream(genome.codes, whole, sampling, 1) for kind, sampling in KINDS.items()
     }
     print(f"| strategy | centre rate | {' | '.join(KINDS)} | solved for 0.15 (mix) |")
     print("|" + " --- |" * (len(KINDS) + 3))

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from cmgems.callbacks.checkpoints import StopOnSignal
 from cmgems.callbacks.training_log import is_final, write
 from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
-from cmgems.data_modules.windows import WindowBatch, Windows
+from cmgems.data_modules.sampling import Windows
+from cmgems.data_modules.windows import WindowBatch
 from cmgems.training.collection import CollectedPredictions
 from cmgems.training.final_references import (
     AllReferences,

@@ -6,7 +6,7 @@ ranks sees the same windows in the same steps.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -17,20 +17,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cmgems.config.encoders import max_positions
-from cmgems.config.schema import Experiment
-from cmgems.data_modules.split import split_genome
-from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
-from cmgems.data_modules.windows import (
-    WindowBatch,
+from cmgems.config.schema import Experiment, Masking
+from cmgems.data_modules.sampling import (
+    GenomeShare,
     Windows,
     WindowSampling,
-    WindowStream,
-    collate,
-    sample_epoch,
+    sample_mixed_epoch,
     sample_windows,
-    with_tokens,
 )
-from cmgems.difficulty.repeats import Repeats, genome_repeats
+from cmgems.data_modules.split import GenomePart, join_splits, split_genomes
+from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
+from cmgems.data_modules.windows import WindowBatch, WindowStream, collate, with_tokens
+from cmgems.difficulty.repeats import genome_repeats
 from cmgems.errors import UserError
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import Spans
@@ -39,21 +37,27 @@ from cmgems.utils.rng import derive_key, sequence_keys
 
 VALIDATION_SEED = 0  # all runs on a genome are validated on the same windows and masks
 _WINDOWS_AT_A_TIME = 1 << 18  # of those that a run was trained on
+IsRepeat = Callable[[int, int], np.ndarray]  # start and length of a stretch -> bool [length]
 
 
 class GenomeDataModule(L.LightningDataModule):
-    """Training and validation windows of one genome, from regions that never overlap.
+    """Training and validation windows of a genome or several, from regions that never overlap.
 
     Parameters
     ----------
     experiment : Experiment
     genome : Genome
-        The one that the experiment names.
+        The one that the experiment names (`cmgems.genome.joined.load_pretraining_genome`).
+
+    Attributes
+    ----------
+    parts : tuple of GenomePart
+        The genomes, if there are several, in the order of their codes.
 
     Raises
     ------
     UserError
-        If the genome is too small for a window of training or of validation.
+        If a genome is too small for a window of training or of validation.
     """
 
     trainer: L.Trainer  # Lightning sets it before it asks for a loader
@@ -73,26 +77,20 @@ class GenomeDataModule(L.LightningDataModule):
         sampling = WindowSampling(
             data.window_length, data.min_window_length, data.full_length_fraction
         )
-        self.split = split_genome(data, genome)
+        self.parts = split_genomes(data, genome)
+        self.split = join_splits([part.split for part in self.parts])
         self.train_spans, self.validation_spans = self.split.training, self.split.validation
+        for part in self.parts:
+            _check_length(part, data.window_length)
+        self.training = [GenomeShare(part.split.training, part.share) for part in self.parts]
+        validation = [GenomeShare(part.split.validation, part.share) for part in self.parts]
         self.windows = WindowStream(
-            self.codes, self.train_spans, sampling, experiment.seed, data.strands == "both"
+            self.codes, self.training, sampling, experiment.seed, data.strands == "both"
         )
-        for purpose, spans in (
-            ("training", self.train_spans),
-            ("validation", self.validation_spans),
-        ):
-            if not ((spans.end - spans.start) >= data.window_length).any():
-                raise UserError(
-                    f"data.genome: {genome.name} has no stretch of {data.window_length} known "
-                    f"bases for {purpose}, wanted a larger genome, more of it in data.regions, "
-                    "other data.validation_contigs or a smaller data.window_length"
-                )
-        sampled = sample_epoch(self.validation_spans, sampling, VALIDATION_SEED, epoch=0)
+        sampled = sample_mixed_epoch(validation, sampling, VALIDATION_SEED)
         self.validation_windows = sampled.first(experiment.validation.windows)
         self.final_windows = sampled.first(experiment.validation.final_windows)
-        weighs_repeats = experiment.masking.repeat_weight != 1.0
-        self.repeats = genome_repeats(genome) if weighs_repeats else None
+        self.is_repeat = _find_repeats(experiment.masking, genome)
         self.judge_windows = self.final_windows.first(experiment.validation.judge_windows)
         self.is_final = False  # whether a validation is that of the final windows
 
@@ -146,9 +144,7 @@ class GenomeDataModule(L.LightningDataModule):
         They are drawn anew, not from the stream that training draws from: that one stays in the
         epoch where it is.
         """
-        stream = WindowStream(
-            self.codes, self.train_spans, self.windows.sampling, self.windows.seed
-        )
+        stream = WindowStream(self.codes, self.training, self.windows.sampling, self.windows.seed)
         total = self.max_steps * self.global_batch_size
         for first in range(0, total, _WINDOWS_AT_A_TIME):
             part = stream.windows(first, min(_WINDOWS_AT_A_TIME, total - first))
@@ -163,21 +159,50 @@ class GenomeDataModule(L.LightningDataModule):
             batch = cut_between_tokens(
                 batch, self.codes, self.tokenization, self.token_store, columns
             )
-        if self.repeats is not None:
-            batch = batch._replace(in_repeat_BL=self._in_repeat(batch, self.repeats))
+        if self.is_repeat is not None:
+            batch = batch._replace(in_repeat_BL=_in_repeat(batch, self.is_repeat))
         return with_tokens(batch, self.tokenization, columns)
-
-    def _in_repeat(self, batch: WindowBatch, repeats: Repeats) -> Tensor:
-        """bool [B, L]: whether each base is in a repeat; False behind the end of a window."""
-        in_repeat_BL = np.zeros(batch.codes_BL.shape, bool)
-        for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
-            held = repeats.holds(start, bases)
-            in_repeat_BL[row, :bases] = held[::-1] if batch.is_reverse(row) else held
-        return torch.from_numpy(in_repeat_BL)
 
     def corpus(self, count: int, length: int) -> np.ndarray:
         """Base codes [count, length] of training windows, to measure masks on; always the same."""
-        return sample_windows(self.codes, self.train_spans, count, length)
+        return sample_windows(self.codes, self.training, count, length)
+
+
+def _find_repeats(masking: Masking, genome: Genome) -> IsRepeat | None:
+    """Which bases the loss weighs as repeats; None where it weighs all alike."""
+    if masking.repeat_weight == 1.0:
+        return None
+    if masking.repeats == "copies":
+        return genome_repeats(genome).holds
+    if not genome.soft_masked:
+        raise UserError(
+            f"masking.repeats: found soft_mask, but {genome.name} has no soft-masked bases; wanted "
+            "copies, or a store with them: cmgems genome SOURCE --repeats FILE --out DIR"
+        )
+    return lambda start, length: genome.soft_mask(start, start + length)
+
+
+def _in_repeat(batch: WindowBatch, is_repeat: IsRepeat) -> Tensor:
+    """bool [B, L]: whether each base is in a repeat; False behind the end of a window."""
+    in_repeat_BL = np.zeros(batch.codes_BL.shape, bool)
+    for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
+        held = is_repeat(start, bases)
+        in_repeat_BL[row, :bases] = held[::-1] if batch.is_reverse(row) else held
+    return torch.from_numpy(in_repeat_BL)
+
+
+def _check_length(part: GenomePart, window_length: int) -> None:
+    """Refuse a genome without a full window of training or of validation."""
+    for purpose, spans in (
+        ("training", part.split.training),
+        ("validation", part.split.validation),
+    ):
+        if not ((spans.end - spans.start) >= window_length).any():
+            raise UserError(
+                f"data.genome: {part.name} has no stretch of {window_length} known bases for "
+                f"{purpose}, wanted a larger genome, more of it in data.regions, other "
+                "data.validation_contigs or a smaller data.window_length"
+            )
 
 
 class MicroBatchDataset(Dataset):

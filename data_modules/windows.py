@@ -1,9 +1,10 @@
-"""Pretraining windows: regions of the genome are cut into windows, which are collated into batches.
+"""The stream of training windows, and the batches that windows are collated into.
 
 Coordinates are offsets into `Genome.codes` (uint8 base codes, A T C G other = 0 1 2 3 4, contigs
 separated by one code 4), so a stretch without a code above 3 is part of one contig.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,34 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cmgems.data_modules.sampling import GenomeShare, MixedWindows, Windows, WindowSampling
 from cmgems.genome.alphabet import AMBIGUOUS, reverse_complement
-from cmgems.genome.spans import Spans
 from cmgems.tokenization.base import PAD, Tokenization
-from cmgems.utils.kernels import kernel
-from cmgems.utils.rng import derive_key, generator, sequence_keys
-
-
-class Windows(NamedTuple):
-    """Windows of a genome: int64 offsets [N] and int32 lengths [N], in the order of use."""
-
-    start: np.ndarray
-    length: np.ndarray
-
-    def first(self, count: int) -> "Windows":
-        """The first windows, at most so many as there are."""
-        return Windows(self.start[:count], self.length[:count])
-
-
-class WindowSampling(NamedTuple):
-    """How spans are cut (as in DNABERT).
-
-    A window has the full length with probability `full_length_fraction`, else a length uniform in
-    min_length .. full_length.
-    """
-
-    full_length: int
-    min_length: int
-    full_length_fraction: float
+from cmgems.utils.rng import derive_key, sequence_keys
 
 
 class WindowBatch(NamedTuple):
@@ -97,100 +74,36 @@ def with_tokens(batch: WindowBatch, tokenization: Tokenization, min_tokens: int 
     return batch._replace(ids_BK=ids_BK, tokens=tokens, tokens_B=tokens_B)
 
 
-def sample_epoch(spans: Spans, sampling: WindowSampling, seed: int, epoch: int) -> Windows:
-    """Consecutive, non-overlapping windows of all spans, shuffled; each epoch is cut anew."""
-    rng = generator(seed, f"windows of epoch {epoch}")
-    max_windows = int(((spans.end - spans.start) // sampling.min_length + 1).sum())
-    # A fifth more than expected: many deviations away for large genomes, and the maximum for tiny
-    # ones.
-    num_lengths = min(
-        max_windows, 64 + int(1.2 * spans.bases / _mean_length(sampling)) + len(spans.start)
-    )
-    full = rng.random(num_lengths) < sampling.full_length_fraction
-    lengths = np.where(
-        full,
-        sampling.full_length,
-        rng.integers(sampling.min_length, sampling.full_length + 1, num_lengths),
-    )
-    start, length = _cut_spans(
-        spans.start, spans.end, lengths.astype(np.int32), sampling.min_length
-    )
-    order = rng.permutation(len(start))
-    return Windows(start[order], length[order])
-
-
-def sample_windows(codes: np.ndarray, spans: Spans, count: int, length: int) -> np.ndarray:
-    """Base codes, uint8 [at most count, length], of windows spread at random over spans.
-
-    They are always the same.
-    """
-    sampling = WindowSampling(full_length=length, min_length=length, full_length_fraction=1.0)
-    codes = np.asarray(codes)  # each slice of a memory map makes a memory map, in 0.1 ms
-    windows = sample_epoch(spans, sampling, seed=0, epoch=0)
-    starts = windows.start[windows.length == length][:count]
-    return np.stack([codes[start : start + length] for start in starts])
-
-
-def _mean_length(sampling: WindowSampling) -> float:
-    full, fraction = sampling.full_length, sampling.full_length_fraction
-    return fraction * full + (1 - fraction) * (sampling.min_length + full) / 2
-
-
-@kernel
-def _cut_spans(
-    span_start: np.ndarray, span_end: np.ndarray, lengths: np.ndarray, min_length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    start = np.empty(len(lengths), np.int64)
-    length = np.empty(len(lengths), np.int32)
-    count = used = 0
-    for span in range(len(span_start)):
-        position = span_start[span]
-        while span_end[span] - position >= min_length and used < len(lengths):
-            size = min(lengths[used], span_end[span] - position)
-            used += 1
-            if size >= min_length:
-                start[count] = position
-                length[count] = size
-                count += 1
-            position += size
-    return start[:count], length[:count]
-
-
 class WindowStream:
     """The endless sequence of training windows: window number n is the same in every run of a seed.
 
-    Epochs follow each other, each with its own cut of the genome in shuffled order; only the
-    current epoch's cut is held.
+    Parameters
+    ----------
+    codes : uint8 [n], base codes of the genome, or of several as one
+    genomes : what is drawn of it, or of each of them
+    both_strands : whether half of them are reverse complements
     """
 
     def __init__(
         self,
         codes: np.ndarray,
-        spans: Spans,
+        genomes: Sequence[GenomeShare],
         sampling: WindowSampling,
         seed: int,
         both_strands: bool = False,
     ):
         # each slice of a memory map makes a memory map, in 0.1 ms
         self.codes = np.asarray(codes)
-        self.spans, self.sampling, self.seed = spans, sampling, seed
+        self.genomes, self.sampling, self.seed = genomes, sampling, seed
+        self._source = MixedWindows(genomes, sampling, seed)
         self._mask_stream = derive_key(seed, "masks")
         self._strand_stream = derive_key(seed, "strands") if both_strands else None
-        self._epoch = -1
-        self._first = self._end = 0  # window numbers of the current epoch
-        self._windows = self._step = Windows(np.empty(0, np.int64), np.empty(0, np.int32))
+        self._step = self._source.windows(0, 0)
         self._assignment, self._assigned_step = np.empty((0, 0), np.int64), (0, 0, 0)
 
     def windows(self, first: int, count: int) -> Windows:
         """Windows number first .. first + count - 1."""
-        parts = []
-        while count > 0:
-            self._advance_to_epoch(first)
-            offset = first - self._first
-            part = Windows(*(column[offset : offset + count] for column in self._windows))
-            parts.append(part)
-            first, count = first + len(part.start), count - len(part.start)
-        return Windows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return self._source.windows(first, count)
 
     def batch(
         self, first: int, count: int, micro_batch_index: int = 0, num_micro_batches: int = 1
@@ -214,15 +127,6 @@ class WindowStream:
         if self._strand_stream is None:
             return None
         return sequence_keys(self._strand_stream, numbers)[:, 0] % 2 == 1
-
-    def _advance_to_epoch(self, number: int) -> None:
-        """Make the epoch that holds window `number` the current one."""
-        if number < self._first:
-            self._epoch, self._first, self._end = -1, 0, 0
-        while number >= self._end:
-            self._epoch += 1
-            self._windows = sample_epoch(self.spans, self.sampling, self.seed, self._epoch)
-            self._first, self._end = self._end, self._end + len(self._windows.start)
 
 
 def balance_by_length(lengths: np.ndarray, num_micro_batches: int) -> np.ndarray:

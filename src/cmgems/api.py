@@ -203,11 +203,12 @@ def windows(experiment: Experiment, batch_size: int = 1, start: int = 0) -> Trai
     (0, 173, 'TGGGAGGTGT')
     """
     from cmgems.data_modules.iterable import TrainingWindows
+    from cmgems.genome.joined import load_pretraining_genome
 
     for name, found, least in (("batch_size", batch_size, 1), ("start", start, 0)):
         if found < least:
             raise UserError(f"{name}: found {found}, wanted at least {least}")
-    return TrainingWindows(experiment, load_genome(experiment.data.genome), batch_size, start)
+    return TrainingWindows(experiment, load_pretraining_genome(experiment.data), batch_size, start)
 
 
 def load_pretrained(path: str | Path, device: str = "cpu") -> PretrainedModel:
@@ -282,6 +283,7 @@ def mask(
     """
     from cmgems.config.schema import Curriculum, Experiment
     from cmgems.data_modules.pretraining import GenomeDataModule
+    from cmgems.genome.joined import load_pretraining_genome
     from cmgems.inspection.masked_sequence import mask_sequences
     from cmgems.masking.registry import strategy as find_strategy
     from cmgems.tasks.user_sequences import encode_user_sequences
@@ -293,7 +295,7 @@ def mask(
     experiment = replace(experiment or Experiment(), curriculum=only)
     min_bases = build_tokenization(experiment.data).min_bases
     codes = encode_user_sequences(sequences, min_bases)
-    genome = load_genome(experiment.data.genome)
+    genome = load_pretraining_genome(experiment.data)
     data = GenomeDataModule(experiment, genome)
     masker = build_masker(experiment, data, load_difficulty(experiment, genome))
     return mask_sequences(masker, strategy, codes, experiment.data.window_length, seed)

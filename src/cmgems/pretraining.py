@@ -38,8 +38,8 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.difficulty.ngrams import NgramTable
 from cmgems.difficulty.table import PmiTable
 from cmgems.errors import UserError
-from cmgems.genome.cache import load_genome
 from cmgems.genome.genome import Genome
+from cmgems.genome.joined import load_pretraining_genome
 from cmgems.hub.initial_weights import take_initial_weights
 from cmgems.runs.folder import RunFolder, provenance
 from cmgems.runs.io import SafeCheckpoints
@@ -106,7 +106,7 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
     check_launch(experiment.train)
     leave_store_of_torchrun()
     device = training_device(experiment.train)
-    genome = load_genome(experiment.data.genome)
+    genome = load_pretraining_genome(experiment.data)
     data = GenomeDataModule(experiment, genome)
     table = load_difficulty(experiment, genome)
     module = Pretraining(experiment, build_masker(experiment, data, table))

@@ -7,11 +7,13 @@ import pytest
 from helpers.paths import EXPERIMENTS
 
 from cmgems.commands import describe_keys
+from cmgems.config.genomes import GenomeSource
 from cmgems.config.loading import dump
 from cmgems.config.options import accepted_type, alternative_types, get_value, iter_keys
 from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
+from cmgems.runs.identity import experiment_identity
 
 ALIASES_OF_ALIASES = "".join(
     f"{here}: &{here} [{', '.join([f'*{before}'] * 10)}]\n" for before, here in pairwise("abcdefgh")
@@ -273,6 +275,49 @@ def test_shipped_experiments_load_and_round_trip(path, tmp_path):
     again = tmp_path / "config.yaml"
     again.write_text(dump(experiment))
     assert load(again) == experiment
+
+
+def test_several_genomes_are_a_list_of_sections(write):
+    path = write(
+        "data:\n  genomes:\n"
+        "    - {path: a.fa, weight: 2, validation_contigs: [8, chr9]}\n    - path: b.fa\n"
+    )
+    experiment = load(path)
+    first, second = experiment.data.genomes
+    assert first == GenomeSource("a.fa", 2.0, validation_contigs=("8", "chr9"))
+    assert second == GenomeSource("b.fa", 1.0)
+    assert load(write(dump(experiment), "config.yaml")) == experiment
+    kept = experiment_identity(experiment)["data.genomes"]
+    assert kept[0]["validation_contigs"] == ["8", "chr9"]  # plain containers, for a checkpoint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["data.genomes=[{path: a}, 3]"],
+            "data.genomes.2: found 3, wanted a section with the keys",
+        ),
+        (
+            ["data.genomes=[{pth: a}]"],
+            "data.genomes.1.pth: no such key; did you mean data.genomes.1",
+        ),
+        (["data.genomes=[{path: a, weight: 0}]"], "data.genomes.1.weight: found 0.0, wanted at"),
+        (["data.genomes={path: a}"], "data.genomes: found one genome, wanted two or more"),
+        (["data.genomes=[{path: a}, {weight: 2}]"], "data.genomes: found an entry without path"),
+        (["data.genomes=[{path: a}, {path: a}]"], "data.genomes: a is listed twice"),
+        (
+            ["data.genomes=[{path: a}, {path: b}]", "data.genome=hg38"],
+            "data.genomes: found beside data.genome hg38, wanted one of the two",
+        ),
+        (
+            ["data.genomes=[{path: a}, {path: b}]", "data.regions=x.bed"],
+            "data.regions: found beside data.genomes, wanted regions in the entry of its genome",
+        ),
+    ],
+)
+def test_genomes_that_do_not_go_together_are_refused(overrides, message):
+    assert message in refusal(EXPERIMENTS / "pretrain/random.yaml", *overrides)
 
 
 def test_baselines_differ_in_the_curriculum_alone():

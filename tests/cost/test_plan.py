@@ -164,13 +164,17 @@ def test_ddp_keeps_gradients_and_sharding_spreads_the_weights():
 
 def test_lengths_and_masks_are_those_of_the_windows(genome):
     """Expected lengths against windows that are drawn."""
-    from cmgems.data_modules.windows import WindowSampling, WindowStream
+    from cmgems.data_modules.sampling import GenomeShare, WindowSampling
+    from cmgems.data_modules.windows import WindowStream
     from cmgems.genome.spans import unambiguous_spans
 
     data = Data(window_length=510, full_length_fraction=0.5)
     windows = estimate_windows(Experiment(data=data))
     stream = WindowStream(
-        genome.codes, unambiguous_spans(genome.codes), WindowSampling(510, 6, 0.5), seed=0
+        genome.codes,
+        [GenomeShare(unambiguous_spans(genome.codes))],
+        WindowSampling(510, 6, 0.5),
+        seed=0,
     )
     lengths = stream.windows(0, 5000).length.astype(float) - data.k + 3
     assert windows.mean_length == pytest.approx(lengths.mean(), rel=0.02)
@@ -229,7 +233,7 @@ def test_measure_times_real_steps():
 
 def test_a_plan_of_byte_pairs_learns_none(monkeypatch):
     """Not even the genome has to be there: the size of the vocabulary is in the experiment."""
-    monkeypatch.setattr("cmgems.tokenization.load_genome", None)
+    monkeypatch.setattr("cmgems.tokenization.load_pretraining_genome", None)
     sizes = ["model.num_layers=1", "model.hidden_size=32", "train.micro_batch_size=2"]
     overrides = ["data.genome=nowhere.fa", "data.bpe_vocab_size=1024", *sizes]
     planned = plan(load(EXPERIMENTS / "pretrain/bpe.yaml", overrides), CPU, measure=True)

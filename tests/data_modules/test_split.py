@@ -8,8 +8,9 @@ from references.intervals import members
 
 from cmgems.config.schema import Data
 from cmgems.data_modules.pretraining import GenomeDataModule
+from cmgems.data_modules.sampling import GenomeShare, WindowSampling
 from cmgems.data_modules.split import split_genome
-from cmgems.data_modules.windows import WindowSampling, WindowStream
+from cmgems.data_modules.windows import WindowStream
 from cmgems.difficulty.pmi import compute_pmi_table
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import reverse_complement
@@ -102,7 +103,7 @@ def test_a_run_goes_on_with_its_own_stretches_alone(genome, bed):
 def streams(genome, **more):
     spans = Spans(np.array([0]), np.array([100_000]))
     sampling = WindowSampling(full_length=50, min_length=20, full_length_fraction=0.5)
-    return [WindowStream(genome.codes, spans, sampling, 7, **more) for _ in range(2)]
+    return [WindowStream(genome.codes, [GenomeShare(spans)], sampling, 7, **more) for _ in range(2)]
 
 
 def test_half_of_the_windows_are_reverse_complements_by_their_number(genome):
@@ -138,7 +139,7 @@ def test_repeats_and_tokens_follow_the_strand(genome, tiny, experiment):
     assert 0 < sum(batch.reverse) < 16
     for row, (start, bases) in enumerate(zip(batch.starts, batch.bases, strict=True)):
         codes = np.array(genome.codes[start : start + bases])
-        repeats = data.repeats.holds(start, bases)
+        repeats = data.is_repeat(start, bases)
         if batch.reverse[row]:
             codes, repeats = reverse_complement(codes), repeats[::-1]
         assert np.array_equal(batch.codes_BL[row, :bases].numpy(), codes)

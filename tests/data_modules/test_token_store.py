@@ -9,8 +9,9 @@ from helpers.genome_files import build
 
 from cmgems.data_modules.ngrams import genome_ngrams
 from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
+from cmgems.data_modules.sampling import Windows
 from cmgems.data_modules.token_store import cut_between_tokens, open_tokens
-from cmgems.data_modules.windows import Windows, collate
+from cmgems.data_modules.windows import collate
 from cmgems.runs.experiment import load
 from cmgems.tokenization.bpe import PIECE
 from cmgems.tokenization.bpe_file import genome_byte_pairs

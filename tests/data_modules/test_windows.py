@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 
-from cmgems.data_modules import windows
-from cmgems.data_modules.windows import (
-    WindowSampling,
-    WindowStream,
-    balance_by_length,
-    sample_epoch,
-)
+from cmgems.data_modules import sampling
+from cmgems.data_modules.sampling import GenomeShare, WindowSampling, sample_epoch
+from cmgems.data_modules.windows import WindowStream, balance_by_length
 from cmgems.genome.spans import Spans, unambiguous_spans
 from cmgems.utils.rng import derive_key
 
@@ -45,7 +41,7 @@ def codes():
 
 
 def make_stream(codes, seed=0):
-    return WindowStream(codes, unambiguous_spans(codes), SAMPLING, seed)
+    return WindowStream(codes, [GenomeShare(unambiguous_spans(codes))], SAMPLING, seed)
 
 
 def test_windows_are_a_function_of_their_number(codes):
@@ -117,8 +113,8 @@ def test_a_micro_batch_has_the_keys_of_its_windows(codes, num_micro_batches):
 
 def test_micro_batches_at_the_end_of_an_epoch_cut_no_epoch_twice(codes, monkeypatch):
     cuts = []
-    cut = windows.sample_epoch
-    monkeypatch.setattr(windows, "sample_epoch", lambda *of: cuts.append(of[-1]) or cut(*of))
+    cut = sampling.sample_epoch
+    monkeypatch.setattr(sampling, "sample_epoch", lambda *of: cuts.append(of[-1]) or cut(*of))
     stream = make_stream(codes)
     epoch = len(sample_epoch(unambiguous_spans(codes), SAMPLING, 0, 0).start)
     for micro_batch_index in range(4):

@@ -6,6 +6,7 @@ from helpers.genome_files import build
 
 from cmgems.cli import main
 from cmgems.errors import UserError
+from cmgems.genome.annotation.regions import place_regions
 from cmgems.genome.names import ContigNames, are_same
 from cmgems.genome.region import parse_region
 
@@ -18,6 +19,7 @@ from cmgems.genome.region import parse_region
         ("X", "chrX", "NC_000023.10"),
         ("Y", "chrY", "NC_000024.9"),
         ("MT", "chrM", "M", "chrMT", "NC_012920.1"),
+        ("hg19/20", "hg19/chr20", "hg19/NC_000020.10"),
     ],
 )
 def test_names_of_one_contig_meet(names):
@@ -31,6 +33,10 @@ def test_names_of_one_contig_meet(names):
         ("chr2", "NC_000020.10"),
         ("NC_000020.10", "NC_000020.11"),  # GRCh37 and GRCh38
         ("NC_000120.1", "20"),
+        ("NC_000067.7", "67"),  # mouse
+        ("hg19/NC_000020.10", "hg19/NC_000020.11"),
+        ("hg19/chr20", "hg38/chr20"),
+        ("hg19/chr20", "chr20"),
         ("x", "X"),
         ("chr", ""),
         ("chrUn_1", "1"),
@@ -76,6 +82,10 @@ def test_pieces_of_a_chromosome_have_its_coordinates(tmp_path):
     assert names.place("20:21-26", 2, 6) == (genome.contigs[1], 2, 6, 0)
     with pytest.raises(UserError, match="has bases 11 to 15 of 20, found 14 to 21"):
         names.place("20", 13, 21)
+    with pytest.raises(UserError, match="region: chr20 is 2 pieces in g, wanted one such as 20:11"):
+        parse_region(genome, "chr20")
+    held_out = place_regions(genome, ["NC_000020.10"], "data.test_contigs")
+    assert [part.tolist() for part in held_out] == [[0, 6], [5, 12]]
     assert parse_region(genome, "20:21-26").name == "20:21-26"
     assert parse_region(genome, "20:21-26:1-2").name == "20:21-26:1-2"
 
@@ -84,6 +94,7 @@ def test_the_sample_answers_to_its_genomic_coordinates(genome, capsys):
     """Bases 45,000,001 to 45,000,006 of chromosome 20 of GRCh37, by each of its names."""
     wanted = genome.codes[1_000_000:1_000_006]
     for name in ("20", "chr20", "NC_000020.10"):
+        assert parse_region(genome, name).name == f"{name}:44,000,001-48,000,000"
         placed = ContigNames(genome).place(name, 45_000_000, 45_000_006)
         assert np.array_equal(genome.codes[placed.start : placed.end], wanted)
     assert main(["pmi", "sample", "--k", "3", "--track", "NC_000020.10:45,000,001-45,000,003"]) == 0

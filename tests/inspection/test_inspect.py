@@ -101,7 +101,8 @@ def test_region_by_contig_or_by_chromosome(genome):
 @pytest.mark.parametrize(
     ("region", "message"),
     [
-        ("20", "region: found '20', wanted CONTIG:START-END"),
+        ("20", "region: found '20', wanted 1 to 100,000 bases"),
+        ("21", "region: found '21', wanted CONTIG:START-END"),
         ("chr21:1-100", "region: chr21:1-100 is not in GRCh37_20_44000001-48000000, which has 20:"),
         ("chr20:1-100", "region: chr20:1-100 is not in GRCh37_20_44000001-48000000"),
         ("chr20:45000100-45000000", "found 'chr20:45000100-45000000', wanted CONTIG:START-END"),

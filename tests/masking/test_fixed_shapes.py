@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 from cmgems.config.encoders import Model
 from cmgems.config.schema import Curriculum, Experiment, Masking, Ramp, Ramps
 from cmgems.curriculum.schedule import max_token_fraction
-from cmgems.data_modules.windows import WindowSampling, WindowStream
+from cmgems.data_modules.sampling import GenomeShare, WindowSampling
+from cmgems.data_modules.windows import WindowStream
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker, MaskingPlan
 from cmgems.masking.packing import IGNORED, NUM_LENGTH_BUCKETS, PackedShape
@@ -44,7 +45,10 @@ def masker(human_ids, human_rank):
 @pytest.fixture(scope="module")
 def windows(genome):
     return WindowStream(
-        genome.codes, unambiguous_spans(genome.codes), WindowSampling(128, 6, 0.5), seed=3
+        genome.codes,
+        [GenomeShare(unambiguous_spans(genome.codes))],
+        WindowSampling(128, 6, 0.5),
+        seed=3,
     )
 
 

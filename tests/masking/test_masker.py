@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cmgems.data_modules.windows import WindowBatch, WindowSampling, WindowStream, collate
+from cmgems.data_modules.sampling import GenomeShare, WindowSampling
+from cmgems.data_modules.windows import WindowBatch, WindowStream, collate
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker, MaskingPlan
 from cmgems.masking.packing import ALL_MASKED
@@ -32,7 +33,10 @@ def masker_of_bases(human_codes, human_rank):
 @pytest.fixture(scope="module")
 def windows(genome):
     return WindowStream(
-        genome.codes, unambiguous_spans(genome.codes), WindowSampling(510, 6, 0.5), seed=3
+        genome.codes,
+        [GenomeShare(unambiguous_spans(genome.codes))],
+        WindowSampling(510, 6, 0.5),
+        seed=3,
     )
 
 
@@ -133,7 +137,7 @@ def test_never_masks_unknown_bases(masker, genome):
 
 
 def _pieces(starts, length):
-    from cmgems.data_modules.windows import Windows
+    from cmgems.data_modules.sampling import Windows
 
     return Windows(np.array(starts), np.full(len(starts), length, np.int32))
 

@@ -6,7 +6,8 @@ from helpers.graphs import Graphs
 
 from cmgems.config.encoders import Model
 from cmgems.config.schema import Curriculum, Experiment
-from cmgems.data_modules.windows import WindowSampling, WindowStream
+from cmgems.data_modules.sampling import GenomeShare, WindowSampling
+from cmgems.data_modules.windows import WindowStream
 from cmgems.genome.spans import unambiguous_spans
 from cmgems.masking.masker import Masker, MaskingPlan
 from cmgems.masking.rates import CenterRates
@@ -27,7 +28,10 @@ def center_rates(human_ids, human_rank):
 @pytest.fixture(scope="module")
 def windows(genome):
     return WindowStream(
-        genome.codes, unambiguous_spans(genome.codes), WindowSampling(128, 6, 0.5), seed=3
+        genome.codes,
+        [GenomeShare(unambiguous_spans(genome.codes))],
+        WindowSampling(128, 6, 0.5),
+        seed=3,
     )
 
 

@@ -55,6 +55,7 @@ def made_up():
         markov_order=11,
         markov_seen_order=8,
         seen_bases=12345,
+        strata_H={"soft_masked": np.arange(bases) % 3 == 0},
     )
     probability_H4 = distributions(other)
     return BasePredictions(-np.log2(probability_H4[own]), probability_H4), references
@@ -75,11 +76,12 @@ def by_hand(values, window):
 def test_each_stratum_has_its_bases_bits_and_intervals(made_up):
     predictions, references = made_up
     judged = judge(predictions, references)
-    assert list(judged["strata"]) == list(STRATA)
+    assert list(judged["strata"]) == [*STRATA, "soft_masked"]
     assert judged["windows"] == WINDOWS
     for name, found in judged["strata"].items():
-        low, high = STRATA[name]
+        low, high = STRATA.get(name, (-1, None))
         held = np.array([low <= c and (high is None or c <= high) for c in references.copies_H])
+        held &= references.strata_H.get(name, True)
         assert found["bases"] == held.sum()
         assert found["fraction"] == pytest.approx(held.mean())
         window = references.window_H[held]
@@ -117,6 +119,7 @@ def test_a_stratum_without_bases_is_left_out_and_one_window_has_no_interval(made
         copies_H=np.zeros(PER_WINDOW, int),
         bits_H={name: bits[first] for name, bits in references.bits_H.items()},
         markov_H4=references.markov_H4[first],
+        strata_H={"soft_masked": np.zeros(PER_WINDOW, bool)},
     )
     judged = judge(BasePredictions(*(part[first] for part in predictions)), few)
     assert list(judged["strata"]) == ["all", "unique"]

@@ -8,7 +8,8 @@ import torch
 from helpers.paths import EXPERIMENTS
 from helpers.runs import assert_same_run, interrupt_when_window_is_drawn, scalars
 
-from cmgems.data_modules.windows import Windows, collate, with_tokens
+from cmgems.data_modules.sampling import Windows
+from cmgems.data_modules.windows import collate, with_tokens
 from cmgems.errors import RunStopped
 from cmgems.masking.masker import Masker
 from cmgems.masking.packing import PackedShape

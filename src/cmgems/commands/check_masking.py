@@ -92,7 +92,7 @@ def sample_tokens(source: str, tokenization: "Tokenization") -> "tuple[Tensor, T
     import torch
 
     from cmgems.data_modules.ngrams import genome_ngrams
-    from cmgems.data_modules.windows import sample_windows
+    from cmgems.data_modules.sampling import GenomeShare, sample_windows
     from cmgems.difficulty.pmi import compute_pmi_table
     from cmgems.difficulty.table import MIN_COUNT
     from cmgems.genome.cache import load_genome
@@ -108,7 +108,8 @@ def sample_tokens(source: str, tokenization: "Tokenization") -> "tuple[Tensor, T
             f"{genome.name}: found {num_windows} windows of {WINDOW_LENGTH} known bases, wanted "
             f"{NUM_WINDOWS}"
         )
-    codes_BL = torch.from_numpy(sample_windows(genome.codes, spans, NUM_WINDOWS, WINDOW_LENGTH))
+    sampled = sample_windows(genome.codes, [GenomeShare(spans)], NUM_WINDOWS, WINDOW_LENGTH)
+    codes_BL = torch.from_numpy(sampled)
     columns = tokenization.max_tokens(WINDOW_LENGTH) - 2
     if isinstance(tokenization, BytePairs):
         columns = tokenization.content_tokens(WINDOW_LENGTH)

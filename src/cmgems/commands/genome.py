@@ -59,15 +59,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _repeats(genome: Genome, source: str) -> "Spans":
     """The intervals of a file in a genome; what is not in it is counted on standard error."""
-    from cmgems.genome.annotation.intervals import read_intervals
-    from cmgems.genome.annotation.regions import place_intervals
+    from cmgems.genome.annotation.regions import place_files
 
-    placed = place_intervals(genome, read_intervals(source))
-    if not placed.spans.bases:
-        raise UserError(
-            f"--repeats: {source}: has no interval in the genome ({placed.read:,} in the file), "
-            f"wanted some"
-        )
+    placed = place_files(genome, [source], "--repeats")
     if notice := placed.describe():
         print(f"{source}: {notice}", file=sys.stderr)
     return placed.spans

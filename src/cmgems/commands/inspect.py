@@ -46,14 +46,14 @@ def run(args: argparse.Namespace) -> None:
 def write_page(experiment: Experiment, region_text: str, out: Path) -> None:
     # Heavy imports are in here: `--help` and an error in the file must answer at once.
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import load_genome
+    from cmgems.genome.joined import load_pretraining_genome
     from cmgems.inspection.inspect import find_region, inspect
     from cmgems.inspection.page import page
     from cmgems.masking.strategies import STRATEGIES
     from cmgems.tokenization import build_tokenization
     from cmgems.training.masks import build_masker, load_difficulty
 
-    genome = load_genome(experiment.data.genome)
+    genome = load_pretraining_genome(experiment.data)
     region = find_region(genome, region_text, build_tokenization(experiment.data))
     data = GenomeDataModule(experiment, genome)
     table = load_difficulty(experiment, genome)

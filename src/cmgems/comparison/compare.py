@@ -27,6 +27,7 @@ from cmgems.utils.rng import derive_key
 # Runs that differ in one of these are validated on other windows, or on other tokens.
 VALIDATION_KEYS = (
     "data.genome",
+    "data.genomes",
     "data.regions",
     "data.exclude",
     "data.validation_contigs",
@@ -188,7 +189,8 @@ def _warnings(
         for key in VALIDATION_KEYS
         if key in varied
     ]
-    if len({run.results["genome"]["sha256"] for run in runs}) > 1 and "data.genome" not in varied:
+    is_named = {"data.genome", "data.genomes"} & {*varied}
+    if len({run.results["genome"]["sha256"] for run in runs}) > 1 and not is_named:
         lines.append("the genome differs under one name: the results do not compare")
     if len({run.results["git_revision"] for run in runs}) > 1:
         lines.append("the runs come from different revisions of the code")

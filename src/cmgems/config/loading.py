@@ -6,14 +6,14 @@ A file may begin with `extends: OTHER.yaml` (relative to itself); its own keys w
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import Field, asdict, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 import yaml
 from omegaconf import OmegaConf
 
-from cmgems.config.options import accepted_type, alternative_types, iter_keys, spell
+from cmgems.config.options import accepted_type, alternative_types, iter_keys, plain_value, spell
 from cmgems.config.yaml_text import compose, read_values, resolve
 from cmgems.errors import UserError
 
@@ -90,7 +90,7 @@ def load_as(
 
 def dump(config: Any) -> str:
     """The dataclass as YAML that `load_as` reads back to the same values."""
-    return OmegaConf.to_yaml(OmegaConf.create(_plain(asdict(config))))
+    return OmegaConf.to_yaml(OmegaConf.create(plain_value(config)))
 
 
 def _file_layers(path: Path, seen: tuple[Path, ...]) -> Iterator[tuple[dict[str, Any], Origins]]:
@@ -191,11 +191,23 @@ def _build(section: type, values: Any, prefix: str, context: ParseContext) -> An
             record(dotted, f"no such key{_hint(dotted, context.schema, section)}")
         elif is_dataclass(subsection := known[name].type):
             arguments[name] = _build(cast(type, subsection), value, f"{dotted}.", context)
+        elif entry := _section_of_list(known[name]):
+            entries = value if isinstance(value, list) else [value]
+            arguments[name] = tuple(
+                _build(entry, part, f"{dotted}.{number}.", context)
+                for number, part in enumerate(entries, start=1)
+            )
         else:
             problem, arguments[name] = _convert(known[name], value)
             if problem:
                 record(dotted, problem + context.helps.get(dotted, ""))
     return section(**arguments)
+
+
+def _section_of_list(field: Field[Any]) -> type | None:
+    """The dataclass of the entries of a key that lists sections, else None."""
+    kinds = get_args(field.type)
+    return cast(type, kinds[0]) if kinds and is_dataclass(kinds[0]) else None
 
 
 def _origin(origins: Origins, dotted: str) -> str:
@@ -226,6 +238,10 @@ def _hint(dotted: str, schema: type, section: type) -> str:
         if field.metadata.get("was") == name:
             return f"; it is called {section_name}{'.' if section_name else ''}{field.name} now"
     texts = {name: field.metadata["text"] for name, field in iter_keys(schema)}
+    if section_name not in {name.rpartition(".")[0] for name in texts}:  # an entry of a list
+        texts = {
+            f"{section_name}.{key}": field.metadata["text"] for key, field in iter_keys(section)
+        }
     close = difflib.get_close_matches(dotted, texts, n=1, cutoff=0.75)
     if close:
         return f"; did you mean {close[0]}? ({texts[close[0]]})"
@@ -278,10 +294,3 @@ def _check_range(limits: Mapping[str, Any], value: Any) -> str | None:
     if high is not None and not value <= high:
         return f"found {value!r}, wanted at most {high}"
     return None
-
-
-def _plain(values: Any) -> Any:
-    """Tuples as lists, at any depth: what YAML can hold."""
-    if isinstance(values, dict):
-        return {name: _plain(value) for name, value in values.items()}
-    return list(values) if isinstance(values, tuple) else values

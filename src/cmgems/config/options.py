@@ -1,7 +1,7 @@
 """Options: the documented fields of the frozen dataclasses that config files are read into."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import Field, field, fields, is_dataclass
+from dataclasses import Field, asdict, field, fields, is_dataclass
 from functools import reduce
 from operator import or_
 from types import UnionType
@@ -71,3 +71,13 @@ def get_value(config: Any, dotted: str) -> Any:
     for name in dotted.split("."):
         config = getattr(config, name)
     return config
+
+
+def plain_value(value: Any) -> Any:
+    """Dataclasses as dictionaries and tuples as lists, at any depth: what YAML and a checkpoint can
+    hold."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {name: plain_value(part) for name, part in value.items()}
+    return [plain_value(part) for part in value] if isinstance(value, tuple) else value

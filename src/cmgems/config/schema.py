@@ -6,6 +6,7 @@ The help (`cmgems pretrain --help`), the error messages and the tests read these
 from dataclasses import dataclass, field
 
 from cmgems.config.encoders import Model
+from cmgems.config.genomes import GenomeSource
 from cmgems.config.options import option
 
 
@@ -26,6 +27,13 @@ class Data:
         "sample",
         "genome: `sample` (4 Mb of human chromosome 20), a genome store, a FASTA, 2bit or GenBank "
         "file, or a name that `cmgems data list` shows (hg38, hg38/chr20), which is fetched once",
+    )
+    genomes: tuple[GenomeSource, ...] = option(
+        None,
+        "several genomes in place of data.genome: entries `{path: hg38, weight: 2}`, each perhaps "
+        "with regions, exclude, validation_contigs, test_contigs (docs/regions.md); a genome's "
+        "share of the windows is its weight over the sum of the weights",
+        factory=tuple,
     )
     regions: tuple[str, ...] = option(
         None,
@@ -135,10 +143,16 @@ class Masking:
     )
     repeat_weight: float = option(
         1.0,
-        "weight in the training loss of masked bases in repeats, next to 1 for all others; "
-        "repeats are words of 16 bases with 10 copies in the genome",
+        "weight in the training loss of masked bases in repeats, next to 1 for all others",
         low=0.0,
         high=1.0,
+    )
+    repeats: str = option(
+        "copies",
+        "what repeat_weight takes for repeats: `copies`, words of 16 bases with 10 copies in the "
+        "genome, or `soft_mask`, what is in lower case in its file, or in its BED of repeats "
+        "(cmgems genome --repeats)",
+        choices=("copies", "soft_mask"),
     )
     temperature: float = option(
         0.1,

@@ -7,7 +7,7 @@ import numpy as np
 
 from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.evaluation.config import Evaluation
-from cmgems.genome.cache import load_genome
+from cmgems.genome.joined import load_pretraining_genome
 from cmgems.genome.spans import Spans
 from cmgems.runs.experiment import load
 from cmgems.tasks import splits
@@ -43,5 +43,5 @@ def pretraining_dna(model: Path) -> PretrainingDNA | None:
     if not (run / "config.yaml").is_file():
         return None
     experiment = load(run / "config.yaml")
-    genome = load_genome(experiment.data.genome)
+    genome = load_pretraining_genome(experiment.data)
     return PretrainingDNA(genome.codes, GenomeDataModule(experiment, genome).train_spans)

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -62,15 +63,29 @@ def cached_genome(source: Path) -> Genome:
     """
     with open_source(source):
         digest = _digest(source)
+    return cached_store(
+        f"{genome_name([source])}-{digest}",
+        lambda store: write_store([source], store, threads=2, progress=True),
+    )
+
+
+def cached_store(name: str, build: Callable[[Path], None]) -> Genome:
+    """The store of this name in the cache; built first if it is missing or can no longer be used.
+
+    Parameters
+    ----------
+    name : ends in a dash and a digest of 16 letters, of what the store is made of
+    build : writes the store, whose lock is held
+    """
     limit = _limit_bytes()
-    store = cache_folder() / "genomes" / f"{genome_name([source])}-{digest}"
+    store = cache_folder() / "genomes" / name
     if (genome := _try_open(store)) is not None:
         return genome
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
         with store_lock(store, wait=True):
             if _try_open(store) is None:  # else another process has built it while we waited
-                write_store([source], store, threads=2, progress=True)
+                build(store)
             _acquire_shared_lock(store)
     except OSError as error:
         raise UserError(
@@ -84,10 +99,10 @@ def cached_genome(source: Path) -> Genome:
 def evict(folder: Path, except_store: Path, limit: float) -> None:
     """Remove obsolete stores from the cache, and the least recently used ones that do not fit.
 
-    Obsolete are stores whose source has changed since, stores whose source is gone and that nobody
-    has used for a week, and what builders that were killed have left. If the rest exceeds `limit`
-    bytes, the least recently used stores go. A store that a process has open or builds stays, and
-    so does `except_store`.
+    Obsolete are stores whose source has changed since, stores whose source is gone, or that are of
+    several genomes, and that nobody has used for a week, and what builders that were killed have
+    left. If the rest exceeds `limit` bytes, the least recently used stores go. A store that a
+    process has open or builds stays, and so does `except_store`.
     """
     for leftover in folder.iterdir():
         if match := _LEFTOVER.search(leftover.name):
@@ -163,15 +178,23 @@ def _is_obsolete(store: Path) -> bool:
     """Whether its source has another content by now, or is gone for good."""
     name = _STORE.search(store.name)
     try:
-        source = Path(json.loads((store / MANIFEST).read_bytes())["sources"][0]["path"])
+        sources = json.loads((store / MANIFEST).read_bytes())["sources"]
+        if not sources:  # of several genomes, named by their content
+            return _is_unused(store)
+        source = Path(sources[0]["path"])
     except (OSError, ValueError, LookupError, TypeError):
         return True  # damaged; it would be built again
     try:
         return name is None or _digest(source) != name[1]
     except (FileNotFoundError, NotADirectoryError):  # or on a disk that is not mounted now
-        return time.time() - _last_use(store) > _ORPHAN_SECONDS
+        return _is_unused(store)
     except OSError:
         return False
+
+
+def _is_unused(store: Path) -> bool:
+    """Whether nobody has used it for long."""
+    return time.time() - _last_use(store) > _ORPHAN_SECONDS
 
 
 def _try_remove(store: Path) -> bool:

@@ -4,8 +4,9 @@ are read.
 Two names are those of the same contig if they are equal, or if they are so without `chr`, with
 RefSeq accessions of human chromosomes (`NC_000001` to `NC_000024`, `NC_012920`) as their numbers,
 23 and 24 as X and Y, and M as MT. Two accessions of different versions never meet: they are
-different assemblies. A contig whose name is a region (`20:44000001-48000000`, as in the sample) is
-a piece of that chromosome and has its coordinates.
+different assemblies. Of several genomes as one the names begin with that of the genome
+(`hg38/chr20`), which has to be equal (`cmgems.genome.joined`). A contig whose name is a region
+(`20:44000001-48000000`, as in the sample) is a piece of that chromosome and has its coordinates.
 """
 
 import re
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from cmgems.errors import UserError
 from cmgems.genome.genome import Contig, Genome
 
-_ACCESSION = re.compile(r"NC_(0000\d\d|012920)\.\d+")
+_ACCESSION = re.compile(r"NC_(0000(?:0[1-9]|1\d|2[0-4])|012920)\.\d+")
 _PIECE = re.compile(r"(.+):(\d+)-(\d+)")
 _SEX = {"23": "X", "24": "Y"}  # as the accessions count them
 
@@ -34,6 +35,11 @@ def plain_name(name: str) -> str:
     >>> [plain_name(name) for name in ("chr20", "20", "NC_000020.10", "chrM", "NC_000023.11")]
     ['20', '20', '20', 'MT', 'X']
     """
+    genome, slash, contig = name.rpartition("/")
+    return f"{genome}{slash}{_plain_contig(contig)}"
+
+
+def _plain_contig(name: str) -> str:
     accession = _ACCESSION.fullmatch(name)
     if accession:
         number = accession[1]
@@ -46,7 +52,7 @@ def are_same(a: str, b: str) -> bool:
     """Whether two names are those of the same contig."""
     if a == b:
         return True
-    both_accessions = _ACCESSION.fullmatch(a) and _ACCESSION.fullmatch(b)
+    both_accessions = all(_ACCESSION.fullmatch(name.rpartition("/")[2]) for name in (a, b))
     return not both_accessions and plain_name(a) == plain_name(b)
 
 

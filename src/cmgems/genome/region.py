@@ -7,7 +7,7 @@ import numpy as np
 
 from cmgems.errors import UserError
 from cmgems.genome.genome import Contig, Genome
-from cmgems.genome.names import ContigNames, are_same, piece_of
+from cmgems.genome.names import ContigNames, piece_of
 
 
 class Region(NamedTuple):
@@ -43,15 +43,26 @@ def parse_region(genome: Genome, text: str) -> Region:
     Positions count from 1 and both ends belong to the region, as in genome browsers; commas in
     the numbers are allowed. The contig may have any of its names (`cmgems.genome.names`); one that
     is itself a piece of a chromosome (`20:44000001-48000000`, as in the sample) is found by the
-    chromosome's coordinates too.
+    chromosome's name and coordinates too.
 
     Raises
     ------
     UserError
-        If the text has another form, or the genome does not have the region.
+        If the text has another form, or the genome does not have the region, or in pieces.
     """
-    whole = _whole_contig(genome, text)
-    if whole is not None:
+    region, *others = parse_regions(genome, text)
+    if others:
+        raise UserError(
+            f"region: {text} is {1 + len(others)} pieces in {genome.name}, wanted one such as "
+            f"{region.contig.name}"
+        )
+    return region
+
+
+def parse_regions(genome: Genome, text: str) -> list[Region]:
+    """The same, and all pieces of a chromosome of which the genome has several."""
+    whole = [_whole_contig(contig, offset, text) for contig, offset in _named(genome, text)]
+    if whole:
         return whole
     parsed = re.fullmatch(r"(.+):(\d[\d,]*)-(\d[\d,]*)", text, re.ASCII)
     name, *numbers = parsed.groups() if parsed else ("", "0", "0")
@@ -64,15 +75,19 @@ def parse_region(genome: Genome, text: str) -> Region:
         some = ", ".join(f"{c.name} ({c.length:,} bases)" for c in genome.contigs[:3])
         raise UserError(f"region: {text} is not in {genome.name}, which has {some}") from error
     chromosome = "" if name == placed.contig.name else name
-    return Region(placed.contig, placed.start, placed.end, chromosome, placed.offset)
+    return [Region(placed.contig, placed.start, placed.end, chromosome, placed.offset)]
 
 
-def _whole_contig(genome: Genome, text: str) -> Region | None:
-    """The contig of this name, in the coordinates of the chromosome if it is a piece of one."""
-    for contig, _ in ContigNames(genome).find(text):
-        if contig.name == text:
-            chromosome, offset = piece_of(text)
-            return Region(contig, 0, contig.length, chromosome if offset else "", offset)
-        if are_same(contig.name, text):
-            return Region(contig, 0, contig.length, text)
-    return None
+def _named(genome: Genome, text: str) -> list[tuple[Contig, int]]:
+    try:
+        return ContigNames(genome).find(text)
+    except UserError as error:
+        raise UserError(f"region: {error}") from error
+
+
+def _whole_contig(contig: Contig, offset: int, text: str) -> Region:
+    """A contig that was named, in the coordinates of the chromosome if it is a piece of one."""
+    if contig.name == text:
+        chromosome, offset = piece_of(text)
+        return Region(contig, 0, contig.length, chromosome if offset else "", offset)
+    return Region(contig, 0, contig.length, text, offset)

@@ -16,7 +16,7 @@ from cmgems.data_modules.pretraining import GenomeDataModule
 from cmgems.data_modules.windows import WindowBatch
 from cmgems.errors import UserError
 from cmgems.genome.alphabet import AMBIGUOUS
-from cmgems.genome.cache import load_genome
+from cmgems.genome.joined import load_pretraining_genome
 from cmgems.masking.masker import MaskingPlan
 from cmgems.masking.packing import IGNORED
 from cmgems.masking.strategies import READS_RANKS
@@ -73,7 +73,7 @@ class CurriculumCollator:
         self.experiment = experiment = _checked(_chosen(experiment, strategy, schedule))
         self.pad_to_multiple_of = pad_to_multiple_of
         self.tokenization = build_tokenization(experiment.data)
-        genome = load_genome(experiment.data.genome)
+        genome = load_pretraining_genome(experiment.data)
         table = load_difficulty(experiment, genome)
         self.masker = build_masker(experiment, GenomeDataModule(experiment, genome), table)
         self._entropy = unigram_entropy(table, genome, self.tokenization)

@@ -156,12 +156,32 @@ def _describe_run(pretrained: Pretrained, run: RunFolder) -> list[str]:
 def _without_paths(experiment: Experiment) -> Experiment:
     """The experiment as a card shows it: cards are published, so they name files, not folders."""
     data, pmi = experiment.data, experiment.pmi
+    genomes = tuple(
+        replace(
+            source,
+            path=Path(source.path).name,
+            regions=_names(source.regions),
+            exclude=_names(source.exclude),
+        )
+        for source in data.genomes
+    )
     return replace(
         experiment,
         run=Run(),
-        data=replace(data, genome=Path(data.genome).name, tokenizer=Path(data.tokenizer).name),
+        data=replace(
+            data,
+            genome=Path(data.genome).name,
+            genomes=genomes,
+            regions=_names(data.regions),
+            exclude=_names(data.exclude),
+            tokenizer=Path(data.tokenizer).name,
+        ),
         pmi=replace(pmi, table=Path(pmi.table).name),
     )
+
+
+def _names(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(Path(path).name for path in paths)
 
 
 def _provenance(results: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from cmgems.config.options import get_value, iter_keys
 from cmgems.config.schema import Experiment, Masking
 from cmgems.config.shipped import experiment_file
 from cmgems.errors import UserError
+from cmgems.runs.genome_rules import genome_rules
 from cmgems.runs.step_rules import kept_checkpoint_rules, learning_rate_rules
 
 
@@ -44,6 +45,7 @@ def diff(a: Experiment, b: Experiment) -> list[str]:
 
 def broken_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """(key, message) of each rule that an experiment breaks."""
+    yield from genome_rules(experiment)
     yield from _window_rules(experiment)
     yield from _table_rules(experiment)
     yield from _model_rules(experiment)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from cmgems.config.loading import dump
-from cmgems.config.options import get_value
+from cmgems.config.options import get_value, plain_value
 from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.experiment import diff, load
@@ -134,8 +134,8 @@ class RunFolder:
         """
         started = self.experiment()
         return [
-            f"{key}: the run in {self.path} has {get_value(started, key)!r}, found "
-            f"{get_value(experiment, key)!r}; a resumed run keeps its experiment"
+            f"{key}: the run in {self.path} has {plain_value(get_value(started, key))!r}, found "
+            f"{plain_value(get_value(experiment, key))!r}; a resumed run keeps its experiment"
             for key in diff(started, experiment)
             if key not in RESUMABLE_KEYS
         ]

@@ -14,7 +14,9 @@ STRATUM_NAMES = {
     "copies_1_to_2": "1 to 2 copies",
     "copies_3_to_9": "3 to 9 copies",
     "repeats": "10 and more",
+    "soft_masked": "soft-masked",
 }
+OF_GENOME = "genome_"  # begins the strata of several genomes, which are called as these are
 # (in a table, in a sentence)
 REFERENCE_NAMES = {
     "composition": ("composition", "composition"),
@@ -39,7 +41,8 @@ def hidden_bases_table(hidden: dict[str, Any], indent: str = "") -> str:
     rows = [["", "bases", "model", *references, gained]]
     for name, found in hidden["strata"].items():
         bits = found["bits"]
-        cells = [STRATUM_NAMES[name], f"{found['fraction']:.0%}", _half(bits["model"])]
+        title = STRATUM_NAMES.get(name, name.removeprefix(OF_GENOME))
+        cells = [title, f"{found['fraction']:.0%}", _half(bits["model"])]
         cells += [_half(bits[reference]) for reference in REFERENCE_NAMES]
         if "gained_over_markov" in found:
             cells.append(_half(found["gained_over_markov"]))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cmgems.config.options import get_value, iter_keys
+from cmgems.config.options import get_value, iter_keys, plain_value
 from cmgems.config.schema import Experiment
 from cmgems.errors import UserError
 from cmgems.runs.folder import RESUMABLE_KEYS
@@ -21,7 +21,7 @@ GENOME, DIFFICULTY = "sha256 of the genome", "sha256 of the difficulty ranks"
 def experiment_identity(experiment: Experiment) -> dict[str, Any]:
     """Dotted key -> value of all keys that a resumed run keeps, in plain containers."""
     return {
-        key: list(value) if isinstance(value := get_value(experiment, key), tuple) else value
+        key: plain_value(get_value(experiment, key))
         for key, _ in iter_keys(Experiment)
         if not key.startswith("run.") and key not in RESUMABLE_KEYS
     }

@@ -168,7 +168,7 @@ def check_inputs(experiments: list[Experiment], on_this_machine: bool) -> None:
     # torch and lightning take seconds: what is wrong with the sweep's file is reported before.
     from cmgems.cost.device import training_device
     from cmgems.data_modules.pretraining import GenomeDataModule
-    from cmgems.genome.cache import load_genome
+    from cmgems.genome.joined import load_pretraining_genome
     from cmgems.training.masks import load_difficulty
 
     problems: list[str] = []
@@ -181,7 +181,7 @@ def check_inputs(experiments: list[Experiment], on_this_machine: bool) -> None:
         try:
             if on_this_machine:
                 training_device(experiment.train)
-            genome = load_genome(experiment.data.genome)
+            genome = load_pretraining_genome(experiment.data)
             GenomeDataModule(experiment, genome)
             load_difficulty(experiment, genome)
         except UserError as error:

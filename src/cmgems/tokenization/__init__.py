@@ -1,7 +1,7 @@
 """How DNA becomes tokens: vocabulary, encode, lengths, what a mask hides. See `base`."""
 
 from cmgems.config.schema import Data
-from cmgems.genome.cache import load_genome
+from cmgems.genome.joined import load_pretraining_genome
 from cmgems.tokenization.base import Tokenization
 from cmgems.tokenization.bases import SingleBases
 from cmgems.tokenization.bpe import BytePairs
@@ -38,4 +38,4 @@ def build_tokenization(data: Data) -> Tokenization:
         return TOKENIZATIONS[data.tokenization](data.k)
     if data.tokenizer:
         return read_byte_pairs(data.tokenizer, data.k)
-    return genome_byte_pairs(load_genome(data.genome), data.bpe_vocab_size, data.k)
+    return genome_byte_pairs(load_pretraining_genome(data), data.bpe_vocab_size, data.k)

@@ -27,6 +27,7 @@ from cmgems.difficulty.markov import (
 from cmgems.genome.genome import Genome
 from cmgems.training.copies import copies_of_bases
 from cmgems.training.references import MaskedWindows, reference_cache
+from cmgems.training.strata import strata_by_place
 from cmgems.utils.files import atomic_write
 
 Arrays = dict[str, np.ndarray]
@@ -52,6 +53,7 @@ class FinalReferences(NamedTuple):
     markov_order: int
     markov_seen_order: int
     seen_bases: int  # that the run was trained on, each as often as it was seen
+    strata_H: dict[str, np.ndarray]  # bool, see `cmgems.training.strata`
 
 
 class AllReferences(NamedTuple):
@@ -80,7 +82,9 @@ def all_references(
         return _cached(path, lambda: _all_training_dna(data, masked, model()))
 
     known = known_of(masked)
-    seen_by = (data.windows.seed, data.windows.sampling, data.max_steps, data.global_batch_size)
+    seen_by = [data.windows.seed, data.windows.sampling, data.max_steps, data.global_batch_size]
+    if len(data.parts) > 1:  # the spans of one genome alone say what is drawn
+        seen_by.append([part.share for part in data.parts])
     seen = _cached(
         reference_cache(genome, data, masked, "final", *seen_by, suffix="npz"),
         lambda: _windows_of_the_run(data, masked),
@@ -99,6 +103,7 @@ def all_references(
             markov_order=int(known["order"]),
             markov_seen_order=int(seen["order"]),
             seen_bases=int(seen["bases"]),
+            strata_H=strata_by_place(genome, data.parts, masked),
         ),
         {name: _judge_references(other, known_of(other)) for name, other in further.items()},
     )
@@ -145,7 +150,7 @@ def _all_training_dna(data: GenomeDataModule, masked: MaskedWindows, dna: _Train
     copies_H = copies_of_bases(data.codes, data.train_spans, masked.codes_BL, masked.counted_BL)
     return {
         "composition_4": dna.composition_4,
-        "markov_H4": predict_hidden(dna.markov, *masked).astype(np.float32),
+        "markov_H4": predict_hidden(dna.markov, *masked.bases_and_masks).astype(np.float32),
         "order": np.array(dna.markov.order),
         "copies_H": copies_H,
     }
@@ -155,7 +160,7 @@ def _windows_of_the_run(data: GenomeDataModule, masked: MaskedWindows) -> Arrays
     at_most = data.max_steps * data.global_batch_size * data.windows.sampling.full_length
     counts = count_stretches(data.codes, data.trained_on(), longest_word(at_most))
     model = fit(counts)
-    bits_H = bits_of(predict_hidden(model, *masked), masked.true_bases())
+    bits_H = bits_of(predict_hidden(model, *masked.bases_and_masks), masked.true_bases())
     return {
         "bits_H": bits_H.astype(np.float32),
         "order": np.array(model.order),

@@ -1,9 +1,10 @@
 """What a finished model knows of hidden bases, beside models that only count.
 
-Bits per hidden base over all counted bases and by copies (`cmgems.training.copies`), each with its
-95 % interval over validation windows; the model's differences to the references are paired, base by
-base. `judge` has the figures of the headline, under wide random masks; `judge_masks` those under
-any masks, as they are and recalibrated. H is the number of counted hidden bases.
+Bits per hidden base over all counted bases, by copies (`cmgems.training.copies`) and by place
+(`cmgems.training.strata`), each with its 95 % interval over validation windows; the model's
+differences to the references are paired, base by base. `judge` has the figures of the headline,
+under wide random masks; `judge_masks` those under any masks, as they are and recalibrated. H is the
+number of counted hidden bases.
 """
 
 import math
@@ -84,10 +85,11 @@ def judge(
     """The figures of `hidden_bases` in a run's `results.json`, as plain numbers; no interval (None)
     where there is a single window. A stratum without bases is left out. Gains over all bases and in
     unique DNA are added to `sums`."""
+    held = {name: stratum.holds(references.copies_H) for name, stratum in STRATA.items()}
     strata = {
         name: _judge_stratum(predictions, references, held_H, name, sums)
-        for name, stratum in STRATA.items()
-        if (held_H := stratum.holds(references.copies_H)).any()
+        for name, held_H in (held | references.strata_H).items()
+        if held_H.any()
     }
     return {
         "windows": len(np.unique(references.window_H)),

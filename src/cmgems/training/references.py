@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.data_modules.pretraining import GenomeDataModule, ValidationWindows
-from cmgems.data_modules.windows import Windows
+from cmgems.data_modules.sampling import Windows
 from cmgems.difficulty.markov import MAX_ORDER, bits_of, count_stretches, fit, predict_hidden
 from cmgems.genome.genome import Genome
 from cmgems.masking.masker import Masker, MaskingPlan
@@ -30,6 +30,12 @@ class MaskedWindows(NamedTuple):
     codes_BL: np.ndarray  # uint8 base codes
     hidden_BL: np.ndarray  # bool: bases that no visible token shows
     counted_BL: np.ndarray  # bool: those of them that are measured, in whole runs
+    start_B: np.ndarray  # int64: where in the genome's codes each window begins
+
+    @property
+    def bases_and_masks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is known of a window wherever it is from."""
+        return self.codes_BL, self.hidden_BL, self.counted_BL
 
     def true_bases(self) -> np.ndarray:
         """int64 [H]: the counted bases, row by row."""
@@ -81,7 +87,7 @@ def reference_cache(
     spans = data.train_spans
     text = " ".join(map(str, (genome.sha256, MAX_ORDER, *more)))
     digest = hashlib.sha256(text.encode())
-    for array in (spans.start, spans.end, *masked):
+    for array in (spans.start, spans.end, *masked.bases_and_masks):
         digest.update(np.ascontiguousarray(array).data)
     return genome.path / "references" / f"{digest.hexdigest()[:32]}.{suffix}"
 
@@ -95,7 +101,8 @@ def _compute_references(data: GenomeDataModule, masked: MaskedWindows) -> dict[s
         return {}
     return {
         "composition_bits": float(-np.log2(composition[true_H]).sum()) / len(true_H),
-        "markov_bits": float(bits_of(predict_hidden(model, *masked), true_H).sum()) / len(true_H),
+        "markov_bits": float(bits_of(predict_hidden(model, *masked.bases_and_masks), true_H).sum())
+        / len(true_H),
         "markov_order": model.order,
         "hidden_bases": len(true_H),
     }
@@ -107,7 +114,7 @@ def mask_windows(
     """Validation windows under the masks that hidden bases are measured with, the longest first."""
     batches = ValidationWindows(data.codes, chosen, rank=0, ranks=1)
     max_length, device = int(chosen.length.max()), masker.rank_V.device
-    parts = []
+    parts, starts = [], list[int]()
     for number in range(len(batches)):
         batch = data.on_before_batch_transfer(batches[number], 0)
         batch = batch.to(device)
@@ -124,4 +131,6 @@ def mask_windows(
             for a, fill in zip(arrays, fills, strict=True)
         ]
         parts.append(padded)
-    return MaskedWindows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        starts += batch.starts
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return MaskedWindows(columns[0], columns[1], columns[2], np.array(starts))

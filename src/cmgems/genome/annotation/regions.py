@@ -10,7 +10,7 @@ from cmgems.errors import UserError
 from cmgems.genome.annotation.intervals import Interval, read_intervals
 from cmgems.genome.genome import Genome
 from cmgems.genome.names import ContigNames
-from cmgems.genome.region import parse_region
+from cmgems.genome.region import parse_regions
 from cmgems.genome.spans import Spans, union
 
 
@@ -71,9 +71,11 @@ def place_files(genome: Genome, sources: Sequence[str], key: str) -> PlacedInter
     for source in sources:
         placed = place_intervals(genome, read_intervals(source))
         if not len(placed.spans.start):
+            first = next(iter(read_intervals(source))).contig
+            some = ", ".join(contig.name for contig in genome.contigs[:3])
             raise UserError(
-                f"{key}: {source}: {placed.describe()}, wanted some in {genome.name}: another "
-                "assembly?"
+                f"{key}: {source}: {placed.describe()}, the first is on {first}; wanted some in "
+                f"{genome.name}, which has {some}: another assembly?"
             )
         starts.append(placed.spans.start)
         ends.append(placed.spans.end)
@@ -83,7 +85,7 @@ def place_files(genome: Genome, sources: Sequence[str], key: str) -> PlacedInter
 
 
 def place_regions(genome: Genome, texts: Sequence[str], key: str) -> Spans:
-    """The union of contigs and regions that a user names (see `parse_region`).
+    """The union of contigs and regions that a user names (see `parse_regions`).
 
     Raises
     ------
@@ -91,7 +93,7 @@ def place_regions(genome: Genome, texts: Sequence[str], key: str) -> Spans:
         If the genome does not have one of them; `key` begins the message.
     """
     try:
-        regions = [parse_region(genome, text) for text in texts]
+        regions = [region for text in texts for region in parse_regions(genome, text)]
     except UserError as error:
         raise UserError(f"{key}: {str(error).removeprefix('region: ')}") from error
     starts = [region.contig.start + region.start for region in regions]
