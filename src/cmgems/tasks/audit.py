@@ -11,6 +11,7 @@ from sklearn.tree import DecisionTreeClassifier
 from cmgems.genome.spans import Spans
 from cmgems.tasks.dataset import LabelledSequences, canonical_keys
 from cmgems.tasks.duplicates import containment, find_duplicates
+from cmgems.tasks.homologs import find_homologs
 from cmgems.tasks.shortcuts import Shortcuts, find_shortcuts
 from cmgems.utils.text_table import text_table
 
@@ -35,6 +36,7 @@ class Audit:
     reverse: int  # with the reverse complement of a training sequence, and no identical one
     near: int  # with a near duplicate among the training sequences, and none of the above
     k: int  # of the k-mers of near duplicates
+    homologs: int | None  # that MMseqs2 aligns with a training sequence; None: not installed
     conflicts: int  # exact or reverse duplicates that have another label in training
     repeated_in_train: int  # training sequences that came before, on either strand
     repeated_in_test: int
@@ -59,6 +61,7 @@ def audit_splits(
     classes : names of the classes; empty for regression
     """
     duplicate = find_duplicates(train, test)
+    homologs = find_homologs(train, test)
     one_label = len(classes) > 0 and train.labels.ndim == 1
     train_keys, test_keys = canonical_keys(train), canonical_keys(test)
     return Audit(
@@ -68,6 +71,7 @@ def audit_splits(
         reverse=int(duplicate.reverse.sum()),
         near=int(duplicate.near.sum()),
         k=duplicate.k,
+        homologs=None if homologs is None else int(homologs.sum()),
         conflicts=_conflicts(train, test, train_keys, test_keys),
         repeated_in_train=len(train_keys) - len(set(train_keys)),
         repeated_in_test=len(test_keys) - len(set(test_keys)),
@@ -144,6 +148,10 @@ def audit_table(audit: Audit) -> str:
         ("reverse complement in train", of_test(audit.reverse)),
         (f"near duplicate in train ({audit.k}-mers)", of_test(audit.near)),
         ("of these with another label", f"{audit.conflicts:,}"),
+        (
+            "homolog of train (MMseqs2)",
+            "mmseqs is not installed" if audit.homologs is None else of_test(audit.homologs),
+        ),
         (
             "repeated within a split",
             f"{audit.repeated_in_train:,} train, {audit.repeated_in_test:,} test",
