@@ -32,7 +32,7 @@ class Profile(L.Callback):
     ) -> None:
         starts = trainer.global_step == self._begin and trainer.is_global_zero
         if starts and self._profiler is None and not (self.folder / "trace.json").exists():
-            self._profiler = profile(activities=_activities(), record_shapes=True)
+            self._profiler = profile(activities=_activities(), record_shapes=True, acc_events=True)
             self._profiler.start()
 
     def on_train_batch_end(

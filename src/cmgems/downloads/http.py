@@ -81,6 +81,7 @@ def _reason_of_failure(url: str) -> Iterator[list[str]]:
     try:
         yield reasons
     except HTTPError as error:
+        error.close()  # it is the response, too
         text = f"found {error.code} {' '.join(str(error.reason).split())}"
         if error.code < 500 and error.code not in (408, 429):
             raise NotServed(f"{url}: {text}, wanted the file") from error
@@ -103,6 +104,7 @@ def _receive(url: str, part: Path, label: str) -> None:
     except HTTPError as error:
         if error.code != 416:  # nothing follows what is there
             raise
+        error.close()
         if error.headers.get("Content-Range") == f"bytes */{start}":
             return
         part.unlink()

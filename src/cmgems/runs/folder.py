@@ -194,8 +194,11 @@ class RunFolder:
 
 def provenance() -> dict[str, Any]:
     """What the results of a run depend on besides its experiment."""
+    import torch  # seconds, for those who read folders alone
+
+    versions = {name: metadata.version(name) for name in PACKAGES}
     return {
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": versions | {"torch": torch.__version__},  # names the CUDA that it is built for
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "git_revision": git_revision(),
