@@ -109,13 +109,16 @@ def test_long_and_short_sequences_and_a_language_model(inputs, pretrained_run, t
         assert np.isnan(found["effects"][1, 4:]).all()
         assert (found["codes"][1, 4:] == 4).all()
     assert not (out / "logo.png").exists()
-    given = ["explain", str(pretrained_run), str(fasta), "--dependencies", "2"]
+    given = ["explain", str(pretrained_run), str(fasta), "--dependencies", "2", "--attention", "4"]
     assert main([*given, "--out", str(tmp_path / "lm")]) == 0
     assert "2 too short" in capsys.readouterr().out
     with np.load(tmp_path / "lm/explanations.npz") as found:
         assert found["probabilities"].sum(2) == pytest.approx(np.ones((1, 60)), abs=1e-5)
         assert found["dependencies"].shape == (1, 2, 2)
+        assert found["attention"].shape == (1, 2, 2, 4, 4)
     assert json.loads((tmp_path / "lm/explain.json").read_text())["dependencies"] == 2
+    page = (tmp_path / "lm/index.html").read_text()
+    assert page.count("attention layer ") == 2
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_long_and_short_sequences_and_a_language_model(inputs, pretrained_run, t
     [
         (["--dependencies", "5"], "--dependencies: found .*classifier, wanted a language model"),
         (["--class", "x"], "--class: found x, wanted one of a, b"),
-        (["--shown", "0"], "--dependencies, --shown: found 0, 0"),
+        (["--shown", "0"], "--shown: found 0, wanted 1 or more bases"),
         (["--step", "5"], "--step and --strand belong to --region"),
     ],
 )
