@@ -38,7 +38,9 @@ def call(folder, out, *more):
 
 def test_intervals_on_both_strands(inputs, tmp_path, capsys):
     out = tmp_path / "out"
-    assert call(inputs, out, "--gradients", "--class", "a", "--shown", "10") == 0
+    (tmp_path / "motifs").write_text(f"here {CONTIG[8:16]}\nnowhere {'A' * 12}\n")
+    options = ("--class", "a", "--shown", "10", "--motifs", str(tmp_path / "motifs"))
+    assert call(inputs, out, "--gradients", *options) == 0
     printed = capsys.readouterr().out
     assert "2 explanations" in printed
     assert "without one: 2 not in the genome" in printed
@@ -65,6 +67,9 @@ def test_intervals_on_both_strands(inputs, tmp_path, capsys):
     page = (out / "index.html").read_text()
     assert page.count("<svg") == 3
     assert "log-odds of a" in page
+    rows = [line.split("\t") for line in (out / "motifs.tsv").read_text().splitlines()]
+    assert {row[0]: row[2] for row in rows[1:]} == {"here": "1", "nowhere": "0"}
+    assert page.index("<h2>Motifs</h2>") < page.index("<td>nowhere</td>")
     assert "r = " in page
     assert (out / "logo.png").read_bytes().startswith(b"\x89PNG")
     assert not (out / "parts").exists()
@@ -127,6 +132,7 @@ def test_long_and_short_sequences_and_a_language_model(inputs, pretrained_run, t
         (["--dependencies", "5"], "--dependencies: found .*classifier, wanted a language model"),
         (["--class", "x"], "--class: found x, wanted one of a, b"),
         (["--shown", "0"], "--shown: found 0, wanted 1 or more bases"),
+        (["--motifs", "no.txt"], "no.txt: does not exist; wanted: matrices of JASPAR or MEME"),
         (["--step", "5"], "--step and --strand belong to --region"),
     ],
 )

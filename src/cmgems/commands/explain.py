@@ -24,11 +24,11 @@ run folder, a checkpoint in one, or a Hugging Face folder. INPUT is what `cmgems
                          --dependencies BASES: how the distribution of each of the middle bases
                          answers to a change of each other
   of either              --attention BASES: which of the middle bases attends to which, in each head
-                         of each layer
+                         of each layer; --motifs FILE: which motifs are where the importance is high
 
 DIR gets explanations.npz (arrays by sequence, base and substitution), importance.bedGraph (the mean
 loss by the three substitutions of a base), logo.png (the mean over all sequences, if they have one
-length) and index.html. An interrupted call resumes when it is given again.
+length), motifs.tsv and index.html. An interrupted call resumes when it is given again.
 """
 EXAMPLES = """\
 examples:
@@ -55,6 +55,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--attention", type=int, default=0, metavar="BASES",
         help="also the attention of so many bases in the middle to each other, by layer and head "
         "(default 0)")  # fmt: skip
+    add("--motifs", default="", metavar="FILE",
+        help="which motifs are where the importance is high: matrices of JASPAR or MEME, lines of "
+        "a name and a consensus, or `jaspar` (extra [motifs])")  # fmt: skip
     add("--shown", type=int, default=60, metavar="BASES",
         help="bases in the middle that logos and the page show (default 60)")  # fmt: skip
     add("--device", choices=("auto", "cpu", "cuda"), default="auto",
@@ -74,10 +77,13 @@ def run(args: argparse.Namespace) -> None:
 
     # Heavy imports are in here: `--help` must answer at once.
     from cmgems.explanation.explain import explain_input
+    from cmgems.inference.motifs import read_motifs
 
+    motifs = read_motifs(args.motifs) if args.motifs else []
     explainer, window, weights = _open_model(args)
     source = open_input(args, args.window or window, explainer.tokenization.min_bases)
-    print(explain_input(explainer, source, args.out, _record(args, weights), args.shown))
+    record = _record(args, weights)
+    print(explain_input(explainer, source, args.out, record, args.shown, motifs))
 
 
 def _open_model(args: argparse.Namespace) -> tuple["Explainer", int, str]:
@@ -128,5 +134,5 @@ def _record(args: argparse.Namespace, weights: str) -> dict[str, Any]:
         "genome_sha256": load_genome(args.genome).sha256 if args.genome else "",
     }
     places = ("genome", "window", "center", "step", "strand")
-    what = ("name", "gradients", "dependencies", "attention")
+    what = ("name", "gradients", "dependencies", "attention", "motifs")
     return record | {name: getattr(args, name) for name in (*places, *what)}

@@ -1,5 +1,6 @@
 """Explanations as one HTML page that needs nothing else: no script, no font, no network."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -9,11 +10,18 @@ from matplotlib.figure import Figure
 
 from cmgems.explanation.explainer import Explainer, Explanation
 from cmgems.explanation.logo import draw_logo, logo_figure
+from cmgems.explanation.motif_enrichment import COLUMNS, HIGH, Enrichment
 from cmgems.explanation.summary import Summary, middle
 from cmgems.genome.alphabet import BASES
 from cmgems.utils.html import html_page, html_table, inline_svg
 
 POSITION = "bases from the middle"
+_ROWS = 20  # of the table of motifs
+_MOTIFS = (
+    f"How often a motif is where the mean importance of as many bases is among the highest "
+    f"{HIGH:.0%}, and how often by chance: matches on either strand (p &lt; 0.0001 at a random "
+    f"place), rotated within their sequences. q: p corrected for the number of motifs."
+)
 _LAYERS = 4  # whose attention is drawn: the first, the last, and some between them
 _ATTENTION = (
     "Of the base of a row to that of a column, the sequence as it is; each head is in "
@@ -21,13 +29,20 @@ _ATTENTION = (
 )
 
 
-def page(explainer: Explainer, summary: Summary, record: dict[str, Any], shown: int) -> str:
+def page(
+    explainer: Explainer,
+    summary: Summary,
+    record: dict[str, Any],
+    shown: int,
+    motifs: Sequence[Enrichment] = (),
+) -> str:
     """The whole page.
 
     Parameters
     ----------
     record : what was explained and how, in words
     shown : bases in the middle of each sequence that are drawn
+    motifs : the most surprising first
     """
     sections = [
         f"<h1>What {escape(record['model'])} looks at</h1>",
@@ -43,6 +58,13 @@ def page(explainer: Explainer, summary: Summary, record: dict[str, Any], shown: 
             "<h2>Mean over all sequences</h2>",
             inline_svg(figure),
             html_table(("position", *BASES, "sum"), _highest(heights, first)),
+        ]
+    if motifs:
+        sections += [
+            "<h2>Motifs</h2>",
+            f'<p class="note">{_MOTIFS} {min(len(motifs), _ROWS)} of {len(motifs):,}, all of which '
+            f"are in motifs.tsv.</p>",
+            html_table(COLUMNS, [each.row for each in motifs[:_ROWS]]),
         ]
     if summary.mean_attention is not None:
         sections += [
