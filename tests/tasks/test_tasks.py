@@ -43,6 +43,7 @@ def test_the_registry_has_what_the_benchmarks_have():
         "GUE": 28,
         "Genomic Benchmarks": 9,
         "Nucleotide Transformer": 18,
+        "Nucleotide Transformer, revised": 18,
         "sites": 3,
         "embedded": 4,
     }
