@@ -23,6 +23,7 @@ from cmgems.inference.motif_matches import composition, find_matches
 from cmgems.inference.motifs import Motif
 from cmgems.utils.escapes import table_field
 from cmgems.utils.files import atomic_write
+from cmgems.utils.progress import progress_bar
 
 HIGH = 0.05  # fraction of the places that count as high
 COLUMNS = ("motif", "consensus", "matches", "high", "expected", "ratio", "p", "q")
@@ -78,7 +79,11 @@ def collect(parts: Iterable[Arrays]) -> ScoredBases:
 def enrichments(bases: ScoredBases, motifs: Sequence[Motif]) -> list[Enrichment]:
     """Of each motif, the most surprising first."""
     background_4 = composition(bases.codes_N)
-    found = [_enrichment(bases, motif, background_4) for motif in motifs]
+    found = []
+    with progress_bar(len(motifs), "matching", " motifs") as advance:
+        for motif in motifs:
+            found.append(_enrichment(bases, motif, background_4))
+            advance(1)
     q = false_discovery_control([each.p for each in found])
     found = [each._replace(q=float(value)) for each, value in zip(found, q, strict=True)]
     return sorted(found, key=lambda each: (each.p, -each.high))
