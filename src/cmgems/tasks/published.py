@@ -17,7 +17,7 @@ def read_published(text: str) -> dict[str, Task]:
     for group, contents in yaml.safe_load(text).items():
         for key, fields in contents["tasks"].items():
             name = contents["prefix"] + key
-            category = _category(key, contents["categories"])
+            category = _category(key, contents.get("categories", {}))
             tasks[name] = _task(name, group, key, contents["all"] | fields | category)
     return tasks
 
