@@ -115,6 +115,7 @@ def test_long_and_short_sequences_and_a_language_model(inputs, pretrained_run, t
         assert (found["codes"][1, 4:] == 4).all()
     assert not (out / "logo.png").exists()
     given = ["explain", str(pretrained_run), str(fasta), "--dependencies", "2", "--attention", "4"]
+    given += ["--shown", "8"]
     assert main([*given, "--out", str(tmp_path / "lm")]) == 0
     assert "2 too short" in capsys.readouterr().out
     with np.load(tmp_path / "lm/explanations.npz") as found:
