@@ -40,7 +40,8 @@ def read_motifs(source: Path | str) -> list[Motif]:
     Raises
     ------
     UserError
-        If there are none, a consensus has other letters than A, C, G and T, or pyjaspar is missing.
+        If there are none, a matrix cannot be read, a consensus has other letters than A, C, G and T,
+        or pyjaspar is missing.
     """
     if str(source) == JASPAR:
         return list(_of_jaspar())
@@ -81,9 +82,18 @@ def _matrices(path: Path, text: str, kind: str) -> Iterator[Motif]:
     from Bio import motifs  # heavy, and other files do not need it
 
     try:
-        return iter([_of_biopython(each) for each in motifs.parse(io.StringIO(text), kind)])
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        found = [_of_biopython(each) for each in motifs.parse(io.StringIO(text), kind)]
+    except Exception as error:  # of any kind, a bare Exception and an UnboundLocalError among them
         raise UserError(f"{path}: is no file of {_WANTED} ({error})") from error
+    for motif in found:
+        counts_S4 = motif.counts
+        usable = np.isfinite(counts_S4).all() and (counts_S4 >= 0).all()
+        if not (usable and len(counts_S4) and (counts_S4.sum(1) > 0).all()):
+            raise UserError(
+                f"{path}: {motif.name}: has a place without a count, or a count that is none, "
+                f"wanted 0 or more of each base"
+            )
+        yield motif
 
 
 def _of_biopython(motif: Any) -> Motif:
