@@ -68,7 +68,10 @@ def test_matrices_and_lines(tmp_path, more):
         ("a ACGT 5\n", "line 1: found 'a ACGT 5', wanted a name and letters"),
         (">x\nA [ 1 2\nC [ 1\n", "is no file of matrices"),
         (JASPAR.replace("187 134", "187"), "is no file of matrices"),
-        (JASPAR.replace("[ 87 ", "[ -1 "), "MA0139.1 CTCF: has a place without a count, or a count"),
+        (
+            JASPAR.replace("[ 87 ", "[ -1 "),
+            "MA0139.1 CTCF: has a place without a count, or a count",
+        ),
         (MEME.replace("1 0 0 0", "0 0 0 0"), "second: has a place without a count"),
     ],
 )

@@ -40,8 +40,8 @@ def read_motifs(source: Path | str) -> list[Motif]:
     Raises
     ------
     UserError
-        If there are none, a matrix cannot be read, a consensus has other letters than A, C, G and T,
-        or pyjaspar is missing.
+        If there are none, a matrix cannot be read, a consensus has other letters than A, C, G and
+        T, or pyjaspar is missing.
     """
     if str(source) == JASPAR:
         return list(_of_jaspar())
