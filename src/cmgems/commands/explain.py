@@ -35,6 +35,8 @@ examples:
   cmgems explain evaluations/donors/classifiers/donors-a-0 donors.bed --genome hg38.fa \\
       --window 61 --center start --gradients --out explained/donors
   cmgems explain runs/quickstart promoters.fa --dependencies 40 --out explained/promoters
+  cmgems explain evaluations/ctcf/classifiers/ctcf-a-0 ctcf.bed --genome hg38.fa --window 200 \\
+      --motifs JASPAR_CORE_vertebrates.txt --out explained/ctcf
 """
 
 

@@ -84,7 +84,8 @@ def _matrices(path: Path, text: str, kind: str) -> Iterator[Motif]:
     try:
         found = [_of_biopython(each) for each in motifs.parse(io.StringIO(text), kind)]
     except Exception as error:  # of any kind, a bare Exception and an UnboundLocalError among them
-        raise UserError(f"{path}: is no file of {_WANTED} ({error})") from error
+        problem = " ".join(str(error).split())
+        raise UserError(f"{path}: is no file of {_WANTED} ({problem})") from error
     for motif in found:
         counts_S4 = motif.counts
         usable = np.isfinite(counts_S4).all() and (counts_S4 >= 0).all()
