@@ -11,6 +11,7 @@ TASKS ?=
 PARTS ?=
 JOBS ?=
 SOAK ?= 3600
+CHROMOSOMES ?=
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
@@ -72,6 +73,11 @@ newcomer:  ## the commands of README, quickstart and notebooks in a fresh clone,
 test-faults: $(VENV)/.developer  ## try tens of thousands of damaged inputs; `make test` tries a tenth of them
 	CMGEMS_FAULTS=20000 $(BIN)/python -m pytest tests/genome/test_faults.py tests/tasks/test_readers.py \
 	  tests/training/test_ranks.py tests/genome/test_variant_files.py tests/inference/test_variants.py $(ARGS)
+
+test-chromosomes: $(VENV)/.developer  ## 10,000 made variants and 1,000 intervals on whole chromosomes: CHROMOSOMES=FOLDER with FASTA files
+	@ls "$(CHROMOSOMES)"/*.fa >/dev/null 2>&1 || { echo "CHROMOSOMES: wanted a folder with FASTA files, *.fa" >&2; exit 2; }
+	CMGEMS_CHROMOSOMES=$(CHROMOSOMES) $(BIN)/python -m pytest tests/evaluation/test_bases_of_intervals.py \
+	  tests/inference/test_variants.py::test_of_every_oddity_none_is_lost $(ARGS)
 
 soak: $(VENV)/.developer  ## an hour of kills, signals and damaged files, resumable: SOAK=SECONDS
 	$(BIN)/python benchmarks/soak.py --seconds $(SOAK) --folder $(RUNS)/soak $(ARGS)

@@ -38,7 +38,9 @@ def call(folder, out, *more):
 
 def test_intervals_on_both_strands(inputs, tmp_path, capsys):
     out = tmp_path / "out"
-    assert call(inputs, out, "--gradients", "--class", "a", "--shown", "10") == 0
+    (tmp_path / "motifs").write_text(f"here {CONTIG[8:16]}\nnowhere {'A' * 12}\n")
+    options = ("--class", "a", "--shown", "10", "--motifs", str(tmp_path / "motifs"))
+    assert call(inputs, out, "--gradients", *options) == 0
     printed = capsys.readouterr().out
     assert "2 explanations" in printed
     assert "without one: 2 not in the genome" in printed
@@ -65,6 +67,9 @@ def test_intervals_on_both_strands(inputs, tmp_path, capsys):
     page = (out / "index.html").read_text()
     assert page.count("<svg") == 3
     assert "log-odds of a" in page
+    rows = [line.split("\t") for line in (out / "motifs.tsv").read_text().splitlines()]
+    assert {row[0]: row[2] for row in rows[1:]} == {"here": "1", "nowhere": "0"}
+    assert page.index("<h2>Motifs</h2>") < page.index("<td>nowhere</td>")
     assert "r = " in page
     assert (out / "logo.png").read_bytes().startswith(b"\x89PNG")
     assert not (out / "parts").exists()
@@ -109,13 +114,17 @@ def test_long_and_short_sequences_and_a_language_model(inputs, pretrained_run, t
         assert np.isnan(found["effects"][1, 4:]).all()
         assert (found["codes"][1, 4:] == 4).all()
     assert not (out / "logo.png").exists()
-    given = ["explain", str(pretrained_run), str(fasta), "--dependencies", "2"]
+    given = ["explain", str(pretrained_run), str(fasta), "--dependencies", "2", "--attention", "4"]
+    given += ["--shown", "8"]
     assert main([*given, "--out", str(tmp_path / "lm")]) == 0
     assert "2 too short" in capsys.readouterr().out
     with np.load(tmp_path / "lm/explanations.npz") as found:
         assert found["probabilities"].sum(2) == pytest.approx(np.ones((1, 60)), abs=1e-5)
         assert found["dependencies"].shape == (1, 2, 2)
+        assert found["attention"].shape == (1, 2, 2, 4, 4)
     assert json.loads((tmp_path / "lm/explain.json").read_text())["dependencies"] == 2
+    page = (tmp_path / "lm/index.html").read_text()
+    assert page.count("attention layer ") == 2
 
 
 @pytest.mark.parametrize(
@@ -123,7 +132,8 @@ def test_long_and_short_sequences_and_a_language_model(inputs, pretrained_run, t
     [
         (["--dependencies", "5"], "--dependencies: found .*classifier, wanted a language model"),
         (["--class", "x"], "--class: found x, wanted one of a, b"),
-        (["--shown", "0"], "--dependencies, --shown: found 0, 0"),
+        (["--shown", "0"], "--shown: found 0, wanted 1 or more bases"),
+        (["--motifs", "no.txt"], "no.txt: does not exist; wanted: matrices of JASPAR or MEME"),
         (["--step", "5"], "--step and --strand belong to --region"),
     ],
 )

@@ -17,7 +17,7 @@ class MadeVcf(NamedTuple):
 
 
 def make_vcf(contigs: dict[str, str], count: int, seed: int = 0) -> MadeVcf:
-    """A VCF with at least `count` alternatives on contigs of known bases, by their names."""
+    """A VCF with at least `count` alternatives on contigs, by their names; among known bases."""
     generator = np.random.default_rng(seed)
     lines = ["##fileformat=VCFv4.2", '##INFO=<ID=HARMS,Number=0,Type=Flag,Description="label">']
     lines.append("#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO")
@@ -34,9 +34,11 @@ def make_vcf(contigs: dict[str, str], count: int, seed: int = 0) -> MadeVcf:
 
 
 def _site(text, generator, size=1):
-    """A position, from 1, far from the ends, and the bases there."""
-    start = int(generator.integers(100, len(text) - 100 - size))
-    return start + 1, text[start : start + size]
+    """A position, from 1, far from the ends and from unknown bases, and the bases there."""
+    while True:
+        start = int(generator.integers(100, len(text) - 100 - size))
+        if set(text[start - 100 : start + size + 100]) <= set(BASES):
+            return start + 1, text[start : start + size]
 
 
 def _other(base, generator):

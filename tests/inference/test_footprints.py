@@ -12,18 +12,12 @@ from cmgems.errors import UserError
 from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.hub.pretrained import Pretrained
 from cmgems.inference import footprints
-from cmgems.inference.footprints import Motif, footprint_lines, read_motifs, score_footprint
+from cmgems.inference.footprints import footprint_lines, score_footprint
+from cmgems.inference.motifs import Motif
 from cmgems.models.encoder import MaskedLanguageModel
 from cmgems.tokenization import OverlappingKmers
 
-JASPAR = """\
->MA0139.1\tCTCF
-A  [ 87 167 281 56 ]
-C  [ 291 145 49 800 ]
-G  [ 76 414 449 21 ]
-T  [ 459 187 134 36 ]
-"""
-MOTIF = Motif("m", encode_bases("TGGC"))
+MOTIF = Motif("m", encode_bases("TGGC"), np.eye(4)[encode_bases("TGGC")])
 
 
 @pytest.fixture(scope="module")
@@ -86,23 +80,15 @@ def test_lines_count_the_pairs_that_prefer_the_consensus(model, genome, tmp_path
     ]
 
 
-def test_motifs_of_a_matrix_and_what_is_refused(model, genome, tmp_path):
+def test_what_is_refused_and_left_out(model, genome, tmp_path, capsys):
     path = tmp_path / "m"
-    path.write_text(JASPAR)
-    (motif,) = read_motifs(path)
-    assert (motif.name, motif.consensus) == ("MA0139.1 CTCF", "TGGC")
-    for text, message in (
-        ("# none\n", "has no motif, wanted JASPAR's matrices"),
-        ("a ACGN\n", "a: found the consensus 'ACGN', wanted two or more of A, C, G and T"),
-        ("a AAAA\n", "a: found the consensus 'AAAA', wanted"),
-        ("a ACGT 5\n", "line 1: found 'a ACGT 5', wanted a name and letters"),
-    ):
-        path.write_text(text)
-        with pytest.raises(UserError, match=message):
-            read_motifs(path)
-    path.write_text("long " + "ACGT" * 9 + "\n")
+    path.write_text("a AAAA\n")
+    with pytest.raises(UserError, match="each consensus is one letter alone"):
+        next(footprint_lines(model, path, genome, 30, 4))
+    path.write_text("a AAAA\nlong " + "ACGT" * 9 + "\n")
     with pytest.raises(UserError, match="long has 36 bases, wanted at most 30"):
-        list(footprint_lines(model, path, genome, 30, 4))
+        next(footprint_lines(model, path, genome, 30, 4))
+    assert "1 of 2 motifs are left out" in capsys.readouterr().err
     with pytest.raises(UserError, match="has no 400 known bases in a row"):
         score_footprint(model, genome, MOTIF, 400, 4)
 

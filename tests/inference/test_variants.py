@@ -2,12 +2,15 @@
 
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from Bio import SeqIO
 from helpers.encoders import tiny_language_model
 from helpers.genome_files import build
 from helpers.made_variants import make_vcf
+from helpers.paths import CHROMOSOMES
 from references.variants import leftmost, slow_variant_score
 
 from cmgems.cli import main
@@ -17,7 +20,7 @@ from cmgems.inference.likelihood import base_distribution
 from cmgems.inference.variants import ScoreOptions, score_variants
 from cmgems.tokenization import OverlappingKmers
 
-MADE = 10_000 if "CMGEMS_FAULTS" in os.environ else 200
+MADE = 10_000 if CHROMOSOMES or "CMGEMS_FAULTS" in os.environ else 200
 
 
 def random_dna(seed, size):
@@ -119,9 +122,21 @@ def rows(out):
     return [line.split("\t") for line in out.read_text(encoding="utf-8").split("\n")[1:-1]]
 
 
-def test_of_every_oddity_none_is_lost(pretrained_run, genome_file, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def dna(genome_file, tmp_path_factory):
+    """Whole chromosomes, or those of the other tests: their letters by name, and their file."""
+    if not CHROMOSOMES:
+        return CONTIGS, genome_file
+    path = tmp_path_factory.mktemp("chromosomes") / "all.fa"
+    path.write_text("".join(f.read_text() for f in sorted(Path(CHROMOSOMES).glob("*.fa"))))
+    with open(path) as handle:
+        return {each.id: str(each.seq) for each in SeqIO.parse(handle, "fasta")}, path
+
+
+def test_of_every_oddity_none_is_lost(pretrained_run, dna, tmp_path, capsys):
     """Scored and listed are all that there are, in their order, each with its reason."""
-    made = make_vcf(CONTIGS, MADE)
+    contigs, genome_file = dna
+    made = make_vcf(contigs, MADE)
     vcf, out = tmp_path / "made.vcf", tmp_path / "scores.tsv"
     vcf.write_bytes(made.data)
     options = ("--window", "24", "--flank", "0", "--labels", "HARMS", "--out", str(out))

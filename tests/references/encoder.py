@@ -90,15 +90,21 @@ def fed_forward(x, part, kind):
 
 
 def attended(x, real, part, config, number):
+    value = linear(x, part.key_value).chunk(2, -1)[1]
+    value = value.unflatten(-1, (config.num_heads, -1)).transpose(1, 2)
+    weights = attention_weights(x, real, part, config, number)
+    return linear((weights @ value).transpose(1, 2).flatten(2), part.output)
+
+
+def attention_weights(x, real, part, config, number):
+    """[B, H, L, L]: of the token of the row to that of the column"""
     every = config.global_attention_every_n_layers
     local = config.local_attention > 0 and not (every > 0 and number % every == 0)
     base = config.local_rotary_base if local else config.rotary_base
     heads, length = config.num_heads, x.shape[1]
     query = linear(x, part.query)
-    key, value = linear(x, part.key_value).chunk(2, -1)
-    query, key, value = (
-        each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value)
-    )
+    key = linear(x, part.key_value).chunk(2, -1)[0]
+    query, key = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key))
     if config.position_embedding == "rotary":
         query, key = turned(query, base), turned(key, base)
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
@@ -114,8 +120,7 @@ def attended(x, real, part, config, number):
         ]
         scores = scores.masked_fill(torch.tensor(far), -math.inf)
     seen = real[:, None, None, :] | torch.eye(length, dtype=torch.bool)  # padding sees something
-    scores = scores.masked_fill(~seen, -math.inf)
-    return linear((scores.softmax(-1) @ value).transpose(1, 2).flatten(2), part.output)
+    return scores.masked_fill(~seen, -math.inf).softmax(-1)
 
 
 def turned(x, base):

@@ -157,11 +157,16 @@ def test_negatives_of_a_file_and_splits_by_contigs(folder):
         ("signals: XY\ncenter: start\n", "signals: found XY, wanted bases"),
         ("center: [start, end]\n", "center: found 2, wanted 1 or 1"),
         ("negatives: empty.bed\n", "empty.bed: has no interval"),
-        ("negatives: no.bed\n", "no.bed: does not exist"),
+        ("negatives: no.bed\n", "bad.yaml: negatives: found no.bed, which does not exist in "),
+        ("negatives: random\n", "wanted matched, decoy, shifted, shuffled, or a file of intervals"),
         ("train: a.tsv\n", "train: found a file, but the splits"),
         ("dev_contigs: [x]\n", "dev_contigs: wanted test_contigs"),
         ("kind: multilabel\n", "kind: found multilabel"),
-        ("test_contigs: ['21']\n", "test_contigs: found '21', wanted CONTIG"),
+        (
+            "test_contigs: ['21']\n",
+            "test_contigs: found '21', wanted CONTIG:START-END, or a contig of GRCh37_20_44000001-4"
+            "8000000: 20:44000001-48000000 (4,000,000 bases)",
+        ),
         (
             "window: 100000\n",
             "positives: sites.bed: has no interval with 100000 known bases in the t",

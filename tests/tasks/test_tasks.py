@@ -43,6 +43,7 @@ def test_the_registry_has_what_the_benchmarks_have():
         "GUE": 28,
         "Genomic Benchmarks": 9,
         "Nucleotide Transformer": 18,
+        "Nucleotide Transformer, revised": 18,
         "sites": 3,
         "embedded": 4,
     }
@@ -52,6 +53,14 @@ def test_the_registry_has_what_the_benchmarks_have():
     recipe = PublishedRecipe(epochs=10, learning_rate=3e-5, batch_size=32, warmup_steps=50)
     assert find_task("gue/prom/prom_core_tata").recipe == recipe
     assert find_task("splice-40").shots == (100, 500, 1000, 5000)
+    categories = {name: one.category for name, one in TASKS.items()}
+    assert all(categories.values())
+    assert [n for n, c in categories.items() if c == "enhancers" and n.startswith("gb/")] == [
+        "gb/drosophila_enhancers_stark",
+        "gb/dummy_mouse_enhancers_ensembl",
+        "gb/human_enhancers_cohn",
+        "gb/human_enhancers_ensembl",
+    ]
     for one in TASKS.values():
         assert one.metric in metric_names(one.kind), one.name
         assert (one.kind == "binary") == (len(one.classes) == 2), one.name

@@ -23,16 +23,20 @@ run folder, a checkpoint in one, or a Hugging Face folder. INPUT is what `cmgems
   of a language model    the distribution of each base, hidden, and ln p(other base) - ln p(base);
                          --dependencies BASES: how the distribution of each of the middle bases
                          answers to a change of each other
+  of either              --attention BASES: which of the middle bases attends to which, in each head
+                         of each layer; --motifs FILE: which motifs are where the importance is high
 
 DIR gets explanations.npz (arrays by sequence, base and substitution), importance.bedGraph (the mean
 loss by the three substitutions of a base), logo.png (the mean over all sequences, if they have one
-length) and index.html. An interrupted call resumes when it is given again.
+length), motifs.tsv and index.html. An interrupted call resumes when it is given again.
 """
 EXAMPLES = """\
 examples:
   cmgems explain evaluations/donors/classifiers/donors-a-0 donors.bed --genome hg38.fa \\
       --window 61 --center start --gradients --out explained/donors
   cmgems explain runs/quickstart promoters.fa --dependencies 40 --out explained/promoters
+  cmgems explain evaluations/ctcf/classifiers/ctcf-a-0 ctcf.bed --genome hg38.fa --window 200 \\
+      --motifs JASPAR_CORE_vertebrates.txt --out explained/ctcf
 """
 
 
@@ -50,6 +54,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--dependencies", type=int, default=0, metavar="BASES",
         help="also the dependencies between so many bases in the middle, of a language model; they "
         "cost three passes for each pair (default 0)")  # fmt: skip
+    add("--attention", type=int, default=0, metavar="BASES",
+        help="also the attention of so many bases in the middle to each other, by layer and head "
+        "(default 0)")  # fmt: skip
+    add("--motifs", default="", metavar="FILE",
+        help="which motifs are where the importance is high: matrices of JASPAR or MEME, lines of "
+        "a name and a consensus, or `jaspar` (extra [motifs])")  # fmt: skip
     add("--shown", type=int, default=60, metavar="BASES",
         help="bases in the middle that logos and the page show (default 60)")  # fmt: skip
     add("--device", choices=("auto", "cpu", "cuda"), default="auto",
@@ -58,19 +68,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_input_options(args)
-    if args.dependencies < 0 or args.shown < 1:
-        raise UserError(
-            f"--dependencies, --shown: found {args.dependencies}, {args.shown}, wanted 0 or more "
-            f"and 1 or more bases"
-        )
+    for option, found, least in (
+        ("dependencies", args.dependencies, 0),
+        ("attention", args.attention, 0),
+        ("shown", args.shown, 1),
+    ):
+        if found < least:
+            raise UserError(f"--{option}: found {found}, wanted {least} or more bases")
     check_output_folder(args.out, "--out")
 
     # Heavy imports are in here: `--help` must answer at once.
     from cmgems.explanation.explain import explain_input
+    from cmgems.inference.motifs import read_motifs
 
+    motifs = read_motifs(args.motifs) if args.motifs else []
     explainer, window, weights = _open_model(args)
     source = open_input(args, args.window or window, explainer.tokenization.min_bases)
-    print(explain_input(explainer, source, args.out, _record(args, weights), args.shown))
+    record = _record(args, weights)
+    print(explain_input(explainer, source, args.out, record, args.shown, motifs))
 
 
 def _open_model(args: argparse.Namespace) -> tuple["Explainer", int, str]:
@@ -90,7 +105,9 @@ def _open_model(args: argparse.Namespace) -> tuple["Explainer", int, str]:
             raise UserError(f"--dependencies: found {args.model}, wanted a language model")
         loaded = load_classifier(args.model)
         try:
-            explainer = ClassifierExplainer(Predictor(loaded, device), args.name, args.gradients)
+            explainer = ClassifierExplainer(
+                Predictor(loaded, device), args.name, args.gradients, args.attention
+            )
         except UserError as error:
             raise UserError(f"{args.model}: {error}") from error
         return explainer, loaded.description.get("length", 0), hash_file(args.model / WEIGHTS)
@@ -99,7 +116,7 @@ def _open_model(args: argparse.Namespace) -> tuple["Explainer", int, str]:
     pretrained = load_pretrained(args.model)
     model, tokenization = pretrained.model.to(device), pretrained.tokenization
     try:
-        of_model = LanguageModelExplainer(model, tokenization, args.dependencies)
+        of_model = LanguageModelExplainer(model, tokenization, args.dependencies, args.attention)
     except UserError as error:
         raise UserError(f"{args.model}: {error}") from error
     return of_model, 0, pretrained.sha256
@@ -118,5 +135,6 @@ def _record(args: argparse.Namespace, weights: str) -> dict[str, Any]:
         "input_sha256": hash_file(file) if file.is_file() else "",
         "genome_sha256": load_genome(args.genome).sha256 if args.genome else "",
     }
-    names = ("genome", "window", "center", "step", "strand", "name", "gradients", "dependencies")
-    return record | {name: getattr(args, name) for name in names}
+    places = ("genome", "window", "center", "step", "strand")
+    what = ("name", "gradients", "dependencies", "attention", "motifs")
+    return record | {name: getattr(args, name) for name in (*places, *what)}

@@ -48,7 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="VCF, or a table with the columns chrom, pos, ref, alt; plain or gzip; BCF with the "
         "extra [variants]")  # fmt: skip
     add("--motifs", type=Path, metavar="FILE",
-        help="matrices in JASPAR's format, or lines of a name and a consensus")  # fmt: skip
+        help="matrices of JASPAR or MEME, lines of a name and a consensus, or `jaspar` (extra "
+        "[motifs])")  # fmt: skip
     add("--pairs", type=int, default=DEFAULT_PAIRS, metavar="N",
         help=f"windows per motif (default {DEFAULT_PAIRS})")  # fmt: skip
     add("--genome", metavar="GENOME",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmgems.data_modules.pretraining import GenomeDataModule
+from cmgems.errors import UserError
 from cmgems.evaluation.config import Evaluation
 from cmgems.genome.joined import load_pretraining_genome
 from cmgems.genome.spans import Spans
@@ -38,10 +39,21 @@ def audit_task(evaluation: Evaluation, task: Task) -> Audit | None:
 
 
 def pretraining_dna(model: Path) -> PretrainingDNA | None:
-    """What a run folder, or a checkpoint in one, was pretrained on; None for any other model."""
+    """What a run folder, or a checkpoint in one, was pretrained on; None for any other model.
+
+    Raises
+    ------
+    UserError
+        If its genome is not there: paths in a run's experiment are relative to where it ran.
+    """
     run = model if model.is_dir() else model.parent.parent
     if not (run / "config.yaml").is_file():
         return None
     experiment = load(run / "config.yaml")
-    genome = load_pretraining_genome(experiment.data)
+    try:
+        genome = load_pretraining_genome(experiment.data)
+    except UserError as error:
+        raise UserError(
+            f"check_leakage: the DNA of {model} cannot be read: {error}; or check_leakage=false"
+        ) from error
     return PretrainingDNA(genome.codes, GenomeDataModule(experiment, genome).train_spans)

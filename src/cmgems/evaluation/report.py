@@ -110,6 +110,30 @@ def write_scalars(folder: Path, summary: dict[str, Any]) -> None:
                     writer.add_scalar(f"{row['task']}/{row['metric']}", row["mean"], row["shots"])
 
 
+def category_means(summaries: list[dict], tasks: Mapping[str, Task]) -> list[dict]:
+    """The mean of the official metric over the tasks of each category, for each model and number of
+    shots; only of categories with several tasks that were all scored in one metric."""
+    cells: dict[tuple[int, str, str], dict[str, list[float]]] = {}
+    for row in summaries:
+        category = tasks[row["task"]].category
+        if row["official"] and category and row["mean"] is not None:
+            by_model = cells.setdefault((row["shots"], category, row["metric"]), {})
+            by_model.setdefault(row["model"], []).append(row["mean"])
+    return [
+        {
+            "category": category,
+            "shots": shots,
+            "metric": metric,
+            "model": model,
+            "tasks": len(means),
+            "mean": float(np.mean(means)),
+        }
+        for (shots, category, metric), by_model in cells.items()
+        for model, means in by_model.items()
+        if len(means) > 1
+    ]
+
+
 def report(
     summary: dict[str, Any],
     tasks: Mapping[str, Task],
@@ -122,6 +146,8 @@ def report(
         parts.append(_table(summary["summaries"], name, task))
         if audit := audits[name]:
             parts.append(audit_table(audit))
+    if summary["categories"]:
+        parts.append(_category_table(summary["categories"]))
     parts += [f"left out: {message}" for message in summary["skipped"]]
     parts.append(
         f"{len(summary['scores'])} scores, {summary['trials_run']} of them new; in {folder}"
@@ -146,6 +172,15 @@ def _table(summaries: list[dict], name: str, task: Task) -> str:
             line.append(f"{official['collapsed']} of {official['count']} collapsed to one answer")
         lines.append(line)
     return f"{task.name}: {task.kind}, scored on its test split\n{text_table(lines)}"
+
+
+def _category_table(rows: list[dict]) -> str:
+    lines = [["shots", "category", "tasks", "metric", "model", "mean"]]
+    for row in rows:
+        shots = "all" if row["shots"] == FULL else str(row["shots"])
+        cells = [shots, row["category"], str(row["tasks"]), row["metric"], row["model"]]
+        lines.append([*cells, f"{100 * row['mean']:.1f}"])
+    return f"mean over the tasks of a category\n{text_table(lines)}"
 
 
 def _cell(row: dict) -> str:

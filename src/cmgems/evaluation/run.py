@@ -30,7 +30,7 @@ from cmgems.evaluation.context import (
 from cmgems.evaluation.finetune_trials import choose_recipe
 from cmgems.evaluation.journal import Journal, hash_parts, to_json
 from cmgems.evaluation.leakage import audit_task
-from cmgems.evaluation.report import report, summaries, write_scalars
+from cmgems.evaluation.report import category_means, report, summaries, write_scalars
 from cmgems.evaluation.sources import load_sources
 from cmgems.evaluation.trials import FULL, TrialBatch, make_batches
 from cmgems.evaluation.workers import compute_batches
@@ -65,6 +65,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         with amid_run(folder, "the same command resumes the evaluation"):
             trials_run = compute_missing(context, keys, journal)
     results = sort_results(batches, [journal.results[keys[batch]] for batch in batches])
+    by_cell = summaries(results, tasks)
     summary = {
         "protocol": evaluation.protocol,
         "models": [
@@ -74,7 +75,8 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         "device": context.device,
         "precision": "bf16" if context.bf16 else "32-true",
         "skipped": skipped,
-        **summaries(results, tasks),
+        **by_cell,
+        "categories": category_means(by_cell["summaries"], tasks),
         "audits": {name: asdict(audit) for name, audit in audits.items() if audit},
         "scores": [to_json(result) for result in results],
         "seconds": time.perf_counter() - started,

@@ -12,6 +12,7 @@ file.
 | `gradients` | [N, L, 4] | first-order estimate of `effects` |
 | `probabilities` | [N, L, 4] | distribution of each base, hidden |
 | `dependencies` | [N, S, S] | of the base of the column on that of the row, in the middle S bases |
+| `attention` | [N, A, H, S, S] | of each head in each layer, row to column |
 """
 
 import zipfile
@@ -28,6 +29,7 @@ from cmgems.utils.files import atomic_write
 
 Arrays = dict[str, np.ndarray]
 _PER_BASE = ("codes", "effects", "gradients", "probabilities")
+_OF_PAIRS = ("dependencies", "attention")
 
 
 def stack(explanations: Sequence[Explanation], items: Sequence[Item]) -> Arrays:
@@ -39,7 +41,7 @@ def stack(explanations: Sequence[Explanation], items: Sequence[Item]) -> Arrays:
         "lengths": np.array([len(each.codes) for each in explanations]),
         "scores": np.array([each.score for each in explanations]),
     }
-    for name in (*_PER_BASE, "dependencies"):
+    for name in (*_PER_BASE, *_OF_PAIRS):
         rows = [getattr(each, name) for each in explanations]
         if rows[0] is not None:
             shape = np.max([row.shape for row in rows], axis=0).tolist()
@@ -51,8 +53,8 @@ def unstack(arrays: Arrays) -> Iterator[Explanation]:
     """The explanations, each without its padding."""
     for row, length in enumerate(arrays["lengths"].tolist()):
         cut = {name: arrays[name][row, :length] for name in _PER_BASE if name in arrays}
-        maps = arrays["dependencies"][row] if "dependencies" in arrays else None
-        yield Explanation(score=float(arrays["scores"][row]), dependencies=maps, **cut)
+        maps = {name: arrays[name][row] for name in _OF_PAIRS if name in arrays}
+        yield Explanation(score=float(arrays["scores"][row]), **cut, **maps)
 
 
 def _padded(row: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -6,12 +6,14 @@
 | `parts/NUMBER.npz` | explanations of some items in a row; joined and removed at the end |
 | `explanations.npz` | all of them: see `cmgems.explanation.arrays` |
 | `importance.bedGraph`, `logo.png`, `index.html` | a track, a picture, a page |
+| `motifs.tsv` | which motifs are where the importance is high, if they are asked for |
 | `skipped.tsv` | what has no explanation, and why; absent where there is nothing |
 """
 
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,21 +23,29 @@ from cmgems.evaluation.prediction.inputs import Input, Item
 from cmgems.explanation.arrays import join_parts, read_part, stack, write_part
 from cmgems.explanation.explainer import Explainer
 from cmgems.explanation.logo import logo_figure
+from cmgems.explanation.motif_enrichment import collect, enrichments, write_table
 from cmgems.explanation.page import POSITION, page
 from cmgems.explanation.summary import middle, summarize
 from cmgems.explanation.track import write_track
 from cmgems.genome.alphabet import AMBIGUOUS
+from cmgems.inference.motifs import Motif
 from cmgems.utils.escapes import table_field
 from cmgems.utils.files import atomic_write
 from cmgems.utils.progress import progress_bar
 
 RECORD, ARRAYS, PARTS = "explain.json", "explanations.npz", "parts"
 TRACK, LOGO, PAGE, SKIPPED = "importance.bedGraph", "logo.png", "index.html", "skipped.tsv"
+MOTIFS = "motifs.tsv"
 _ITEMS = 16  # of a part
 
 
 def explain_input(
-    explainer: Explainer, source: Input, folder: Path, record: dict[str, Any], shown: int
+    explainer: Explainer,
+    source: Input,
+    folder: Path,
+    record: dict[str, Any],
+    shown: int,
+    motifs: Sequence[Motif] = (),
 ) -> str:
     """Explain all of an input; what is to be said of it at the end.
 
@@ -44,6 +54,7 @@ def explain_input(
     folder : new, or what an interrupted call with the same record left
     record : all that the explanations depend on
     shown : bases in the middle of logos
+    motifs : to look for where the importance is high
 
     Raises
     ------
@@ -75,7 +86,7 @@ def explain_input(
         raise UserError(f"nothing could be explained ({listed or 'the input is empty'})")
     if skipped:
         _write_skipped(skipped, folder / SKIPPED, source.columns)
-    count = _write_results(explainer, paths, folder, record, shown)
+    count = _write_results(explainer, paths, folder, record, shown, motifs)
     text = f"wrote {folder}: {count:,} explanations; open {folder / PAGE} in a browser"
     text += f"; without one: {listed} ({SKIPPED})" if skipped else ""
     return text + (f"; {cut:,} read in their middle alone" if cut else "")
@@ -138,19 +149,27 @@ def _write_skipped(skipped: list[Item], out: Path, columns: tuple[str, ...]) -> 
 
 
 def _write_results(
-    explainer: Explainer, paths: list[Path], folder: Path, record: dict[str, Any], shown: int
+    explainer: Explainer,
+    paths: list[Path],
+    folder: Path,
+    record: dict[str, Any],
+    shown: int,
+    motifs: Sequence[Motif],
 ) -> int:
     """All files of a finished folder; return the number of explanations. `ARRAYS` is the last: with
     it the folder is finished."""
     write_track(map(read_part, paths), folder / TRACK, record["model"])
     summary = summarize(explainer, paths)
+    found = enrichments(collect(map(read_part, paths)), motifs) if motifs else []
+    if motifs:
+        write_table(found, folder / MOTIFS)
     if summary.mean_heights is not None:
         first, heights = middle(summary.mean_heights, shown)
         figure = logo_figure(heights, first, POSITION, f"mean, {explainer.unit}")
         with atomic_write(folder / LOGO, "wb") as handle:
             figure.savefig(handle, format="png", dpi=100)
     with atomic_write(folder / PAGE) as handle:
-        handle.write(page(explainer, summary, record, shown))
+        handle.write(page(explainer, summary, record, shown, found))
     join_parts(paths, folder / ARRAYS)
     shutil.rmtree(folder / PARTS)
     return summary.num_sequences

@@ -20,6 +20,8 @@ class Explanation(NamedTuple):
     probabilities: np.ndarray | None = None
     # [S, S], of the middle S bases: how the distribution of the second answers to the first
     dependencies: np.ndarray | None = None
+    # [A, H, S, S], of the middle S bases: see `cmgems.explanation.attention`
+    attention: np.ndarray | None = None
 
 
 class Explainer(ABC):

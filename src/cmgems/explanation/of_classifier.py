@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cmgems.errors import UserError
 from cmgems.evaluation.prediction.predictor import Predictor
+from cmgems.explanation.attention import attention_maps, check_attention
 from cmgems.explanation.explainer import Explainer, Explanation
 from cmgems.explanation.substitutions import (
     Substitutions,
@@ -40,19 +41,26 @@ class ClassifierExplainer(Explainer):
     predictor : the classifier
     name : of the class; "": the second of two, or the value of a regression
     gradients : whether to give the first-order estimate as well
+    attention : how many bases in the middle of a sequence have their attention to each other;
+        0: none
 
     Raises
     ------
     UserError
-        If there is no such class, or tokens have no fixed place and gradients are wanted.
+        If there is no such class, tokens have no fixed place and gradients are wanted, or it has no
+        attention that is asked for.
     """
 
     logo: ClassVar[str] = "mean loss by the three substitutions of a base"
 
-    def __init__(self, predictor: Predictor, name: str = "", gradients: bool = False) -> None:
+    def __init__(
+        self, predictor: Predictor, name: str = "", gradients: bool = False, attention: int = 0
+    ) -> None:
         self.tokenization, self._predictor = predictor.tokenization, predictor
         self._column = _column(predictor.columns, name)
-        self._gradients = gradients
+        self._gradients, self._attention = gradients, attention
+        if attention:
+            check_attention(predictor.classifier.encoder)
         if gradients and isinstance(self.tokenization, BytePairs):
             raise UserError(
                 "--gradients: found byte pairs, wanted tokens that a substitution leaves in place"
@@ -73,7 +81,11 @@ class ClassifierExplainer(Explainer):
             parts.append((self.log_odds(pack_codes(mutants_ML)) - score).numpy())
         effects_L4 = all_of_them.table(codes_L, np.concatenate(parts))
         estimate = self._estimate(codes_L, all_of_them) if self._gradients else None
-        return Explanation(codes_L, float(score), effects_L4, estimate)
+        attention = None
+        if self._attention:
+            encoder = self._predictor.classifier.encoder
+            attention = attention_maps(encoder, self.tokenization, codes_L, self._attention)
+        return Explanation(codes_L, float(score), effects_L4, estimate, attention=attention)
 
     @staticmethod
     def heights(explanation: Explanation) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from cmgems.errors import UserError
+from cmgems.explanation.attention import attention_maps, check_attention
 from cmgems.explanation.explainer import Explainer, Explanation
 from cmgems.explanation.substitutions import information_heights, substitutions
 from cmgems.genome.alphabet import AMBIGUOUS, BASES
@@ -29,24 +30,32 @@ class LanguageModelExplainer(Explainer):
     ----------
     dependencies : how many bases in the middle of a sequence have their dependencies computed;
         0: none. They cost three passes for each pair of bases.
+    attention : how many have their attention to each other; 0: none
 
     Raises
     ------
     UserError
-        If its tokens say nothing of single bases.
+        If its tokens say nothing of single bases, or it has no attention that is asked for.
     """
 
     logo: ClassVar[str] = "information of the distribution of each base, hidden"
 
     def __init__(
-        self, model: MaskedLanguageModel, tokenization: Tokenization, dependencies: int = 0
+        self,
+        model: MaskedLanguageModel,
+        tokenization: Tokenization,
+        dependencies: int = 0,
+        attention: int = 0,
     ) -> None:
         if not tokenization.has_base_probabilities:
             raise UserError(
                 f"found {tokenization.description}, which give no distribution of a single base; "
                 f"wanted a model of k-mers or single bases, or a classifier"
             )
+        if attention:
+            check_attention(model.encoder)
         self._model, self.tokenization, self._span = model, tokenization, dependencies
+        self._attention = attention
         self.max_bases = tokenization.max_bases(model.encoder.config.max_position_embeddings)
         self.unit = "bits"
         self.effect = "ln p(new base) - ln p(base), the base hidden"
@@ -61,7 +70,11 @@ class LanguageModelExplainer(Explainer):
         effects_L4 = np.log(p_L4) - np.log(np.take_along_axis(p_L4, own_L1, 1))
         likelihood = float(np.log(p_L4[position_R, codes_L[position_R]]).sum())
         maps = self._dependencies(codes_L, p_L4) if self._span else None
-        return Explanation(codes_L, likelihood, effects_L4, probabilities=p_L4, dependencies=maps)
+        attention = None
+        if self._attention:
+            encoder = self._model.encoder
+            attention = attention_maps(encoder, self.tokenization, codes_L, self._attention)
+        return Explanation(codes_L, likelihood, effects_L4, None, p_L4, maps, attention)
 
     @staticmethod
     def heights(explanation: Explanation) -> np.ndarray:

@@ -17,12 +17,14 @@ class Summary(NamedTuple):
 
     num_sequences: int
     mean_heights: np.ndarray | None  # float64 [L, 4], of a logo; None where lengths differ
+    mean_attention: np.ndarray | None  # [A, H, S, S]; None where lengths differ, or there is none
     first: list[tuple[str, Explanation]]  # names and explanations
 
 
 def summarize(explainer: Explainer, paths: Sequence[Path]) -> Summary:
     """Read all parts, one at a time."""
     count, lengths, total = 0, set[int](), np.zeros((1, 4))
+    attention: np.ndarray | None = None
     first: list[tuple[str, Explanation]] = []
     for path in paths:
         arrays = read_part(path)
@@ -31,9 +33,13 @@ def summarize(explainer: Explainer, paths: Sequence[Path]) -> Summary:
             lengths.add(len(each.codes))
             if len(lengths) == 1:
                 total = total + explainer.heights(each)
+                if each.attention is not None:
+                    attention = each.attention + (0 if attention is None else attention)
             if len(first) < SHOWN:
                 first.append((" ".join(place).strip(), each))
-    return Summary(count, total / count if len(lengths) == 1 else None, first)
+    if len(lengths) > 1:
+        return Summary(count, None, None, first)
+    return Summary(count, total / count, None if attention is None else attention / count, first)
 
 
 def middle(rows: np.ndarray, shown: int) -> tuple[int, np.ndarray]:

@@ -67,12 +67,14 @@ def parse_regions(genome: Genome, text: str) -> list[Region]:
     parsed = re.fullmatch(r"(.+):(\d[\d,]*)-(\d[\d,]*)", text, re.ASCII)
     name, *numbers = parsed.groups() if parsed else ("", "0", "0")
     start, end = (int(number.replace(",", "")[:18]) for number in numbers)
+    some = ", ".join(f"{c.name} ({c.length:,} bases)" for c in genome.contigs[:3])
     if not 1 <= start <= end:
-        raise UserError(f"region: found {text!r}, wanted CONTIG:START-END, or a contig")
+        raise UserError(
+            f"region: found {text!r}, wanted CONTIG:START-END, or a contig of {genome.name}: {some}"
+        )
     try:
         placed = ContigNames(genome).place(name, start - 1, end)
     except UserError as error:
-        some = ", ".join(f"{c.name} ({c.length:,} bases)" for c in genome.contigs[:3])
         raise UserError(f"region: {text} is not in {genome.name}, which has {some}") from error
     chromosome = "" if name == placed.contig.name else name
     return [Region(placed.contig, placed.start, placed.end, chromosome, placed.offset)]

@@ -8,90 +8,23 @@ consensus more (the zero-shot test of Patel et al., DART-Eval, NeurIPS 2024).
 Shapes: N pairs, W bases of a window, S bases of a motif.
 """
 
-import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from cmgems.config.schema import Data
 from cmgems.errors import UserError
-from cmgems.genome.alphabet import AMBIGUOUS, BASES, encode_bases
 from cmgems.genome.genome import Genome
 from cmgems.genome.spans import split_spans, unambiguous_spans
 from cmgems.hub.pretrained import Pretrained
 from cmgems.inference.likelihood import base_log_likelihoods
+from cmgems.inference.motifs import Motif, read_motifs
 from cmgems.utils.escapes import table_field
-from cmgems.utils.files import open_input
 from cmgems.utils.intervals import mean_interval
 from cmgems.utils.progress import progress_bar
 from cmgems.utils.rng import generator
-
-_WANTED = "JASPAR's matrices, or lines of a name and a consensus"
-
-
-class Motif(NamedTuple):
-    """A motif by its consensus."""
-
-    name: str
-    codes: np.ndarray  # uint8 [S]
-
-    @property
-    def consensus(self) -> str:
-        return "".join(BASES[code] for code in self.codes)
-
-
-def read_motifs(path: Path) -> list[Motif]:
-    """The motifs of a file: matrices in JASPAR's format, of which the most frequent base counts at
-    each position, or a name and a consensus per line.
-
-    Raises
-    ------
-    UserError
-        If there are none, or a consensus has other letters than A, C, G and T, or one letter alone.
-    """
-    with open_input(path, _WANTED) as handle:
-        text = handle.readall().decode("utf-8", "replace")
-    read = _jaspar if text.lstrip().startswith(">") else _lines
-    found = [_motif(path, name, consensus) for name, consensus in read(path, text)]
-    if not found:
-        raise UserError(f"{path}: has no motif, wanted {_WANTED}")
-    return found
-
-
-def _jaspar(path: Path, text: str) -> list[tuple[str, str]]:
-    from Bio import motifs  # heavy, and other files do not need it
-
-    try:
-        matrices = motifs.parse(io.StringIO(text), "jaspar")
-        return [(f"{m.matrix_id} {m.name}".strip(), str(m.consensus)) for m in matrices]
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: is no file of {_WANTED} ({error})") from error
-
-
-def _lines(path: Path, text: str) -> list[tuple[str, str]]:
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        fields = line.split()
-        if not fields or line.startswith("#"):
-            continue
-        if len(fields) != 2:
-            raise UserError(
-                f"{path}: line {number}: found {line[:60]!r}, wanted a name and letters"
-            )
-        rows.append((fields[0], fields[1]))
-    return rows
-
-
-def _motif(path: Path, name: str, consensus: str) -> Motif:
-    codes = encode_bases(consensus) if consensus.isascii() else np.full(1, AMBIGUOUS, np.uint8)
-    if (codes == AMBIGUOUS).any() or len(np.unique(codes)) < 2:
-        raise UserError(
-            f"{path}: {name}: found the consensus {consensus[:60]!r}, wanted two or more of A, C, "
-            f"G and T"
-        )
-    return Motif(name, codes)
 
 
 def footprint_lines(
@@ -99,7 +32,7 @@ def footprint_lines(
 ) -> Iterator[str]:
     """A header, then a line per motif: how many pairs, in what fraction of them the consensus is
     the likelier (a tie counts half), and the mean difference in nats with its 95 % interval."""
-    motifs, tokenization = read_motifs(path), model.tokenization
+    motifs, tokenization = _with_other_orders(path), model.tokenization
     max_bases = tokenization.max_bases(model.model.encoder.config.max_position_embeddings)
     window = min(window or max_bases, max_bases)
     for motif in motifs:
@@ -117,6 +50,23 @@ def footprint_lines(
             numbers = f"{count}\t{wins:.4f}\t{mean:.6f}\t{low:.6f}\t{high:.6f}"
             yield f"{table_field(motif.name)}\t{motif.consensus}\t{numbers}"
             advance(1)
+
+
+def _with_other_orders(path: Path) -> list[Motif]:
+    """The motifs of a file without those of one letter alone, which have no other order."""
+    motifs = read_motifs(path)
+    usable = [motif for motif in motifs if len(np.unique(motif.codes)) > 1]
+    if not usable:
+        raise UserError(
+            f"{path}: each consensus is one letter alone, which has no other order; wanted others"
+        )
+    if left := len(motifs) - len(usable):
+        print(
+            f"{path}: {left:,} of {len(motifs):,} motifs are left out: their consensus is one "
+            f"letter alone, which has no other order",
+            file=sys.stderr,
+        )
+    return usable
 
 
 def score_footprint(

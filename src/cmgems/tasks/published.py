@@ -1,5 +1,6 @@
 """The published tasks, read from `published_tasks.yaml`; docs/tasks.md shows them."""
 
+from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Any
 
@@ -16,8 +17,17 @@ def read_published(text: str) -> dict[str, Task]:
     for group, contents in yaml.safe_load(text).items():
         for key, fields in contents["tasks"].items():
             name = contents["prefix"] + key
-            tasks[name] = _task(name, group, key, contents["all"] | fields)
+            category = _category(key, contents.get("categories", {}))
+            tasks[name] = _task(name, group, key, contents["all"] | fields | category)
     return tasks
+
+
+def _category(key: str, categories: dict[str, list[str]]) -> dict[str, str]:
+    """The first category with a pattern that the key of a task fits."""
+    for name, patterns in categories.items():
+        if any(fnmatchcase(key, pattern) for pattern in patterns):
+            return {"category": name}
+    return {}
 
 
 def _task(name: str, group: str, key: str, fields: dict[str, Any]) -> Task:

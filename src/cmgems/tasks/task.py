@@ -50,6 +50,7 @@ class Task:
     shot_files: Mapping[int, Files] = field(default_factory=dict)  # by examples per class
     dev_fraction: float = 0.0  # held out of train where there is no file for dev
     test_fraction: float = 0.0  # held out where there is no file for test
+    category: str = ""  # what it asks for, in a word or two; "": not known
     paired: bool = False  # examples of one name belong together, on one side of every split
     recipe: PublishedRecipe = field(default_factory=PublishedRecipe)
     columns: tuple[str, str] = ("sequence", "label")  # of tables

@@ -23,6 +23,8 @@ from pathlib import Path
 from cmgems.config.loading import load_as
 from cmgems.config.options import option
 from cmgems.errors import UserError
+from cmgems.genome.annotation.intervals import split_feature
+from cmgems.tasks.interval_task import KINDS as NEGATIVES
 from cmgems.tasks.interval_task import IntervalSource
 from cmgems.tasks.readers import KINDS, READERS
 from cmgems.tasks.site_windows import CENTERS
@@ -128,6 +130,7 @@ def read_task(path: Path) -> Task:
 
 
 def _interval_task(task_file: TaskFile, path: Path) -> Task:
+    _check_interval_files(task_file, path)
     source = IntervalSource(
         genome=_genome(task_file.genome, path.parent),
         positives=task_file.positives,
@@ -154,6 +157,21 @@ def _interval_task(task_file: TaskFile, path: Path) -> Task:
         base=path.parent,
         intervals=source,
     )
+
+
+def _check_interval_files(task_file: TaskFile, path: Path) -> None:
+    """Refuse names of files that are not there, before any model is loaded."""
+    for key, names, kinds in (
+        ("positives", task_file.positives, ()),
+        ("negatives", (task_file.negatives,), NEGATIVES),
+    ):
+        for name in names:
+            if name not in kinds and not split_feature(str(path.parent / name))[0].exists():
+                wanted = ", ".join((*kinds, "or a file" if kinds else "a file"))
+                raise UserError(
+                    f"{path}: {key}: found {name}, which does not exist in {path.parent}, wanted "
+                    f"{wanted} of intervals"
+                )
 
 
 def _genome(name: str, folder: Path) -> str:
@@ -196,10 +214,10 @@ def _interval_rules(task_file: TaskFile, kind: str) -> Iterator[tuple[str, str]]
     files, classes = len(task_file.positives), len(task_file.classes)
     if kind not in ("binary", "multiclass"):
         yield "kind", f"kind: found {kind}, positives want binary or multiclass"
-    elif files != classes - 1:
+    elif files != classes - 1 and classes > 1:
         yield (
             "positives",
-            f"positives: found {files} files for {classes} classes, wanted {classes - 1}: one for "
+            f"positives: found {files} for {classes} classes, wanted {classes - 1}: a file for "
             "each class but the first, which is that of the negatives",
         )
     if len(task_file.center) not in (1, files):

@@ -97,7 +97,7 @@ def _interval_items(genome: Genome, source: str, window: int, center: str) -> It
             yield Item(place, _NOTHING, f"not in the genome: {error}")
             continue
         first = placed.contig.start + placed.start
-        codes = genome.codes[first : first + end - start]
+        codes = np.array(genome.codes[first : first + end - start])  # writable, as torch wants it
         if interval.strand == "-":
             yield Item(place, reverse_complement(codes), start=start, strand="-")
         else:
@@ -127,7 +127,7 @@ def region_input(genome: Genome, region: Region, window: int, step: int, strand:
 
 def _window(genome: Genome, region: Region, start: int, window: int, strand: str) -> Item:
     first, on_chromosome = region.contig.start + start, region.offset + start
-    codes = genome.codes[first : first + window]
+    codes = np.array(genome.codes[first : first + window])
     place = (region.contig_name, on_chromosome, on_chromosome + window)
     if (codes == AMBIGUOUS).all():
         return Item(place, _NOTHING, "no known base")
