@@ -35,6 +35,14 @@ def last_line(capsys):
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
+@pytest.fixture(autouse=True)
+def without_nohup():
+    """As in a terminal, also where it was `nohup` that started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_ctrl_c_ends_a_run_with_a_line(moment, command, tmp_path, monkeypatch, capsys):
     (owner, name), line = MOMENTS[moment]
