@@ -58,13 +58,18 @@ def test_matrices_and_lines(tmp_path, more):
     lines = read(tmp_path, "# two\none tggc\n\ntwo A\n")
     assert [(each.name, each.consensus) for each in lines] == [("one", "TGGC"), ("two", "A")]
     assert lines[1].counts.tolist() == [[1, 0, 0, 0]]
+    (several,) = read(tmp_path, "three ynku\n")  # C or T, any, G or T, T
+    assert several.consensus == "TATT"
+    y, k = [0, 0.5, 0.5, 0], [0, 0.5, 0, 0.5]
+    assert several.counts.tolist() == [y, [0.25] * 4, k, [0, 1, 0, 0]]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("# none\n", "has no motif, wanted matrices of JASPAR or MEME, lines of a name"),
-        ("a ACGN\n", "a: found the consensus 'ACGN', wanted A, C, G and T"),
+        ("a ACGJ\n", "a: found the consensus 'ACGJ', wanted A, C, G, T or the letters for several"),
+        ("a NNN\n", "a: found the consensus 'NNN', wanted A, C, G, T or the letters for several"),
         ("a ACGT 5\n", "line 1: found 'a ACGT 5', wanted a name and letters"),
         (">x\nA [ 1 2\nC [ 1\n", "is no file of matrices"),
         (JASPAR.replace("187 134", "187"), "is no file of matrices"),

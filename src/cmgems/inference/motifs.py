@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from Bio.Data.IUPACData import ambiguous_dna_values
 
 from cmgems.errors import UserError
-from cmgems.genome.alphabet import AMBIGUOUS, BASES, encode_bases
+from cmgems.genome.alphabet import BASES, encode_bases
 from cmgems.utils.files import open_input
 
 JASPAR = "jaspar"  # in place of a file
+_IUPAC = ambiguous_dna_values | {"U": "T"}
 _BACKGROUND = "Background letter frequencies"
 _WANTED = f"matrices of JASPAR or MEME, lines of a name and a consensus, or {JASPAR}"
 
@@ -35,13 +37,14 @@ class Motif(NamedTuple):
 def read_motifs(source: Path | str) -> list[Motif]:
     """The motifs of a file, or, of `jaspar`, the vertebrates' of JASPAR's core collection.
 
-    Of a matrix the most frequent base of each place is the consensus.
+    The most frequent base of each place is the consensus; of equally frequent ones, as IUPAC's
+    letters in a line name them, the first of A, T, C, G.
 
     Raises
     ------
     UserError
-        If there are none, a matrix cannot be read, a consensus has other letters than A, C, G and
-        T, or pyjaspar is missing.
+        If there are none, a matrix cannot be read, a consensus has letters that are no bases, or
+        pyjaspar is missing.
     """
     if str(source) == JASPAR:
         return list(_of_jaspar())
@@ -114,9 +117,11 @@ def _lines(path: Path, text: str) -> Iterator[Motif]:
                 f"{path}: line {number}: found {line[:60]!r}, wanted a name and letters"
             )
         name, letters = fields
-        codes = encode_bases(letters) if letters.isascii() else np.full(1, AMBIGUOUS, np.uint8)
-        if (codes == AMBIGUOUS).any():
+        bases = [_IUPAC.get(letter, "") for letter in letters.upper()]
+        if not all(bases) or not any(len(each) < len(BASES) for each in bases):
             raise UserError(
-                f"{path}: {name}: found the consensus {letters[:60]!r}, wanted A, C, G and T"
+                f"{path}: {name}: found the consensus {letters[:60]!r}, wanted A, C, G, T or the "
+                f"letters for several of them (R, Y, N, ...)"
             )
-        yield Motif(name, codes, np.eye(len(BASES))[codes])
+        counts_S4 = np.array([[(base in each) / len(each) for base in BASES] for each in bases])
+        yield Motif(name, counts_S4.argmax(1).astype(np.uint8), counts_S4)
