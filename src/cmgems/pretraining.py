@@ -131,10 +131,8 @@ def pretrain(experiment: Experiment, callbacks: Sequence[L.Callback] = ()) -> di
             amid_run(folder.path, "run.resume=true goes on from what is saved"),
         ):
             fit(trainer, module, data, folder)
-            results = collect_results(run_callbacks) | describe_inputs(genome, table) | provenance()
-            results |= folder.read_initial_weights()
-            if experiment.branch.run:
-                results["branch"] = asdict(experiment.branch)
+            results = collect_results(run_callbacks)
+            results |= describe_inputs(experiment, folder, genome, table)
             if is_first_rank:
                 folder.write_window_sums(find_callback(FinalEvaluation, run_callbacks).window_sums)
                 folder.write_results(results)  # last: they say that the run is finished
@@ -335,8 +333,11 @@ def collect_results(callbacks: list[L.Callback]) -> dict[str, Any]:
     }
 
 
-def describe_inputs(genome: Genome, table: PmiTable | NgramTable) -> dict[str, Any]:
-    """The genome and the difficulty of a run, with their digests."""
+def describe_inputs(
+    experiment: Experiment, folder: RunFolder, genome: Genome, table: PmiTable | NgramTable
+) -> dict[str, Any]:
+    """What a run was made of: genome and difficulty with digests, versions, where it began."""
+    branch = {"branch": asdict(experiment.branch)} if experiment.branch.run else {}
     return {
         "genome": {"name": genome.name, "sha256": genome.sha256, "bases": len(genome.codes)},
         "pmi": {
@@ -344,4 +345,7 @@ def describe_inputs(genome: Genome, table: PmiTable | NgramTable) -> dict[str, A
             "k": table.k,
             "rank_sha256": rank_sha256(table),
         },
+        **provenance(),
+        **folder.read_initial_weights(),
+        **branch,
     }

@@ -170,8 +170,8 @@ class Evaluation:
     )
     check_leakage: bool = option(
         False,
-        "look for duplicates between train, test and pretraining, and for classes that GC content, "
-        "length or one position give away",
+        "look for duplicates between train, test and pretraining, for homologs where MMseqs2 is "
+        "installed, and for classes that GC content, length or one position give away",
         was="audit",
     )
     save_classifiers: bool = option(
