@@ -286,6 +286,7 @@ def test_several_genomes_are_a_list_of_sections(write):
     first, second = experiment.data.genomes
     assert first == GenomeSource("a.fa", 2.0, validation_contigs=("8", "chr9"))
     assert second == GenomeSource("b.fa", 1.0)
+    assert experiment.data.genome == ""  # the copy in the run folder names no other
     assert load(write(dump(experiment), "config.yaml")) == experiment
     kept = experiment_identity(experiment)["data.genomes"]
     assert kept[0]["validation_contigs"] == ["8", "chr9"]  # plain containers, for a checkpoint
@@ -310,6 +311,7 @@ def test_several_genomes_are_a_list_of_sections(write):
             ["data.genomes=[{path: a}, {path: b}]", "data.genome=hg38"],
             "data.genomes: found beside data.genome hg38, wanted one of the two",
         ),
+        (["data.genome=''"], "data.genome: found none, wanted a genome, or data.genomes"),
         (
             ["data.genomes=[{path: a}, {path: b}]", "data.regions=x.bed"],
             "data.regions: found beside data.genomes, wanted regions in the entry of its genome",

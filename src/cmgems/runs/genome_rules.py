@@ -10,15 +10,16 @@ _OF_A_GENOME = [part.name for part in fields(GenomeSource) if part.name not in (
 
 
 def genome_rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """(key, message) of each rule that `data.genomes` breaks."""
+    """(key, message) of each rule that `data.genome` and `data.genomes` break."""
     data = experiment.data
     if not data.genomes:
+        if not data.genome:
+            yield "data.genome", "data.genome: found none, wanted a genome, or data.genomes"
         return
-    if data.genome != Data().genome:
+    if data.genome not in ("", Data().genome):
         yield (
             "data.genomes",
-            f"data.genomes: found beside data.genome {data.genome}, wanted one of the two "
-            f"(data.genome={Data().genome} stands for none)",
+            f"data.genomes: found beside data.genome {data.genome}, wanted one of the two",
         )
     paths = [source.path for source in data.genomes]
     if len(paths) == 1:
