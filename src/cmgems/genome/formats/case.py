@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba import types
 
 from cmgems.genome.alphabet import AMBIGUOUS
+from cmgems.genome.formats.vectors import all_lanes, pointer_64
 from cmgems.utils.kernels import intrinsic, kernel
 
 _LF, _CR, _GT, _SPACE = 10, 13, 62, 32
@@ -29,17 +30,8 @@ def _lower_64(
     signature = types.UniTuple(types.uint64, 2)(raw, p, codes, o)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        vector = ir.VectorType(ir.IntType(8), 64)
-
-        def all_lanes(value: int) -> ir.Constant:
-            return ir.Constant(vector, [value] * 64)
-
-        def pointer(array: int, index: int) -> ir.Value:
-            data = context.make_array(signature.args[array])(context, builder, arguments[array])
-            return builder.bitcast(builder.gep(data.data, [arguments[index]]), vector.as_pointer())
-
-        letters = builder.load(pointer(0, 1), align=1)
-        found = builder.load(pointer(2, 3), align=1)
+        letters = builder.load(pointer_64(context, builder, signature, arguments, 0), align=1)
+        found = builder.load(pointer_64(context, builder, signature, arguments, 2), align=1)
         known = builder.icmp_unsigned("<", found, all_lanes(AMBIGUOUS))
         lower = builder.icmp_unsigned(">=", letters, all_lanes(ord("a")))
         ends = builder.icmp_unsigned("<", letters, all_lanes(_SPACE))

@@ -24,6 +24,7 @@ from llvmlite import ir
 from numba import types
 
 from cmgems.genome.alphabet import AMBIGUOUS
+from cmgems.genome.formats.vectors import all_lanes, pointer_64
 from cmgems.utils.kernels import intrinsic, kernel
 
 PAD = 64
@@ -69,22 +70,13 @@ def _convert_64(
     signature = types.UniTuple(types.uint64, 2)(raw, p, out, o)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        vector = ir.VectorType(ir.IntType(8), 64)
-
-        def all_lanes(value: int) -> ir.Constant:
-            return ir.Constant(vector, [value] * 64)
-
-        def pointer(array: int, index: int) -> ir.Value:
-            data = context.make_array(signature.args[array])(context, builder, arguments[array])
-            return builder.bitcast(builder.gep(data.data, [arguments[index]]), vector.as_pointer())
-
-        letters = builder.load(pointer(0, 1), align=1)
+        letters = builder.load(pointer_64(context, builder, signature, arguments, 0), align=1)
         upper = builder.and_(letters, all_lanes(0xDF))  # no other byte becomes one of the letters
         codes = all_lanes(_BAD)
         for letter, code in zip(b"NACGT", (AMBIGUOUS, 0, 2, 3, 1), strict=True):
             equal = builder.icmp_unsigned("==", upper, all_lanes(letter))
             codes = builder.select(equal, all_lanes(code), codes)
-        builder.store(codes, pointer(2, 3), align=1)
+        builder.store(codes, pointer_64(context, builder, signature, arguments, 2), align=1)
         bits = [
             builder.bitcast(builder.icmp_unsigned(">=", codes, all_lanes(least)), ir.IntType(64))
             for least in (AMBIGUOUS, _BAD)
