@@ -216,12 +216,16 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
     command = [sys.executable, "-m", "cmgems", "genome", str(source), "--out", f"{tmp_path}/store"]
     # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=heed)
     part = tmp_path / ".store.part"
-    while not (part.exists() and any(part.iterdir())) and run.poll() is None:
-        time.sleep(0.002)
-    run.send_signal(signal.SIGINT)
-    _, error = run.communicate(timeout=60)
+    for _ in range(10):  # where the processor is shared, the call may end before it is seen
+        run = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=heed)
+        while not (part.exists() and any(part.iterdir())) and run.poll() is None:
+            time.sleep(0.002)
+        run.send_signal(signal.SIGINT)
+        _, error = run.communicate(timeout=60)
+        if run.returncode != 0:
+            break
+        shutil.rmtree(tmp_path / "store")
     assert run.returncode == 130
     assert error == b"cmgems genome: interrupted\n"
     assert os.listdir(tmp_path) == ["g.fa"]
