@@ -26,8 +26,14 @@ def weights(folder, checkpoint_name="last"):
 def assert_same_run(a, b):
     """All scalars and all weights of two runs are equal, bit for bit."""
     assert scalars(a) == scalars(b)
-    for name, tensor in weights(a).items():
-        assert torch.equal(tensor, weights(b)[name]), name
+    assert_same_weights(a, b)
+
+
+def assert_same_weights(a, b):
+    ours, theirs = weights(a), weights(b)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
 
 
 def interrupt_when_window_is_drawn(monkeypatch, number, signal_number=signal.SIGINT):

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-import torch
 from helpers.paths import EXPERIMENTS
-from helpers.runs import scalars, weights
+from helpers.runs import assert_same_weights, scalars
 
 from cmgems.cli import main
 from cmgems.comparison.records import read_runs
@@ -43,8 +42,7 @@ def test_goes_on_as_one_run_with_a_decay_bit_for_bit(step, parent, tiny, tmp_pat
     branched, results = branch(parent, tmp_path, step, decay=4)
     found, expected = scalars(branched), scalars(whole)
     assert found == expected
-    for name, tensor in weights(branched).items():
-        assert torch.equal(tensor, weights(whole)[name]), name
+    assert_same_weights(branched, whole)
     rates = [float(found[n, "train/learning_rate"]) for n in range(step + 1, step + 5)]
     assert rates == pytest.approx([2.25e-3, 1.5e-3, 0.75e-3, 0])
     assert results["branch"]["step"] == step
