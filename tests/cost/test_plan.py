@@ -60,7 +60,10 @@ def peak_of_steps(
                 optimizer.step()
         return built, optimizer
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # Without acc_events torch 2.11 warns, though there is one cycle.
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profiler:
         kept = steps()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     given = peak = 0
