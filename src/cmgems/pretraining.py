@@ -51,9 +51,7 @@ from cmgems.tokenization.bpe_file import TOKENIZER, read_byte_pairs
 from cmgems.tokenization.hf import fast_tokenizer
 from cmgems.training.distributed import check_launch, leave_store_of_torchrun, strategy
 from cmgems.training.masks import build_masker, load_difficulty, unigram_entropy
-from cmgems.training.module import (
-    Pretraining,
-)
+from cmgems.training.module import Pretraining
 from cmgems.training.ranks import lost_connections_reported, watch_first_rank
 from cmgems.training.references import base_references
 from cmgems.training.resuming import (
