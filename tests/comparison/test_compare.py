@@ -16,7 +16,9 @@ from cmgems.cli import main
 from cmgems.comparison.compare import MetricResults, compare
 from cmgems.comparison.metrics import HIDDEN_BITS
 from cmgems.comparison.page import page
+from cmgems.comparison.plot import plot
 from cmgems.comparison.records import read_runs
+from cmgems.comparison.tables import tables
 from cmgems.comparison.verdict import verdict
 from cmgems.comparison.write import as_markdown_page, as_terminal_text
 from cmgems.config.loading import dump
@@ -83,6 +85,50 @@ def test_steps_to_match_are_read_off_measured_budgets(tmp_path):
     # 1.94 lies half-way between the ends at 250 and at 500 steps.
     assert contrast.steps_to_match.step == pytest.approx(375, abs=1)
     assert contrast.difference.paired.difference.mean == pytest.approx(-0.03)
+
+
+def test_the_ends_of_budgets_are_a_table_and_a_chart(tmp_path):
+    """`genemask` has one budget more than `random`; both are drawn where they have ended."""
+    for seed in range(3):
+        noise = 1e-3 * seed
+        write_branches(tmp_path, "random", seed, {200: 1.98 + noise, 950: 1.94 + noise})
+        write_branches(
+            tmp_path, "genemask", seed, {200: 1.96 + noise, 450: 1.92 + noise, 950: 1.91 + noise}
+        )
+    comparison = compare(read_runs([tmp_path]))
+    ends, *others = (each for each in tables(comparison) if "each budget" in each.title)
+    assert (ends.title, others) == ("At the end of each budget: bits per hidden base", [])
+    assert ends.head == ["experiment", "250 steps", "500 steps", "1,000 steps"]
+    assert [row[0] for row in ends.rows] == ["random", "genemask"]
+    assert ends.rows[0][1:] == ["1.9810 (1.9785 to 1.9835)", "", "1.9410 (1.9385 to 1.9435)"]
+    assert [cell[:6] for cell in ends.rows[1][1:]] == ["1.9610", "1.9210", "1.9110"]
+    (match,) = (t for t in tables(comparison) if t.title.endswith("random: bits per hidden base")
+                and t.title.startswith("Steps"))  # fmt: skip
+    assert "line between the ends of budgets" in match.note
+    first = plot(comparison).axes[0]
+    assert first.get_title() == "bits per hidden base, at the end of each budget"
+    assert first.lines[1].get_xydata()[:, 0].tolist() == [0.5, 1.0, 2.0]  # million tokens
+    assert first.lines[1].get_ydata() == pytest.approx([1.961, 1.921, 1.911])
+    data = re.search(r"const DATA = (\{.*\});", page(comparison, "sweep"))
+    charts = json.loads(data.group(1))["charts"]
+    assert [chart["ofBudgets"] for chart in charts] == [True, False, False, False]
+    assert charts[0]["series"][1]["mean"] == pytest.approx([1.961, 1.921, 1.911])
+    assert charts[0]["lines"] == []  # references of the curves are of other windows
+
+
+def test_scores_of_the_largest_budget_alone_are_compared(tmp_path):
+    """Shorter branches need not be scored on labelled tasks."""
+    scores = {}
+    for seed in range(2):
+        for name, score in (("random", 0.6), ("genemask", 0.7)):
+            write_branches(tmp_path / "ends", name, seed, {200: 1.98 + seed / 1e3, 950: 1.94})
+            scores[tmp_path / f"ends/{name}-seed{seed}-step950"] = score + seed / 1e3
+    evaluation = write_evaluation(tmp_path / "few", scores)
+    comparison = compare(read_runs([tmp_path / "ends", evaluation]))
+    (metric,) = (metric for metric in comparison.results if metric.tag.startswith("scored"))
+    (contrast,) = comparison.results[metric].contrasts
+    assert contrast.difference.paired.difference.mean == pytest.approx(0.1)
+    assert contrast.steps_to_match is None
 
 
 def test_a_difference_is_paired_by_seed(sweep):
@@ -162,6 +208,11 @@ def test_scores_of_an_evaluation_are_compared_like_any_metric(sweep, tmp_path):
     assert re.search(r"few-shot: prom-core 100, accuracy +better +not told apart", shown)
     assert "untrained" in shown
     assert "0.500 (0.450 to 0.550)" in shown
+    (labelled,) = (table for table in tables(comparison) if table.title == "Labelled tasks")
+    assert labelled.head[:2] == ["model", "mean rank"]  # of the probe and of few-shot
+    ranks = {row[0]: row[1] for row in labelled.rows}
+    assert float(ranks["best"].split()[0]) == 1.0
+    assert ranks["untrained"] == ""
     assert f"Steps to match random: {metric.title}" not in shown  # one point is no curve
     data = re.search(r"const DATA = (\{.*\});", page(comparison, "sweep"))
     assert len(json.loads(data.group(1))["charts"]) == len(comparison.results) - 1

@@ -7,6 +7,7 @@ import pytest
 from helpers.compared_runs import WINDOWS, write_arms
 
 from cmgems.comparison.compare import compare
+from cmgems.comparison.curves import charts
 from cmgems.comparison.differences import difference
 from cmgems.comparison.matrix import (
     BETTER,
@@ -19,7 +20,7 @@ from cmgems.comparison.matrix import (
 )
 from cmgems.comparison.metrics import HIDDEN_BITS, JUDGED
 from cmgems.comparison.page import page
-from cmgems.comparison.plot import has_bands, plot, references, value_range
+from cmgems.comparison.plot import has_bands, plot, references
 from cmgems.comparison.records import read_runs
 from cmgems.comparison.styles import COLORS, arm_styles
 from cmgems.comparison.verdict import verdict
@@ -152,11 +153,13 @@ def test_the_plot_has_the_colors_of_the_page_and_fits_the_curves(comparison):
     wanted = [[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in colors]
     assert np.array(bands) == pytest.approx(np.array(wanted))
     low, high = axes.get_ylim()
-    assert (low, high) == value_range(comparison, HIDDEN_BITS)
+    chart = charts(comparison)[0]
+    assert (chart.metric, chart.of_budgets) == (HIDDEN_BITS, False)
+    assert (low, high) == chart.value_range(comparison.groups)
     curves = [run.curves[HIDDEN_BITS.tag].values for g in comparison.groups for run in g.runs]
     late = np.array(curves)[:, 1:]
     assert low < late.min() < late.max() < high < late.max() + 0.06 * np.ptp(late)
-    (markov,) = references(comparison, HIDDEN_BITS)
+    (markov,) = references(comparison, chart)
     texts = [text.get_text() for text in axes.texts]
     in_sight = low <= markov.bits <= high
     assert texts == [markov.name if in_sight else f"\u2193 {markov.name}: 1.920"]

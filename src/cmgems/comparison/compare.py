@@ -106,13 +106,8 @@ def choose_baseline(groups: list[Group], label: str) -> Group:
     return groups[0]
 
 
-def improved(group: Group, metric: Metric) -> bool:
-    """Whether a group is better at the end than at its first validation, beyond its seeds."""
-    _, curves_RE = aligned_curves(group, metric)
-    return _improved(curves_RE, metric)
-
-
 def _improved(curves_RE: np.ndarray, metric: Metric) -> bool:
+    """Whether a group is better at the end than at first, beyond its seeds."""
     gain = mean_interval(curves_RE[:, -1] - curves_RE[:, 0])
     worst = (gain.high if metric.lower_is_better else gain.low) if gain.count > 1 else gain.mean
     return bool(worst < 0) if metric.lower_is_better else bool(worst > 0)
@@ -145,7 +140,7 @@ def _metric_results(
 
 
 def _steps_to_match(group: Group, baseline: Group, metric: Metric) -> StepsToMatch | None:
-    if measured_budgets(group) and measured_budgets(baseline):
+    if measured_budgets(group, metric) and measured_budgets(baseline, metric):
         steps_E, curves_RE = budget_curves(group, metric)
         _, baseline_RE = budget_curves(baseline, metric)
     else:

@@ -45,6 +45,18 @@ def _judged(masks: str, quantity: str) -> Metric:
     return Metric(tag, f"{UNIQUE}, {judge}", True, "bits", f"{masks}/unique/{quantity}", judge)
 
 
+UNIQUE_BITS = Metric(
+    "final_unique/model_bits", UNIQUE, True, "bits", "random_wide/unique/model", "random_wide"
+)
+GAINED_OVER_MARKOV = Metric(
+    "final_all/bits_gained_over_markov",
+    "bits gained over Markov",
+    False,
+    "bits",
+    "random_wide/all/gained_over_markov",
+)
+# What maskings are judged by first: shown and matched at the end of each budget, too.
+HEADLINES = (UNIQUE_BITS, GAINED_OVER_MARKOV, HIDDEN_BITS)
 JUDGED = tuple(
     _judged(masks, quantity)
     for quantity in ("model", "recalibrated")
@@ -53,17 +65,9 @@ JUDGED = tuple(
 )
 VALIDATION_METRICS = (
     HIDDEN_BITS,
-    Metric(
-        "final_unique/model_bits", UNIQUE, True, "bits", "random_wide/unique/model", "random_wide"
-    ),
+    UNIQUE_BITS,
     *JUDGED,
-    Metric(
-        "final_all/bits_gained_over_markov",
-        "bits gained over Markov",
-        False,
-        "bits",
-        "random_wide/all/gained_over_markov",
-    ),
+    GAINED_OVER_MARKOV,
     # Mostly what can be copied from visible neighbors.
     Metric("validation_random/loss", "loss, random masks", True, "nats", is_tested=False),
     Metric("validation_random_wide/loss", "loss, wide random masks", True, "nats", is_tested=False),
@@ -127,23 +131,25 @@ def aligned_curves(group: Group, metric: Metric) -> tuple[np.ndarray, np.ndarray
     return steps_E, np.array(rows)
 
 
-def measured_budgets(group: Group) -> list[int]:
-    """Steps at which all runs of a group have ended: of branches from several steps of their
-    parents; empty where there are none."""
-    common = set.intersection(*(set(_by_budget(run)) for run in group.runs))
+def measured_budgets(group: Group, metric: Metric) -> list[int]:
+    """Steps at which all runs of a group have ended and know a metric: of branches from several
+    steps of their parents; empty where there are none."""
+    common = set.intersection(*(set(_by_budget(run, metric)) for run in group.runs))
     return sorted(common) if len(common) > 1 else []
 
 
 def budget_curves(group: Group, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
     """(steps int64 [E], values float64 [R, E]): final values at the measured budgets, each of a run
     whose learning rate had fallen to 0 there."""
-    budgets = measured_budgets(group)
-    rows = [[final_value(_by_budget(run)[step], metric) for step in budgets] for run in group.runs]
+    budgets = measured_budgets(group, metric)
+    ends_R = [_by_budget(run, metric) for run in group.runs]
+    rows = [[final_value(ends[step], metric) for step in budgets] for ends in ends_R]
     return np.array(budgets), np.array(rows)
 
 
-def _by_budget(run: Run) -> dict[int, Run]:
-    return {each.experiment.train.max_steps: each for each in (*run.shorter, run)}
+def _by_budget(run: Run, metric: Metric) -> dict[int, Run]:
+    ends = [each for each in (*run.shorter, run) if metric.tag in each.curves]
+    return {each.experiment.train.max_steps: each for each in ends}
 
 
 def tokens_per_step(group: Group) -> float:

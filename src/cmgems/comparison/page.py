@@ -7,18 +7,15 @@ from importlib import resources
 from typing import Any
 
 from cmgems.comparison.compare import Comparison
+from cmgems.comparison.curves import FIT_FROM, Chart, charts
 from cmgems.comparison.matrix import DEPENDS, dependence, headline, verdict_matrix
 from cmgems.comparison.matrix_html import MATRIX_STYLE, matrix_html, swatch
-from cmgems.comparison.metrics import (
-    Metric,
-    aligned_curves,
-    seconds_per_step,
-    tokens_per_step,
-)
-from cmgems.comparison.plot import CURVES_NOTE, FIT_FROM, metrics_with_curves, references, styles
+from cmgems.comparison.metrics import seconds_per_step, tokens_per_step
+from cmgems.comparison.plot import CURVES_NOTE, references, styles
 from cmgems.comparison.records import Group
 from cmgems.comparison.styles import MAX_BANDS
-from cmgems.comparison.tables import VERDICT, Table, tables
+from cmgems.comparison.table import Table
+from cmgems.comparison.tables import VERDICT, tables
 from cmgems.comparison.verdict import general_verdict
 from cmgems.utils.html import html_page, html_table
 
@@ -56,7 +53,7 @@ def page(comparison: Comparison, title: str) -> str:
         f"(with more than {MAX_BANDS} curves, of the one next to the mouse). Drag to zoom in, "
         f"double click to zoom out, click a name to hide it. Axes fit what comes after the first "
         f"{FIT_FROM:.0%} of the runs. {CURVES_NOTE}</p>",
-        *(_chart(metric, number) for number, metric in enumerate(metrics_with_curves(comparison))),
+        *(_chart(chart, number) for number, chart in enumerate(charts(comparison))),
         # The matrix is on top.
         *(_table(table) for table in tables(comparison) if not table.title.startswith(VERDICT)),
         "<h2>Runs</h2>",
@@ -102,9 +99,9 @@ def _legend(comparison: Comparison) -> str:
     return f'<div class="legend">{buttons}<br>against {choices}</div>'
 
 
-def _chart(metric: Metric, number: int) -> str:
+def _chart(chart: Chart, number: int) -> str:
     return (
-        f"<h3>{escape(metric.title_with_unit)}</h3>"
+        f"<h3>{escape(chart.title)}</h3>"
         f'<svg class="chart" id="chart-{number}"></svg><pre class="readout"></pre>'
     )
 
@@ -132,13 +129,14 @@ def _runs(comparison: Comparison) -> str:
 
 def _data(comparison: Comparison) -> dict[str, Any]:
     """What plots.js draws."""
-    charts = [
+    drawn = [
         {
             "id": f"chart-{number}",
-            "series": [_series(group, metric) for group in comparison.groups],
-            "lines": _lines(comparison, metric),
+            "ofBudgets": chart.of_budgets,
+            "series": [_series(group, chart) for group in comparison.groups],
+            "lines": _lines(comparison, chart),
         }
-        for number, metric in enumerate(metrics_with_curves(comparison))
+        for number, chart in enumerate(charts(comparison))
     ]
     by_label = {
         name: {"color": style.color, "dash": style.svg_dash(LINE_WIDTH)}
@@ -149,12 +147,12 @@ def _data(comparison: Comparison) -> dict[str, Any]:
         "styles": by_label,
         "maxBands": MAX_BANDS,
         "fitFrom": FIT_FROM,
-        "charts": charts,
+        "charts": drawn,
     }
 
 
-def _series(group: Group, metric: Metric) -> dict[str, Any]:
-    steps_E, curves_RE = aligned_curves(group, metric)
+def _series(group: Group, chart: Chart) -> dict[str, Any]:
+    steps_E, curves_RE = chart.points(group)
     per_step = {
         "steps": 1.0,
         "tokens": tokens_per_step(group) / 1e6,
@@ -169,10 +167,10 @@ def _series(group: Group, metric: Metric) -> dict[str, Any]:
     }
 
 
-def _lines(comparison: Comparison, metric: Metric) -> list[dict[str, Any]]:
+def _lines(comparison: Comparison, chart: Chart) -> list[dict[str, Any]]:
     return [
         {"name": reference.name, "value": reference.bits}
-        for reference in references(comparison, metric)
+        for reference in references(comparison, chart)
     ]
 
 

@@ -2,16 +2,9 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from cmgems.comparison.compare import Comparison
-from cmgems.comparison.metrics import (
-    HIDDEN_BITS,
-    Metric,
-    aligned_curves,
-    has_curve,
-    tokens_per_step,
-)
+from cmgems.comparison.curves import Chart, charts
+from cmgems.comparison.metrics import HIDDEN_BITS, tokens_per_step
 from cmgems.comparison.styles import MAX_BANDS, REFERENCE_COLOR, Style, arm_styles
 from cmgems.utils.escapes import plot_text
 
@@ -20,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 2  # of charts
-FIT_FROM = 0.1  # of the run: what comes before dwarfs the rest, and axes need not hold it
 
 
 class Reference(NamedTuple):
@@ -46,12 +38,7 @@ CURVES_NOTE = (
 )
 
 
-def metrics_with_curves(comparison: Comparison) -> list[Metric]:
-    """Metrics that are known at more than one step."""
-    return [metric for metric in comparison.results if has_curve(comparison.baseline, metric)]
-
-
-def references(comparison: Comparison, metric: Metric) -> list[Reference]:
+def references(comparison: Comparison, chart: Chart) -> list[Reference]:
     """Those on the windows of the curves; those of the final values are on others."""
     curves = comparison.baseline.runs[0].curves
     values = {
@@ -59,7 +46,7 @@ def references(comparison: Comparison, metric: Metric) -> list[Reference]:
         for tag, curve in curves.items()
         if tag.startswith("validation_reference/")
     }
-    if metric != HIDDEN_BITS:
+    if chart != Chart(HIDDEN_BITS, of_budgets=False):
         return []
     found = []
     if "composition_bits" in values:
@@ -70,47 +57,31 @@ def references(comparison: Comparison, metric: Metric) -> list[Reference]:
     return found
 
 
-def value_range(comparison: Comparison, metric: Metric) -> tuple[float, float]:
-    """The values that an axis has to hold: those of all seeds, but for the beginning of runs."""
-    parts = []
-    for group in comparison.groups:
-        steps_E, curves_RE = aligned_curves(group, metric)
-        parts.append(curves_RE[:, _is_fitted(steps_E)].ravel())
-    values = np.concatenate(parts)
-    edge = 0.05 * (np.ptp(values) or 1.0)
-    return float(values.min() - edge), float(values.max() + edge)
-
-
-def _is_fitted(steps_E: np.ndarray) -> np.ndarray:
-    late_E = steps_E >= FIT_FROM * steps_E[-1]
-    return late_E if late_E.sum() > 1 else np.ones(len(steps_E), bool)
-
-
 def plot(comparison: Comparison) -> "Figure":
     """Mean over seeds against tokens; of few experiments, the band reaches from the lowest to the
     highest seed."""
     from matplotlib.figure import Figure  # heavy: only where a plot is wanted
 
-    metrics = metrics_with_curves(comparison)
-    rows = -(-len(metrics) // COLUMNS)
+    drawn = charts(comparison)
+    rows = -(-len(drawn) // COLUMNS)
     legend_rows = -(-len(comparison.groups) // 4)
     figure = Figure(figsize=(11, 3.6 * rows + 0.3 * legend_rows + 0.3), layout="constrained")
-    charts = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    for metric, axes in zip(metrics, charts, strict=False):
-        _plot_metric(comparison, metric, axes)
-    for axes in charts[len(metrics) :]:
+    all_axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for chart, axes in zip(drawn, all_axes, strict=False):
+        _plot_chart(comparison, chart, axes)
+    for axes in all_axes[len(drawn) :]:
         axes.set_visible(False)
-    handles, labels = charts[0].get_legend_handles_labels()
+    handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=4, frameon=False, handlelength=4
     )
     return figure
 
 
-def _plot_metric(comparison: Comparison, metric: Metric, axes: "Axes") -> None:
+def _plot_chart(comparison: Comparison, chart: Chart, axes: "Axes") -> None:
     by_label = styles(comparison)
     for group in comparison.groups:
-        steps_E, curves_RE = aligned_curves(group, metric)
+        steps_E, curves_RE = chart.points(group)
         tokens_E = steps_E * tokens_per_step(group) / 1e6
         color, dash = by_label[group.label]
         if has_bands(comparison):
@@ -123,11 +94,13 @@ def _plot_metric(comparison: Comparison, metric: Metric, axes: "Axes") -> None:
             color=color,
             linestyle=(0, dash) if dash else "-",
             linewidth=1.4,
+            marker="o" if chart.of_budgets else None,
+            markersize=3.5,
             label=plot_text(group.label),
         )
-    axes.set_ylim(*value_range(comparison, metric))
-    _mark_references(axes, references(comparison, metric))
-    axes.set_title(metric.title_with_unit, fontsize=10)
+    axes.set_ylim(*chart.value_range(comparison.groups))
+    _mark_references(axes, references(comparison, chart))
+    axes.set_title(chart.title, fontsize=10)
     axes.set_xlabel("million tokens", fontsize=9)
     axes.grid(color="#e8e8e8")
     axes.set_axisbelow(True)

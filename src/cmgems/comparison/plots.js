@@ -1,7 +1,7 @@
 // Learning curves: one SVG per chart. Drag to zoom in, double click for all, hover for the values,
 // click a name to hide its curve in every chart. DATA is put in front of this file by page.py:
-// {axes: [[key, title]], styles: {name: {color, dash}}, maxBands, fitFrom, charts: [{id, series:
-// [{name, points: {key: []}, mean, low, high}], lines: [{name, value}]}]}
+// {axes: [[key, title]], styles: {name: {color, dash}}, maxBands, fitFrom, charts: [{id,
+// ofBudgets, series: [{name, points: {key: []}, mean, low, high}], lines: [{name, value}]}]}
 (() => {
   const SVG = "http://www.w3.org/2000/svg", W = 1080, H = 380;
   const BOX = { left: 62, right: W - 24, top: 10, bottom: H - 40 };
@@ -70,6 +70,8 @@
       const { color: stroke, dash } = DATA.styles[s.name];
       const points = joined(chart, s, s.mean).join(" ");
       addNode(inside, "polyline", { points, stroke, "stroke-dasharray": dash, class: "curve" });
+      if (chart.ofBudgets) s.mean.forEach((y, i) => addNode(inside, "circle", {
+        cx: chart.scale.X(s.points[axis][i]), cy: chart.scale.Y(y), r: 4, fill: stroke }));
     }
     drawReferences(chart, inside);
     chart.overlay = addNode(inside, "g");

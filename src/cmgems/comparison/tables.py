@@ -1,11 +1,10 @@
-"""A comparison as tables, and the tables as text, Markdown and CSV."""
+"""A comparison as tables, and as a CSV file of its single values."""
 
 import csv
 import io
 import math
-from typing import NamedTuple
 
-from cmgems.comparison.compare import Comparison, improved
+from cmgems.comparison.compare import Comparison
 from cmgems.comparison.matrix import ALPHA, Matrix, outcome, verdict_matrix
 from cmgems.comparison.metrics import (
     HIDDEN_BITS,
@@ -13,25 +12,17 @@ from cmgems.comparison.metrics import (
     VALIDATION_METRICS,
     Metric,
     final_value,
-    has_curve,
     seconds_per_step,
     tokens_per_step,
 )
-from cmgems.comparison.records import Group, format_value
-from cmgems.comparison.steps_to_match import StepsToMatch
+from cmgems.comparison.ranks import mean_ranks
+from cmgems.comparison.records import format_value
+from cmgems.comparison.step_tables import step_tables
+from cmgems.comparison.table import Table
 from cmgems.comparison.verdict import format_interval
-from cmgems.utils.escapes import csv_cell, markdown_cell, markdown_text
-from cmgems.utils.text_table import text_table
+from cmgems.utils.escapes import csv_cell
 
-NOT_REACHED = "not reached"
 VERDICT = "Verdict against"
-
-
-class Table(NamedTuple):
-    title: str
-    head: list[str]
-    rows: list[list[str]]
-    note: str
 
 
 def tables(comparison: Comparison) -> list[Table]:
@@ -47,9 +38,7 @@ def tables(comparison: Comparison) -> list[Table]:
         matrix = verdict_matrix(comparison)
         shown.append(matrix_table(matrix, comparison.baseline.label))
         shown += [_differences(comparison, metric, matrix) for metric in matrix.metrics]
-        with_curve = [m for m in comparison.results if has_curve(comparison.baseline, m)]
-        shown += [_steps_to_match(comparison, metric) for metric in with_curve]
-    return [*shown, _configurations(comparison)]
+    return [*shown, *step_tables(comparison), _configurations(comparison)]
 
 
 def matrix_table(matrix: Matrix, baseline: str) -> Table:
@@ -150,11 +139,14 @@ def _references_note(comparison: Comparison, metrics: list[Metric]) -> str:
 
 
 def _labelled_tasks(comparison: Comparison, metrics: list[Metric]) -> Table:
-    """One row per model, one column per task."""
+    """One row per model, one column per task; of several tasks the mean rank in front."""
+    is_ranked = len(metrics) > 1 and len(comparison.groups) > 1
+    ranks = mean_ranks(comparison.groups, metrics) if is_ranked else []
     rows = []
     for index, group in enumerate(comparison.groups):
         finals = [comparison.results[metric].finals[index] for metric in metrics]
-        rows.append([group.label, *(format_interval(final.interval, 3) for final in finals)])
+        rank = [format_interval(ranks[index], 2)] if is_ranked else []
+        rows.append([group.label, *rank, *(format_interval(final.interval, 3) for final in finals)])
     for name in dict.fromkeys(score.name for score in comparison.reference_scores):
         intervals = {
             score.tag: score.interval for score in comparison.reference_scores if score.name == name
@@ -163,13 +155,19 @@ def _labelled_tasks(comparison: Comparison, metrics: list[Metric]) -> Table:
             format_interval(intervals[metric.tag], 3) if metric.tag in intervals else ""
             for metric in metrics
         ]
-        rows.append([name, *cells])
+        rows.append([name, *[""] * is_ranked, *cells])
     note = (
         "The official metric of each task on its test split; higher is better (mse: lower). For "
         "runs: mean over seeds of the mean over replicates, 95 % interval over seeds (Student). "
         "For reference models (untrained encoder, linear models): 95 % interval over replicates."
     )
-    return Table("Labelled tasks", ["model", *(metric.title for metric in metrics)], rows, note)
+    head = ["model", *["mean rank"] * is_ranked, *(metric.title for metric in metrics)]
+    if is_ranked:
+        note += (
+            f" Mean rank: among these {len(comparison.groups)} experiments, 1 is the best; mean "
+            f"over tasks, 95 % interval over seeds."
+        )
+    return Table("Labelled tasks", head, rows, note)
 
 
 def _differences(comparison: Comparison, metric: Metric, matrix: Matrix) -> Table:
@@ -205,45 +203,6 @@ def _differences(comparison: Comparison, metric: Metric, matrix: Matrix) -> Tabl
     return Table(f"Differences from {label}: {metric.title}", head, rows, note)
 
 
-def _steps_to_match(comparison: Comparison, metric: Metric) -> Table:
-    baseline = comparison.baseline
-    head = ["experiment", "steps", "million tokens", "seconds", "reached"]
-    title = f"Steps to match {baseline.label}: {metric.title}"
-    if not improved(baseline, metric):
-        note = f"{baseline.label} does not end better than it began: there is nothing to match."
-        return Table(title, head, [], note)
-    rows = [
-        _steps_to_match_row(contrast.group, contrast.steps_to_match)
-        for contrast in comparison.results[metric].contrasts
-        if contrast.steps_to_match is not None
-    ]
-    steps = baseline.runs[0].experiment.train.max_steps
-    cost = (
-        f"{baseline.label} itself: {steps:,} steps, "
-        f"{tokens_per_step(baseline) * steps / 1e6:.2f} million tokens, "
-        f"{seconds_per_step(baseline) * steps:.0f} s"
-    )
-    note = (
-        f"Where the mean curve first reaches the end of that of {baseline.label} ({cost}), and the "
-        f"95 % interval over seeds (bootstrap with Student's weights, both curves together); last "
-        f"column: the fraction of resamples that reach it. There is one schedule "
-        f"of the learning rate: a shorter run, whose learning rate falls sooner, may do better "
-        f"than this curve at the same step. Seconds are those of the machine that ran it."
-    )
-    return Table(title, head, rows, note)
-
-
-def _steps_to_match_row(group: Group, match: StepsToMatch) -> list[str]:
-    fraction = match.reached_fraction
-    return [
-        group.label,
-        _format_match(match, 1, "{:,.0f}"),
-        _format_match(match, tokens_per_step(group) / 1e6, "{:.2f}"),
-        _format_match(match, seconds_per_step(group), "{:.0f}"),
-        "" if math.isnan(fraction) else f"{fraction:.0%}",
-    ]
-
-
 def _configurations(comparison: Comparison) -> Table:
     rows = [
         [group.label, *(format_value(group.runs[0], key) for key in comparison.varied)]
@@ -251,15 +210,6 @@ def _configurations(comparison: Comparison) -> Table:
     ]
     note = "Config keys that differ between the experiments; all others are the same."
     return Table("Configurations", ["experiment", *comparison.varied], rows, note)
-
-
-def _format_match(match: StepsToMatch, unit_per_step: float, template: str) -> str:
-    def text(step: float) -> str:
-        return template.format(step * unit_per_step) if math.isfinite(step) else NOT_REACHED
-
-    if math.isnan(match.low) or match.step == match.low == math.inf:
-        return text(match.step)
-    return f"{text(match.step)} ({text(match.low)} to {text(match.high)})"
 
 
 def _signed(value: float) -> str:
@@ -272,22 +222,6 @@ def _range(low: float, high: float) -> str:
 
 def _p(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
-
-
-def as_text(table: Table) -> str:
-    """Aligned columns for a terminal."""
-    rows = text_table([table.head, *table.rows], "<>", indent="  ")
-    return f"{table.title}\n" + (rows if table.rows else f"  {table.note}")
-
-
-def as_markdown(table: Table) -> str:
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(map(markdown_cell, cells)) + " |"
-
-    rule = line(["---", *["---:"] * (len(table.head) - 1)])
-    rows = [line(table.head), rule, *map(line, table.rows)]
-    title, note = markdown_text(table.title), markdown_text(table.note)
-    return f"### {title}\n\n" + "\n".join(rows) + f"\n\n{note}\n"
 
 
 def runs_csv(comparison: Comparison) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 from cmgems.comparison.compare import Comparison
 from cmgems.comparison.page import page
 from cmgems.comparison.plot import CURVES_NOTE, has_bands, plot
-from cmgems.comparison.tables import as_markdown, as_text, runs_csv, tables
+from cmgems.comparison.table import as_markdown, as_text
+from cmgems.comparison.tables import runs_csv, tables
 from cmgems.comparison.verdict import verdict
 from cmgems.utils.escapes import markdown_text, printable
 from cmgems.utils.files import atomic_write
