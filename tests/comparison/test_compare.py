@@ -362,14 +362,29 @@ def test_the_page_needs_nothing_else_and_no_name_breaks_it(sweep):
     assert series[0]["points"]["seconds"][-1] == pytest.approx(50.0)
 
 
+def drawn_by_a_browser(html, folder):
+    """The page after its script has run."""
+    path = folder / "page.html"
+    path.write_text(html)
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/user"]
+    words = ["chromium", *flags, "--dump-dom", path.as_uri()]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 def test_a_browser_draws_the_curves(sweep, tmp_path):
     for scalars in sweep.glob("*/metrics.csv"):  # a reference far below the curves
         scalars.write_text(scalars.read_text().replace("markov_bits,1.92", "markov_bits,1.72"))
-    path = tmp_path / "page.html"
-    path.write_text(page(compare(read_runs([sweep])), "sweep"))
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/user"]
-    words = ["chromium", *flags, "--dump-dom", path.as_uri()]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.count("<polyline") == 4 * 3
-    assert "best Markov model (order 11): 1.720</text>" in done.stdout  # at the margin
+    drawn = drawn_by_a_browser(page(compare(read_runs([sweep])), "sweep"), tmp_path)
+    assert drawn.count("<polyline") == 4 * 3
+    assert "<circle" not in drawn
+    assert "best Markov model (order 11): 1.720</text>" in drawn  # at the margin
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_a_browser_draws_the_ends_of_budgets(tmp_path):
+    write_branches(tmp_path / "ends", "random", 0, {200: 1.98, 950: 1.94})
+    write_branches(tmp_path / "ends", "genemask", 0, {200: 1.96, 450: 1.92, 950: 1.91})
+    drawn = drawn_by_a_browser(page(compare(read_runs([tmp_path / "ends"])), "ends"), tmp_path)
+    assert drawn.count("<polyline") == 4 * 2
+    assert drawn.count("<circle") == 5

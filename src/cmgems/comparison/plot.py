@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 2  # of charts
+LEGEND_LETTERS = 130  # that fit next to one another below the charts, ten for a line and its gap
 
 
 class Reference(NamedTuple):
@@ -64,7 +65,9 @@ def plot(comparison: Comparison) -> "Figure":
 
     drawn = charts(comparison)
     rows = -(-len(drawn) // COLUMNS)
-    legend_rows = -(-len(comparison.groups) // 4)
+    longest = max(len(group.label) for group in comparison.groups)
+    columns = max(1, min(4, LEGEND_LETTERS // (longest + 10)))
+    legend_rows = -(-len(comparison.groups) // columns)
     figure = Figure(figsize=(11, 3.6 * rows + 0.3 * legend_rows + 0.3), layout="constrained")
     all_axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for chart, axes in zip(drawn, all_axes, strict=False):
@@ -73,7 +76,7 @@ def plot(comparison: Comparison) -> "Figure":
         axes.set_visible(False)
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=4, frameon=False, handlelength=4
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=4
     )
     return figure
 

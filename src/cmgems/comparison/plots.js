@@ -42,7 +42,9 @@
     }
     if (!xs.length) return [0, 1, 0, 1];
     const [low, high] = [Math.min(...ys), Math.max(...ys)], edge = (high - low || 1) * 0.05;
-    return [Math.min(...xs), Math.max(...xs), low - edge, high + edge];
+    const [first, last] = [Math.min(...xs), Math.max(...xs)];
+    const margin = chart.ofBudgets ? (last - first) * 0.01 : 0;  // for the dots
+    return [first - margin, last + margin, low - edge, high + edge];
   };
 
   const draw = (chart) => {
