@@ -23,7 +23,7 @@ if [ ! -e "$runs/genome" ]; then
   "$cmgems" genome "${sources[@]}" --out "$runs/genome"
 fi
 
-frozen="prom-core,splice-40,gue/prom/prom_300_tata,gue/prom/prom_core_all,gue/tf/0,gue/tf/3,gue/mouse/0,gue/mouse/1"
+frozen="prom-core,splice-40,gue/prom/prom_300_tata,gue/prom/prom_core_all,gue/tf/0,gue/tf/1,gue/tf/2,gue/mouse/0"
 
 part() {  # SWEEP [key=value ...]; the last words are overrides of the sweep
   local name=$1 decay=()

@@ -60,17 +60,30 @@ def test_is_the_interval_of_one_where_the_other_does_not_matter():
     assert found[:3] == pytest.approx(wanted[:3], rel=1e-3)
 
 
-@pytest.mark.parametrize("spread", [(0.05, 0.0, 0.5), (0.0, 0.5, 0.5), (0.05, 0.4, 0.3)])
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(
+    "spread", [(0.05, 0.0, 0.5), (0.0, 0.5, 0.5), (0.05, 0.4, 0.3), (0.2, 0.4, 0.1)]
+)
+@pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_covers_the_truth_of_other_seeds_and_other_windows(spread, seeds):
+    """With two seeds whose means lie close together by chance, too, and far out in the tail, where
+    p that is corrected for many comparisons comes from."""
     generator = np.random.default_rng(seeds)
-    covered = rejected = 0
-    for _ in range(400):
+    covered = rejected = surely = 0
+    for _ in range(800):
         interval, p = crossed_interval(*simulate(generator, seeds, 100, *spread, mean=0.0))
         covered += interval.low <= 0 <= interval.high
         rejected += p < 0.05
-    assert covered + rejected == 400  # the interval and p say the same
-    assert stats.binom.cdf(covered, 400, 0.95) > 0.005, covered
+        surely += p < 0.001
+    assert covered + rejected == 800  # the interval and p say the same
+    assert stats.binom.cdf(covered, 800, 0.95) > 0.005, covered
+    assert stats.binom.sf(surely - 1, 800, 0.001) > 0.005, surely
+
+
+def test_the_interval_ends_where_p_is_what_it_leaves_out():
+    sums, counts = simulate(np.random.default_rng(4), 3, 50, 0.1, 0.1, 0.1)
+    _, p = crossed_interval(sums, counts)
+    interval = crossed_interval(sums, counts, 1 - p).difference
+    assert min(abs(interval.low), abs(interval.high)) < 1e-9
 
 
 def test_windows_without_bases_do_not_count_and_too_little_is_refused():

@@ -6,18 +6,26 @@ is one for these very windows; one over windows alone is one for these very seed
 
 The variance of the mean of S seeds by C windows is (MS_seeds + MS_windows - MS_residual) / (S C),
 with the mean squares of a two-way layout without repetition, both factors random (Searle, Casella,
-McCulloch, "Variance components", 1992, section 4.7); its degrees of freedom are Satterthwaite's
-(Biometrics Bulletin 2 (1946) 110). Windows hold different numbers of bases: the mean of a seed is a
-ratio of sums, and windows enter with its linearization, as in `intervals.ratio_interval`.
+McCulloch, "Variance components", 1992, section 4.7). Windows hold different numbers of bases: the
+mean of a seed is a ratio of sums, and windows enter with its linearization, as in
+`intervals.ratio_interval`.
+
+The interval joins two, each with Student's quantile of its own degrees of freedom: half its width
+is the root of the sum of the squares of theirs (Howe, JASA 69 (1974) 789). One quantile for both,
+with Satterthwaite's degrees of freedom, does not do here: when the means of few seeds lie close
+together by chance, it takes them for known, and of two seeds it finds p below 1e-4 in up to 5 % of
+the cases where there is nothing.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, special
 
 from cmgems.utils.intervals import Interval, PairedDifference
+
+LEAST_P = 1e-30  # smaller ones are given as this one
 
 
 class MeanSquares(NamedTuple):
@@ -58,19 +66,40 @@ def crossed_interval(
     squares = mean_squares(value_SC)
     # Not below 0, however the windows of these few seeds happen to lie.
     between = max(squares.windows - squares.residual, 0.0)
-    variance = (squares.seeds + between) / (seeds * windows)
-    if variance == 0:
-        p = 1.0 if mean == 0 else 0.0
-        return PairedDifference(Interval(mean, mean, mean, seeds), p)
-    freedom = squares.seeds**2 / (seeds - 1)
-    if between:
-        freedom += squares.windows**2 / (windows - 1)
-        freedom += squares.residual**2 / ((seeds - 1) * (windows - 1))
-    freedom = (squares.seeds + between) ** 2 / freedom
-    error = math.sqrt(variance)
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, freedom))
-    return PairedDifference(Interval(mean, mean - half, mean + half, seeds), p)
+    parts = (
+        Part(squares.seeds / (seeds * windows), seeds - 1),
+        Part(between / (seeds * windows), windows - 1),
+    )
+    half = half_width(parts, 1 - level)
+    return PairedDifference(
+        Interval(mean, mean - half, mean + half, seeds), two_sided_p(parts, mean)
+    )
+
+
+class Part(NamedTuple):
+    """A part of the variance of a mean."""
+
+    variance: float
+    freedom: int
+
+
+def half_width(parts: tuple[Part, ...], p: float) -> float:
+    """Half the width of an interval that leaves out a fraction p."""
+    return math.sqrt(
+        sum(part.variance * float(special.stdtrit(part.freedom, p / 2)) ** 2 for part in parts)
+    )
+
+
+def two_sided_p(parts: tuple[Part, ...], mean: float) -> float:
+    """The p at which an interval around a mean ends at 0."""
+    if mean == 0:
+        return 1.0
+    if half_width(parts, LEAST_P) < abs(mean):
+        return LEAST_P
+    log_p = optimize.brentq(
+        lambda log_p: half_width(parts, math.exp(log_p)) - abs(mean), math.log(LEAST_P), 0.0
+    )
+    return math.exp(log_p)
 
 
 def mean_squares(value_SC: np.ndarray) -> MeanSquares:
