@@ -14,9 +14,10 @@ from helpers.paths import EXPERIMENTS
 
 from cmgems.cli import main
 from cmgems.comparison.compare import MetricResults, compare
+from cmgems.comparison.curves import charts
 from cmgems.comparison.metrics import HIDDEN_BITS
 from cmgems.comparison.page import page
-from cmgems.comparison.plot import plot
+from cmgems.comparison.plot import plot, references
 from cmgems.comparison.records import read_runs
 from cmgems.comparison.tables import tables
 from cmgems.comparison.verdict import verdict
@@ -110,10 +111,33 @@ def test_the_ends_of_budgets_are_a_table_and_a_chart(tmp_path):
     assert first.lines[1].get_xydata()[:, 0].tolist() == [0.5, 1.0, 2.0]  # million tokens
     assert first.lines[1].get_ydata() == pytest.approx([1.961, 1.921, 1.911])
     data = re.search(r"const DATA = (\{.*\});", page(comparison, "sweep"))
-    charts = json.loads(data.group(1))["charts"]
-    assert [chart["ofBudgets"] for chart in charts] == [True, False, False, False]
-    assert charts[0]["series"][1]["mean"] == pytest.approx([1.961, 1.921, 1.911])
-    assert charts[0]["lines"] == []  # references of the curves are of other windows
+    drawn = json.loads(data.group(1))["charts"]
+    assert [chart["ofBudgets"] for chart in drawn] == [True, False, False, False]
+    assert drawn[0]["series"][1]["mean"] == pytest.approx([1.961, 1.921, 1.911])
+    assert drawn[0]["lines"] == []  # references of the curves are of other windows
+
+
+def test_references_are_those_of_the_windows_of_a_chart(tmp_path):
+    """Of the ends of budgets in unique DNA, of those over all, and of curves amid training."""
+    for step in (200, 950):
+        write_branches(tmp_path, "random", 0, {step: 1.95})
+    for scalars in tmp_path.glob("*/metrics.csv"):
+        with open(scalars, "a") as handle:
+            for stratum, markov in (("unique", 1.96), ("all", 1.73)):
+                bits = {"composition": 1.98, "markov": markov, "model": 1.95}
+                handle.writelines(f"1000,final_{stratum}/{n}_bits,{b}\n" for n, b in bits.items())
+    comparison = compare(read_runs([tmp_path]))
+    shown = {
+        (chart.metric.title, chart.of_budgets): [r.bits for r in references(comparison, chart)]
+        for chart in charts(comparison)
+    }
+    bits, unique = "bits per hidden base", "bits per hidden base in unique DNA"
+    assert shown[unique, True] == [1.98, 1.96]
+    assert shown[bits, True] == [1.98, 1.73]
+    assert shown[bits, False] == [1.92]
+    assert shown["loss, random masks", False] == []
+    final = tables(comparison)[0]
+    assert "in unique DNA composition 1.9800, that Markov model 1.9600." in final.note
 
 
 def test_scores_of_the_largest_budget_alone_are_compared(tmp_path):

