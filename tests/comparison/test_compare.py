@@ -117,6 +117,14 @@ def test_the_ends_of_budgets_are_a_table_and_a_chart(tmp_path):
     assert drawn[0]["lines"] == []  # references of the curves are of other windows
 
 
+def test_an_arm_of_which_a_seed_has_fewer_budgets_is_two_and_says_so(tmp_path):
+    """A sweep that is not finished: seed 1 has not ended at the largest budget yet."""
+    write_branches(tmp_path, "random", 0, {200: 1.98, 450: 1.95, 950: 1.94})
+    write_branches(tmp_path, "random", 1, {200: 1.98, 450: 1.95})
+    labels = [group.label for group in compare(read_runs([tmp_path])).groups]
+    assert labels == ["random, 1,000 steps", "random, 500 steps"]
+
+
 def test_references_are_those_of_the_windows_of_a_chart(tmp_path):
     """Of the ends of budgets in unique DNA, of those over all, and of curves amid training."""
     for step in (200, 950):

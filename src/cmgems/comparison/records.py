@@ -265,17 +265,24 @@ def _changed_keys(a: Experiment, b: Experiment) -> list[str]:
 
 def _labels(groups: list[list[Run]]) -> list[str]:
     """The name of the first run without its seed, and without the step where branches of several
-    budgets are one; where two are alike, with its folder."""
-    labels = []
+    budgets are one; where two are alike, with its number of steps, or else with its folder."""
+    names = []
     for group in groups:
         name = group[0].name
-        if group[0].shorter:
+        if group[0].parent:
             name = re.sub(r"-step\d+$", "", name)
-        labels.append(re.sub(r"[-_.]?seed=?\d+", "", name) or name)
-    return [
-        label if labels.count(label) == 1 else f"{group[0].path.parent.name}/{group[0].path.name}"
-        for label, group in zip(labels, groups, strict=True)
-    ]
+        names.append(re.sub(r"[-_.]?seed=?\d+", "", name) or name)
+    steps = [group[0].experiment.train.max_steps for group in groups]
+    labels = []
+    for group, name, count in zip(groups, names, steps, strict=True):
+        alike = [other for other, title in zip(steps, names, strict=True) if title == name]
+        if len(alike) == 1:
+            labels.append(name)
+        elif alike.count(count) == 1:
+            labels.append(f"{name}, {count:,} steps")
+        else:
+            labels.append(f"{group[0].path.parent.name}/{group[0].path.name}")
+    return labels
 
 
 def _run_folders(path: Path) -> list[Path]:
