@@ -19,7 +19,7 @@ from cmgems.comparison.metrics import HIDDEN_BITS
 from cmgems.comparison.page import page
 from cmgems.comparison.plot import plot, references
 from cmgems.comparison.records import read_runs
-from cmgems.comparison.tables import tables
+from cmgems.comparison.tables import runs_csv, tables
 from cmgems.comparison.verdict import verdict
 from cmgems.comparison.write import as_markdown_page, as_terminal_text
 from cmgems.config.loading import dump
@@ -158,6 +158,11 @@ def test_scores_of_the_largest_budget_alone_are_compared(tmp_path):
     evaluation = write_evaluation(tmp_path / "few", scores)
     comparison = compare(read_runs([tmp_path / "ends", evaluation]))
     (metric,) = (metric for metric in comparison.results if metric.tag.startswith("scored"))
+    single = list(csv.DictReader(runs_csv(comparison).splitlines()))
+    scored = [(row["experiment"], row["steps"]) for row in single if row["tag"] == metric.tag]
+    assert sorted(scored) == [("genemask", "1000")] * 2 + [("random", "1000")] * 2
+    bits = [row["steps"] for row in single if row["tag"] == HIDDEN_BITS.tag]
+    assert bits.count("250") == bits.count("1000") == 4
     (contrast,) = comparison.results[metric].contrasts
     assert contrast.difference.paired.difference.mean == pytest.approx(0.1)
     assert contrast.steps_to_match is None

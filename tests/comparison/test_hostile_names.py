@@ -57,7 +57,7 @@ def test_no_name_is_a_formula(written):
     labels = {row[0] for row in rows[1:]}
     assert any(label.startswith("'=HYPERLINK") for label in labels)
     assert not any(cell.startswith("=") for row in rows for cell in row)
-    values = [float(row[4]) for row in rows[1:]]  # numbers stay numbers
+    values = [float(row[5]) for row in rows[1:]]  # numbers stay numbers
     assert min(values) > 0
 
 

@@ -236,16 +236,17 @@ def _p(value: float) -> str:
 
 
 def runs_csv(comparison: Comparison) -> str:
-    """Every single value: one line per run and metric, with the results.json that it comes from."""
+    """Every single value: one line per run and metric, with the results.json that it comes from;
+    of branches those of all budgets."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["experiment", "seed", "measure", "tag", "value", "results"])
+    writer.writerow(["experiment", "seed", "steps", "measure", "tag", "value", "results"])
     for group in comparison.groups:
-        for run in group.runs:
-            seed, results_path = run.experiment.seed, run.path / "results.json"
+        for run in (each for longest in group.runs for each in (*longest.shorter, longest)):
+            label, path = csv_cell(group.label), csv_cell(str(run.path / "results.json"))
+            about = [label, run.experiment.seed, run.experiment.train.max_steps]
             for metric in comparison.results:
-                value = repr(final_value(run, metric))
-                names = map(csv_cell, (group.label, metric.title, metric.tag))
-                label, title, tag = names
-                writer.writerow([label, seed, title, tag, value, csv_cell(str(results_path))])
+                if metric.tag in run.curves:  # shorter branches need not be scored
+                    title, tag = csv_cell(metric.title), csv_cell(metric.tag)
+                    writer.writerow([*about, title, tag, repr(final_value(run, metric)), path])
     return out.getvalue()
