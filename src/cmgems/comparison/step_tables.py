@@ -77,8 +77,11 @@ def _steps_to_match(comparison: Comparison, metric: Metric) -> Table:
 
 
 def _curve_note(baseline: Group, metric: Metric) -> str:
-    if measured_budgets(baseline, metric):
-        return "line between the ends of budgets"
+    if budgets := measured_budgets(baseline, metric):
+        return (
+            f"line between the ends of budgets (the shortest has {budgets[0]:,} steps: what is as "
+            f"good there may be so sooner)"
+        )
     return (
         "curve (of one schedule of the learning rate: a shorter run, whose learning rate falls "
         "sooner, may do better at the same step)"
