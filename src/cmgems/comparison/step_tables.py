@@ -3,11 +3,10 @@
 import math
 
 from cmgems.comparison.compare import Comparison
-from cmgems.comparison.curves import metrics_with_budgets
+from cmgems.comparison.curves import charts, metrics_with_budgets
 from cmgems.comparison.metrics import (
     Metric,
     budget_curves,
-    has_curve,
     measured_budgets,
     seconds_per_step,
     tokens_per_step,
@@ -23,11 +22,9 @@ NOT_REACHED = "not reached"
 
 def step_tables(comparison: Comparison) -> list[Table]:
     """None for what is known at the end alone."""
-    ends = metrics_with_budgets(comparison)
-    found = [_ends(comparison, metric) for metric in ends]
+    found = [_ends(comparison, metric) for metric in metrics_with_budgets(comparison)]
     if len(comparison.groups) > 1:
-        curves = [m for m in comparison.results if has_curve(comparison.baseline, m)]
-        matched = dict.fromkeys([*ends, *curves])
+        matched = dict.fromkeys(chart.metric for chart in charts(comparison))
         found += [_steps_to_match(comparison, metric) for metric in matched]
     return found
 
