@@ -1,0 +1,22 @@
+"""The tables of docs/results are what `cmgems compare` makes of the runs kept in docs/results/runs."""
+
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+
+from cmgems.comparison.compare import compare
+from cmgems.comparison.records import read_runs
+from cmgems.comparison.tables import runs_csv
+from cmgems.comparison.write import as_markdown_page
+
+
+@pytest.mark.parametrize("baseline", ["", "random_wide"])
+def test_part_2_of_the_evidence_is_what_its_runs_say(baseline, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    name, runs = "evidence_hidden_bases", Path("docs/results/runs")
+    scores = sorted((runs / f"{name}-probe").iterdir())
+    comparison = compare(read_runs([runs / f"{name}-ends", *scores]), baseline)
+    kept = Path("docs/results", f"{name}-{baseline}" if baseline else name)
+    assert runs_csv(comparison) == (kept / "runs.csv").read_text()
+    assert as_markdown_page(comparison) == (kept / "compare.md").read_text()
