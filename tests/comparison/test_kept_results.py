@@ -1,4 +1,4 @@
-"""The tables of docs/results are what `cmgems compare` makes of the runs kept in docs/results/runs."""
+"""The tables of docs/results are what `cmgems compare` makes of docs/results/runs."""
 
 from pathlib import Path
 
