@@ -42,6 +42,9 @@ part() {  # SWEEP [key=value ...]; the last words are overrides of the sweep
     scores=("$runs/scores/$name-probe")
   fi
   "$cmgems" compare "$runs/$name-ends" "${scores[@]}" "out=docs/results/$name"
+  # Against spans as wide at random places: what a masking adds to its span.
+  "$cmgems" compare "$runs/$name-ends" "${scores[@]}" baseline=random_wide \
+    "out=docs/results/$name-random_wide"
 }
 
 for name in $parts; do part "$name" "$@"; done

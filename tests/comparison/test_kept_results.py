@@ -10,11 +10,17 @@ from cmgems.comparison.records import read_runs
 from cmgems.comparison.tables import runs_csv
 from cmgems.comparison.write import as_markdown_page
 
+KEPT = [
+    ("evidence_hidden_bases", ""),
+    ("evidence_hidden_bases", "random_wide"),
+    ("evidence_hidden_bases", "cm_gems"),
+]
 
-@pytest.mark.parametrize("baseline", ["", "random_wide"])
-def test_part_2_of_the_evidence_is_what_its_runs_say(baseline, monkeypatch):
+
+@pytest.mark.parametrize(("name", "baseline"), KEPT)
+def test_the_tables_are_what_the_runs_say(name, baseline, monkeypatch):
     monkeypatch.chdir(ROOT)
-    name, runs = "evidence_hidden_bases", Path("docs/results/runs")
+    runs = Path("docs/results/runs")
     scores = sorted((runs / f"{name}-probe").iterdir())
     comparison = compare(read_runs([runs / f"{name}-ends", *scores]), baseline)
     kept = Path("docs/results", f"{name}-{baseline}" if baseline else name)

@@ -51,9 +51,9 @@ def test_without_labelled_tasks(evidence, tmp_path):
     code, calls, _ = evidence("a.fa", "b.fa", "--", "optim.learning_rate=0.001")
     assert code == 0
     assert calls[0] == ["genome", "a.fa", "b.fa", "--out", f"{tmp_path}/runs/genome"]
-    assert [call[0] for call in calls[1:]] == ["sweep", "branch", "compare"] * 3
-    for name, sweep, branch, compare in zip(
-        PARTS, calls[1::3], calls[2::3], calls[3::3], strict=True
+    assert [call[0] for call in calls[1:]] == ["sweep", "branch", "compare", "compare"] * 3
+    for name, sweep, branch, compare, wide in zip(
+        PARTS, calls[1::4], calls[2::4], calls[3::4], calls[4::4], strict=True
     ):
         assert sweep[1] == f"experiments/sweep/{name}.yaml"
         file = read_sweep(ROOT / sweep[1], sweep[2:])
@@ -67,6 +67,9 @@ def test_without_labelled_tasks(evidence, tmp_path):
         assert (branch[3] == "decay=300") == (name == "evidence_common_end")
         assert f"dir={tmp_path}/runs/{name}-ends" in branch
         assert compare[1:] == [f"{tmp_path}/runs/{name}-ends", f"out=docs/results/{name}"]
+        ends, baseline, out = wide[1:]
+        assert (ends, baseline) == (compare[1], "baseline=random_wide")
+        assert out == f"out=docs/results/{name}-random_wide"
 
 
 @pytest.mark.parametrize("name", [*PARTS, "paper"])
@@ -84,14 +87,15 @@ def test_branches_end_at_exact_fractions_of_the_budget(name):
 def test_scored_on_labelled_tasks_too(evidence, tmp_path):
     code, calls, _ = evidence("a.fa", TASKS="labelled", PAPER="1")
     assert code == 0
-    _, sweep, branch, probe, compare = calls
+    _, sweep, branch, probe, *compares = calls
     assert sweep[1] == "experiments/sweep/paper.yaml"
     models = f"models=[{tmp_path}/runs/paper-ends/*/checkpoints/last.ckpt]"
     assert models in probe
     evaluation = load_evaluation(ROOT / probe[1], [word for word in probe[2:] if word != models])
     assert (evaluation.protocol, evaluation.tasks.root) == ("probe", "labelled")
     assert (len(evaluation.tasks.names), evaluation.few_shot.replicates) == (8, 5)
-    assert evaluation.run.dir in compare
+    assert len(compares) == 2
+    assert all(evaluation.run.dir in compare for compare in compares)
     assert f"dir={tmp_path}/runs/paper-ends" in branch
 
 
