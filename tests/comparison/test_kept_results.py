@@ -14,6 +14,7 @@ KEPT = [
     ("evidence_hidden_bases", ""),
     ("evidence_hidden_bases", "random_wide"),
     ("evidence_hidden_bases", "cm_gems"),
+    ("evidence_bases", "random_wide"),
 ]
 
 
